@@ -1,0 +1,199 @@
+//! What every isolation engine implements.
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use crate::{Command, LimitKind, Spec, Stdio};
+
+/// An isolation engine: it boots places from specs, and does nothing else that a user sees.
+///
+/// A backend is created without I/O and may be asked from several threads at once.
+pub trait Backend: Sync {
+    /// The name by which users ask for it: lower case, no spaces.
+    fn name(&self) -> &'static str;
+
+    /// What it can do and enforce, on the best machine it could run on. A spec that needs more
+    /// is refused before [`boot`](Self::boot) is called.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Whether it can boot a place on this machine now. It finds out by trying, not by looking
+    /// for files that usually mean so, and leaves nothing behind.
+    fn probe(&self) -> Probe;
+
+    /// Boots a place from `spec`. It returns as soon as the place's link exists, which may be
+    /// before the place is ready: the agent's hello says that, or its refusal why not.
+    ///
+    /// `first` is a command that the agent starts of its own accord once it is ready, which saves
+    /// a round trip to whoever wants to run just one.
+    ///
+    /// What the spec asks for and this machine can't enforce is an error here, before anything
+    /// was started. After an error nothing is left behind. Dropping the place destroys it.
+    fn boot(&self, spec: &Spec, first: Option<Launch<'_>>) -> Result<Box<dyn Place>, BootError>;
+}
+
+/// A command together with its streams, ready to start.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    pub command: &'a Command,
+    pub stdio: Stdio,
+}
+
+/// A booted sandbox without its agent's services: an engine's side of the bargain.
+pub trait Place {
+    /// The byte stream to the agent, which speaks `agentkernel_protocol`. It is closed by the
+    /// place's end, whatever ended it.
+    fn link(&self) -> BorrowedFd<'_>;
+
+    /// The walls in force around it, and those that are missing with the reason.
+    fn walls(&self) -> &[Wall];
+
+    /// The limits in force, and by what means.
+    fn limits(&self) -> &[LimitInForce];
+
+    /// Kills everything inside, at once and without asking. The link closes once all of it is
+    /// dead; calling this again changes nothing.
+    fn kill(&self);
+
+    /// Ends the place and waits until nothing of it is left: no process, mount, cgroup or file.
+    /// Whatever still runs inside is killed.
+    fn destroy(self: Box<Self>) -> Result<Remains, DestroyError>;
+}
+
+/// One thing that stands between a sandbox and its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wall {
+    /// A stable name such as `seccomp`.
+    pub name: &'static str,
+    /// Why it is missing; `None` while it stands.
+    pub missing: Option<String>,
+}
+
+/// A limit and the means that enforces it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitInForce {
+    pub kind: LimitKind,
+    /// In the limit's own unit: thousandths of a processor, bytes, or a count.
+    pub value: u64,
+    pub by: Limited,
+}
+
+/// What enforces a limit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Limited {
+    /// The exact limit on the sandbox as a whole, by the named means (`cgroup v2`, `tmpfs`).
+    Exactly(&'static str),
+    /// A weaker wall, by the named means, and why it is all there is.
+    Nearly { means: &'static str, why: String },
+    /// Nothing, and why.
+    Nowise { why: String },
+}
+
+/// What a place used and what became of it, known only once it is gone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remains {
+    /// What all its processes used together.
+    pub usage: Usage,
+    /// How many of its processes the kernel killed for want of memory.
+    pub oom_kills: u64,
+}
+
+/// Resources used, by processes that have ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub user: Duration,
+    pub system: Duration,
+    /// The largest resident set of any one process, in bytes.
+    pub max_resident: u64,
+}
+
+/// What a backend can do or enforce. The names are those of the capability table in the docs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Capability {
+    NetworkNone,
+    NetworkFull,
+    NetworkAllow,
+    RootReadOnly,
+    ImageHost,
+    ImageRootfs,
+    MountReadOnly,
+    MountReadWrite,
+    MountCopyOnWrite,
+    LimitCpus,
+    LimitMemory,
+    LimitPids,
+    LimitDisk,
+    Terminal,
+    User,
+}
+
+impl Capability {
+    /// The capability's name in tables, errors and reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NetworkNone => "network none",
+            Self::NetworkFull => "network full",
+            Self::NetworkAllow => "network allow",
+            Self::RootReadOnly => "read-only root",
+            Self::ImageHost => "image host",
+            Self::ImageRootfs => "image rootfs",
+            Self::MountReadOnly => "mount ro",
+            Self::MountReadWrite => "mount rw",
+            Self::MountCopyOnWrite => "mount cow",
+            Self::LimitCpus => "limit cpus",
+            Self::LimitMemory => "limit memory",
+            Self::LimitPids => "limit pids",
+            Self::LimitDisk => "limit disk",
+            Self::Terminal => "terminal",
+            Self::User => "user",
+        }
+    }
+}
+
+/// A set of capabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capabilities(&'static [Capability]);
+
+impl Capabilities {
+    pub const fn new(all: &'static [Capability]) -> Self {
+        Self(all)
+    }
+
+    pub fn has(self, capability: Capability) -> bool {
+        self.0.contains(&capability)
+    }
+
+    pub fn iter(self) -> impl Iterator<Item = Capability> {
+        self.0.iter().copied()
+    }
+}
+
+/// Whether a backend can be used on this machine now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// It can, with these walls and with limits by these means.
+    Ready { walls: Vec<Wall>, limits: Vec<LimitInForce> },
+    /// It can't: why, and what the user can do about it.
+    Unavailable { why: String, fix: String },
+}
+
+/// Why a place could not be booted, in the words of the edge: what failed, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The backend can't be used on this machine as it is.
+    #[error("{why}")]
+    Unavailable { why: String, fix: String },
+    /// The spec asks for something that can't be enforced or found here.
+    #[error("{why}")]
+    Refused { why: String, fix: String },
+    /// Something that should have worked did not.
+    #[error("{what}: {source}")]
+    Failed { what: String, source: std::io::Error },
+}
+
+/// What of a place could not be removed.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} was left behind: {source}")]
+pub struct DestroyError {
+    pub what: String,
+    pub source: std::io::Error,
+}

@@ -1,0 +1,20 @@
+//! The words of agentkernel as types, and the traits that backends implement.
+//!
+//! Nothing here does I/O or knows an engine: a type is what a user asked for, resolved and
+//! validated, or what came of it.
+#![forbid(unsafe_code)]
+
+mod backend;
+mod command;
+mod quantity;
+mod spec;
+
+pub use backend::{
+    Backend, BootError, Capabilities, Capability, DestroyError, Launch, Limited, LimitInForce,
+    Place, Probe, Remains, Usage, Wall,
+};
+pub use command::{Command, Ended, Stdio};
+pub use quantity::{Bytes, Cpus, ParseQuantityError, parse_duration};
+pub use spec::{
+    Access, Asked, Image, LimitKind, Limits, Mount, Network, Origin, Profile, RootAccess, Spec, User,
+};
