@@ -96,4 +96,26 @@ impl Engine {
     pub const fn new(backends: &'static [&'static dyn Backend]) -> Self {
         Self { backends }
     }
+
+    /// Carries out `action` and returns when it is over: a run's command has ended and its place
+    /// is gone.
+    pub fn handle(&self, action: Action) -> Result<Reply, EngineError> {
+        match action {
+            Action::Run(_) => Err(EngineError {
+                why: "no backend can run a command yet".into(),
+                hint: None,
+                exit_code: 125,
+            }),
+            Action::Doctor => Ok(Reply::Probed(self.probe())),
+        }
+    }
+
+    fn probe(&self) -> Vec<Probed> {
+        let probe = |backend: &&'static dyn Backend| Probed {
+            name: backend.name(),
+            capabilities: backend.capabilities(),
+            probe: backend.probe(),
+        };
+        self.backends.iter().map(probe).collect()
+    }
 }
