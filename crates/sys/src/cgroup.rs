@@ -63,6 +63,8 @@ pub enum CgroupError {
         controller: &'static str,
         dir: PathBuf,
     },
+    #[error("{0}")]
+    Unknown(String),
     #[error("can't {what} {}: {source}", path.display())]
     Refused {
         what: &'static str,
@@ -89,23 +91,63 @@ struct Part {
 }
 
 /// Where a group with certain limits can be made.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Site {
     limits: Vec<(Limit, Version, PathBuf)>,
 }
 
+/// A limit that no group can have here, and why.
+pub type Impossible = (Limit, CgroupError);
+
 impl Site {
-    /// Looks for it, for at most one limit for each controller. That it is found does not yet
-    /// mean that the caller may make a group there.
-    pub fn find(limits: &[Limit]) -> Result<Self, CgroupError> {
-        let own = OwnGroups::read()?;
-        let place = |limit: &Limit| {
-            let (version, parent) = own.parent_of(limit.controller, limits)?;
-            Ok((*limit, version, parent))
-        };
-        Ok(Self {
-            limits: limits.iter().map(place).collect::<Result<_, _>>()?,
-        })
+    /// Looks for a site for as many of `limits` as possible, at most one for each controller.
+    /// That it is found does not yet mean that the caller may make a group there.
+    pub fn find(limits: &[Limit]) -> (Self, Vec<Impossible>) {
+        let (mut site, mut impossible) = (Self::default(), Vec::new());
+        match OwnGroups::read() {
+            Ok(own) => {
+                for limit in limits {
+                    if let Err(error) = site.add(&own, *limit) {
+                        impossible.push((*limit, error));
+                    }
+                }
+            }
+            Err(error) => {
+                let why = error.to_string();
+                let unknown = |limit: &Limit| (*limit, CgroupError::Unknown(why.clone()));
+                impossible.extend(limits.iter().map(unknown));
+            }
+        }
+        (site, impossible)
+    }
+
+    fn add(&mut self, own: &OwnGroups, limit: Limit) -> Result<(), CgroupError> {
+        let controller = limit.controller;
+        if let Some(path) = own.version_1(controller) {
+            let root = Path::new(ROOT).join(controller.name());
+            self.limits
+                .push((limit, Version::One, existing(&root, path)));
+            return Ok(());
+        }
+        let unified = |(_, version, _): &&mut (Limit, Version, PathBuf)| *version == Version::Two;
+        let mut wanted: Vec<Controller> = self
+            .limits
+            .iter_mut()
+            .filter(unified)
+            .map(|(limit, ..)| limit.controller)
+            .collect();
+        wanted.push(controller);
+        let parent = own.version_2_parent(&wanted)?;
+        for (_, _, dir) in self.limits.iter_mut().filter(unified) {
+            dir.clone_from(&parent);
+        }
+        self.limits.push((limit, Version::Two, parent));
+        Ok(())
+    }
+
+    /// Whether there is nothing to limit here.
+    pub fn is_empty(&self) -> bool {
+        self.limits.is_empty()
     }
 
     /// Whether the group must be there before the process that is to live in it, which is then
@@ -312,29 +354,16 @@ impl OwnGroups {
             .filter_map(|line| line.split_once(':')?.1.split_once(':'))
     }
 
-    /// The directory in which a group with a limit for `controller` can be made.
-    fn parent_of(
-        &self,
-        controller: Controller,
-        limits: &[Limit],
-    ) -> Result<(Version, PathBuf), CgroupError> {
-        if let Some(path) = self.version_1(controller) {
-            let root = Path::new(ROOT).join(controller.name());
-            return Ok((Version::One, existing(&root, path)));
-        }
-        let path = self
-            .version_2()
-            .ok_or(CgroupError::NoController(controller.name()))?;
+    /// The directory in which a version 2 group with limits for all of `wanted`, the last of them
+    /// new, can be made.
+    fn version_2_parent(&self, wanted: &[Controller]) -> Result<PathBuf, CgroupError> {
+        let missing = || CgroupError::NoController(wanted.last().map_or("", |c| c.name()));
+        let path = self.version_2().ok_or_else(missing)?;
         let root = [ROOT.into(), Path::new(ROOT).join("unified")]
             .into_iter()
             .find(|root| root.join("cgroup.controllers").exists())
-            .ok_or(CgroupError::NoController(controller.name()))?;
-        let wanted = limits
-            .iter()
-            .map(|l| l.controller)
-            .filter(|c| self.version_1(*c).is_none());
-        let wanted: Vec<Controller> = wanted.collect();
-        delegating_parent(&root, &existing(&root, path), &wanted).map(|dir| (Version::Two, dir))
+            .ok_or_else(missing)?;
+        delegating_parent(&root, &existing(&root, path), wanted)
     }
 }
 

@@ -22,11 +22,7 @@ pub enum Kind {
 
 /// Finds out what `fd` refers to.
 pub fn kind(fd: BorrowedFd<'_>) -> io::Result<Kind> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
-    // SAFETY: `fd` is open and `stat` is large enough for what the kernel writes.
-    check(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
-    // SAFETY: fstat succeeded, so it has filled `stat`.
-    let stat = unsafe { stat.assume_init() };
+    let stat = stat(fd)?;
     Ok(match stat.st_mode & libc::S_IFMT {
         libc::S_IFIFO => Kind::Pipe,
         libc::S_IFSOCK => Kind::Socket,
@@ -35,6 +31,14 @@ pub fn kind(fd: BorrowedFd<'_>) -> io::Result<Kind> {
         libc::S_IFCHR if crate::terminal::is_terminal(fd) => Kind::Terminal,
         _ => Kind::Other,
     })
+}
+
+fn stat(fd: BorrowedFd<'_>) -> io::Result<libc::stat> {
+    let mut stat = MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `fd` is open and `stat` is large enough for what the kernel writes.
+    check(unsafe { libc::fstat(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: fstat succeeded, so it has filled `stat`.
+    Ok(unsafe { stat.assume_init() })
 }
 
 /// Whether `fd` is a pipe without a name in any file system.
@@ -78,6 +82,11 @@ pub fn open_path(path: &CStr) -> io::Result<OwnedFd> {
     open(path, libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC)
 }
 
+/// Opens `path` for reading. It never waits, not even for a named pipe. Child-safe.
+pub fn open_read(path: &CStr) -> io::Result<OwnedFd> {
+    open(path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_CLOEXEC)
+}
+
 /// Opens `path` for writing without creating it. Child-safe.
 pub fn open_write(path: &CStr) -> io::Result<OwnedFd> {
     open(path, libc::O_WRONLY | libc::O_CLOEXEC)
@@ -102,6 +111,15 @@ pub enum Links {
 
 /// Opens `path`, searched from `from`, as a place (`O_PATH`). Child-safe.
 pub fn resolve(from: BorrowedFd<'_>, path: &CStr, links: Links) -> io::Result<OwnedFd> {
+    open_at(from, path, libc::O_PATH, links)
+}
+
+/// Opens the file `path`, searched from `from`, for reading. It never waits.
+pub fn open_read_at(from: BorrowedFd<'_>, path: &CStr, links: Links) -> io::Result<OwnedFd> {
+    open_at(from, path, libc::O_RDONLY | libc::O_NONBLOCK, links)
+}
+
+fn open_at(from: BorrowedFd<'_>, path: &CStr, flags: i32, links: Links) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct OpenHow {
         flags: u64,
@@ -109,7 +127,7 @@ pub fn resolve(from: BorrowedFd<'_>, path: &CStr, links: Links) -> io::Result<Ow
         resolve: u64,
     }
     let how = OpenHow {
-        flags: (libc::O_PATH | libc::O_CLOEXEC) as u64,
+        flags: (flags | libc::O_CLOEXEC) as u64,
         mode: 0,
         resolve: match links {
             Links::Refuse => libc::RESOLVE_NO_SYMLINKS,
@@ -128,6 +146,22 @@ pub fn resolve(from: BorrowedFd<'_>, path: &CStr, links: Links) -> io::Result<Ow
     })?;
     // SAFETY: the kernel has just opened it, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// The user and group that own what is at the place `fd`.
+pub fn owner(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
+    stat(fd).map(|stat| (stat.st_uid, stat.st_gid))
+}
+
+/// Whether a directory is at the place `fd`. Child-safe.
+pub fn is_directory(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    stat(fd).map(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+/// Removes the empty directory `path`. Child-safe.
+pub fn remove_directory(path: &CStr) -> io::Result<()> {
+    // SAFETY: the path ends with a NUL.
+    check(unsafe { libc::rmdir(path.as_ptr()) }).map(drop)
 }
 
 /// The current directory, as [`resolve`]'s start. Child-safe.

@@ -36,7 +36,10 @@ pub fn version() -> io::Result<u32> {
 /// below the root directory now, will write only below `writable` (everywhere, if that is empty),
 /// and will neither signal processes nor reach abstract sockets outside, as far as `version` of
 /// the kernel's interface goes. No new privileges must have been promised before. Child-safe.
-pub fn restrict(version: u32, writable: &[&CStr]) -> io::Result<()> {
+pub fn restrict<'a>(
+    version: u32,
+    writable: impl ExactSizeIterator<Item = &'a CStr>,
+) -> io::Result<()> {
     let rights = V1
         | if version >= 2 { V2_REFER } else { 0 }
         | if version >= 3 { V3_TRUNCATE } else { 0 }
@@ -47,7 +50,7 @@ pub fn restrict(version: u32, writable: &[&CStr]) -> io::Result<()> {
         0
     };
     let ruleset = create(version, rights, scopes)?;
-    let below_root = if writable.is_empty() {
+    let below_root = if writable.len() == 0 {
         rights
     } else {
         EXECUTE_AND_READ

@@ -105,7 +105,7 @@ impl Detached {
     }
 
     /// Shows the users and groups that `user_namespace` maps from as those that it maps to, in
-    /// this copy only. Fails with `EINVAL` where the file system can't. Child-safe.
+    /// this copy and all below it only. Fails with `EINVAL` where the file system can't. Child-safe.
     pub fn map_owners(&self, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
         let fd = self.0.as_raw_fd();
         set_attributes(

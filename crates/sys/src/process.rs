@@ -263,15 +263,27 @@ pub fn exec(program: &CStr, argv: &ExecStrings, environment: &ExecStrings) -> io
     io::Error::last_os_error()
 }
 
-/// The device and inode of the file at `path`, links followed, or of the one that `fd` refers to
-/// if `path` is empty. Child-safe.
-pub fn file_identity(path: &CStr) -> io::Result<(u64, u64)> {
-    let mut stat = MaybeUninit::<libc::stat>::uninit();
+/// A file as a certain mount shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileAtMount {
+    device: (u32, u32),
+    inode: u64,
+    mount: u64,
+}
+
+/// Which file `path` leads to, links followed, and by which mount. Child-safe.
+pub fn file_at_mount(path: &CStr) -> io::Result<FileAtMount> {
+    let mut stat = MaybeUninit::<libc::statx>::zeroed();
+    let mask = libc::STATX_INO | libc::STATX_MNT_ID;
     // SAFETY: `path` ends with a NUL and `stat` is large enough for what the kernel writes.
-    check(unsafe { libc::stat(path.as_ptr(), stat.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded, so it has filled `stat`.
+    check(unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, mask, stat.as_mut_ptr()) })?;
+    // SAFETY: all-zero is a valid statx, and the call has filled it.
     let stat = unsafe { stat.assume_init() };
-    Ok((stat.st_dev, stat.st_ino))
+    Ok(FileAtMount {
+        device: (stat.stx_dev_major, stat.stx_dev_minor),
+        inode: stat.stx_ino,
+        mount: stat.stx_mnt_id,
+    })
 }
 
 pub(crate) fn prctl(option: i32, value: u64) -> io::Result<()> {

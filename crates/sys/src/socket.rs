@@ -115,7 +115,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
             && header.cmsg_level == libc::SOL_SOCKET
             && header.cmsg_type == libc::SCM_RIGHTS
         {
-            let len = header.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+            let len = header.cmsg_len - libc::CMSG_LEN(0) as usize;
             let source = libc::CMSG_DATA(header).cast::<RawFd>();
             for (i, slot) in received
                 .iter_mut()

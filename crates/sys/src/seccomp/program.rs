@@ -267,18 +267,14 @@ mod tests {
     #[test]
     fn terminal_input_is_refused_whatever_the_high_bits() {
         let filter = Filter::new(POLICIES[0]);
-        for request in [libc::TIOCSTI as u64, libc::TIOCLINUX as u64] {
+        for request in [libc::TIOCSTI, libc::TIOCLINUX] {
             for high in [0, 1 << 32, u64::from(u32::MAX) << 32] {
                 let arguments = [0, request | high, 0, 0, 0, 0];
                 assert_eq!(answer(&filter, libc::SYS_ioctl, arguments), REFUSE);
             }
         }
         assert_eq!(
-            answer(
-                &filter,
-                libc::SYS_ioctl,
-                [0, libc::TCGETS as u64, 0, 0, 0, 0]
-            ),
+            answer(&filter, libc::SYS_ioctl, [0, libc::TCGETS, 0, 0, 0, 0]),
             ALLOW
         );
     }
