@@ -1,7 +1,8 @@
 //! The agent's own life.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use agentkernel_protocol::{CommandId, Decoder, FromAgent, Stage, Status, ToAgent, VERSION};
 use agentkernel_sys::descriptor::{self, Interest};
@@ -39,7 +40,12 @@ impl Agent {
         })
     }
 
-    pub fn link(&self) -> BorrowedFd<'_> {
+    /// Whether the engine has gone.
+    pub fn is_deserted(&self) -> io::Result<bool> {
+        descriptor::poll(&mut [Interest::gone(self.link())], Some(Duration::ZERO))
+    }
+
+    fn link(&self) -> BorrowedFd<'_> {
         self.link.as_fd()
     }
 
@@ -61,7 +67,8 @@ impl Agent {
             }),
             Fork::Child => {
                 drop(gate);
-                let (stage, error) = self.first_process(command, place, gate_inside.as_fd());
+                let (stage, error) =
+                    self.first_process(command, place, gate_inside.as_fd(), failure_inside.as_fd());
                 let errno = error.raw_os_error().unwrap_or(0);
                 let [a, b, c, d] = errno.to_le_bytes();
                 // If nobody reads it, nobody is left who could be told.
@@ -76,11 +83,12 @@ impl Agent {
         command: &Prepared,
         place: impl FnOnce() -> io::Result<()>,
         gate: BorrowedFd<'_>,
+        failure: BorrowedFd<'_>,
     ) -> Failure {
         if let Err(error) = place() {
             return (Stage::Place, error);
         }
-        if let Err(failure) = command.settle() {
+        if let Err(failure) = command.settle([self.link(), gate, failure]) {
             return failure;
         }
         match descriptor::read(gate, &mut [0]) {
@@ -89,11 +97,43 @@ impl Agent {
         }
     }
 
+    /// Closes what came along from the engine, but for what the agent and `first` need, and
+    /// `entry`.
+    pub fn close_inherited(
+        &self,
+        first: Option<&Forked>,
+        entry: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        let mut keep = [
+            self.link.as_raw_fd(),
+            self.deaths.as_fd().as_raw_fd(),
+            -1,
+            -1,
+            -1,
+            -1,
+        ];
+        if let Some(Forked {
+            child,
+            gate,
+            failure,
+        }) = first
+        {
+            keep[2] = child.pidfd().as_raw_fd();
+            keep[3] = gate.as_raw_fd();
+            keep[4] = failure.as_raw_fd();
+        }
+        keep[5] = entry.map_or(-1, |entry| entry.as_raw_fd());
+        descriptor::close_all_but(&mut keep)
+    }
+
     /// Says that the place is ready, lets the first command go on, and serves the link until that
     /// command has ended or the engine has gone. Whatever else still runs dies with the caller,
     /// who is process 1.
-    pub fn serve(&self, first: Forked) -> io::Result<()> {
+    pub fn serve(&self, first: Option<Forked>) -> io::Result<()> {
         self.say(FromAgent::Hello { version: VERSION })?;
+        let Some(first) = first else {
+            return descriptor::poll(&mut [Interest::gone(self.link())], None).map(drop);
+        };
         descriptor::write(first.gate.as_fd(), &[1])?;
         self.say(first.await_start()?)?;
         let mut decoder = Decoder::default();

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use agentkernel_protocol::{CommandId, FromAgent, Stage};
 use agentkernel_sys::process::{ExecStrings, FileAtMount};
@@ -62,15 +62,21 @@ pub struct Privileges {
 pub(crate) type Failure = (Stage, io::Error);
 
 impl Prepared {
-    /// Does what needs no root file system yet: session, signals, limits.
-    pub(crate) fn settle(&self) -> Result<(), Failure> {
+    /// Does what needs no root file system yet: session, signals, streams, limits. Of all other
+    /// descriptors only `keep` stay open, so that no path through them leads out.
+    pub(crate) fn settle(&self, keep: [BorrowedFd<'_>; 3]) -> Result<(), Failure> {
         process::new_session().map_err(at(Stage::Session))?;
         signal::reset_to_default().map_err(at(Stage::Session))?;
         process::set_umask(0o022);
+        let [a, b, c] = keep.map(|fd| fd.as_raw_fd());
+        // Before a terminal takes their place, the standard streams hold their numbers.
         if let Streams::Given(fds) = &self.streams {
             descriptor::become_standard_streams([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])
                 .map_err(at(Stage::Streams))?;
         }
+        descriptor::close_all_but(&mut [0, 1, 2, a, b, c]).map_err(at(Stage::Streams))?;
+        // Else the caller's directory would stay within reach when the root is changed.
+        process::change_directory(c"/").map_err(at(Stage::Directory))?;
         self.limits
             .iter()
             .try_for_each(ResourceLimit::apply)

@@ -145,17 +145,11 @@ impl Site {
         Ok(())
     }
 
-    /// Whether there is nothing to limit here.
-    pub fn is_empty(&self) -> bool {
-        self.limits.is_empty()
-    }
-
-    /// Whether the group must be there before the process that is to live in it, which is then
-    /// made in its [directory](Group::directory).
-    pub fn comes_first(&self) -> bool {
-        self.limits
-            .iter()
-            .any(|(_, version, _)| *version == Version::Two)
+    /// Whether the group will be one of this version, at least in part. A version 2 group must be
+    /// there before the process that is made in its [directory](Group::directory); a version 1
+    /// group is [entered](enter) later.
+    pub fn has(&self, version: Version) -> bool {
+        self.limits.iter().any(|(_, of, _)| *of == version)
     }
 
     /// Makes the group `name`, which nobody else may use. After an error nothing is left behind.

@@ -222,11 +222,12 @@ pub fn close_on_exec_from(first: RawFd) -> io::Result<()> {
     close_range(first, libc::CLOSE_RANGE_CLOEXEC)
 }
 
-/// Closes the standard streams, and then everything from 3 on but `keep`, in increasing order.
-/// Child-safe. Nobody else in the process may own what is closed.
-pub fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+/// Closes every descriptor but `keep`, which it sorts; -1 in it stands for none. Child-safe.
+/// Nobody else in the process may use what is closed, or close it again.
+pub fn close_all_but(keep: &mut [RawFd]) -> io::Result<()> {
+    keep.sort_unstable();
     let mut from = 0;
-    for &fd in keep {
+    for &fd in keep.iter().filter(|fd| **fd >= 0) {
         if fd > from {
             close_between(from, fd - 1)?;
         }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::check;
 use crate::descriptor::open_write;
-use crate::process::{Fork, Namespaces, Pid, exit_now, fork, prctl};
+use crate::process::{Fork, Namespaces, exit_now, fork, prctl};
 
 /// The calling process's effective user and group. Child-safe.
 pub fn effective() -> (u32, u32) {
@@ -162,14 +162,9 @@ pub fn mapping_namespace(uid: Range, gid: Range) -> io::Result<OwnedFd> {
         }
         Fork::Parent(child) => child,
     };
-    let opened = map_and_open(child.pid(), uid, gid);
+    let process = CString::new(child.pid().to_string())?;
+    let opened = map_ids(&process, uid, gid, false).and_then(|()| child.user_namespace());
     drop(writing);
     child.wait()?;
     opened
-}
-
-fn map_and_open(pid: Pid, uid: Range, gid: Range) -> io::Result<OwnedFd> {
-    let process = CString::new(pid.to_string())?;
-    map_ids(&process, uid, gid, false)?;
-    Ok(std::fs::File::open(format!("/proc/{pid}/ns/user"))?.into())
 }

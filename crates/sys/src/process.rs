@@ -64,7 +64,12 @@ impl Child {
         .map(drop)
     }
 
-    /// Waits for the child's death.
+    /// The child's user namespace.
+    pub fn user_namespace(&self) -> io::Result<OwnedFd> {
+        Ok(std::fs::File::open(format!("/proc/{}/ns/user", self.pid))?.into())
+    }
+
+    /// Waits for the child's death. It can be awaited once.
     pub fn wait(&self) -> io::Result<Death> {
         wait_for(self.pid)
     }
