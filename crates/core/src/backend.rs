@@ -171,7 +171,10 @@ impl Capabilities {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
     /// It can, with these walls and with limits by these means.
-    Ready { walls: Vec<Wall>, limits: Vec<LimitInForce> },
+    Ready {
+        walls: Vec<Wall>,
+        limits: Vec<LimitInForce>,
+    },
     /// It can't: why, and what the user can do about it.
     Unavailable { why: String, fix: String },
 }
@@ -187,7 +190,10 @@ pub enum BootError {
     Refused { why: String, fix: String },
     /// Something that should have worked did not.
     #[error("{what}: {source}")]
-    Failed { what: String, source: std::io::Error },
+    Failed {
+        what: String,
+        source: std::io::Error,
+    },
 }
 
 /// What of a place could not be removed.
