@@ -56,7 +56,7 @@ fn resolve(
     let flags = mem::take(&mut low.spec);
     let settings = settings::gather(flags, &low.env_files, !low.no_config, &variables)?;
     check_backend(&settings.request, backends)?;
-    let machine = machine::facts(&settings.request);
+    let machine = machine::facts();
     let caller = Caller {
         variables: &variables,
         machine,
