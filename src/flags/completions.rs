@@ -29,17 +29,8 @@ fn words_of(flag: &Flag) -> Option<Words> {
 
 /// A flag's names as they are written.
 fn names(flag: &Flag) -> String {
-    let short = flag
-        .short
-        .map(|short| format!("-{short} "))
-        .unwrap_or_default();
-    // A value that only follows `=` is completed on the same word.
-    let equals = if matches!(flag.takes, Takes::Optional { .. }) {
-        "="
-    } else {
-        ""
-    };
-    format!("{short}--{}{equals}", flag.long)
+    let short = flag.short.map(|short| format!("-{short} "));
+    format!("{}--{}", short.unwrap_or_default(), flag.long)
 }
 
 fn bash(backends: &[&str]) -> String {
@@ -63,7 +54,8 @@ fn bash(backends: &[&str]) -> String {
         let flags: Vec<_> = flags_of(info).map(names).collect();
         let flags = format!("{} --help --version", flags.join(" "));
         let words = match info.verb {
-            Verb::Run => "-c".into(),
+            // The command, or a file among its arguments.
+            Verb::Run => "-cf".into(),
             _ => format!("-W '{}'", info.words.join(" ")),
         };
         for (start, find) in [("-", format!("-W '{flags}'")), ("", words)] {
