@@ -47,14 +47,18 @@ pub(crate) fn gather(
     lay_over_env_files(&mut flags, env_files)?;
     let mut request = flags.over(read_variables(variables).map_err(variable_error)?);
     if let Some(here) = &here {
-        request.anchor(here);
+        request.anchor(here, here);
     }
     let mut files = Vec::new();
     if read_files {
         let home = path_variable(variables, "HOME");
-        let project = find_project_file(here.as_deref(), &request, home);
-        for path in project.into_iter().chain(user_file(variables, home)) {
-            let Some(lower) = load(&path)? else { continue };
+        let project = find_project_file(here.as_deref(), &request, home).map(|path| (path, None));
+        // The user's own folder of settings is nobody's project.
+        let user = user_file(variables, home).map(|path| (path, here.as_deref()));
+        for (path, project) in project.into_iter().chain(user) {
+            let Some(lower) = load(&path, project)? else {
+                continue;
+            };
             request = request.over(lower);
             files.push(path);
         }
@@ -131,8 +135,9 @@ fn find_project_file(
     nearest.filter(|path| home.is_some_and(|home| path.starts_with(home)))
 }
 
-/// Reads a settings file, if there is one. What it says is relative to its own folder.
-fn load(path: &Path) -> Result<Option<SpecRequest>, CommandError> {
+/// Reads a settings file, if there is one. What it says is relative to its own folder, which is
+/// the project too unless there is another.
+fn load(path: &Path, project: Option<&Path>) -> Result<Option<SpecRequest>, CommandError> {
     let Some(text) = read_owned(path)? else {
         return Ok(None);
     };
@@ -141,7 +146,7 @@ fn load(path: &Path) -> Result<Option<SpecRequest>, CommandError> {
         ..CommandError::new(format!("{}:{err}", path.display()))
     })?;
     if let Some(folder) = path.parent() {
-        request.anchor(folder);
+        request.anchor(folder, project.unwrap_or(folder));
     }
     Ok(Some(request))
 }
@@ -177,8 +182,13 @@ fn read_owned(path: &Path) -> Result<Option<Vec<u8>>, CommandError> {
     Ok(Some(text))
 }
 
+/// Whether there is no file, or none of the caller's: a home that the caller may not even enter
+/// is somebody else's, as when root becomes another user and keeps the variables.
 fn is_absence(err: &io::Error) -> bool {
-    matches!(err.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+    matches!(
+        err.kind(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied
+    )
 }
 
 fn unreadable(path: &Path, err: &io::Error) -> CommandError {

@@ -87,19 +87,13 @@ fn check_backend(
     backends: &'static [&'static dyn Backend],
 ) -> Result<(), CommandError> {
     let names = || backends.iter().map(|backend| backend.name());
-    let Some(asked) = request
-        .backend
-        .as_deref()
-        .filter(|asked| !names().any(|n| n == *asked))
-    else {
-        return Ok(());
+    let asked = match request.backend.as_deref() {
+        Some(asked) if !names().any(|name| name == asked) => asked,
+        _ => return Ok(()),
     };
     let hint = match nearest(asked, names()) {
         Some(name) => format!("did you mean {name}?"),
-        None => format!(
-            "the backends are: {}",
-            names().collect::<Vec<_>>().join(", ")
-        ),
+        None => "agentkernel doctor shows those that there are".into(),
     };
     Err(CommandError::new(format!("there is no backend {asked:?} here")).hinted(hint))
 }

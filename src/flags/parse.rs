@@ -89,16 +89,12 @@ fn find_short(verb: Verb, name: char) -> Result<&'static Flag, CommandError> {
 }
 
 fn find_long(verb: Verb, name: &str) -> Result<&'static Flag, CommandError> {
-    let mut own = FLAGS.iter().filter(|flag| flag.verbs.contains(&verb));
-    own.clone()
-        .find(|flag| flag.longs().any(|long| long == name))
-        .ok_or_else(|| {
-            let names = own
-                .by_ref()
-                .flat_map(Flag::longs)
-                .chain(["help", "version"]);
-            unknown(verb, &format!("--{name}"), nearest(name, names))
-        })
+    let own = || FLAGS.iter().filter(|flag| flag.verbs.contains(&verb));
+    let flag = own().find(|flag| flag.longs().any(|long| long == name));
+    flag.ok_or_else(|| {
+        let names = own().flat_map(Flag::longs).chain(["help", "version"]);
+        unknown(verb, &format!("--{name}"), nearest(name, names))
+    })
 }
 
 fn unknown(verb: Verb, flag: &str, meant: Option<&str>) -> CommandError {

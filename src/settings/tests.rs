@@ -1,4 +1,5 @@
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use agentkernel_core::Bytes;
 
@@ -108,7 +109,7 @@ fn what_a_file_says_is_relative_to_its_folder() {
         "a/agentkernel.toml",
         "project = true\nvolumes = [\"data:/data\"]",
     );
-    let request = load(&file).unwrap().unwrap();
+    let request = load(&file, None).unwrap().unwrap();
     assert_eq!(request.volumes[0].source, scratch.0.join("a/data"));
     let Some(ProjectRequest::On {
         directory: Some(directory),
@@ -117,7 +118,16 @@ fn what_a_file_says_is_relative_to_its_folder() {
     else {
         panic!("no project");
     };
-    assert_eq!(directory, scratch.0.join("a/"));
+    assert_eq!(directory, scratch.0.join("a"));
+    let elsewhere = load(&file, Some(Path::new("/elsewhere"))).unwrap().unwrap();
+    let Some(ProjectRequest::On {
+        directory: Some(directory),
+        ..
+    }) = elsewhere.project
+    else {
+        panic!("no project");
+    };
+    assert_eq!(directory, Path::new("/elsewhere"));
 }
 
 #[test]
@@ -181,13 +191,13 @@ fn variables_by_flag_go_over_env_files_in_their_order() {
 #[test]
 fn a_settings_file_is_a_file_of_sensible_length() {
     let scratch = Scratch::new("kind");
-    assert_eq!(load(&scratch.0.join("gone")), Ok(None));
+    assert_eq!(load(&scratch.0.join("gone"), None), Ok(None));
     let file = scratch.file("file", "");
-    assert_eq!(load(&file.join("inside")), Ok(None));
-    let err = load(&scratch.folder("folder")).unwrap_err().message;
+    assert_eq!(load(&file.join("inside"), None), Ok(None));
+    let err = load(&scratch.folder("folder"), None).unwrap_err().message;
     assert!(err.ends_with("is not a file"), "{err}");
     let long = scratch.file("long", &"#".repeat(MAX_LENGTH as usize + 1));
-    let err = load(&long).unwrap_err().message;
+    let err = load(&long, None).unwrap_err().message;
     assert!(err.ends_with("longer than 1 MiB"), "{err}");
 }
 
@@ -196,4 +206,16 @@ fn the_caller_owns_what_the_caller_makes() {
     let scratch = Scratch::new("owner");
     let file = scratch.file("file", "");
     assert_eq!(caller().unwrap(), fs::metadata(file).unwrap().uid());
+}
+
+#[test]
+fn a_home_of_somebody_elses_holds_no_settings() {
+    let scratch = Scratch::new("locked");
+    let folder = scratch.folder("home");
+    fs::set_permissions(&folder, Permissions::from_mode(0o000)).unwrap();
+    match fs::read_dir(&folder) {
+        Ok(_) => eprintln!("skipped: root may enter every home"),
+        Err(_) => assert_eq!(load(&folder.join("config.toml"), None), Ok(None)),
+    }
+    fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
 }

@@ -80,8 +80,9 @@ impl SpecRequest {
     }
 
     /// Makes the host's paths absolute that are relative to `directory`: the current one for
-    /// flags and variables, and a file's own for what the file says.
-    pub fn anchor(&mut self, directory: &Path) {
+    /// flags and variables, and a file's own for what the file says. A project without a
+    /// directory is `project`.
+    pub fn anchor(&mut self, directory: &Path, project: &Path) {
         let anchor = |path: &mut PathBuf| {
             if path.is_relative() {
                 *path = directory.join(&path);
@@ -93,11 +94,8 @@ impl SpecRequest {
         if let Some(ImageRequest::Rootfs(path)) = &mut self.image {
             anchor(path);
         }
-        if let Some(ProjectRequest::On {
-            directory: project, ..
-        }) = &mut self.project
-        {
-            anchor(project.get_or_insert_default());
+        if let Some(ProjectRequest::On { directory, .. }) = &mut self.project {
+            anchor(directory.get_or_insert_with(|| project.to_owned()));
         }
     }
 }
@@ -156,13 +154,13 @@ mod tests {
             volumes: vec![volume("data", "/data"), volume("/abs", "/abs")],
             ..SpecRequest::default()
         };
-        request.anchor(Path::new("/here"));
+        request.anchor(Path::new("/here"), Path::new("/project"));
         assert_eq!(
             request.image,
             Some(ImageRequest::Rootfs("/here/./rootfs".into()))
         );
         let project = ProjectRequest::On {
-            directory: Some("/here/".into()),
+            directory: Some("/project".into()),
             access: None,
         };
         assert_eq!(request.project, Some(project));
