@@ -1,0 +1,6 @@
+//! The backends that the small program drives itself.
+
+use agentkernel_core::Backend;
+
+/// The preferred ones first.
+pub static BACKENDS: &[&dyn Backend] = &[];
