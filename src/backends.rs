@@ -3,4 +3,7 @@
 use agentkernel_core::Backend;
 
 /// The preferred ones first.
-pub static BACKENDS: &[&dyn Backend] = &[];
+pub static BACKENDS: &[&dyn Backend] = &[
+    #[cfg(target_os = "linux")]
+    &agentkernel_native::NATIVE,
+];

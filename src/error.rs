@@ -19,18 +19,11 @@ pub(crate) struct CommandError {
 
 impl CommandError {
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            hint: None,
-            exit_code: FAILED,
-        }
+        Self { message: message.into(), hint: None, exit_code: FAILED }
     }
 
     pub fn hinted(self, hint: impl Into<String>) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..self
-        }
+        Self { hint: Some(hint.into()), ..self }
     }
 
     /// Says it on standard error, once, and returns the exit status that stands for it.
@@ -45,36 +38,20 @@ impl CommandError {
     }
 
     pub fn report(self) -> ErrorReport {
-        let Self {
-            message,
-            hint,
-            exit_code,
-        } = self;
-        FailureReport {
-            message,
-            hint,
-            exit_code,
-        }
-        .into()
+        let Self { message, hint, exit_code } = self;
+        FailureReport { message, hint, exit_code }.into()
     }
 }
 
 impl From<RequestError> for CommandError {
     fn from(err: RequestError) -> Self {
         let hint = err.hint().map(String::from);
-        Self {
-            hint,
-            ..Self::new(err.to_string())
-        }
+        Self { hint, ..Self::new(err.to_string()) }
     }
 }
 
 impl From<EngineError> for CommandError {
     fn from(err: EngineError) -> Self {
-        Self {
-            message: err.why,
-            hint: err.hint,
-            exit_code: err.exit_code,
-        }
+        Self { message: err.why, hint: err.hint, exit_code: err.exit_code }
     }
 }

@@ -7,10 +7,7 @@ use agentkernel_wire::Machine;
 pub(crate) fn facts() -> Machine {
     use agentkernel_sys::machine;
 
-    Machine {
-        processors: Some(machine::processors()),
-        memory: machine::memory_bytes().ok(),
-    }
+    Machine { processors: Some(machine::processors()), memory: machine::memory_bytes().ok() }
 }
 
 /// Elsewhere sandboxes run in a machine of their own, which knows what it has.

@@ -7,13 +7,10 @@ use crate::error::CommandError;
 /// Writes `text` to standard output. A reader that has gone away has read enough.
 pub(crate) fn text(text: &str) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
-    match stdout
-        .write_all(text.as_bytes())
-        .and_then(|()| stdout.flush())
-    {
-        Err(err) if err.kind() != ErrorKind::BrokenPipe => Err(CommandError::new(format!(
-            "standard output can't be written: {err}"
-        ))),
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(err) if err.kind() != ErrorKind::BrokenPipe => {
+            Err(CommandError::new(format!("standard output can't be written: {err}")))
+        }
         _ => Ok(()),
     }
 }

@@ -89,10 +89,7 @@ fn lay_over_env_files(flags: &mut SpecRequest, paths: &[PathBuf]) -> Result<(), 
 
 /// A variable that holds an absolute path; others don't count, as the XDG specification has it.
 fn path_variable<'a>(variables: &'a Variables, name: &str) -> Option<&'a Path> {
-    let value = variables
-        .iter()
-        .find(|(n, _)| n == OsStr::new(name))
-        .map(|(_, value)| value)?;
+    let value = variables.iter().find(|(n, _)| n == OsStr::new(name)).map(|(_, value)| value)?;
     Some(Path::new(value)).filter(|path| path.is_absolute())
 }
 
@@ -113,10 +110,7 @@ fn find_project_file(
     home: Option<&Path>,
 ) -> Option<PathBuf> {
     let start = match &request.project {
-        Some(ProjectRequest::On {
-            directory: Some(project),
-            ..
-        }) => project.canonicalize().ok()?,
+        Some(ProjectRequest::On { directory: Some(project), .. }) => project.canonicalize().ok()?,
         _ => here?.to_owned(),
     };
     let mut nearest = None;
@@ -170,14 +164,9 @@ fn read_owned(path: &Path) -> Result<Option<Vec<u8>>, CommandError> {
             .hinted("read it, then make it yours with chown, or pass --no-config"));
     }
     let mut text = Vec::new();
-    file.take(MAX_LENGTH + 1)
-        .read_to_end(&mut text)
-        .map_err(unreadable)?;
+    file.take(MAX_LENGTH + 1).read_to_end(&mut text).map_err(unreadable)?;
     if text.len() as u64 > MAX_LENGTH {
-        return Err(CommandError::new(format!(
-            "{} is longer than 1 MiB",
-            path.display()
-        )));
+        return Err(CommandError::new(format!("{} is longer than 1 MiB", path.display())));
     }
     Ok(Some(text))
 }

@@ -89,10 +89,7 @@ impl Verb {
 
     /// The verb of this name.
     pub fn named(name: &str) -> Option<Self> {
-        VERBS
-            .iter()
-            .find(|info| info.name == name)
-            .map(|info| info.verb)
+        VERBS.iter().find(|info| info.name == name).map(|info| info.verb)
     }
 }
 
@@ -110,11 +107,7 @@ mod tests {
 
     #[test]
     fn help_completes_every_other_verb() {
-        let others: Vec<_> = VERBS
-            .iter()
-            .map(|info| info.name)
-            .filter(|n| *n != "help")
-            .collect();
+        let others: Vec<_> = VERBS.iter().map(|info| info.name).filter(|n| *n != "help").collect();
         assert_eq!(Verb::Help.info().words, others);
     }
 }

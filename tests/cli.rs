@@ -75,11 +75,7 @@ fn the_version_is_all_that_is_said_about_it() {
     // It must not even look at settings, or these would be errors.
     scratch.file("agentkernel.toml", "banana = 1");
     for args in [&["--version"][..], &["-V"], &["run", "-V"]] {
-        let output = scratch
-            .agentkernel()
-            .env("AGENTKERNEL_BANANA", "1")
-            .args(args)
-            .output();
+        let output = scratch.agentkernel().env("AGENTKERNEL_BANANA", "1").args(args).output();
         let expected = format!("agentkernel {}\n", env!("CARGO_PKG_VERSION"));
         assert_eq!(stdout(&output.unwrap()), expected, "{args:?}");
     }
@@ -107,41 +103,18 @@ fn mistakes_are_answered_once_with_a_hint() {
     for (args, error, hint) in [
         (&[][..], "no verb was given", "agentkernel help"),
         (&["rum"], "unknown verb \"rum\"", "did you mean \"run\"?"),
-        (
-            &["run", "--memroy", "1g", "true"],
-            "run has no flag --memroy",
-            "did you mean --memory?",
-        ),
-        (
-            &["run"],
-            "no command was given",
-            "agentkernel run -- echo hello",
-        ),
-        (
-            &["doctor", "x"],
-            "doctor doesn't take \"x\"",
-            "agentkernel doctor [--json]",
-        ),
-        (
-            &["completions", "tcsh"],
-            "completions doesn't take \"tcsh\"",
-            "bash|zsh|fish",
-        ),
+        (&["run", "--memroy", "1g", "true"], "run has no flag --memroy", "did you mean --memory?"),
+        (&["run"], "no command was given", "agentkernel run -- echo hello"),
+        (&["doctor", "x"], "doctor doesn't take \"x\"", "agentkernel doctor [--json]"),
+        (&["completions", "tcsh"], "completions doesn't take \"tcsh\"", "bash|zsh|fish"),
         (&["completions"], "no shell was named", "bash, zsh, fish"),
-        (
-            &["help", "x"],
-            "help doesn't take \"x\"",
-            "agentkernel help [VERB]",
-        ),
+        (&["help", "x"], "help doesn't take \"x\"", "agentkernel help [VERB]"),
     ] {
         let said = scratch.failure(args);
         let lines: Vec<_> = said.lines().collect();
         assert_eq!(lines.len(), 2, "{args:?}: {said}");
         assert_eq!(lines[0], format!("error: {error}"), "{args:?}");
-        assert!(
-            lines[1].starts_with("hint: ") && lines[1].contains(hint),
-            "{args:?}: {said}"
-        );
+        assert!(lines[1].starts_with("hint: ") && lines[1].contains(hint), "{args:?}: {said}");
     }
 }
 
@@ -152,27 +125,15 @@ fn wrong_values_name_their_flag_and_what_it_takes() {
     let project = project.to_str().unwrap();
     for (args, part) in [
         (&["--memory", "12x"][..], "--memory: \"12x\" is not a size"),
-        (
-            &["--cpus", "0"],
-            "--cpus: \"0\" is not a number of processors",
-        ),
+        (&["--cpus", "0"], "--cpus: \"0\" is not a number of processors"),
         (&["--cpus", "1000"], "more than the machine has"),
         (&["--memory", "9999t"], "more than the machine has"),
-        (
-            &["--pids", "0"],
-            "--pids: \"0\" is not a number of processes from 1 to 4194304",
-        ),
+        (&["--pids", "0"], "--pids: \"0\" is not a number of processes from 1 to 4194304"),
         (&["--timeout", "1y"], "--timeout: \"1y\" is not a time"),
         (&["--profile", "moderat"], "did you mean \"moderate\"?"),
-        (
-            &["--network", "some"],
-            "--network: \"some\" is not none, full or allow=HOST,...",
-        ),
+        (&["--network", "some"], "--network: \"some\" is not none, full or allow=HOST,..."),
         (&["--user", "70000"], "up to 65535"),
-        (
-            &["--image", "alpine"],
-            "--image: \"alpine\" is not \"host\" or a directory",
-        ),
+        (&["--image", "alpine"], "--image: \"alpine\" is not \"host\" or a directory"),
         (&["--image", "./gone"], "the image"),
         (&["-v", "gone:/x"], "the volume"),
         (&["-v", ".:x"], "--volume: \"x\" is not absolute"),
@@ -183,28 +144,15 @@ fn wrong_values_name_their_flag_and_what_it_takes() {
         (&["--env-file", "gone"], "gone can't be read: No such file"),
         (&["--project=/"], "the project can't be /"),
         (&["--project=/tmp:ro"], "the project can't be /tmp"),
-        (
-            &["--project=:x"],
-            "--project: \"x\" is not one of ro, rw, cow",
-        ),
+        (&["--project=:x"], "--project: \"x\" is not one of ro, rw, cow"),
         (&["-B", "banana"], "there is no backend \"banana\""),
-        (
-            &["--report", "gone/report"],
-            "the report can't be written to gone/report: No such file",
-        ),
+        (&["--report", "gone/report"], "the report can't be written to gone/report: No such file"),
     ] {
         let said = scratch.failure(&[&["run"], args, &["--", "true"]].concat());
         assert!(said.contains(part), "{args:?}: {said}");
         assert!(said.starts_with("error: "), "{args:?}: {said}");
     }
-    let said = scratch.failure(&[
-        "run",
-        "--project",
-        "-v",
-        &format!(".:{project}"),
-        "--",
-        "true",
-    ]);
+    let said = scratch.failure(&["run", "--project", "-v", &format!(".:{project}"), "--", "true"]);
     assert!(said.contains("two volumes have the target"), "{said}");
 }
 
@@ -220,10 +168,7 @@ fn a_settings_file_is_wrong_by_line_and_column() {
     assert_eq!(said, expected);
     scratch.file("agentkernel.toml", "memory = \"12x\"");
     let said = scratch.failure(&["run", "true"]);
-    assert!(
-        said.contains("agentkernel.toml:1:10: \"12x\" is not a size"),
-        "{said}"
-    );
+    assert!(said.contains("agentkernel.toml:1:10: \"12x\" is not a size"), "{said}");
     scratch.file("agentkernel.toml", "memory = ");
     let said = scratch.failure(&["run", "true"]);
     assert!(said.contains("agentkernel.toml:1:10: "), "{said}");
@@ -245,14 +190,8 @@ fn a_settings_file_of_somebody_elses_is_refused() {
         return eprintln!("skipped: only root can give a file away ({err})");
     }
     let said = scratch.failure(&["run", "true"]);
-    assert!(
-        said.contains("agentkernel.toml belongs to user 4321, not to you"),
-        "{said}"
-    );
-    assert!(
-        said.contains("hint: ") && said.contains("--no-config"),
-        "{said}"
-    );
+    assert!(said.contains("agentkernel.toml belongs to user 4321, not to you"), "{said}");
+    assert!(said.contains("hint: ") && said.contains("--no-config"), "{said}");
 }
 
 #[test]
@@ -274,15 +213,8 @@ fn flags_go_over_variables_over_the_project_over_the_user() {
     assert_eq!(backend(run().arg("true")), "of-user");
     scratch.file("agentkernel.toml", "backend = \"of-project\"");
     assert_eq!(backend(run().arg("true")), "of-project");
-    assert_eq!(
-        backend(run().env("AGENTKERNEL_BACKEND", "of-env").arg("true")),
-        "of-env"
-    );
-    let by_flag = backend(
-        run()
-            .env("AGENTKERNEL_BACKEND", "of-env")
-            .args(["-B", "x", "true"]),
-    );
+    assert_eq!(backend(run().env("AGENTKERNEL_BACKEND", "of-env").arg("true")), "of-env");
+    let by_flag = backend(run().env("AGENTKERNEL_BACKEND", "of-env").args(["-B", "x", "true"]));
     assert_eq!(by_flag, "x");
 }
 
@@ -296,19 +228,13 @@ fn unknown_and_wrong_variables_are_errors() {
                     hint: did you mean AGENTKERNEL_MEMORY?\n";
     assert_eq!(with("AGENTKERNEL_MEMROY", "1g"), expected);
     let said = with("AGENTKERNEL_MEMORY", "12x");
-    assert!(
-        said.starts_with("error: AGENTKERNEL_MEMORY: \"12x\" is not a size"),
-        "{said}"
-    );
+    assert!(said.starts_with("error: AGENTKERNEL_MEMORY: \"12x\" is not a size"), "{said}");
 }
 
 #[test]
 fn errors_are_one_line_of_json_if_asked_for() {
     let scratch = Scratch::new("json");
-    for args in [
-        &["run", "--json", "--banana"][..],
-        &["run", "--json", "--cpus", "1000", "true"],
-    ] {
+    for args in [&["run", "--json", "--banana"][..], &["run", "--json", "--cpus", "1000", "true"]] {
         let said = scratch.failure(args);
         assert_eq!(said.lines().count(), 1, "{said}");
         let json: serde_json::Value = serde_json::from_str(&said).unwrap();
@@ -333,24 +259,9 @@ fn the_doctor_answers_programs_in_one_line_of_json() {
 fn bytes_that_are_not_utf8_are_reported_as_such() {
     let scratch = Scratch::new("bytes");
     for words in [
-        [
-            OsStr::new("run"),
-            OsStr::new("--backend"),
-            OsStr::from_bytes(b"\xff"),
-            OsStr::new("x"),
-        ],
-        [
-            OsStr::new("run"),
-            OsStr::from_bytes(b"--\xff"),
-            OsStr::new("x"),
-            OsStr::new("x"),
-        ],
-        [
-            OsStr::from_bytes(b"\xff"),
-            OsStr::new("x"),
-            OsStr::new("x"),
-            OsStr::new("x"),
-        ],
+        [OsStr::new("run"), OsStr::new("--backend"), OsStr::from_bytes(b"\xff"), OsStr::new("x")],
+        [OsStr::new("run"), OsStr::from_bytes(b"--\xff"), OsStr::new("x"), OsStr::new("x")],
+        [OsStr::from_bytes(b"\xff"), OsStr::new("x"), OsStr::new("x"), OsStr::new("x")],
     ] {
         let said = failure(scratch.agentkernel().args(words));
         assert!(said.starts_with("error: "), "{said}");
@@ -362,22 +273,12 @@ fn a_reader_that_has_gone_away_is_no_error() {
     let scratch = Scratch::new("pipe");
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = scratch
-        .agentkernel()
-        .arg("help")
-        .stdout(writer)
-        .output()
-        .unwrap();
+    let output = scratch.agentkernel().arg("help").stdout(writer).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(output.stderr, b"");
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let status = scratch
-        .agentkernel()
-        .arg("rum")
-        .stderr(writer)
-        .status()
-        .unwrap();
+    let status = scratch.agentkernel().arg("rum").stderr(writer).status().unwrap();
     assert_eq!(status.code(), Some(125));
 }
 
@@ -397,18 +298,10 @@ fn closed_streams_are_no_reason_to_panic() {
 #[cfg(target_os = "linux")]
 fn a_full_disk_is_an_error() {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-    let output = Scratch::new("full")
-        .agentkernel()
-        .arg("help")
-        .stdout(full)
-        .output()
-        .unwrap();
+    let output = Scratch::new("full").agentkernel().arg("help").stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(125));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        said.starts_with("error: standard output can't be written: No space"),
-        "{said}"
-    );
+    assert!(said.starts_with("error: standard output can't be written: No space"), "{said}");
 }
 
 /// Whether `shell` takes the script that is made for it; `None` if the machine doesn't have it.
@@ -416,17 +309,9 @@ fn accepts(shell: &str, flag: &str) -> Option<bool> {
     let output = Scratch::new(shell).output(&["completions", shell]);
     let script = stdout(&output);
     let mut checker = Command::new(shell);
-    checker
-        .arg(flag)
-        .stdin(Stdio::piped())
-        .stderr(Stdio::inherit());
+    checker.arg(flag).stdin(Stdio::piped()).stderr(Stdio::inherit());
     let mut checker = checker.spawn().ok()?;
-    checker
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(script.as_bytes())
-        .unwrap();
+    checker.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     Some(checker.wait().unwrap().success())
 }
 
@@ -456,18 +341,9 @@ fn bash_completes_verbs_flags_and_values() {
         let program = "source \"$0\"; read -ra COMP_WORDS <<< \"$1\"; \
                        COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _agentkernel; echo \"${COMPREPLY[*]}\"";
         let mut bash = Command::new("bash");
-        bash.args([
-            OsStr::new("-c"),
-            program.as_ref(),
-            script.as_ref(),
-            words.as_ref(),
-        ]);
+        bash.args([OsStr::new("-c"), program.as_ref(), script.as_ref(), words.as_ref()]);
         let output = bash.output().unwrap();
-        assert_eq!(
-            String::from_utf8(output.stdout).unwrap().trim(),
-            expected,
-            "{words}"
-        );
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), expected, "{words}");
     }
 }
 
@@ -482,18 +358,12 @@ fn the_documentation_mentions_every_flag_key_and_variable() {
             continue;
         };
         let flag = line[at..].split([' ', '[']).next().unwrap();
-        assert!(
-            docs.contains(&format!("`{flag}")),
-            "{flag} is not documented"
-        );
+        assert!(docs.contains(&format!("`{flag}")), "{flag} is not documented");
         flags += 1;
     }
     assert!(flags > 20, "only {flags} flags were found in the help");
     for key in agentkernel_wire::KEYS {
-        assert!(
-            docs.contains(&format!("`{key}`")),
-            "the key {key} is not documented"
-        );
+        assert!(docs.contains(&format!("`{key}`")), "the key {key} is not documented");
     }
     for name in agentkernel_wire::VARIABLES {
         let name = format!("`{}{name}`", agentkernel_wire::PREFIX);

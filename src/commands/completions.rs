@@ -22,9 +22,7 @@ pub(super) fn run(
         [_, word, ..] => return Err(unexpected(Verb::Completions, word)),
     };
     let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
-    let script = shell
-        .to_str()
-        .and_then(|shell| flags::completions(shell, &names));
+    let script = shell.to_str().and_then(|shell| flags::completions(shell, &names));
     output::text(&script.ok_or_else(|| unexpected(Verb::Completions, shell))?)?;
     Ok(0)
 }

@@ -28,9 +28,7 @@ pub(super) fn run(
         true => output::line(&report(&all).to_json())?,
         false => output::text(&describe(&all))?,
     }
-    let ready = all
-        .iter()
-        .any(|backend| matches!(backend.probe, Probe::Ready { .. }));
+    let ready = all.iter().any(|backend| matches!(backend.probe, Probe::Ready { .. }));
     Ok(u8::from(!ready))
 }
 
@@ -98,11 +96,7 @@ mod tests {
 
     fn probed(probe: Probe) -> Probed {
         let capabilities = Capabilities::new(&[Capability::NetworkNone, Capability::User]);
-        Probed {
-            name: "native",
-            capabilities,
-            probe,
-        }
+        Probed { name: "native", capabilities, probe }
     }
 
     #[test]
@@ -110,23 +104,12 @@ mod tests {
         let limit = |kind, by| LimitInForce { kind, value: 1, by };
         let text = describe(&[probed(Probe::Ready {
             walls: vec![
-                Wall {
-                    name: "seccomp",
-                    missing: None,
-                },
-                Wall {
-                    name: "landlock",
-                    missing: Some("no kernel".into()),
-                },
+                Wall { name: "seccomp", missing: None },
+                Wall { name: "landlock", missing: Some("no kernel".into()) },
             ],
             limits: vec![
                 limit(LimitKind::Pids, Limited::Exactly("cgroup v2")),
-                limit(
-                    LimitKind::Cpus,
-                    Limited::Nowise {
-                        why: "no cgroup".into(),
-                    },
-                ),
+                limit(LimitKind::Cpus, Limited::Nowise { why: "no cgroup".into() }),
             ],
         })]);
         let expected = "\
@@ -144,10 +127,8 @@ native: ready
 
     #[test]
     fn an_unready_backend_is_described_with_its_fix() {
-        let text = describe(&[probed(Probe::Unavailable {
-            why: "no".into(),
-            fix: "do this".into(),
-        })]);
+        let text =
+            describe(&[probed(Probe::Unavailable { why: "no".into(), fix: "do this".into() })]);
         let expected = "native: not ready: no\n  fix: do this\n  can do: network none, user\n";
         assert_eq!(text, expected);
     }

@@ -57,10 +57,7 @@ fn resolve(
     let settings = settings::gather(flags, &low.env_files, !low.no_config, &variables)?;
     check_backend(&settings.request, backends)?;
     let machine = machine::facts();
-    let caller = Caller {
-        variables: &variables,
-        machine,
-    };
+    let caller = Caller { variables: &variables, machine };
     let resolved = settings.request.resolve(&caller)?;
     let argv = mem::take(&mut low.words);
     let command = wire::command(argv, resolved.time_limit).map_err(command_error)?;
@@ -99,7 +96,7 @@ fn check_backend(
 }
 
 fn carry_out(run: Run, backends: &'static [&'static dyn Backend]) -> Result<Outcome, CommandError> {
-    match Engine::new(backends).handle(Action::Run(run))? {
+    match Engine::new(backends).handle(Action::Run(Box::new(run)))? {
         Reply::Ran(outcome) => Ok(outcome),
         Reply::Probed(_) => Err(CommandError::new("the engine answered another question")),
     }

@@ -42,10 +42,7 @@ fn bash(backends: &[&str]) -> String {
                 continue;
             };
             let (verb, long) = (info.name, flag.long);
-            let short = flag
-                .short
-                .map(|short| format!("{verb},-{short} | "))
-                .unwrap_or_default();
+            let short = flag.short.map(|short| format!("{verb},-{short} | ")).unwrap_or_default();
             let _ = writeln!(text, "        {short}{verb},--{long}) {reply}; return ;;");
         }
     }
@@ -102,11 +99,7 @@ fn zsh(backends: &[&str]) -> String {
     }
     text += ZSH_VERBS;
     for info in &VERBS {
-        let _ = writeln!(
-            text,
-            "        {})\n            _arguments -s -S \\",
-            info.name
-        );
+        let _ = writeln!(text, "        {})\n            _arguments -s -S \\", info.name);
         for flag in flags_of(info) {
             let _ = writeln!(text, "                {} \\", zsh_flag(flag, backends));
         }
@@ -171,15 +164,10 @@ fn fish(backends: &[&str]) -> String {
         );
     }
     for info in &VERBS {
-        let here = format!(
-            "complete -c agentkernel -n '__fish_seen_subcommand_from {}'",
-            info.name
-        );
+        let here =
+            format!("complete -c agentkernel -n '__fish_seen_subcommand_from {}'", info.name);
         for flag in flags_of(info) {
-            let short = flag
-                .short
-                .map(|short| format!(" -s {short}"))
-                .unwrap_or_default();
+            let short = flag.short.map(|short| format!(" -s {short}")).unwrap_or_default();
             let value = match words_of(flag) {
                 _ if matches!(flag.takes, Takes::Optional { .. }) => String::new(),
                 None => String::new(),
@@ -189,12 +177,7 @@ fn fish(backends: &[&str]) -> String {
                 Some(Words::OneOf(all)) => format!(" -x -a '{}'", all.join(" ")),
                 Some(Words::Backends) => format!(" -x -a '{}'", backends.join(" ")),
             };
-            let _ = writeln!(
-                text,
-                "{here} -l {}{short}{value} -d {}",
-                flag.long,
-                quote(flag.doc)
-            );
+            let _ = writeln!(text, "{here} -l {}{short}{value} -d {}", flag.long, quote(flag.doc));
         }
         let _ = match info.verb {
             Verb::Run => writeln!(text, "{here} -x -a '(__fish_complete_subcommand)'"),
@@ -213,12 +196,7 @@ mod tests {
         for shell in crate::verbs::SHELLS {
             let script = completions(shell, &["native"]).unwrap();
             let flags = FLAGS.iter().map(|flag| flag.long);
-            for word in VERBS
-                .iter()
-                .map(|info| info.name)
-                .chain(flags)
-                .chain(["native"])
-            {
+            for word in VERBS.iter().map(|info| info.name).chain(flags).chain(["native"]) {
                 assert!(script.contains(word), "{shell}: {word}");
             }
         }

@@ -339,22 +339,10 @@ mod tests {
         };
         for flag in &FLAGS {
             assert!(flag.longs().all(is_long), "{}", flag.long);
-            assert!(
-                flag.short.is_none_or(|c| c.is_ascii_alphabetic()),
-                "{}",
-                flag.long
-            );
+            assert!(flag.short.is_none_or(|c| c.is_ascii_alphabetic()), "{}", flag.long);
             assert!(!flag.verbs.is_empty(), "{}", flag.long);
-            assert!(
-                flag.doc.starts_with(|c: char| c.is_ascii_uppercase()),
-                "{}",
-                flag.long
-            );
-            assert!(
-                !flag.doc.ends_with('.') && !flag.doc.contains('\n'),
-                "{}",
-                flag.long
-            );
+            assert!(flag.doc.starts_with(|c: char| c.is_ascii_uppercase()), "{}", flag.long);
+            assert!(!flag.doc.ends_with('.') && !flag.doc.contains('\n'), "{}", flag.long);
         }
     }
 }

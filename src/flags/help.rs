@@ -33,10 +33,8 @@ fn overview() -> String {
 
 fn of_verb(verb: Verb) -> String {
     let info = verb.info();
-    let mut text = format!(
-        "{}\n\nUsage: agentkernel {} {}\n\nFlags:\n",
-        info.doc, info.name, info.usage
-    );
+    let mut text =
+        format!("{}\n\nUsage: agentkernel {} {}\n\nFlags:\n", info.doc, info.name, info.usage);
     for flag in FLAGS.iter().filter(|flag| flag.verbs.contains(&verb)) {
         row(&mut text, &synopsis(flag), flag.doc);
     }
@@ -55,9 +53,7 @@ fn general(text: &mut String) {
 
 /// A flag as one writes it, with what it takes.
 fn synopsis(flag: &Flag) -> String {
-    let short = flag
-        .short
-        .map_or("    ".into(), |short| format!("-{short}, "));
+    let short = flag.short.map_or("    ".into(), |short| format!("-{short}, "));
     let (between, value) = match flag.takes {
         Takes::Nothing(_) => ("", ""),
         Takes::Value { name, .. } => (" ", name),

@@ -82,9 +82,7 @@ fn find_verb(word: &str) -> Result<Verb, CommandError> {
 }
 
 fn find_short(verb: Verb, name: char) -> Result<&'static Flag, CommandError> {
-    let flag = FLAGS
-        .iter()
-        .find(|flag| flag.short == Some(name) && flag.verbs.contains(&verb));
+    let flag = FLAGS.iter().find(|flag| flag.short == Some(name) && flag.verbs.contains(&verb));
     flag.ok_or_else(|| unknown(verb, &format!("-{name}"), None))
 }
 
@@ -106,9 +104,8 @@ fn unknown(verb: Verb, flag: &str, meant: Option<&str>) -> CommandError {
 }
 
 fn before_verb(flag: &str) -> CommandError {
-    CommandError::new(format!("{flag} stands before the verb")).hinted(format!(
-        "flags follow their verb, as in agentkernel run {flag} ..."
-    ))
+    CommandError::new(format!("{flag} stands before the verb"))
+        .hinted(format!("flags follow their verb, as in agentkernel run {flag} ..."))
 }
 
 fn usage(err: lexopt::Error) -> CommandError {

@@ -23,14 +23,7 @@ impl Scratch {
 
     fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
-        self.folder(
-            path.parent()
-                .unwrap()
-                .strip_prefix(&self.0)
-                .unwrap()
-                .to_str()
-                .unwrap(),
-        );
+        self.folder(path.parent().unwrap().strip_prefix(&self.0).unwrap().to_str().unwrap());
         fs::write(&path, text).unwrap();
         path
     }
@@ -52,11 +45,7 @@ fn the_nearest_file_up_to_the_git_root_counts() {
     scratch.file("agentkernel.toml", "");
     let here = scratch.folder("repo/a/b");
     scratch.folder("repo/.git");
-    assert_eq!(
-        find(&here, None),
-        None,
-        "a file above the repository was found"
-    );
+    assert_eq!(find(&here, None), None, "a file above the repository was found");
     let root = scratch.file("repo/agentkernel.toml", "");
     assert_eq!(find(&here, None), Some(root));
     let nearer = scratch.file("repo/a/agentkernel.toml", "");
@@ -90,14 +79,8 @@ fn the_search_starts_at_a_project_that_is_elsewhere() {
     let scratch = Scratch::new("elsewhere");
     let file = scratch.file("project/agentkernel.toml", "");
     let directory = Some(scratch.0.join("project"));
-    let project = ProjectRequest::On {
-        directory,
-        access: None,
-    };
-    let request = SpecRequest {
-        project: Some(project),
-        ..SpecRequest::default()
-    };
+    let project = ProjectRequest::On { directory, access: None };
+    let request = SpecRequest { project: Some(project), ..SpecRequest::default() };
     let here = scratch.folder("here");
     assert_eq!(find_project_file(Some(&here), &request, None), Some(file));
 }
@@ -105,26 +88,15 @@ fn the_search_starts_at_a_project_that_is_elsewhere() {
 #[test]
 fn what_a_file_says_is_relative_to_its_folder() {
     let scratch = Scratch::new("relative");
-    let file = scratch.file(
-        "a/agentkernel.toml",
-        "project = true\nvolumes = [\"data:/data\"]",
-    );
+    let file = scratch.file("a/agentkernel.toml", "project = true\nvolumes = [\"data:/data\"]");
     let request = load(&file, None).unwrap().unwrap();
     assert_eq!(request.volumes[0].source, scratch.0.join("a/data"));
-    let Some(ProjectRequest::On {
-        directory: Some(directory),
-        ..
-    }) = request.project
-    else {
+    let Some(ProjectRequest::On { directory: Some(directory), .. }) = request.project else {
         panic!("no project");
     };
     assert_eq!(directory, scratch.0.join("a"));
     let elsewhere = load(&file, Some(Path::new("/elsewhere"))).unwrap().unwrap();
-    let Some(ProjectRequest::On {
-        directory: Some(directory),
-        ..
-    }) = elsewhere.project
-    else {
+    let Some(ProjectRequest::On { directory: Some(directory), .. }) = elsewhere.project else {
         panic!("no project");
     };
     assert_eq!(directory, Path::new("/elsewhere"));
@@ -137,10 +109,7 @@ fn the_users_file_lies_where_xdg_says() {
     assert_eq!(of("/xdg"), Some("/xdg/agentkernel/config.toml".into()));
     // The specification has relative paths ignored.
     for value in ["", "relative"] {
-        assert_eq!(
-            of(value),
-            Some("/home/me/.config/agentkernel/config.toml".into())
-        );
+        assert_eq!(of(value), Some("/home/me/.config/agentkernel/config.toml".into()));
     }
     assert_eq!(user_file(&[], None), None);
 }
@@ -148,19 +117,13 @@ fn the_users_file_lies_where_xdg_says() {
 #[test]
 fn flags_go_over_variables_over_the_users_file() {
     let scratch = Scratch::new("precedence");
-    scratch.file(
-        "agentkernel/config.toml",
-        "memory = \"1m\"\npids = 1\ncpus = 1",
-    );
+    scratch.file("agentkernel/config.toml", "memory = \"1m\"\npids = 1\ncpus = 1");
     let variables: &Variables = &[
         ("XDG_CONFIG_HOME".into(), scratch.0.clone().into()),
         ("AGENTKERNEL_MEMORY".into(), "2m".into()),
         ("AGENTKERNEL_PIDS".into(), "2".into()),
     ];
-    let flags = SpecRequest {
-        memory: Some(Bytes::mib(3)),
-        ..SpecRequest::default()
-    };
+    let flags = SpecRequest { memory: Some(Bytes::mib(3)), ..SpecRequest::default() };
     let gathered = gather(flags.clone(), &[], true, variables).unwrap();
     assert!(gathered.files.contains(&scratch.0.join(USER_FILE)));
     let request = gathered.request;
@@ -174,10 +137,7 @@ fn flags_go_over_variables_over_the_users_file() {
 #[test]
 fn variables_by_flag_go_over_env_files_in_their_order() {
     let scratch = Scratch::new("env");
-    let files = [
-        scratch.file("one", "A=1\nB=1\nC=1"),
-        scratch.file("two", "B=2\nC=2"),
-    ];
+    let files = [scratch.file("one", "A=1\nB=1\nC=1"), scratch.file("two", "B=2\nC=2")];
     let mut flags = SpecRequest::default();
     flags.env.insert("C".into(), Some("3".into()));
     lay_over_env_files(&mut flags, &files).unwrap();

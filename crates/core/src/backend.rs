@@ -176,10 +176,7 @@ impl Capabilities {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
     /// It can, with these walls and with limits by these means.
-    Ready {
-        walls: Vec<Wall>,
-        limits: Vec<LimitInForce>,
-    },
+    Ready { walls: Vec<Wall>, limits: Vec<LimitInForce> },
     /// It can't: why, and what the user can do about it.
     Unavailable { why: String, fix: String },
 }

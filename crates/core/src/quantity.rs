@@ -116,10 +116,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseQuantityError> {
         text: text.into(),
         expected: "a time from 1ms to 1000d such as 500ms, 30s or 1h",
     };
-    let digits = text
-        .bytes()
-        .take_while(|b| b.is_ascii_digit() || *b == b'.')
-        .count();
+    let digits = text.bytes().take_while(|b| b.is_ascii_digit() || *b == b'.').count();
     let (number, unit) = text.split_at(digits);
     let seconds_per_unit = match unit {
         "ms" => 0.001,
@@ -142,42 +139,21 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_docker_reads_them() {
-        for (text, bytes) in [
-            ("1", 1),
-            ("512m", 512 << 20),
-            ("1G", 1 << 30),
-            ("2KiB", 2048),
-        ] {
+        for (text, bytes) in [("1", 1), ("512m", 512 << 20), ("1G", 1 << 30), ("2KiB", 2048)] {
             assert_eq!(text.parse::<Bytes>().map(Bytes::get), Ok(bytes), "{text}");
         }
-        for text in [
-            "",
-            "0",
-            "-1",
-            "1.5g",
-            "m",
-            "1x",
-            "99999999999g",
-            "18446744073709551616",
-            " 1",
-        ] {
+        for text in ["", "0", "-1", "1.5g", "m", "1x", "99999999999g", "18446744073709551616", " 1"]
+        {
             assert!(text.parse::<Bytes>().is_err(), "{text:?} was taken");
         }
     }
 
     #[test]
     fn processors_are_positive_and_finite() {
-        for (text, millis) in [
-            ("1", 1000),
-            ("0.5", 500),
-            ("1.25", 1250),
-            ("1000", 1_000_000),
-        ] {
+        for (text, millis) in [("1", 1000), ("0.5", 500), ("1.25", 1250), ("1000", 1_000_000)] {
             assert_eq!(text.parse::<Cpus>().map(Cpus::millis), Ok(millis), "{text}");
         }
-        for text in [
-            "", "0", "0.001", "-1", "inf", "nan", "1e3", "1001", "1.2.3", ".",
-        ] {
+        for text in ["", "0", "0.001", "-1", "inf", "nan", "1e3", "1001", "1.2.3", "."] {
             assert!(text.parse::<Cpus>().is_err(), "{text:?} was taken");
         }
     }
@@ -185,11 +161,7 @@ mod tests {
     #[test]
     fn times_take_a_unit() {
         for (text, millis) in [("250ms", 250), ("1.5s", 1500), ("2", 2000), ("1m", 60_000)] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "0", "0s", "-1s", "s", "1y", "1001d", "0.1ms"] {
             assert!(parse_duration(text).is_err(), "{text:?} was taken");

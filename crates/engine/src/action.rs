@@ -100,19 +100,11 @@ pub struct EngineError {
 impl EngineError {
     /// A failure of agentkernel's own, or of what it stands on.
     pub(crate) fn failed(what: &str, error: &io::Error) -> Self {
-        Self {
-            why: format!("{what}: {error}"),
-            hint: None,
-            exit_code: Self::FAILED,
-        }
+        Self { why: format!("{what}: {error}"), hint: None, exit_code: Self::FAILED }
     }
 
     pub(crate) fn refused(why: String, hint: String) -> Self {
-        Self {
-            why,
-            hint: Some(hint),
-            exit_code: Self::FAILED,
-        }
+        Self { why, hint: Some(hint), exit_code: Self::FAILED }
     }
 
     /// The exit status for every failure that is not the command's.
@@ -126,11 +118,7 @@ impl From<BootError> for EngineError {
             BootError::Unavailable { fix, .. } | BootError::Refused { fix, .. } => {
                 Self::refused(why, fix)
             }
-            BootError::Failed { .. } => Self {
-                why,
-                hint: None,
-                exit_code: Self::FAILED,
-            },
+            BootError::Failed { .. } => Self { why, hint: None, exit_code: Self::FAILED },
         }
     }
 }

@@ -102,11 +102,7 @@ impl CommandRun {
         let received: Vec<i32> = FORWARDED.into_iter().chain(resizes).collect();
         let signals = Signals::receive(&received)
             .map_err(|error| EngineError::failed("can't receive signals", &error))?;
-        Ok(Self {
-            streams,
-            signals,
-            time_limit,
-        })
+        Ok(Self { streams, signals, time_limit })
     }
 
     /// Carries the command's streams, signals and time limit until it has ended and all its
@@ -141,10 +137,8 @@ impl CommandRun {
     /// something to say.
     fn wait(&mut self, place: &dyn Place, deadline: Option<Instant>) -> Result<bool, EngineError> {
         let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let mut interests = vec![
-            Interest::readable(place.link()),
-            Interest::readable(self.signals.as_fd()),
-        ];
+        let mut interests =
+            vec![Interest::readable(place.link()), Interest::readable(self.signals.as_fd())];
         self.streams.add_interests(&mut interests);
         descriptor::poll(&mut interests, timeout).map_err(broken_link)?;
         let ready: Vec<bool> = interests.iter().map(Interest::is_ready).collect();
@@ -159,10 +153,7 @@ impl CommandRun {
                 continue;
             }
             let signal = u8::try_from(signal).unwrap_or(signal::SIGTERM as u8);
-            let word = ToAgent::Signal {
-                command: FIRST,
-                signal,
-            };
+            let word = ToAgent::Signal { command: FIRST, signal };
             // An agent that has gone says so by the end of its link.
             let _ = socket::send(place.link(), word.encode().as_bytes(), &[]);
         }
@@ -212,36 +203,24 @@ impl Heard {
                 self.ready = Some(now);
                 Ok(())
             }
-            FromAgent::Unready { step, errno } if self.ready.is_none() => Err(place
-                .explain(step, io::Error::from_raw_os_error(errno))
-                .into()),
+            FromAgent::Unready { step, errno } if self.ready.is_none() => {
+                Err(place.explain(step, io::Error::from_raw_os_error(errno)).into())
+            }
             FromAgent::Terminal { command: FIRST } if self.started.is_none() => Ok(()),
             FromAgent::Started { command: FIRST } if self.is_ready_to_start() => {
                 self.started = Some(now);
                 Ok(())
             }
-            FromAgent::NotStarted {
-                command: FIRST,
-                stage,
-                errno,
-            } if self.started.is_none() => Err(not_started(
-                run,
-                stage,
-                &io::Error::from_raw_os_error(errno),
-            )),
-            FromAgent::Ended {
-                command: FIRST,
-                status,
-                ..
-            } if self.started.is_some() => {
+            FromAgent::NotStarted { command: FIRST, stage, errno } if self.started.is_none() => {
+                Err(not_started(run, stage, &io::Error::from_raw_os_error(errno)))
+            }
+            FromAgent::Ended { command: FIRST, status, .. } if self.started.is_some() => {
                 self.ended = Some((now, End::Status(status)));
                 Ok(())
             }
             _ => {
                 place.kill();
-                self.lose(&format!(
-                    "the sandbox's agent said {word:?} at the wrong time"
-                ))
+                self.lose(&format!("the sandbox's agent said {word:?} at the wrong time"))
             }
         }
     }
@@ -254,11 +233,7 @@ impl Heard {
     fn lose(&mut self, why: &str) -> Result<(), EngineError> {
         if self.started.is_none() {
             let why = format!("the sandbox could not be made: {why}");
-            return Err(EngineError {
-                why,
-                hint: None,
-                exit_code: 125,
-            });
+            return Err(EngineError { why, hint: None, exit_code: 125 });
         }
         self.ended = Some((Instant::now(), End::Lost(why.into())));
         Ok(())
@@ -270,25 +245,14 @@ impl Heard {
     }
 
     fn is_overdue(&self, time_limit: Option<Duration>) -> bool {
-        self.deadline(time_limit)
-            .is_some_and(|deadline| Instant::now() >= deadline)
+        self.deadline(time_limit).is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     fn finish(self, start: Instant, broken: Vec<Broken>) -> Finished {
-        let (ended, end) = self
-            .ended
-            .unwrap_or_else(|| (start, End::Lost(String::new())));
+        let (ended, end) = self.ended.unwrap_or_else(|| (start, End::Lost(String::new())));
         let started = self.started.unwrap_or(ended);
         let ready = self.ready.unwrap_or(started);
-        Finished {
-            timeline: Timeline {
-                ready,
-                started,
-                ended,
-            },
-            broken,
-            end,
-        }
+        Finished { timeline: Timeline { ready, started, ended }, broken, end }
     }
 }
 
@@ -298,12 +262,7 @@ fn broken_link(error: io::Error) -> EngineError {
 
 /// Why the command's program did not start, in the words of a shell.
 fn not_started(run: &Run, stage: Stage, error: &io::Error) -> EngineError {
-    let program = run
-        .command
-        .argv
-        .first()
-        .map(|p| p.to_string_lossy())
-        .unwrap_or_default();
+    let program = run.command.argv.first().map(|p| p.to_string_lossy()).unwrap_or_default();
     let failed = |what: &str| EngineError::failed(what, error);
     match stage {
         Stage::Program => return program_not_started(&program, error),
@@ -346,9 +305,5 @@ fn program_not_started(program: &str, error: &io::Error) -> EngineError {
             126,
         ),
     };
-    EngineError {
-        why,
-        hint: Some(hint.into()),
-        exit_code,
-    }
+    EngineError { why, hint: Some(hint.into()), exit_code }
 }

@@ -7,17 +7,10 @@ use crate::EngineError;
 /// Refuses `spec` if `backend` can't do or enforce all of it.
 pub fn check(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), EngineError> {
     let capabilities = backend.capabilities();
-    match demanded(spec, terminal)
-        .into_iter()
-        .find(|demand| !capabilities.has(*demand))
-    {
+    match demanded(spec, terminal).into_iter().find(|demand| !capabilities.has(*demand)) {
         None => Ok(()),
         Some(lacking) => Err(EngineError::refused(
-            format!(
-                "the {} backend can't do or enforce: {}",
-                backend.name(),
-                lacking.name()
-            ),
+            format!("the {} backend can't do or enforce: {}", backend.name(), lacking.name()),
             "leave that out, or choose a backend that `agentkernel doctor` lists with it".into(),
         )),
     }
@@ -49,11 +42,6 @@ fn demanded(spec: &Spec, terminal: bool) -> Vec<Capability> {
         (limits.disk.is_some(), Capability::LimitDisk),
         (terminal, Capability::Terminal),
     ];
-    demanded.extend(
-        conditional
-            .into_iter()
-            .filter(|(asked, _)| *asked)
-            .map(|(_, what)| what),
-    );
+    demanded.extend(conditional.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what));
     demanded
 }

@@ -36,13 +36,7 @@ impl Engine {
         demand::check(backend, &run.spec, streams.is_terminal())?;
         // Before anything is made, so that no signal comes too early to be forwarded.
         let command = CommandRun::new(streams, run.command.time_limit)?;
-        let place = backend.boot(
-            &run.spec,
-            Some(Launch {
-                command: &run.command,
-                stdio,
-            }),
-        )?;
+        let place = backend.boot(&run.spec, Some(Launch { command: &run.command, stdio }))?;
         let finished = command.drive(&*place, &run, start);
         let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
         // Whatever went wrong, nothing is left behind; only then is it told.
@@ -57,20 +51,11 @@ impl Engine {
                 ));
             }
         };
-        let Timeline {
-            ready,
-            started,
-            ended,
-        } = finished.timeline;
+        let Timeline { ready, started, ended } = finished.timeline;
         Ok(Outcome {
             backend: backend.name(),
             ended: finished.ending(&remains),
-            phases: Timeline {
-                ready,
-                started,
-                ended,
-            }
-            .phases(start, Instant::now()),
+            phases: Timeline { ready, started, ended }.phases(start, Instant::now()),
             walls,
             limits,
             remains,
@@ -81,13 +66,7 @@ impl Engine {
     /// The backend of this name, or the first that is there. A backend that turns out not to work
     /// says so when it boots, with what to do; trying each of them first would cost every run.
     fn select(&self, name: Option<&str>) -> Result<&'static dyn Backend, EngineError> {
-        let names = || {
-            self.backends
-                .iter()
-                .map(|b| b.name())
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
+        let names = || self.backends.iter().map(|b| b.name()).collect::<Vec<_>>().join(", ");
         let found = match name {
             Some(name) => self.backends.iter().find(|backend| backend.name() == name),
             None => self.backends.first(),

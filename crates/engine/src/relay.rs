@@ -37,10 +37,7 @@ enum End {
 
 impl Source {
     pub fn own(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        Ok(Self {
-            fd: fd.try_clone_to_owned()?,
-            end: End::Caller,
-        })
+        Ok(Self { fd: fd.try_clone_to_owned()?, end: End::Caller })
     }
 
     pub fn pipe(fd: OwnedFd) -> io::Result<Self> {
@@ -49,37 +46,22 @@ impl Source {
     }
 
     pub fn terminal(fd: OwnedFd) -> Self {
-        Self {
-            fd,
-            end: End::Terminal,
-        }
+        Self { fd, end: End::Terminal }
     }
 }
 
 impl Sink {
     pub fn own(fd: BorrowedFd<'_>, name: &'static str) -> io::Result<Self> {
-        Ok(Self {
-            fd: fd.try_clone_to_owned()?,
-            end: End::Caller,
-            name: Some(name),
-        })
+        Ok(Self { fd: fd.try_clone_to_owned()?, end: End::Caller, name: Some(name) })
     }
 
     pub fn pipe(fd: OwnedFd) -> io::Result<Self> {
         descriptor::set_nonblocking(fd.as_fd())?;
-        Ok(Self {
-            fd,
-            end: End::Pipe,
-            name: None,
-        })
+        Ok(Self { fd, end: End::Pipe, name: None })
     }
 
     pub fn terminal(fd: OwnedFd) -> Self {
-        Self {
-            fd,
-            end: End::Terminal,
-            name: None,
-        }
+        Self { fd, end: End::Terminal, name: None }
     }
 }
 
@@ -97,13 +79,7 @@ pub struct Relay {
 impl Relay {
     pub fn new(source: Source, sink: Sink) -> Self {
         let splice = source.end == End::Pipe || sink.end == End::Pipe;
-        Self {
-            source,
-            sink,
-            held: Vec::new(),
-            written: 0,
-            splice,
-        }
+        Self { source, sink, held: Vec::new(), written: 0, splice }
     }
 
     /// What it waits for: the end that holds it up. A sink of the caller's is trusted to be taken
@@ -175,10 +151,7 @@ impl Relay {
     /// What `error` means to the caller: nothing if it is only that nobody reads any more, which
     /// the command hears by a closed pipe as it would without us.
     pub fn broken(&self, error: io::Error) -> Option<Broken> {
-        let stream = self
-            .sink
-            .name
-            .filter(|_| error.kind() != io::ErrorKind::BrokenPipe)?;
+        let stream = self.sink.name.filter(|_| error.kind() != io::ErrorKind::BrokenPipe)?;
         Some(Broken { stream, error })
     }
 }

@@ -53,36 +53,21 @@ impl Streams {
 
     fn with_terminal(stdin: bool) -> (Self, Stdio) {
         let (rows, columns) = callers_size().unwrap_or((24, 80));
-        let terminal = Some(CallersTerminal {
-            stdin,
-            ..CallersTerminal::default()
-        });
-        let streams = Self {
-            input: None,
-            output: Vec::new(),
-            terminal,
-            broken: Vec::new(),
-        };
+        let terminal = Some(CallersTerminal { stdin, ..CallersTerminal::default() });
+        let streams = Self { input: None, output: Vec::new(), terminal, broken: Vec::new() };
         (streams, Stdio::Terminal { rows, columns })
     }
 
     fn with_pipes(with_stdin: bool) -> io::Result<(Self, Stdio)> {
-        let mut streams = Self {
-            input: None,
-            output: Vec::new(),
-            terminal: None,
-            broken: Vec::new(),
-        };
+        let mut streams =
+            Self { input: None, output: Vec::new(), terminal: None, broken: Vec::new() };
         let input = if !with_stdin {
             null()?
         } else if may_be_handed_over(stdin().as_fd())? {
             stdin().as_fd().try_clone_to_owned()?
         } else {
             let (reading, writing) = descriptor::pipe()?;
-            streams.input = Some(Relay::new(
-                Source::own(stdin().as_fd())?,
-                Sink::pipe(writing)?,
-            ));
+            streams.input = Some(Relay::new(Source::own(stdin().as_fd())?, Sink::pipe(writing)?));
             reading
         };
         let output = streams.give_output(stdout().as_fd(), "standard output")?;
@@ -95,8 +80,7 @@ impl Streams {
             return own.try_clone_to_owned();
         }
         let (reading, writing) = descriptor::pipe()?;
-        self.output
-            .push(Relay::new(Source::pipe(reading)?, Sink::own(own, name)?));
+        self.output.push(Relay::new(Source::pipe(reading)?, Sink::own(own, name)?));
         Ok(writing)
     }
 
@@ -134,10 +118,7 @@ impl Streams {
 
     /// Gives the command's terminal the size of the caller's.
     pub fn resize(&self) {
-        let controller = self
-            .terminal
-            .as_ref()
-            .and_then(|terminal| terminal.controller.as_ref());
+        let controller = self.terminal.as_ref().and_then(|terminal| terminal.controller.as_ref());
         if let (Some(controller), Ok((rows, columns))) = (controller, callers_size()) {
             // A terminal that nobody uses any more has no size to be wrong.
             let _ = terminal::set_size(controller.as_fd(), rows, columns);
@@ -200,10 +181,7 @@ impl Streams {
 }
 
 fn may_be_handed_over(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(matches!(
-        descriptor::kind(fd)?,
-        Kind::Pipe | Kind::Socket | Kind::Null
-    ))
+    Ok(matches!(descriptor::kind(fd)?, Kind::Pipe | Kind::Socket | Kind::Null))
 }
 
 fn null() -> io::Result<OwnedFd> {

@@ -34,10 +34,7 @@ pub struct Forked {
 impl Agent {
     /// An agent on `link`. It receives the deaths of the caller's children from now on.
     pub fn new(link: OwnedFd) -> io::Result<Self> {
-        Ok(Self {
-            link,
-            deaths: Signals::receive(&[signal::SIGCHLD])?,
-        })
+        Ok(Self { link, deaths: Signals::receive(&[signal::SIGCHLD])? })
     }
 
     /// Whether the engine has gone.
@@ -60,11 +57,7 @@ impl Agent {
         let (failure, failure_inside) = descriptor::pipe()?;
         // SAFETY: all that follows in the child is child-safe, `place` by its caller's promise.
         match unsafe { process::fork(Namespaces::NONE, None)? } {
-            Fork::Parent(child) => Ok(Forked {
-                child,
-                gate,
-                failure,
-            }),
+            Fork::Parent(child) => Ok(Forked { child, gate, failure }),
             Fork::Child => {
                 drop(gate);
                 let (stage, error) =
@@ -104,20 +97,8 @@ impl Agent {
         first: Option<&Forked>,
         entry: Option<BorrowedFd<'_>>,
     ) -> io::Result<()> {
-        let mut keep = [
-            self.link.as_raw_fd(),
-            self.deaths.as_fd().as_raw_fd(),
-            -1,
-            -1,
-            -1,
-            -1,
-        ];
-        if let Some(Forked {
-            child,
-            gate,
-            failure,
-        }) = first
-        {
+        let mut keep = [self.link.as_raw_fd(), self.deaths.as_fd().as_raw_fd(), -1, -1, -1, -1];
+        if let Some(Forked { child, gate, failure }) = first {
             keep[2] = child.pidfd().as_raw_fd();
             keep[3] = gate.as_raw_fd();
             keep[4] = failure.as_raw_fd();
@@ -138,10 +119,8 @@ impl Agent {
         self.say(first.await_start()?)?;
         let mut decoder = Decoder::default();
         loop {
-            let mut ready = [
-                Interest::readable(self.deaths.as_fd()),
-                Interest::readable(self.link.as_fd()),
-            ];
+            let mut ready =
+                [Interest::readable(self.deaths.as_fd()), Interest::readable(self.link.as_fd())];
             descriptor::poll(&mut ready, None)?;
             if ready[0].is_ready()
                 && let Some(death) = self.bury(first.child.pid())?
@@ -172,15 +151,9 @@ impl Agent {
         let (read, _) = socket::receive(self.link(), &mut buffer)?;
         let mut rest = &buffer[..read];
         while !rest.is_empty() {
-            match decoder
-                .next(&mut rest, ToAgent::parse)
-                .map_err(io::Error::other)?
-            {
+            match decoder.next(&mut rest, ToAgent::parse).map_err(io::Error::other)? {
                 // It may have ended a moment ago, which its sender will hear soon enough.
-                Some(ToAgent::Signal {
-                    command: FIRST,
-                    signal,
-                }) => {
+                Some(ToAgent::Signal { command: FIRST, signal }) => {
                     let _ = command.signal(i32::from(signal));
                 }
                 Some(ToAgent::Signal { .. }) | None => {}
@@ -199,16 +172,14 @@ impl Forked {
     /// Waits until the program runs, or can't.
     fn await_start(&self) -> io::Result<FromAgent> {
         let mut failure = [0; 5];
-        Ok(
-            match descriptor::read(self.failure.as_fd(), &mut failure)? {
-                0 => FromAgent::Started { command: FIRST },
-                _ => FromAgent::NotStarted {
-                    command: FIRST,
-                    stage: Stage::from_number(failure[0]).unwrap_or(Stage::Place),
-                    errno: i32::from_le_bytes([failure[1], failure[2], failure[3], failure[4]]),
-                },
+        Ok(match descriptor::read(self.failure.as_fd(), &mut failure)? {
+            0 => FromAgent::Started { command: FIRST },
+            _ => FromAgent::NotStarted {
+                command: FIRST,
+                stage: Stage::from_number(failure[0]).unwrap_or(Stage::Place),
+                errno: i32::from_le_bytes([failure[1], failure[2], failure[3], failure[4]]),
             },
-        )
+        })
     }
 }
 
@@ -229,9 +200,5 @@ fn ended(death: &Death) -> FromAgent {
 fn none_left(error: io::Error) -> io::Result<Option<Death>> {
     /// `ECHILD` of Linux, on every architecture.
     const NO_CHILD: i32 = 10;
-    if error.raw_os_error() == Some(NO_CHILD) {
-        Ok(None)
-    } else {
-        Err(error)
-    }
+    if error.raw_os_error() == Some(NO_CHILD) { Ok(None) } else { Err(error) }
 }

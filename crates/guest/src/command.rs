@@ -77,10 +77,7 @@ impl Prepared {
         descriptor::close_all_but(&mut [0, 1, 2, a, b, c]).map_err(at(Stage::Streams))?;
         // Else the caller's directory would stay within reach when the root is changed.
         process::change_directory(c"/").map_err(at(Stage::Directory))?;
-        self.limits
-            .iter()
-            .try_for_each(ResourceLimit::apply)
-            .map_err(at(Stage::Limits))
+        self.limits.iter().try_for_each(ResourceLimit::apply).map_err(at(Stage::Limits))
     }
 
     /// Gives up every privilege and becomes the command's program. Returns only why not.
@@ -101,9 +98,7 @@ impl Prepared {
         identity::no_new_privileges().map_err(at(Stage::Privileges))?;
         identity::drop_capabilities().map_err(at(Stage::Privileges))?;
         process::change_directory(&self.directory).map_err(at(Stage::Directory))?;
-        self.privileges
-            .restrict_files()
-            .map_err(at(Stage::Landlock))?;
+        self.privileges.restrict_files().map_err(at(Stage::Landlock))?;
         self.privileges.filter.install().map_err(at(Stage::Seccomp))
     }
 
@@ -194,17 +189,11 @@ const FIRST_LINE: usize = 256;
 fn interpreter<'a>(program: &CStr, line: &'a mut [u8; FIRST_LINE + 1]) -> Option<&'a CStr> {
     let file = descriptor::open_read(program).ok()?;
     let read = descriptor::read(file.as_fd(), &mut line[..FIRST_LINE]).ok()?;
-    let end = line[..read]
-        .iter()
-        .position(|b| *b == b'\n')
-        .unwrap_or(read);
+    let end = line[..read].iter().position(|b| *b == b'\n').unwrap_or(read);
     let words = line[..end].strip_prefix(b"#!")?;
     let blank = |b: &u8| *b == b' ' || *b == b'\t';
     let start = 2 + words.iter().position(|b| !blank(b))?;
-    let len = line[start..end]
-        .iter()
-        .position(blank)
-        .unwrap_or(end - start);
+    let len = line[start..end].iter().position(blank).unwrap_or(end - start);
     line[start + len] = 0;
     CStr::from_bytes_until_nul(&line[start..]).ok()
 }

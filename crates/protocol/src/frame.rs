@@ -28,10 +28,7 @@ pub struct Frame {
 impl Frame {
     /// A frame of `kind` with an empty body.
     pub(crate) fn new(kind: u8) -> Self {
-        let mut frame = Self {
-            bytes: [0; MAX_FRAME],
-            len: LENGTH,
-        };
+        let mut frame = Self { bytes: [0; MAX_FRAME], len: LENGTH };
         frame.put([kind]);
         frame
     }
@@ -59,10 +56,7 @@ pub struct Decoder {
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self {
-            bytes: [0; MAX_FRAME],
-            filled: 0,
-        }
+        Self { bytes: [0; MAX_FRAME], filled: 0 }
     }
 }
 

@@ -24,11 +24,7 @@ pub enum FromAgent {
     /// The command's program runs.
     Started { command: CommandId },
     /// The command could not be started; nothing of its program ran.
-    NotStarted {
-        command: CommandId,
-        stage: Stage,
-        errno: i32,
-    },
+    NotStarted { command: CommandId, stage: Stage, errno: i32 },
     /// The command's process has ended. Processes that it left behind may still run.
     Ended {
         command: CommandId,
@@ -113,22 +109,12 @@ impl FromAgent {
             }),
             Self::Terminal { command } => frame(TERMINAL, |f| f.put(command.to_le_bytes())),
             Self::Started { command } => frame(STARTED, |f| f.put(command.to_le_bytes())),
-            Self::NotStarted {
-                command,
-                stage,
-                errno,
-            } => frame(NOT_STARTED, |f| {
+            Self::NotStarted { command, stage, errno } => frame(NOT_STARTED, |f| {
                 f.put(command.to_le_bytes());
                 f.put([stage as u8]);
                 f.put(errno.to_le_bytes());
             }),
-            Self::Ended {
-                command,
-                status,
-                user,
-                system,
-                max_resident,
-            } => frame(ENDED, |f| {
+            Self::Ended { command, status, user, system, max_resident } => frame(ENDED, |f| {
                 f.put(command.to_le_bytes());
                 match status {
                     Status::Exited(code) => f.put([EXITED, code]),
@@ -143,25 +129,15 @@ impl FromAgent {
 
     /// Reads a frame's kind and body; for [`Decoder::next`](crate::Decoder::next).
     pub fn parse(kind: u8, body: &[u8]) -> Result<Self, FrameError> {
-        let mut body = Body {
-            kind,
-            rest: body,
-            read: 0,
-        };
+        let mut body = Body { kind, rest: body, read: 0 };
         let message = match kind {
-            HELLO => Self::Hello {
-                version: u16::from_le_bytes(body.take()?),
-            },
+            HELLO => Self::Hello { version: u16::from_le_bytes(body.take()?) },
             UNREADY => Self::Unready {
                 step: u16::from_le_bytes(body.take()?),
                 errno: i32::from_le_bytes(body.take()?),
             },
-            TERMINAL => Self::Terminal {
-                command: u32::from_le_bytes(body.take()?),
-            },
-            STARTED => Self::Started {
-                command: u32::from_le_bytes(body.take()?),
-            },
+            TERMINAL => Self::Terminal { command: u32::from_le_bytes(body.take()?) },
+            STARTED => Self::Started { command: u32::from_le_bytes(body.take()?) },
             NOT_STARTED => Self::NotStarted {
                 command: u32::from_le_bytes(body.take()?),
                 stage: match body.take()? {
@@ -198,11 +174,7 @@ impl ToAgent {
 
     /// Reads a frame's kind and body; for [`Decoder::next`](crate::Decoder::next).
     pub fn parse(kind: u8, body: &[u8]) -> Result<Self, FrameError> {
-        let mut body = Body {
-            kind,
-            rest: body,
-            read: 0,
-        };
+        let mut body = Body { kind, rest: body, read: 0 };
         let message = match kind {
             SIGNAL => Self::Signal {
                 command: u32::from_le_bytes(body.take()?),
@@ -238,10 +210,10 @@ struct Body<'a> {
 impl Body<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
         self.read += N;
-        let (value, rest) = self.rest.split_first_chunk::<N>().ok_or(FrameError::Body {
-            kind: self.kind,
-            expected: self.read,
-        })?;
+        let (value, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(FrameError::Body { kind: self.kind, expected: self.read })?;
         self.rest = rest;
         Ok(*value)
     }
@@ -250,10 +222,7 @@ impl Body<'_> {
         if self.rest.is_empty() {
             Ok(message)
         } else {
-            Err(FrameError::Body {
-                kind: self.kind,
-                expected: self.read,
-            })
+            Err(FrameError::Body { kind: self.kind, expected: self.read })
         }
     }
 }
@@ -274,17 +243,10 @@ mod tests {
     fn messages() -> [FromAgent; 7] {
         [
             FromAgent::Hello { version: VERSION },
-            FromAgent::Unready {
-                step: 65535,
-                errno: -1,
-            },
+            FromAgent::Unready { step: 65535, errno: -1 },
             FromAgent::Started { command: u32::MAX },
             FromAgent::Terminal { command: 3 },
-            FromAgent::NotStarted {
-                command: 0,
-                stage: Stage::Program,
-                errno: 2,
-            },
+            FromAgent::NotStarted { command: 0, stage: Stage::Program, errno: 2 },
             ENDING,
             FromAgent::Ended {
                 command: 1,
@@ -298,10 +260,8 @@ mod tests {
 
     #[test]
     fn messages_survive_any_cutting_of_the_stream() {
-        let stream: Vec<u8> = messages()
-            .iter()
-            .flat_map(|m| m.encode().as_bytes().to_vec())
-            .collect();
+        let stream: Vec<u8> =
+            messages().iter().flat_map(|m| m.encode().as_bytes().to_vec()).collect();
         for cut in 1..=stream.len() {
             let mut decoder = Decoder::default();
             let mut seen = Vec::new();
@@ -320,10 +280,7 @@ mod tests {
         let frame = ENDING.encode();
         let body = &frame.as_bytes()[5..];
         for len in 0..body.len() {
-            assert!(
-                FromAgent::parse(ENDED, &body[..len]).is_err(),
-                "{len} bytes were taken"
-            );
+            assert!(FromAgent::parse(ENDED, &body[..len]).is_err(), "{len} bytes were taken");
         }
         let longer = [body, &[0]].concat();
         assert!(FromAgent::parse(ENDED, &longer).is_err());
@@ -342,19 +299,10 @@ mod tests {
     fn signals_that_do_not_exist_are_refused() {
         for signal in [0, 65, 255] {
             let body = [0, 0, 0, 0, signal];
-            assert_eq!(
-                ToAgent::parse(SIGNAL, &body),
-                Err(FrameError::Value(SIGNAL))
-            );
+            assert_eq!(ToAgent::parse(SIGNAL, &body), Err(FrameError::Value(SIGNAL)));
         }
-        let term = ToAgent::Signal {
-            command: 0,
-            signal: 15,
-        };
-        assert_eq!(
-            ToAgent::parse(SIGNAL, &term.encode().as_bytes()[5..]),
-            Ok(term)
-        );
+        let term = ToAgent::Signal { command: 0, signal: 15 };
+        assert_eq!(ToAgent::parse(SIGNAL, &term.encode().as_bytes()[5..]), Ok(term));
     }
 
     #[test]

@@ -59,18 +59,11 @@ pub enum CgroupError {
     #[error("the kernel has no {0} controller at {ROOT}")]
     NoController(&'static str),
     #[error("the {controller} controller is not passed down to {}", dir.display())]
-    NotDelegated {
-        controller: &'static str,
-        dir: PathBuf,
-    },
+    NotDelegated { controller: &'static str, dir: PathBuf },
     #[error("{0}")]
     Unknown(String),
     #[error("can't {what} {}: {source}", path.display())]
-    Refused {
-        what: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Refused { what: &'static str, path: PathBuf, source: io::Error },
 }
 
 /// A group that limits all processes in it together. It must be [removed](Self::remove); a drop
@@ -125,17 +118,12 @@ impl Site {
         let controller = limit.controller;
         if let Some(path) = own.version_1(controller) {
             let root = Path::new(ROOT).join(controller.name());
-            self.limits
-                .push((limit, Version::One, existing(&root, path)));
+            self.limits.push((limit, Version::One, existing(&root, path)));
             return Ok(());
         }
         let unified = |(_, version, _): &&mut (Limit, Version, PathBuf)| *version == Version::Two;
-        let mut wanted: Vec<Controller> = self
-            .limits
-            .iter_mut()
-            .filter(unified)
-            .map(|(limit, ..)| limit.controller)
-            .collect();
+        let mut wanted: Vec<Controller> =
+            self.limits.iter_mut().filter(unified).map(|(limit, ..)| limit.controller).collect();
         wanted.push(controller);
         let parent = own.version_2_parent(&wanted)?;
         for (_, _, dir) in self.limits.iter_mut().filter(unified) {
@@ -154,9 +142,7 @@ impl Site {
 
     /// Makes the group `name`, which nobody else may use. After an error nothing is left behind.
     pub fn make(&self, name: &str) -> Result<Group, CgroupError> {
-        let mut group = Group {
-            parts: Vec::with_capacity(self.limits.len()),
-        };
+        let mut group = Group { parts: Vec::with_capacity(self.limits.len()) };
         for (limit, version, parent) in &self.limits {
             let dir = parent.join(name);
             if !group.parts.iter().any(|part| part.dir == dir) {
@@ -187,16 +173,11 @@ impl Group {
     }
 
     fn doors(&self, version: Version) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.parts
-            .iter()
-            .filter(move |part| part.version == version)
-            .map(|part| part.door.as_fd())
+        self.parts.iter().filter(move |part| part.version == version).map(|part| part.door.as_fd())
     }
 
     fn part_of(&self, controller: Controller) -> Option<&Part> {
-        self.parts
-            .iter()
-            .find(|part| part.controllers.contains(&controller))
+        self.parts.iter().find(|part| part.controllers.contains(&controller))
     }
 
     /// How many processes of the group the kernel has killed for want of memory.
@@ -244,12 +225,7 @@ impl Part {
             Version::Two => File::open(&dir),
         };
         match opened {
-            Ok(door) => Ok(Self {
-                version,
-                controllers: Vec::new(),
-                dir,
-                door: door.into(),
-            }),
+            Ok(door) => Ok(Self { version, controllers: Vec::new(), dir, door: door.into() }),
             Err(source) => {
                 let error = refused("open", &dir, source);
                 let _ = fs::remove_dir(&dir);
@@ -308,11 +284,7 @@ impl Part {
 }
 
 fn refused(what: &'static str, path: &Path, source: io::Error) -> CgroupError {
-    CgroupError::Refused {
-        what,
-        path: path.to_owned(),
-        source,
-    }
+    CgroupError::Refused { what, path: path.to_owned(), source }
 }
 
 /// The calling process's groups, as `/proc/self/cgroup` has them.
@@ -321,31 +293,23 @@ struct OwnGroups(String);
 impl OwnGroups {
     fn read() -> Result<Self, CgroupError> {
         let path = Path::new("/proc/self/cgroup");
-        fs::read_to_string(path)
-            .map(Self)
-            .map_err(|source| refused("read", path, source))
+        fs::read_to_string(path).map(Self).map_err(|source| refused("read", path, source))
     }
 
     /// The caller's version 1 group for `controller`, or `None` if that is of version 2.
     fn version_1(&self, controller: Controller) -> Option<&str> {
         self.lines().find_map(|(controllers, path)| {
-            controllers
-                .split(',')
-                .any(|name| name == controller.name())
-                .then_some(path)
+            controllers.split(',').any(|name| name == controller.name()).then_some(path)
         })
     }
 
     fn version_2(&self) -> Option<&str> {
-        self.lines()
-            .find_map(|(controllers, path)| controllers.is_empty().then_some(path))
+        self.lines().find_map(|(controllers, path)| controllers.is_empty().then_some(path))
     }
 
     /// Each hierarchy's controllers and the caller's group in it.
     fn lines(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .lines()
-            .filter_map(|line| line.split_once(':')?.1.split_once(':'))
+        self.0.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'))
     }
 
     /// The directory in which a version 2 group with limits for all of `wanted`, the last of them
@@ -376,10 +340,7 @@ fn delegating_parent(
 ) -> Result<PathBuf, CgroupError> {
     let missing = |dir: &Path| -> Option<Controller> {
         let passed = fs::read_to_string(dir.join("cgroup.subtree_control")).unwrap_or_default();
-        wanted
-            .iter()
-            .copied()
-            .find(|c| !passed.split_whitespace().any(|name| name == c.name()))
+        wanted.iter().copied().find(|c| !passed.split_whitespace().any(|name| name == c.name()))
     };
     for dir in own.ancestors().take_while(|dir| dir.starts_with(root)) {
         if missing(dir).is_none() {
@@ -396,10 +357,9 @@ fn delegating_parent(
         None => Ok(root.to_owned()),
         Some(controller) => Err(match written {
             Err(source) => refused("write", &control, source),
-            Ok(()) => CgroupError::NotDelegated {
-                controller: controller.name(),
-                dir: root.to_owned(),
-            },
+            Ok(()) => {
+                CgroupError::NotDelegated { controller: controller.name(), dir: root.to_owned() }
+            }
         }),
     }
 }
@@ -434,19 +394,12 @@ mod tests {
         let root = std::env::temp_dir().join(format!("cgroup-test-{}", std::process::id()));
         let own = root.join("user/app/shell");
         fs::create_dir_all(&own).unwrap();
-        for (dir, passed) in [
-            ("", "cpu memory pids"),
-            ("user", "memory pids"),
-            ("user/app", ""),
-        ] {
+        for (dir, passed) in [("", "cpu memory pids"), ("user", "memory pids"), ("user/app", "")] {
             fs::write(root.join(dir).join("cgroup.subtree_control"), passed).unwrap();
         }
         let parent = |wanted: &[Controller]| delegating_parent(&root, &own, wanted).ok();
         assert_eq!(parent(&[Controller::Memory]), Some(root.join("user")));
-        assert_eq!(
-            parent(&[Controller::Memory, Controller::Cpu]),
-            Some(root.clone())
-        );
+        assert_eq!(parent(&[Controller::Memory, Controller::Cpu]), Some(root.clone()));
         fs::write(root.join("cgroup.subtree_control"), "").unwrap();
         // A plain file takes the request to pass it down without carrying it out.
         assert_eq!(parent(&[Controller::Cpu]), None);

@@ -276,15 +276,8 @@ impl<'a> Interest<'a> {
     }
 
     fn new(fd: RawFd, events: i16) -> Self {
-        let raw = libc::pollfd {
-            fd,
-            events,
-            revents: 0,
-        };
-        Self {
-            raw,
-            fd: std::marker::PhantomData,
-        }
+        let raw = libc::pollfd { fd, events, revents: 0 };
+        Self { raw, fd: std::marker::PhantomData }
     }
 
     /// Whether the last [`poll`] found anything.

@@ -50,10 +50,7 @@ pub fn drop_capabilities() -> io::Result<()> {
         version: u32,
         pid: i32,
     }
-    let header = Header {
-        version: VERSION_3,
-        pid: 0,
-    };
+    let header = Header { version: VERSION_3, pid: 0 };
     // Effective, permitted and inheritable, twice 32 bits each. The ambient set follows.
     let none = [0_u32; 6];
     // SAFETY: header and sets have the sizes that this version of the interface reads.
@@ -105,10 +102,7 @@ struct Text<const N: usize> {
 
 impl<const N: usize> Default for Text<N> {
     fn default() -> Self {
-        Self {
-            bytes: [0; N],
-            len: 0,
-        }
+        Self { bytes: [0; N], len: 0 }
     }
 }
 

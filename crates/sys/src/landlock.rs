@@ -44,17 +44,9 @@ pub fn restrict<'a>(
         | if version >= 2 { V2_REFER } else { 0 }
         | if version >= 3 { V3_TRUNCATE } else { 0 }
         | if version >= 5 { V5_IOCTL_DEVICES } else { 0 };
-    let scopes = if version >= 6 {
-        SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS
-    } else {
-        0
-    };
+    let scopes = if version >= 6 { SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS } else { 0 };
     let ruleset = create(version, rights, scopes)?;
-    let below_root = if writable.len() == 0 {
-        rights
-    } else {
-        EXECUTE_AND_READ
-    };
+    let below_root = if writable.len() == 0 { rights } else { EXECUTE_AND_READ };
     allow(&ruleset, c"/", below_root)?;
     for path in writable {
         allow(&ruleset, path, rights)?;
@@ -71,25 +63,12 @@ fn create(version: u32, files: u64, scopes: u64) -> io::Result<OwnedFd> {
         network: u64,
         scopes: u64,
     }
-    let ruleset = Ruleset {
-        files,
-        network: 0,
-        scopes,
-    };
+    let ruleset = Ruleset { files, network: 0, scopes };
     // An older kernel refuses members that it does not know.
-    let size = if version >= 6 {
-        size_of::<Ruleset>()
-    } else {
-        size_of::<u64>()
-    };
+    let size = if version >= 6 { size_of::<Ruleset>() } else { size_of::<u64>() };
     // SAFETY: the kernel reads as much of `ruleset` as it is told.
     let fd = check(unsafe {
-        libc::syscall(
-            libc::SYS_landlock_create_ruleset,
-            &raw const ruleset,
-            size,
-            0,
-        )
+        libc::syscall(libc::SYS_landlock_create_ruleset, &raw const ruleset, size, 0)
     })?;
     // SAFETY: the kernel has just opened it, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
@@ -103,10 +82,7 @@ fn allow(ruleset: &OwnedFd, path: &CStr, rights: u64) -> io::Result<()> {
         parent: RawFd,
     }
     let place = open_path(path)?;
-    let rule = PathBeneath {
-        rights,
-        parent: place.as_fd().as_raw_fd(),
-    };
+    let rule = PathBeneath { rights, parent: place.as_fd().as_raw_fd() };
     // SAFETY: `rule` is what this type of rule reads.
     check(unsafe {
         libc::syscall(

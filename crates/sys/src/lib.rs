@@ -23,11 +23,7 @@ use std::io;
 
 /// Turns the C library's -1 into the error it stands for. Child-safe.
 fn check<T: PartialEq + From<i8>>(result: T) -> io::Result<T> {
-    if result == T::from(-1) {
-        Err(io::Error::last_os_error())
-    } else {
-        Ok(result)
-    }
+    if result == T::from(-1) { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Repeats a call for as long as signals interrupt it. Child-safe.

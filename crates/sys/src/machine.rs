@@ -23,7 +23,5 @@ pub fn processors() -> u32 {
 
 /// A kernel setting under `/proc/sys`, if it exists and can be read.
 pub fn setting(name: &str) -> Option<String> {
-    fs::read_to_string(format!("/proc/sys/{name}"))
-        .ok()
-        .map(|s| s.trim().to_owned())
+    fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|s| s.trim().to_owned())
 }

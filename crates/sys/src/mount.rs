@@ -51,13 +51,7 @@ pub fn mount(
     restrictions: Restrictions,
     options: &CStr,
 ) -> io::Result<()> {
-    call(
-        Some(kind),
-        target,
-        Some(kind),
-        restrictions.as_mount_flags(),
-        Some(options),
-    )
+    call(Some(kind), target, Some(kind), restrictions.as_mount_flags(), Some(options))
 }
 
 /// Makes what is at `source` visible at `target` too; with all that is mounted below it if
@@ -108,13 +102,7 @@ impl Detached {
     /// this copy and all below it only. Fails with `EINVAL` where the file system can't. Child-safe.
     pub fn map_owners(&self, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
         let fd = self.0.as_raw_fd();
-        set_attributes(
-            fd,
-            c"",
-            libc::AT_EMPTY_PATH,
-            libc::MOUNT_ATTR_IDMAP,
-            Some(user_namespace),
-        )
+        set_attributes(fd, c"", libc::AT_EMPTY_PATH, libc::MOUNT_ATTR_IDMAP, Some(user_namespace))
     }
 
     /// Adds `restrictions`, to all mounts below too if `recursive`. Child-safe.
@@ -190,13 +178,7 @@ fn call(
     let pointer = |text: Option<&CStr>| text.map_or(ptr::null(), CStr::as_ptr);
     // SAFETY: each text is null or ends with a NUL; the options of all these kinds are text too.
     check(unsafe {
-        libc::mount(
-            pointer(source),
-            target.as_ptr(),
-            pointer(kind),
-            flags,
-            pointer(options).cast(),
-        )
+        libc::mount(pointer(source), target.as_ptr(), pointer(kind), flags, pointer(options).cast())
     })
     .map(drop)
 }

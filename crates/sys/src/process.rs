@@ -140,21 +140,14 @@ pub unsafe fn fork(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io
     // SAFETY: without CLONE_VM the child has a copy of this stack; the kernel reads `args`, as
     // large as it is told, and writes `pidfd` in the parent only.
     let pid = check(unsafe {
-        libc::syscall(
-            libc::SYS_clone3,
-            &raw const args,
-            size_of::<libc::clone_args>(),
-        )
+        libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
     })?;
     if pid == 0 {
         return Ok(Fork::Child);
     }
     // SAFETY: the kernel has just opened it, and nobody else owns it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Fork::Parent(Child {
-        pid: pid as Pid,
-        pidfd,
-    }))
+    Ok(Fork::Parent(Child { pid: pid as Pid, pidfd }))
 }
 
 /// Moves the calling thread to new `namespaces`. Child-safe.
@@ -243,15 +236,8 @@ pub struct ExecStrings {
 
 impl ExecStrings {
     pub fn new(strings: Vec<std::ffi::CString>) -> Self {
-        let pointers = strings
-            .iter()
-            .map(|s| s.as_ptr())
-            .chain([std::ptr::null()])
-            .collect();
-        Self {
-            _strings: strings,
-            pointers,
-        }
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { _strings: strings, pointers }
     }
 }
 
@@ -259,11 +245,7 @@ impl ExecStrings {
 pub fn exec(program: &CStr, argv: &ExecStrings, environment: &ExecStrings) -> io::Error {
     // SAFETY: the path ends with a NUL, and both lists consist of such strings and end with null.
     unsafe {
-        libc::execve(
-            program.as_ptr(),
-            argv.pointers.as_ptr(),
-            environment.pointers.as_ptr(),
-        )
+        libc::execve(program.as_ptr(), argv.pointers.as_ptr(), environment.pointers.as_ptr())
     };
     io::Error::last_os_error()
 }

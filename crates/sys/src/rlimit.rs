@@ -26,17 +26,11 @@ pub fn limit(resource: Resource, soft: u64, hard: u64) -> io::Result<()> {
         Resource::Descriptors => libc::RLIMIT_NOFILE,
         Resource::Processes => libc::RLIMIT_NPROC,
     };
-    let mut own = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut own = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `own` is what this call fills.
     check(unsafe { libc::getrlimit(resource, &raw mut own) })?;
     let hard = hard.min(own.rlim_max);
-    let new = libc::rlimit {
-        rlim_cur: soft.min(hard),
-        rlim_max: hard,
-    };
+    let new = libc::rlimit { rlim_cur: soft.min(hard), rlim_max: hard };
     // SAFETY: `new` is what this call reads.
     check(unsafe { libc::setrlimit(resource, &raw const new) }).map(drop)
 }
@@ -47,11 +41,7 @@ pub fn use_processors(count: u32) -> io::Result<()> {
     // SAFETY: all-zero is the empty set, and every call is given the set's true size.
     unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        check(libc::sched_getaffinity(
-            0,
-            size_of::<libc::cpu_set_t>(),
-            &raw mut set,
-        ))?;
+        check(libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set))?;
         let mut left = count;
         for processor in 0..libc::CPU_SETSIZE as usize {
             if libc::CPU_ISSET(processor, &set) {
@@ -61,11 +51,6 @@ pub fn use_processors(count: u32) -> io::Result<()> {
                 left = left.saturating_sub(1);
             }
         }
-        check(libc::sched_setaffinity(
-            0,
-            size_of::<libc::cpu_set_t>(),
-            &raw const set,
-        ))
-        .map(drop)
+        check(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set)).map(drop)
     }
 }

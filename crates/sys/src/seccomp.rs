@@ -31,12 +31,7 @@ impl Filter {
         };
         // SAFETY: the program's instructions live until the call is over; the kernel copies them.
         check(unsafe {
-            libc::syscall(
-                libc::SYS_seccomp,
-                libc::SECCOMP_SET_MODE_FILTER,
-                0,
-                &raw const program,
-            )
+            libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program)
         })
         .map(drop)
     }

@@ -40,9 +40,7 @@ impl Signals {
         let mut info = [0_u8; SIZE];
         match descriptor::read(self.fd.as_fd(), &mut info) {
             // The number is the first member, 32 bits wide.
-            Ok(SIZE) => Ok(Some(i32::from_ne_bytes([
-                info[0], info[1], info[2], info[3],
-            ]))),
+            Ok(SIZE) => Ok(Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))),
             Ok(_) => Ok(None),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),

@@ -14,12 +14,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut fds = [-1; 2];
     // SAFETY: `fds` has room for the two descriptors.
     check(unsafe {
-        libc::socketpair(
-            libc::AF_UNIX,
-            libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
-            0,
-            fds.as_mut_ptr(),
-        )
+        libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0, fds.as_mut_ptr())
     })?;
     // SAFETY: the kernel has just opened both, and nobody else owns them.
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
@@ -49,10 +44,7 @@ fn send_once(
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<usize> {
     assert!(descriptors.len() <= MAX_DESCRIPTORS);
-    let mut data = libc::iovec {
-        iov_base: bytes.as_ptr().cast_mut().cast(),
-        iov_len: bytes.len(),
-    };
+    let mut data = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut control = Control([0; 64]);
     // SAFETY: all-zero is a valid message without anything.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -86,10 +78,7 @@ pub type Received = [Option<OwnedFd>; MAX_DESCRIPTORS];
 /// Receives once into `buffer`, with the descriptors that came along, closed on exec. 0 bytes
 /// mean that the peer has gone. Child-safe.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Received)> {
-    let mut data = libc::iovec {
-        iov_base: buffer.as_mut_ptr().cast(),
-        iov_len: buffer.len(),
-    };
+    let mut data = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut control = Control([0; 64]);
     let mut message = MaybeUninit::<libc::msghdr>::zeroed();
     // SAFETY: all-zero is a valid message without anything.
@@ -100,11 +89,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
     message.msg_controllen = size_of::<Control>() as _;
     // SAFETY: the message and all that it points to live until the call is over.
     let read = retry(|| unsafe {
-        libc::recvmsg(
-            socket.as_raw_fd(),
-            &raw mut *message,
-            libc::MSG_CMSG_CLOEXEC,
-        )
+        libc::recvmsg(socket.as_raw_fd(), &raw mut *message, libc::MSG_CMSG_CLOEXEC)
     })? as usize;
     let mut received = Received::default();
     // SAFETY: the kernel has filled the control buffer with whole messages, and each descriptor
@@ -117,11 +102,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
         {
             let len = header.cmsg_len - libc::CMSG_LEN(0) as usize;
             let source = libc::CMSG_DATA(header).cast::<RawFd>();
-            for (i, slot) in received
-                .iter_mut()
-                .enumerate()
-                .take(len / size_of::<RawFd>())
-            {
+            for (i, slot) in received.iter_mut().enumerate().take(len / size_of::<RawFd>()) {
                 *slot = Some(OwnedFd::from_raw_fd(source.add(i).read_unaligned()));
             }
         }

@@ -15,12 +15,7 @@ pub fn is_terminal(fd: BorrowedFd<'_>) -> bool {
 
 /// The rows and columns of the terminal `fd`.
 pub fn size(fd: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
-    let mut size = libc::winsize {
-        ws_row: 0,
-        ws_col: 0,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: `size` is what this call fills.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) })?;
     Ok((size.ws_row, size.ws_col))
@@ -29,12 +24,7 @@ pub fn size(fd: BorrowedFd<'_>) -> io::Result<(u16, u16)> {
 /// Sets the rows and columns of the terminal `fd`, which tells its foreground processes.
 /// Child-safe.
 pub fn set_size(fd: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
-    let size = libc::winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    };
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: `size` is what this call reads.
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }).map(drop)
 }

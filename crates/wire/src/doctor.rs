@@ -56,10 +56,7 @@ impl BackendReport {
 
 impl From<Vec<BackendReport>> for DoctorReport {
     fn from(backends: Vec<BackendReport>) -> Self {
-        Self {
-            version: VERSION,
-            backends,
-        }
+        Self { version: VERSION, backends }
     }
 }
 
@@ -73,20 +70,14 @@ mod tests {
     fn a_report_has_the_published_form() {
         let capabilities = Capabilities::new(&[Capability::NetworkNone, Capability::User]);
         let ready = Probe::Ready {
-            walls: vec![Wall {
-                name: "seccomp",
-                missing: None,
-            }],
+            walls: vec![Wall { name: "seccomp", missing: None }],
             limits: vec![LimitInForce {
                 kind: LimitKind::Pids,
                 value: 64,
                 by: Limited::Exactly("cgroup v2"),
             }],
         };
-        let gone = Probe::Unavailable {
-            why: "no kernel".into(),
-            fix: "build one".into(),
-        };
+        let gone = Probe::Unavailable { why: "no kernel".into(), fix: "build one".into() };
         let none = Capabilities::new(&[]);
         let report = DoctorReport::from(vec![
             BackendReport::new("native", capabilities, &ready),

@@ -15,10 +15,7 @@ pub type Environment = BTreeMap<OsString, Option<OsString>>;
 pub fn read_variable(text: &OsStr) -> Result<(OsString, Option<OsString>), ValueError> {
     let bytes = text.as_bytes();
     let (name, value) = match bytes.iter().position(|b| *b == b'=') {
-        Some(at) => (
-            &bytes[..at],
-            Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned()),
-        ),
+        Some(at) => (&bytes[..at], Some(OsStr::from_bytes(&bytes[at + 1..]).to_owned())),
         None => (bytes, None),
     };
     let name = OsStr::from_bytes(name);
@@ -31,9 +28,7 @@ fn check(name: &OsStr, value: Option<&OsStr>) -> Result<(), ValueError> {
         return Err(ValueError("the name of a variable is missing".into()));
     }
     if name.as_bytes().iter().any(|b| [b'=', 0].contains(b)) {
-        return Err(ValueError(format!(
-            "{name:?} is not the name of a variable"
-        )));
+        return Err(ValueError(format!("{name:?} is not the name of a variable")));
     }
     if value.is_some_and(|value| value.as_bytes().contains(&0)) {
         return Err(ValueError(format!("the value of {name:?} holds a NUL")));
@@ -60,10 +55,7 @@ pub fn read_env_file(text: &[u8]) -> Result<Environment, EnvFileError> {
         if line.is_empty() || line.starts_with(b"#") {
             continue;
         }
-        let err = |reason| EnvFileError {
-            line: at + 1,
-            reason,
-        };
+        let err = |reason| EnvFileError { line: at + 1, reason };
         let (name, value) = read_variable(OsStr::from_bytes(line)).map_err(err)?;
         if name.as_bytes().iter().any(u8::is_ascii_whitespace) {
             return Err(err(ValueError(format!("{name:?} holds a space"))));
@@ -132,11 +124,7 @@ mod tests {
     #[test]
     fn an_env_file_says_which_line_is_wrong() {
         for (text, line) in [("A=1\n=2\n", 2), ("A =1", 1), ("\n\nno value", 3)] {
-            assert_eq!(
-                read_env_file(text.as_bytes()).unwrap_err().line,
-                line,
-                "{text:?}"
-            );
+            assert_eq!(read_env_file(text.as_bytes()).unwrap_err().line, line, "{text:?}");
         }
     }
 }

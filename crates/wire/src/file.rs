@@ -44,12 +44,7 @@ pub fn read_file(text: &[u8]) -> Result<SpecRequest, FileError> {
             // The part before the error is UTF-8, so nothing of it is lost.
             let before = String::from_utf8_lossy(&text[..err.valid_up_to()]);
             let (line, column) = position(&before);
-            return Err(FileError {
-                line,
-                column,
-                message: "not UTF-8".into(),
-                hint: None,
-            });
+            return Err(FileError { line, column, message: "not UTF-8".into(), hint: None });
         }
     };
     toml::from_str(text).map_err(|err| explain(text, &err))
@@ -63,37 +58,22 @@ fn explain(text: &str, err: &toml::de::Error) -> FileError {
             let hint = nearest(key, KEYS).map(|name| format!("did you mean `{name}`?"));
             let message = format!("unknown key `{key}`");
             let hint = hint.or_else(|| Some(format!("the keys are {}", KEYS.join(", "))));
-            FileError {
-                line,
-                column,
-                message,
-                hint,
-            }
+            FileError { line, column, message, hint }
         }
-        None => FileError {
-            line,
-            column,
-            message: err.message().into(),
-            hint: None,
-        },
+        None => FileError { line, column, message: err.message().into(), hint: None },
     }
 }
 
 /// The key that serde did not know. Serde's error is a text, so it is known by how it begins.
 fn unknown_key<'a>(text: &'a str, span: Range<usize>, message: &str) -> Option<&'a str> {
-    let key = text
-        .get(span)
-        .filter(|_| message.starts_with("unknown field"))?;
+    let key = text.get(span).filter(|_| message.starts_with("unknown field"))?;
     Some(key.trim_matches(['"', '\'']))
 }
 
 /// The line and the column that follow `before`.
 fn position(before: &str) -> (usize, usize) {
     let start = before.rfind('\n').map_or(0, |at| at + 1);
-    (
-        before.matches('\n').count() + 1,
-        before[start..].chars().count() + 1,
-    )
+    (before.matches('\n').count() + 1, before[start..].chars().count() + 1)
 }
 
 #[cfg(test)]
@@ -137,27 +117,15 @@ mod tests {
         assert_eq!(request.memory, Some(Bytes::mib(512)));
         assert_eq!(request.pids.map(|pids| pids.get()), Some(64));
         assert_eq!(request.disk, Some(Bytes::mib(1)));
-        let project = ProjectRequest::On {
-            directory: Some(".".into()),
-            access: Some(Access::ReadWrite),
-        };
+        let project =
+            ProjectRequest::On { directory: Some(".".into()), access: Some(Access::ReadWrite) };
         assert_eq!(request.project, Some(project));
-        let targets: Vec<_> = request
-            .volumes
-            .iter()
-            .map(|v: &Volume| v.target.clone())
-            .collect();
+        let targets: Vec<_> = request.volumes.iter().map(|v: &Volume| v.target.clone()).collect();
         assert_eq!(targets, ["/data", "/cache"].map(std::path::PathBuf::from));
         let values: Vec<_> = request.env.into_values().flatten().collect();
         assert_eq!(values, ["text", "1", "true"]);
         assert_eq!(request.directory, Some("/data".into()));
-        assert_eq!(
-            request.user,
-            Some(User::Ids {
-                uid: 1000,
-                gid: 1000
-            })
-        );
+        assert_eq!(request.user, Some(User::Ids { uid: 1000, gid: 1000 }));
         assert_eq!(request.timeout, Some(Duration::from_secs(30)));
         assert_eq!(request.strict, Some(true));
     }

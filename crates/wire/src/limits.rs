@@ -17,17 +17,12 @@ pub struct Machine {
 impl Machine {
     fn cpus(&self) -> Option<Cpus> {
         // A machine with more than a thousand is no bound: nobody can ask for as many.
-        self.processors
-            .filter(|n| (1..=1000).contains(n))
-            .map(Cpus::whole)
+        self.processors.filter(|n| (1..=1000).contains(n)).map(Cpus::whole)
     }
 
     /// In whole mebibytes, which is how people know it.
     fn bytes(&self) -> Option<Bytes> {
-        self.memory
-            .map(|bytes| bytes >> 20)
-            .filter(|mib| *mib > 0)
-            .map(Bytes::mib)
+        self.memory.map(|bytes| bytes >> 20).filter(|mib| *mib > 0).map(Bytes::mib)
     }
 }
 
@@ -41,12 +36,7 @@ pub(crate) fn resolve(
     Ok(Limits {
         cpus: choose("processors", request.cpus, defaults.cpus, machine.cpus())?,
         memory: choose("memory", request.memory, defaults.memory, machine.bytes())?,
-        pids: choose(
-            "pids",
-            request.pids.map(|pids| pids.get()),
-            defaults.pids,
-            None,
-        )?,
+        pids: choose("pids", request.pids.map(|pids| pids.get()), defaults.pids, None)?,
         disk: choose("disk", request.disk, None, None)?,
     })
 }
@@ -63,10 +53,7 @@ fn choose<T: Ord + Copy + ToString>(
             asked: value.to_string(),
             most: most.to_string(),
         }),
-        (Some(value), _) => Ok(Some(Asked {
-            value,
-            by: Origin::User,
-        })),
+        (Some(value), _) => Ok(Some(Asked { value, by: Origin::User })),
         (None, most) => Ok(default.map(|default| Asked {
             value: most.map_or(default, |most| default.min(most)),
             by: Origin::Profile,
@@ -81,30 +68,15 @@ mod tests {
     use super::*;
     use crate::profile::defaults;
 
-    const SMALL: Machine = Machine {
-        processors: Some(1),
-        memory: Some(300 << 20),
-    };
+    const SMALL: Machine = Machine { processors: Some(1), memory: Some(300 << 20) };
 
     #[test]
     fn a_default_larger_than_the_machine_is_lowered() {
         let moderate = defaults(Profile::Moderate);
         let limits = resolve(&SpecRequest::default(), &moderate, &SMALL).unwrap();
         let by = Origin::Profile;
-        assert_eq!(
-            limits.cpus,
-            Some(Asked {
-                value: Cpus::whole(1),
-                by
-            })
-        );
-        assert_eq!(
-            limits.memory,
-            Some(Asked {
-                value: Bytes::mib(300),
-                by
-            })
-        );
+        assert_eq!(limits.cpus, Some(Asked { value: Cpus::whole(1), by }));
+        assert_eq!(limits.memory, Some(Asked { value: Bytes::mib(300), by }));
         assert_eq!(limits.pids, Some(Asked { value: 512, by }));
         assert_eq!(limits.disk, None);
     }
@@ -113,44 +85,20 @@ mod tests {
     fn a_wish_larger_than_the_machine_is_refused() {
         let moderate = defaults(Profile::Moderate);
         for request in [
-            SpecRequest {
-                cpus: "1.01".parse().ok(),
-                ..SpecRequest::default()
-            },
-            SpecRequest {
-                memory: "301m".parse().ok(),
-                ..SpecRequest::default()
-            },
+            SpecRequest { cpus: "1.01".parse().ok(), ..SpecRequest::default() },
+            SpecRequest { memory: "301m".parse().ok(), ..SpecRequest::default() },
         ] {
             assert!(resolve(&request, &moderate, &SMALL).is_err(), "{request:?}");
-            assert!(
-                resolve(&request, &moderate, &Machine::default()).is_ok(),
-                "{request:?}"
-            );
+            assert!(resolve(&request, &moderate, &Machine::default()).is_ok(), "{request:?}");
         }
     }
 
     #[test]
     fn a_wish_replaces_the_default_even_upwards() {
         let restrictive = defaults(Profile::Restrictive);
-        let request = SpecRequest {
-            memory: Some(Bytes::mib(512)),
-            ..SpecRequest::default()
-        };
+        let request = SpecRequest { memory: Some(Bytes::mib(512)), ..SpecRequest::default() };
         let limits = resolve(&request, &restrictive, &Machine::default()).unwrap();
-        assert_eq!(
-            limits.memory,
-            Some(Asked {
-                value: Bytes::mib(512),
-                by: Origin::User
-            })
-        );
-        assert_eq!(
-            limits.pids,
-            Some(Asked {
-                value: 64,
-                by: Origin::Profile
-            })
-        );
+        assert_eq!(limits.memory, Some(Asked { value: Bytes::mib(512), by: Origin::User }));
+        assert_eq!(limits.pids, Some(Asked { value: 64, by: Origin::Profile }));
     }
 }

@@ -9,10 +9,7 @@ pub fn nearest<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
         return None;
     }
     let slips = |name: &str| distance(&word, &name.to_lowercase().chars().collect::<Vec<_>>());
-    let (best, slips) = names
-        .into_iter()
-        .map(|name| (name, slips(name)))
-        .min_by_key(|n| n.1)?;
+    let (best, slips) = names.into_iter().map(|name| (name, slips(name))).min_by_key(|n| n.1)?;
     (slips <= word.len().div_ceil(3)).then_some(best)
 }
 

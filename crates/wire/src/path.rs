@@ -55,11 +55,7 @@ impl Written for Volume {
             (Some(word), None) => Access::read(word)?,
             _ => return Err(unexpected::<Self>(text)),
         };
-        Ok(Self {
-            source: source.into(),
-            target: absolute(target)?,
-            access,
-        })
+        Ok(Self { source: source.into(), target: absolute(target)?, access })
     }
 }
 
@@ -76,18 +72,12 @@ pub enum ProjectRequest {
     /// Not at all, whatever a file says.
     Off,
     /// `None` is the directory that the request is anchored in, and the profile's own access.
-    On {
-        directory: Option<PathBuf>,
-        access: Option<Access>,
-    },
+    On { directory: Option<PathBuf>, access: Option<Access> },
 }
 
 impl ProjectRequest {
     /// The project as a bare `--project` asks for it.
-    pub const DEFAULT: Self = Self::On {
-        directory: None,
-        access: None,
-    };
+    pub const DEFAULT: Self = Self::On { directory: None, access: None };
 }
 
 impl Written for ProjectRequest {
@@ -107,10 +97,7 @@ impl Written for ProjectRequest {
         if parts.next().is_some() {
             return Err(unexpected::<Self>(text));
         }
-        Ok(Self::On {
-            directory: directory.map(PathBuf::from),
-            access,
-        })
+        Ok(Self::On { directory: directory.map(PathBuf::from), access })
     }
 }
 
@@ -157,11 +144,7 @@ mod tests {
             ("a:/b:rw", Access::ReadWrite),
             ("a:/b:cow", Access::CopyOnWrite),
         ] {
-            let taken = Volume {
-                source: "a".into(),
-                target: "/b".into(),
-                access,
-            };
+            let taken = Volume { source: "a".into(), target: "/b".into(), access };
             assert_eq!(volume(text), Ok(taken), "{text}");
         }
     }
@@ -169,17 +152,8 @@ mod tests {
     #[test]
     fn a_target_is_absolute_and_plain() {
         assert_eq!(volume("a://b/./c/").unwrap().target.as_os_str(), "/b/c");
-        for text in [
-            "a",
-            "a:",
-            ":/b",
-            "a:b",
-            "a:/b/../c",
-            "a:/b:x",
-            "a:/b:ro:rw",
-            "a:/b:",
-            "a:\0",
-        ] {
+        for text in ["a", "a:", ":/b", "a:b", "a:/b/../c", "a:/b:x", "a:/b:ro:rw", "a:/b:", "a:\0"]
+        {
             assert!(volume(text).is_err(), "{text:?} was taken");
         }
     }
@@ -205,17 +179,10 @@ mod tests {
             ("src:ro", on(Some("src"), Some(Access::ReadOnly))),
             (":rw", on(None, Some(Access::ReadWrite))),
         ] {
-            assert_eq!(
-                ProjectRequest::read(OsStr::new(text)),
-                Ok(project),
-                "{text}"
-            );
+            assert_eq!(ProjectRequest::read(OsStr::new(text)), Ok(project), "{text}");
         }
         for text in ["", "a:b", "a:ro:rw", ":"] {
-            assert!(
-                ProjectRequest::read(OsStr::new(text)).is_err(),
-                "{text:?} was taken"
-            );
+            assert!(ProjectRequest::read(OsStr::new(text)).is_err(), "{text:?} was taken");
         }
     }
 
@@ -223,10 +190,7 @@ mod tests {
     fn a_directory_is_told_from_the_name_of_an_image() {
         let rootfs = |text: &str| ImageRequest::read(OsStr::new(text));
         assert_eq!(rootfs("host"), Ok(ImageRequest::Host));
-        assert_eq!(
-            rootfs("./alpine"),
-            Ok(ImageRequest::Rootfs("./alpine".into()))
-        );
+        assert_eq!(rootfs("./alpine"), Ok(ImageRequest::Rootfs("./alpine".into())));
         assert!(rootfs("alpine").is_err());
     }
 }

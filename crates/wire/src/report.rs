@@ -47,11 +47,7 @@ impl From<Run<'_>> for Report {
             version: VERSION,
             backend: run.backend,
             profile: run.profile.name(),
-            command: run
-                .argv
-                .iter()
-                .map(|word| word.to_string_lossy().into_owned())
-                .collect(),
+            command: run.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             ended: run.ended.into(),
             exit_code: run.ended.exit_code(),
             phases_us: run.phases.into(),
@@ -110,13 +106,7 @@ impl From<[Duration; 4]> for PhasesReport {
             micros = now;
             since
         });
-        Self {
-            boot,
-            ready,
-            exec,
-            shutdown,
-            total: micros,
-        }
+        Self { boot, ready, exec, shutdown, total: micros }
     }
 }
 
@@ -131,11 +121,7 @@ pub struct WallReport {
 
 impl From<&Wall> for WallReport {
     fn from(wall: &Wall) -> Self {
-        Self {
-            name: wall.name,
-            in_force: wall.missing.is_none(),
-            why: wall.missing.clone(),
-        }
+        Self { name: wall.name, in_force: wall.missing.is_none(), why: wall.missing.clone() }
     }
 }
 
@@ -174,13 +160,7 @@ impl From<&LimitInForce> for LimitReport {
             Limited::Nowise { why } => (None, Some(why.clone())),
         };
         let exact = matches!(limit.by, Limited::Exactly(_));
-        Self {
-            name: limit.kind.name(),
-            value,
-            by,
-            exact,
-            why,
-        }
+        Self { name: limit.kind.name(), value, by, exact, why }
     }
 }
 
@@ -222,10 +202,7 @@ pub struct FailureReport {
 
 impl From<FailureReport> for ErrorReport {
     fn from(error: FailureReport) -> Self {
-        Self {
-            version: VERSION,
-            error,
-        }
+        Self { version: VERSION, error }
     }
 }
 
@@ -255,27 +232,14 @@ mod tests {
     #[test]
     fn a_report_has_the_published_form() {
         let walls = [
-            Wall {
-                name: "seccomp",
-                missing: None,
-            },
-            Wall {
-                name: "landlock",
-                missing: Some("no kernel".into()),
-            },
+            Wall { name: "seccomp", missing: None },
+            Wall { name: "landlock", missing: Some("no kernel".into()) },
         ];
         let limit = |kind, value, by| LimitInForce { kind, value, by };
         let limits = [
             limit(LimitKind::Memory, 1 << 30, Limited::Exactly("cgroup v1")),
             limit(LimitKind::Cpus, 1500, Limited::Nowise { why: "no".into() }),
-            limit(
-                LimitKind::Pids,
-                64,
-                Limited::Nearly {
-                    means: "rlimit",
-                    why: "so".into(),
-                },
-            ),
+            limit(LimitKind::Pids, 64, Limited::Nearly { means: "rlimit", why: "so".into() }),
         ];
         let remains = Remains {
             usage: Usage {
@@ -311,39 +275,23 @@ mod tests {
 
     #[test]
     fn every_ending_has_its_own_kind() {
-        assert_eq!(
-            json(&Ended::Signaled(9)),
-            r#"{"kind":"signaled","signal":9}"#
-        );
+        assert_eq!(json(&Ended::Signaled(9)), r#"{"kind":"signaled","signal":9}"#);
         assert_eq!(json(&Ended::TimedOut), r#"{"kind":"timed_out"}"#);
         assert_eq!(json(&Ended::OutOfMemory), r#"{"kind":"out_of_memory"}"#);
         assert_eq!(json(&Ended::Killed), r#"{"kind":"killed"}"#);
-        assert_eq!(
-            json(&Ended::Lost("so".into())),
-            r#"{"kind":"lost","why":"so"}"#
-        );
+        assert_eq!(json(&Ended::Lost("so".into())), r#"{"kind":"lost","why":"so"}"#);
     }
 
     #[test]
     fn phases_add_up_though_none_is_whole() {
         let phases = PhasesReport::from([600, 600, 600, 600].map(Duration::from_nanos));
-        let PhasesReport {
-            boot,
-            ready,
-            exec,
-            shutdown,
-            total,
-        } = phases;
+        let PhasesReport { boot, ready, exec, shutdown, total } = phases;
         assert_eq!((boot, ready, exec, shutdown, total), (0, 1, 0, 1, 2));
     }
 
     #[test]
     fn an_error_has_the_published_form() {
-        let error = FailureReport {
-            message: "no".into(),
-            hint: None,
-            exit_code: 125,
-        };
+        let error = FailureReport { message: "no".into(), hint: None, exit_code: 125 };
         let expected = r#"{"version":1,"error":{"message":"no","hint":null,"exit_code":125}}"#;
         assert_eq!(ErrorReport::from(error).to_json(), expected);
     }

@@ -88,9 +88,7 @@ impl SpecRequest {
                 *path = directory.join(&path);
             }
         };
-        self.volumes
-            .iter_mut()
-            .for_each(|volume| anchor(&mut volume.source));
+        self.volumes.iter_mut().for_each(|volume| anchor(&mut volume.source));
         if let Some(ImageRequest::Rootfs(path)) = &mut self.image {
             anchor(path);
         }
@@ -107,11 +105,7 @@ mod tests {
     use super::*;
 
     fn volume(source: &str, target: &str) -> Volume {
-        Volume {
-            source: source.into(),
-            target: target.into(),
-            access: Access::ReadOnly,
-        }
+        Volume { source: source.into(), target: target.into(), access: Access::ReadOnly }
     }
 
     #[test]
@@ -126,23 +120,14 @@ mod tests {
             memory: Some(Bytes::mib(2)),
             timeout: Some(Duration::from_secs(1)),
             volumes: vec![volume("lower", "/both"), volume("lower", "/lower")],
-            env: Environment::from([
-                ("BOTH".into(), Some("lower".into())),
-                ("LOWER".into(), None),
-            ]),
+            env: Environment::from([("BOTH".into(), Some("lower".into())), ("LOWER".into(), None)]),
             ..SpecRequest::default()
         };
         let both = upper.over(lower);
         assert_eq!(both.memory, Some(Bytes::mib(1)));
         assert_eq!(both.timeout, Some(Duration::from_secs(1)));
-        assert_eq!(
-            both.volumes,
-            [volume("lower", "/lower"), volume("upper", "/both")]
-        );
-        let env = [
-            ("BOTH".into(), Some("upper".into())),
-            ("LOWER".into(), None),
-        ];
+        assert_eq!(both.volumes, [volume("lower", "/lower"), volume("upper", "/both")]);
+        let env = [("BOTH".into(), Some("upper".into())), ("LOWER".into(), None)];
         assert_eq!(both.env, Environment::from(env));
     }
 
@@ -155,18 +140,9 @@ mod tests {
             ..SpecRequest::default()
         };
         request.anchor(Path::new("/here"), Path::new("/project"));
-        assert_eq!(
-            request.image,
-            Some(ImageRequest::Rootfs("/here/./rootfs".into()))
-        );
-        let project = ProjectRequest::On {
-            directory: Some("/project".into()),
-            access: None,
-        };
+        assert_eq!(request.image, Some(ImageRequest::Rootfs("/here/./rootfs".into())));
+        let project = ProjectRequest::On { directory: Some("/project".into()), access: None };
         assert_eq!(request.project, Some(project));
-        assert_eq!(
-            request.volumes,
-            [volume("/here/data", "/data"), volume("/abs", "/abs")]
-        );
+        assert_eq!(request.volumes, [volume("/here/data", "/data"), volume("/abs", "/abs")]);
     }
 }

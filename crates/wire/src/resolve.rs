@@ -32,11 +32,7 @@ pub struct Resolved {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     #[error("{what} {} can't be used: {source}", path.display())]
-    Path {
-        what: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Path { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{what} {} is relative to a directory that is not known", path.display())]
     Relative { what: &'static str, path: PathBuf },
     #[error("the image {} is not a directory", .0.display())]
@@ -54,11 +50,7 @@ pub enum RequestError {
     #[error("two volumes have the target {}", .0.display())]
     SameTarget(PathBuf),
     #[error("the limit of {asked} {what} is more than the machine has: {most}")]
-    MoreThanMachine {
-        what: &'static str,
-        asked: String,
-        most: String,
-    },
+    MoreThanMachine { what: &'static str, asked: String, most: String },
     #[error("no command was given")]
     NoCommand,
     #[error("an argument of the command holds a NUL")]
@@ -88,11 +80,7 @@ impl SpecRequest {
         let profile = self.profile.unwrap_or(Profile::Moderate);
         let defaults = defaults(profile);
         let limits = limits::resolve(&self, &defaults, &caller.machine)?;
-        let project = self
-            .project
-            .map(|p| project(p, &defaults))
-            .transpose()?
-            .flatten();
+        let project = self.project.map(|p| project(p, &defaults)).transpose()?.flatten();
         let start = project.as_ref().map(|mount| mount.target.clone());
         let spec = Spec {
             profile,
@@ -106,11 +94,7 @@ impl SpecRequest {
             limits,
             strict: self.strict.unwrap_or(false),
         };
-        Ok(Resolved {
-            backend: self.backend,
-            spec,
-            time_limit: self.timeout,
-        })
+        Ok(Resolved { backend: self.backend, spec, time_limit: self.timeout })
     }
 }
 
@@ -154,43 +138,24 @@ fn project(request: ProjectRequest, defaults: &Defaults) -> Result<Option<Mount>
         return Err(RequestError::ProjectNotDirectory(path));
     }
     if let Some(hidden) = OWN.iter().map(Path::new).find(|own| own.starts_with(&path)) {
-        return Err(RequestError::ProjectHides {
-            project: path,
-            hidden: hidden.into(),
-        });
+        return Err(RequestError::ProjectHides { project: path, hidden: hidden.into() });
     }
     let access = access.unwrap_or(defaults.project);
-    Ok(Some(Mount {
-        source: path.clone(),
-        target: path,
-        access,
-    }))
+    Ok(Some(Mount { source: path.clone(), target: path, access }))
 }
 
 /// All mounts, sorted so that none hides another by being mounted over it later.
 fn mounts(project: Option<Mount>, volumes: Vec<Volume>) -> Result<Vec<Mount>, RequestError> {
     let mut mounts: Vec<Mount> = project.into_iter().collect();
-    for Volume {
-        source,
-        target,
-        access,
-    } in volumes
-    {
+    for Volume { source, target, access } in volumes {
         let source = canonical("the volume", source)?;
-        mounts.push(Mount {
-            source,
-            target,
-            access,
-        });
+        mounts.push(Mount { source, target, access });
     }
     if let Some(mount) = mounts.iter().find(|mount| !may_mount_at(&mount.target)) {
         return Err(RequestError::Target(mount.target.clone()));
     }
     mounts.sort_by(|a, b| a.target.cmp(&b.target));
-    match mounts
-        .windows(2)
-        .find(|pair| pair[0].target == pair[1].target)
-    {
+    match mounts.windows(2).find(|pair| pair[0].target == pair[1].target) {
         Some(pair) => Err(RequestError::SameTarget(pair[0].target.clone())),
         None => Ok(mounts),
     }
@@ -207,8 +172,7 @@ fn canonical(what: &'static str, path: PathBuf) -> Result<PathBuf, RequestError>
     if path.is_relative() {
         return Err(RequestError::Relative { what, path });
     }
-    path.canonicalize()
-        .map_err(|source| RequestError::Path { what, path, source })
+    path.canonicalize().map_err(|source| RequestError::Path { what, path, source })
 }
 
 /// The profile's share of the caller's variables, under those that were asked for.
@@ -219,21 +183,12 @@ fn environment(
 ) -> BTreeMap<OsString, OsString> {
     let mut all = BTreeMap::new();
     for (name, value) in caller {
-        if defaults
-            .variables
-            .iter()
-            .any(|pattern| matches(name, pattern))
-        {
+        if defaults.variables.iter().any(|pattern| matches(name, pattern)) {
             all.insert(name.clone(), value.clone());
         }
     }
     for (name, value) in asked {
-        let copied = || {
-            caller
-                .iter()
-                .find(|(n, _)| *n == name)
-                .map(|(_, value)| value.clone())
-        };
+        let copied = || caller.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone());
         match value.or_else(copied) {
             Some(value) => all.insert(name, value),
             // Asked to be the caller's, and the caller has none.

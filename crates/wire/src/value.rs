@@ -90,11 +90,7 @@ impl Written for Access {
     const EXPECTED: &'static str = "one of ro, rw, cow";
 
     fn read(text: &OsStr) -> Result<Self, ValueError> {
-        let all = [
-            ("ro", Self::ReadOnly),
-            ("rw", Self::ReadWrite),
-            ("cow", Self::CopyOnWrite),
-        ];
+        let all = [("ro", Self::ReadOnly), ("rw", Self::ReadWrite), ("cow", Self::CopyOnWrite)];
         choose::<Self>(text, &all)
     }
 }
@@ -114,22 +110,15 @@ impl Written for Network {
     fn read(text: &OsStr) -> Result<Self, ValueError> {
         let text = utf8(text)?;
         let Some(hosts) = text.strip_prefix("allow=") else {
-            return choose::<Self>(
-                OsStr::new(text),
-                &[("none", Self::None), ("full", Self::Full)],
-            );
+            return choose::<Self>(OsStr::new(text), &[("none", Self::None), ("full", Self::Full)]);
         };
         let is_host = |host: &str| {
             !host.is_empty()
-                && host
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b".-_:*[]".contains(&b))
+                && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:*[]".contains(&b))
         };
         match hosts.split(',').find(|host| !is_host(host)) {
             Some(host) => Err(ValueError(format!("{host:?} is not the name of a host"))),
-            None => Ok(Self::Allow(
-                hosts.split(',').map(str::to_ascii_lowercase).collect(),
-            )),
+            None => Ok(Self::Allow(hosts.split(',').map(str::to_ascii_lowercase).collect())),
         }
     }
 }
@@ -146,10 +135,7 @@ impl Written for User {
         };
         if word.starts_with(|c: char| c.is_ascii_digit()) {
             let (uid, gid) = word.split_once(':').unwrap_or((word, word));
-            return Ok(Self::Ids {
-                uid: number(uid)?,
-                gid: number(gid)?,
-            });
+            return Ok(Self::Ids { uid: number(uid)?, gid: number(gid)? });
         }
         let starts_well = word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         let is_part = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
@@ -178,14 +164,11 @@ pub(crate) fn unexpected<T: Written>(text: &OsStr) -> ValueError {
 
 /// `text` as a string.
 pub(crate) fn utf8(text: &OsStr) -> Result<&str, ValueError> {
-    text.to_str()
-        .ok_or_else(|| ValueError(format!("{text:?} is not UTF-8")))
+    text.to_str().ok_or_else(|| ValueError(format!("{text:?} is not UTF-8")))
 }
 
 fn parse<T: FromStr<Err: fmt::Display>>(text: &OsStr) -> Result<T, ValueError> {
-    utf8(text)?
-        .parse()
-        .map_err(|err: T::Err| ValueError(err.to_string()))
+    utf8(text)?.parse().map_err(|err: T::Err| ValueError(err.to_string()))
 }
 
 /// The one of `all` that is called `text`, or what else it may have been meant for.
@@ -283,16 +266,8 @@ mod tests {
     fn users_are_names_or_numbers() {
         assert_eq!(read("agent"), Ok(User::Named("agent".into())));
         assert_eq!(read("0"), Ok(User::Ids { uid: 0, gid: 0 }));
-        assert_eq!(
-            read("1000:65535"),
-            Ok(User::Ids {
-                uid: 1000,
-                gid: 65_535
-            })
-        );
-        for text in [
-            "", "-1", "65536", "1:65536", "1:", ":1", "1:a", "1:2:3", "+1", "a b", "a:1",
-        ] {
+        assert_eq!(read("1000:65535"), Ok(User::Ids { uid: 1000, gid: 65_535 }));
+        for text in ["", "-1", "65536", "1:65536", "1:", ":1", "1:a", "1:2:3", "+1", "a b", "a:1"] {
             assert!(read::<User>(text).is_err(), "{text:?} was taken");
         }
     }
@@ -301,10 +276,7 @@ mod tests {
     fn a_network_is_a_word_or_a_list_of_hosts() {
         assert_eq!(read("none"), Ok(Network::None));
         let hosts = vec!["example.org".to_string(), "*.example.com".to_string()];
-        assert_eq!(
-            read("allow=Example.org,*.example.com"),
-            Ok(Network::Allow(hosts))
-        );
+        assert_eq!(read("allow=Example.org,*.example.com"), Ok(Network::Allow(hosts)));
         for text in ["", "allow", "allow=", "allow=a,,b", "allow=a b", "None"] {
             assert!(read::<Network>(text).is_err(), "{text:?} was taken");
         }

@@ -10,10 +10,7 @@ use crate::{SpecRequest, nearest};
 pub const PREFIX: &str = "AGENTKERNEL_";
 
 /// A variable's name after the prefix, and how it fills a request.
-type Variable = (
-    &'static str,
-    fn(&mut SpecRequest, &OsStr) -> Result<(), ValueError>,
-);
+type Variable = (&'static str, fn(&mut SpecRequest, &OsStr) -> Result<(), ValueError>);
 
 /// Every variable. Volumes and a sandbox's own variables are lists, which have no good form here.
 const TABLE: [Variable; 13] = [
@@ -26,9 +23,7 @@ const TABLE: [Variable; 13] = [
     ("PIDS", |request, text| put(&mut request.pids, text)),
     ("DISK", |request, text| put(&mut request.disk, text)),
     ("PROJECT", |request, text| put(&mut request.project, text)),
-    ("DIRECTORY", |request, text| {
-        put(&mut request.directory, text)
-    }),
+    ("DIRECTORY", |request, text| put(&mut request.directory, text)),
     ("USER", |request, text| put(&mut request.user, text)),
     ("TIMEOUT", |request, text| put(&mut request.timeout, text)),
     ("STRICT", |request, text| put(&mut request.strict, text)),
@@ -56,10 +51,7 @@ pub enum VariableError {
     #[error("unknown variable {name}")]
     Unknown { name: String, hint: String },
     #[error("{PREFIX}{name}: {reason}")]
-    Value {
-        name: &'static str,
-        reason: ValueError,
-    },
+    Value { name: &'static str, reason: ValueError },
 }
 
 /// Reads the variables that begin with [`PREFIX`] and passes over the others. An empty one counts
@@ -85,10 +77,7 @@ fn unknown(name: &str) -> VariableError {
         Some(meant) => format!("did you mean {PREFIX}{meant}?"),
         None => format!("after {PREFIX} comes one of {}", VARIABLES.join(", ")),
     };
-    VariableError::Unknown {
-        name: format!("{PREFIX}{name}"),
-        hint,
-    }
+    VariableError::Unknown { name: format!("{PREFIX}{name}"), hint }
 }
 
 #[cfg(test)]
@@ -104,10 +93,7 @@ mod tests {
 
     #[test]
     fn variables_fill_a_request() {
-        assert_eq!(
-            read("AGENTKERNEL_MEMORY", "1m").unwrap().memory,
-            Some(Bytes::mib(1))
-        );
+        assert_eq!(read("AGENTKERNEL_MEMORY", "1m").unwrap().memory, Some(Bytes::mib(1)));
         assert_eq!(read("AGENTKERNEL_MEMORY", ""), Ok(SpecRequest::default()));
         assert_eq!(read("OTHER_MEMORY", "1m"), Ok(SpecRequest::default()));
     }
@@ -115,10 +101,7 @@ mod tests {
     #[test]
     fn each_variable_sets_the_key_of_its_name() {
         let lists = ["volumes", "env"];
-        let keys: Vec<_> = KEYS
-            .into_iter()
-            .filter(|key| !lists.contains(key))
-            .collect();
+        let keys: Vec<_> = KEYS.into_iter().filter(|key| !lists.contains(key)).collect();
         assert_eq!(VARIABLES.map(str::to_lowercase).as_slice(), keys);
     }
 
@@ -138,9 +121,6 @@ mod tests {
     #[test]
     fn a_wrong_value_names_its_variable() {
         let err = read("AGENTKERNEL_MEMORY", "1x").unwrap_err().to_string();
-        assert!(
-            err.starts_with("AGENTKERNEL_MEMORY: \"1x\" is not"),
-            "{err}"
-        );
+        assert!(err.starts_with("AGENTKERNEL_MEMORY: \"1x\" is not"), "{err}");
     }
 }

@@ -37,12 +37,7 @@ impl Reports {
             true => run.command.argv.clone(),
             false => Vec::new(),
         };
-        Ok(Self {
-            file,
-            json,
-            profile: run.spec.profile,
-            argv,
-        })
+        Ok(Self { file, json, profile: run.spec.profile, argv })
     }
 
     /// Leaves the error in the file. The line on standard error is the caller's to write, as for
@@ -72,9 +67,8 @@ impl Reports {
             let path = self.file.map(|(path, _)| path).unwrap_or_default();
             let message = format!("the report can't be written to {}: {err}", path.display());
             let code = outcome.ended.exit_code();
-            CommandError::new(message).hinted(format!(
-                "the command did run; its exit status would have been {code}"
-            ))
+            CommandError::new(message)
+                .hinted(format!("the command did run; its exit status would have been {code}"))
         })?;
         if self.json {
             output::note(&text);
@@ -104,19 +98,11 @@ mod tests {
         let path = PathBuf::from(path);
         let file = File::create(&path).unwrap();
         let argv = vec!["true".into()];
-        Reports {
-            file: Some((path, file)),
-            json: false,
-            profile: Profile::Moderate,
-            argv,
-        }
+        Reports { file: Some((path, file)), json: false, profile: Profile::Moderate, argv }
     }
 
     fn outcome() -> Outcome {
-        let phases = Phases {
-            exec: Duration::from_micros(5),
-            ..Phases::default()
-        };
+        let phases = Phases { exec: Duration::from_micros(5), ..Phases::default() };
         Outcome {
             backend: "native",
             ended: Ended::Exited(3),
@@ -154,11 +140,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn a_report_that_is_lost_is_an_error_that_tells_how_the_command_ended() {
         let err = reports("/dev/full").ended(&outcome()).unwrap_err();
-        assert!(
-            err.message.contains("/dev/full: No space left"),
-            "{}",
-            err.message
-        );
+        assert!(err.message.contains("/dev/full: No space left"), "{}", err.message);
         assert_eq!(err.exit_code, 125);
         assert!(err.hint.unwrap().contains("exit status would have been 3"));
     }

@@ -43,25 +43,14 @@ fn lines(all: impl IntoIterator<Item = String>) -> String {
 }
 
 fn describe(outcome: &Outcome, asked: bool) -> String {
-    let why = if asked {
-        "as asked"
-    } else {
-        "the first one that is ready"
-    };
+    let why = if asked { "as asked" } else { "the first one that is ready" };
     let phases = outcome.phases;
     let total = phases.boot + phases.ready + phases.exec + phases.shutdown;
     let backend = format!("backend {}, {why}", outcome.backend);
-    let walls = outcome
-        .walls
-        .iter()
-        .map(|wall| format!("wall {}: {}", wall.name, wall_state(wall)));
+    let walls =
+        outcome.walls.iter().map(|wall| format!("wall {}: {}", wall.name, wall_state(wall)));
     let limit = |limit: &LimitInForce| {
-        format!(
-            "limit {} {}: {}",
-            limit.kind.name(),
-            amount(limit),
-            limit_means(limit)
-        )
+        format!("limit {} {}: {}", limit.kind.name(), amount(limit), limit_means(limit))
     };
     let times = format!(
         "boot {:?}, ready {:?}, exec {:?}, shutdown {:?}: {total:?} in all",
@@ -108,15 +97,10 @@ fn unusual(outcome: &Outcome, time_limit: Option<Duration>) -> Option<String> {
         Ended::OutOfMemory => {
             let limit = outcome.limits.iter().find(in_force);
             let limit = limit.map(|limit| format!(" (limit {})", amount(limit)));
-            Some(format!(
-                "the sandbox ran out of memory{}",
-                limit.unwrap_or_default()
-            ))
+            Some(format!("the sandbox ran out of memory{}", limit.unwrap_or_default()))
         }
         Ended::TimedOut => {
-            let limit = time_limit
-                .map(|limit| format!(" of {limit:?}"))
-                .unwrap_or_default();
+            let limit = time_limit.map(|limit| format!(" of {limit:?}")).unwrap_or_default();
             Some(format!("the command was killed at its time limit{limit}"))
         }
         Ended::Lost(why) => Some(format!("the sandbox was lost: {why}")),
@@ -132,11 +116,7 @@ mod tests {
     use super::*;
 
     fn of(ended: Ended) -> Outcome {
-        let limit = |kind, value| LimitInForce {
-            kind,
-            value,
-            by: Limited::Exactly("cgroup v2"),
-        };
+        let limit = |kind, value| LimitInForce { kind, value, by: Limited::Exactly("cgroup v2") };
         Outcome {
             backend: "native",
             ended,
@@ -147,19 +127,10 @@ mod tests {
                 shutdown: Duration::from_millis(1),
             },
             walls: vec![
-                Wall {
-                    name: "seccomp",
-                    missing: None,
-                },
-                Wall {
-                    name: "landlock",
-                    missing: Some("no kernel".into()),
-                },
+                Wall { name: "seccomp", missing: None },
+                Wall { name: "landlock", missing: Some("no kernel".into()) },
             ],
-            limits: vec![
-                limit(LimitKind::Memory, 256 << 20),
-                limit(LimitKind::Cpus, 1500),
-            ],
+            limits: vec![limit(LimitKind::Memory, 256 << 20), limit(LimitKind::Cpus, 1500)],
             remains: Remains::default(),
         }
     }
@@ -175,14 +146,8 @@ mod tests {
     fn an_unusual_end_is_told_with_its_limit() {
         let limit = Some(Duration::from_secs(30));
         for (ended, words) in [
-            (
-                Ended::OutOfMemory,
-                "the sandbox ran out of memory (limit 256 MiB)",
-            ),
-            (
-                Ended::TimedOut,
-                "the command was killed at its time limit of 30s",
-            ),
+            (Ended::OutOfMemory, "the sandbox ran out of memory (limit 256 MiB)"),
+            (Ended::TimedOut, "the command was killed at its time limit of 30s"),
             (Ended::Lost("gone".into()), "the sandbox was lost: gone"),
         ] {
             assert_eq!(unusual(&of(ended), limit).as_deref(), Some(words));

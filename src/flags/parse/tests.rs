@@ -25,21 +25,16 @@ fn run(words: &[&str]) -> LowArgs {
 }
 
 fn err(words: &[&str]) -> String {
-    let CommandError {
-        message,
-        hint,
-        exit_code,
-    } = parse_all(words).unwrap_err();
+    let CommandError { message, hint, exit_code } = parse_all(words).unwrap_err();
     assert_eq!(exit_code, 125);
     format!("{message} ({})", hint.unwrap_or_default())
 }
 
 #[test]
 fn flags_end_at_the_command() {
-    for words in [
-        &["run", "echo", "--json", "--", "-x"][..],
-        &["run", "--", "echo", "--json", "--", "-x"],
-    ] {
+    for words in
+        [&["run", "echo", "--json", "--", "-x"][..], &["run", "--", "echo", "--json", "--", "-x"]]
+    {
         let (_, low) = parse_all(words).unwrap();
         assert_eq!(low.words, ["echo", "--json", "--", "-x"], "{words:?}");
         assert!(!low.json);
@@ -60,15 +55,8 @@ fn words_that_are_not_utf8_are_kept() {
 
 #[test]
 fn the_last_of_a_repeated_flag_counts() {
-    let low = run(&[
-        "--timeout",
-        "1s",
-        "--timeout=2s",
-        "-t",
-        "-T",
-        "--network=full",
-        "--no-network",
-    ]);
+    let low =
+        run(&["--timeout", "1s", "--timeout=2s", "-t", "-T", "--network=full", "--no-network"]);
     assert_eq!(low.spec.timeout, Some(Duration::from_secs(2)));
     assert_eq!(low.terminal, Some(Terminal::Never));
     assert_eq!(low.spec.network, Some(Network::None));
@@ -76,15 +64,7 @@ fn the_last_of_a_repeated_flag_counts() {
 
 #[test]
 fn lists_keep_every_repetition() {
-    let low = run(&[
-        "-v",
-        "a:/a",
-        "--volume=b:/b",
-        "-eA=1",
-        "-e",
-        "B",
-        "--env-file=f",
-    ]);
+    let low = run(&["-v", "a:/a", "--volume=b:/b", "-eA=1", "-e", "B", "--env-file=f"]);
     assert_eq!(low.spec.volumes.len(), 2);
     assert_eq!(low.spec.env.len(), 2);
     assert_eq!(low.env_files, [PathBuf::from("f")]);
@@ -99,10 +79,7 @@ fn a_project_takes_its_value_only_after_an_equals_sign() {
     for (words, project) in [
         (&["--project"][..], on(None, None)),
         (&["--project=src"], on(Some("src"), None)),
-        (
-            &["--project=src:ro"],
-            on(Some("src"), Some(Access::ReadOnly)),
-        ),
+        (&["--project=src:ro"], on(Some("src"), Some(Access::ReadOnly))),
         (&["--project=:rw"], on(None, Some(Access::ReadWrite))),
         (&["--project=false"], Some(ProjectRequest::Off)),
         (&["--dir", "src"], on(Some("src"), None)),
@@ -113,16 +90,7 @@ fn a_project_takes_its_value_only_after_an_equals_sign() {
 
 #[test]
 fn old_habits_work() {
-    let low = run(&[
-        "-it",
-        "--net",
-        "none",
-        "--pids-limit=3",
-        "--directory",
-        "/srv",
-        "-m",
-        "1g",
-    ]);
+    let low = run(&["-it", "--net", "none", "--pids-limit=3", "--directory", "/srv", "-m", "1g"]);
     assert_eq!(low.terminal, Some(Terminal::Always));
     assert_eq!(low.spec.network, Some(Network::None));
     assert_eq!(low.spec.pids.map(|pids| pids.get()), Some(3));
@@ -142,10 +110,7 @@ fn version_and_help_are_answered_wherever_they_stand() {
     ] {
         assert_eq!(parse_all(words).unwrap().0, invocation, "{words:?}");
     }
-    assert_eq!(
-        parse_all(&["run", "ls", "--help"]).unwrap().0,
-        Invocation::Verb(Verb::Run)
-    );
+    assert_eq!(parse_all(&["run", "ls", "--help"]).unwrap().0, Invocation::Verb(Verb::Run));
 }
 
 #[test]

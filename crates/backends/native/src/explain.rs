@@ -17,16 +17,8 @@ struct Switch {
 
 /// The switches that distributions use.
 const SWITCHES: [Switch; 3] = [
-    Switch {
-        setting: "user/max_user_namespaces",
-        forbidding: "0",
-        allowing: "15000",
-    },
-    Switch {
-        setting: "kernel/unprivileged_userns_clone",
-        forbidding: "0",
-        allowing: "1",
-    },
+    Switch { setting: "user/max_user_namespaces", forbidding: "0", allowing: "15000" },
+    Switch { setting: "kernel/unprivileged_userns_clone", forbidding: "0", allowing: "1" },
     Switch {
         setting: "kernel/apparmor_restrict_unprivileged_userns",
         forbidding: "1",
@@ -55,11 +47,7 @@ fn restricted() -> Option<BootError> {
     let set = |switch: &&Switch| {
         machine::setting(switch.setting).is_some_and(|value| value == switch.forbidding)
     };
-    let Switch {
-        setting,
-        forbidding,
-        allowing,
-    } = SWITCHES.iter().find(set)?;
+    let Switch { setting, forbidding, allowing } = SWITCHES.iter().find(set)?;
     let name = setting.replace('/', ".");
     let mut fix = format!("as root: sysctl -w {name}={allowing}");
     if setting.contains("apparmor") {
@@ -99,10 +87,7 @@ fn at_path(path: &str, error: io::Error) -> BootError {
             fix: "something changes the path while sandboxes start; look who does".into(),
         };
     }
-    BootError::Failed {
-        what: format!("can't mount {path}"),
-        source: error,
-    }
+    BootError::Failed { what: format!("can't mount {path}"), source: error }
 }
 
 /// Why the agent could not make its place ready.
@@ -126,10 +111,7 @@ pub fn unready(steps: &[Step], number: u16, error: io::Error) -> BootError {
             None => format!("the agent failed at a step {number} that nobody planned"),
         },
     };
-    BootError::Failed {
-        what,
-        source: error,
-    }
+    BootError::Failed { what, source: error }
 }
 
 fn at_step(step: &Step, error: io::Error) -> BootError {
@@ -156,31 +138,21 @@ fn at_step(step: &Step, error: io::Error) -> BootError {
         Step::Bind { source, .. } => format!("can't show {} in the sandbox", inside(source)),
         Step::Mask { path, .. } => format!("can't cover {}", inside(path)),
         Step::Place { below, .. } => {
-            let path = below
-                .last()
-                .map(|path| path.to_string_lossy())
-                .unwrap_or_default();
+            let path = below.last().map(|path| path.to_string_lossy()).unwrap_or_default();
             format!("can't make a place for /{path} in the sandbox")
         }
-        Step::Tree {
-            source: TreeSource::Local { path },
-            ..
-        } if path.to_bytes()[0] == b'/' => {
+        Step::Tree { source: TreeSource::Local { path }, .. } if path.to_bytes()[0] == b'/' => {
             return at_path(&path.to_string_lossy(), error);
         }
         Step::Tree { path, .. } => format!("can't mount /{}", path.to_string_lossy()),
         Step::BarRoot => "can't make the root read-only".into(),
         Step::Enter => "can't enter the sandbox's root".into(),
     };
-    BootError::Failed {
-        what,
-        source: error,
-    }
+    BootError::Failed { what, source: error }
 }
 
 /// A path of the scratch space as the sandbox would see it.
 fn inside(path: &std::ffi::CStr) -> String {
     let path = path.to_string_lossy();
-    path.strip_prefix("root")
-        .map_or_else(|| path.to_string(), str::to_owned)
+    path.strip_prefix("root").map_or_else(|| path.to_string(), str::to_owned)
 }

@@ -46,11 +46,7 @@ impl Mapping {
     pub fn ranges(self, identity: &Identity) -> (Range, Range) {
         match self {
             Self::Many => {
-                let all = Range {
-                    inside: 0,
-                    outside: OUTSIDE_BASE,
-                    count: OUTSIDE_COUNT,
-                };
+                let all = Range { inside: 0, outside: OUTSIDE_BASE, count: OUTSIDE_COUNT };
                 (all, all)
             }
             Self::Single { uid, gid } => (one(identity.uid, uid), one(identity.gid, gid)),
@@ -68,11 +64,7 @@ impl Mapping {
 
 /// A range of one number.
 pub fn one(inside: u32, outside: u32) -> Range {
-    Range {
-        inside,
-        outside,
-        count: 1,
-    }
+    Range { inside, outside, count: 1 }
 }
 
 /// Resolves `user` for the host image, whose users are made up: root, agent, nobody, the caller.
@@ -80,20 +72,15 @@ pub fn for_host(user: &User) -> Result<Identity, BootError> {
     let (caller, group) = identity::effective();
     match user {
         User::Unprivileged => Ok(known(1000, 1000, "agent")),
-        User::Caller if caller < OUTSIDE_COUNT && group < OUTSIDE_COUNT => Ok(known(
-            caller,
-            group,
-            if caller == 0 { "root" } else { "user" },
-        )),
+        User::Caller if caller < OUTSIDE_COUNT && group < OUTSIDE_COUNT => {
+            Ok(known(caller, group, if caller == 0 { "root" } else { "user" }))
+        }
         User::Caller => Err(out_of_range(caller.max(group))),
         User::Named(name) => match name.as_str() {
             "agent" => Ok(known(1000, 1000, "agent")),
             "root" => Ok(known(0, 0, "root")),
             "nobody" => Ok(known(65534, 65534, "nobody")),
-            _ => Err(unknown(
-                name,
-                "the host image has the users agent, root and nobody",
-            )),
+            _ => Err(unknown(name, "the host image has the users agent, root and nobody")),
         },
         User::Ids { uid: 0, gid } => Ok(known(0, *gid, "root")),
         User::Ids { uid: 1000, gid } => Ok(known(1000, *gid, "agent")),
@@ -102,17 +89,8 @@ pub fn for_host(user: &User) -> Result<Identity, BootError> {
 }
 
 fn known(uid: u32, gid: u32, name: &str) -> Identity {
-    let home = if uid == 0 {
-        "/root".into()
-    } else {
-        format!("/home/{name}")
-    };
-    Identity {
-        uid,
-        gid,
-        name: name.into(),
-        home,
-    }
+    let home = if uid == 0 { "/root".into() } else { format!("/home/{name}") };
+    Identity { uid, gid, name: name.into(), home }
 }
 
 /// Resolves `user` for the image whose root directory is `root`, by its own `/etc/passwd`.
@@ -121,12 +99,7 @@ pub fn for_rootfs(user: &User, root: BorrowedFd<'_>) -> Result<Identity, BootErr
     let by_number = |uid: u32, gid: u32| {
         let entry = entries(&passwd).find(|entry| entry.uid == uid);
         entry.map_or_else(
-            || Identity {
-                uid,
-                gid,
-                name: String::new(),
-                home: "/".into(),
-            },
+            || Identity { uid, gid, name: String::new(), home: "/".into() },
             |entry| Identity { gid, ..entry },
         )
     };
@@ -169,25 +142,13 @@ fn entries(passwd: &str) -> impl Iterator<Item = Identity> + '_ {
         let mut fields = line.split(':');
         let name = fields.next()?.to_owned();
         let (uid, gid) = (fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?);
-        let home = fields
-            .nth(1)
-            .filter(|home| home.starts_with('/'))
-            .unwrap_or("/")
-            .to_owned();
-        (uid < OUTSIDE_COUNT && gid < OUTSIDE_COUNT).then_some(Identity {
-            uid,
-            gid,
-            name,
-            home,
-        })
+        let home = fields.nth(1).filter(|home| home.starts_with('/')).unwrap_or("/").to_owned();
+        (uid < OUTSIDE_COUNT && gid < OUTSIDE_COUNT).then_some(Identity { uid, gid, name, home })
     })
 }
 
 fn unknown(name: &str, fix: &str) -> BootError {
-    BootError::Refused {
-        why: format!("the image has no user {name:?}"),
-        fix: fix.into(),
-    }
+    BootError::Refused { why: format!("the image has no user {name:?}"), fix: fix.into() }
 }
 
 fn out_of_range(number: u32) -> BootError {
@@ -207,10 +168,7 @@ mod tests {
                     web:x:33:33::relative:/bin/sh\n";
         let all: Vec<Identity> = entries(text).collect();
         assert_eq!(all.len(), 2);
-        assert_eq!(
-            (all[0].name.as_str(), all[0].home.as_str()),
-            ("root", "/root")
-        );
+        assert_eq!((all[0].name.as_str(), all[0].home.as_str()), ("root", "/root"));
         assert_eq!((all[1].name.as_str(), all[1].home.as_str()), ("web", "/"));
     }
 

@@ -57,11 +57,7 @@ pub mod step {
 
 /// Makes the place and serves it to its end.
 pub fn run(plan: &Plan, doors: Doors) -> ! {
-    let Doors {
-        link,
-        entry,
-        admission,
-    } = doors;
+    let Doors { link, entry, admission } = doors;
     let served = match Agent::new(link) {
         Ok(agent) => match make_place(plan, &agent, entry.as_ref(), &admission) {
             Ok(first) => agent.serve(first),
@@ -92,11 +88,7 @@ fn make_place(
     let first = match &plan.first {
         Some(command) => {
             let place = || settle_in(plan.own_network, admission);
-            Some(
-                agent
-                    .fork_first(command, place)
-                    .map_err(at(step::COMMAND))?,
-            )
+            Some(agent.fork_first(command, place).map_err(at(step::COMMAND))?)
         }
         None => {
             settle_in(plan.own_network, admission).map_err(at(step::COMMAND))?;
@@ -104,9 +96,7 @@ fn make_place(
         }
     };
     let entrance = entry.map(AsFd::as_fd);
-    agent
-        .close_inherited(first.as_ref(), entrance)
-        .map_err(at(step::DESCRIPTORS))?;
+    agent.close_inherited(first.as_ref(), entrance).map_err(at(step::DESCRIPTORS))?;
     become_sandbox_user(plan, agent, entry)?;
     mount::make_private().map_err(at(step::PRIVATE_MOUNTS))?;
     let mut sent =
@@ -150,10 +140,7 @@ fn settle_in(own_network: bool, admission: &Admission) -> io::Result<()> {
         None => true,
     };
     if !grouped {
-        admission
-            .instead_of_group
-            .iter()
-            .try_for_each(Nearest::apply)?;
+        admission.instead_of_group.iter().try_for_each(Nearest::apply)?;
     }
     admission.beyond_group.iter().try_for_each(Nearest::apply)?;
     // In its group now, which becomes the top of what it can see.
@@ -166,10 +153,7 @@ fn enter_groups(door: BorrowedFd<'_>) -> io::Result<bool> {
     let (read, doors) = socket::receive(door, &mut said)?;
     match (read, said[0]) {
         (1, word::ADMITTED) => {
-            doors
-                .iter()
-                .flatten()
-                .try_for_each(|door| cgroup::enter(door.as_fd()))?;
+            doors.iter().flatten().try_for_each(|door| cgroup::enter(door.as_fd()))?;
             Ok(true)
         }
         (1, word::NO_GROUP) => Ok(false),
@@ -182,9 +166,5 @@ fn receive(entry: Option<&OwnedFd>, word: u8) -> io::Result<Option<OwnedFd>> {
     let entry = entry.ok_or(io::ErrorKind::NotConnected)?;
     let mut said = [0];
     let (read, [first, ..]) = socket::receive(entry.as_fd(), &mut said)?;
-    if read == 1 && said[0] == word {
-        Ok(first)
-    } else {
-        Err(io::ErrorKind::UnexpectedEof.into())
-    }
+    if read == 1 && said[0] == word { Ok(first) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }

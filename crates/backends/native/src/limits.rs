@@ -49,13 +49,7 @@ impl LimitPlan {
         }
         let Limits { memory, disk, .. } = &spec.limits;
         let scratch = disk.or(*memory).map(|asked| asked.value.get());
-        let plan = Self {
-            wanted,
-            site,
-            scratch,
-            disk: *disk,
-            strict: spec.strict,
-        };
+        let plan = Self { wanted, site, scratch, disk: *disk, strict: spec.strict };
         for missed in plan.wanted.iter().filter(|w| w.impossible.is_some()) {
             plan.allow_nearest(missed, missed.impossible.as_deref().unwrap_or_default())?;
         }
@@ -65,9 +59,7 @@ impl LimitPlan {
     /// Why the failure to make a group is no reason to refuse the spec, if it is none.
     pub fn without_group(&self, error: &CgroupError) -> Result<(), BootError> {
         let why = error.to_string();
-        self.wanted
-            .iter()
-            .try_for_each(|wanted| self.allow_nearest(wanted, &why))
+        self.wanted.iter().try_for_each(|wanted| self.allow_nearest(wanted, &why))
     }
 
     /// What somebody asked for is enforced or refused; a profile's default may fall back.
@@ -81,10 +73,7 @@ impl LimitPlan {
         } else {
             format!("leave out --{kind}, run as root, or run below a control group that is yours")
         };
-        Err(BootError::Refused {
-            why: format!("--{kind} can't be enforced here: {why}"),
-            fix,
-        })
+        Err(BootError::Refused { why: format!("--{kind} can't be enforced here: {why}"), fix })
     }
 
     /// The nearest walls for what no group can limit here: what each process is held to by itself.
@@ -122,22 +111,14 @@ impl LimitPlan {
                     why: why.unwrap_or_default(),
                 },
             };
-            LimitInForce {
-                kind: wanted.kind,
-                value: wanted.limit.value,
-                by,
-            }
+            LimitInForce { kind: wanted.kind, value: wanted.limit.value, by }
         });
         others.chain(disk).collect()
     }
 }
 
 fn by_group(group: &Group, wanted: &Wanted) -> Limited {
-    Limited::Exactly(
-        group
-            .enforced_by(wanted.limit.controller)
-            .map_or("cgroup", Version::name),
-    )
+    Limited::Exactly(group.enforced_by(wanted.limit.controller).map_or("cgroup", Version::name))
 }
 
 fn wanted(limits: &Limits) -> Vec<Wanted> {
@@ -147,20 +128,8 @@ fn wanted(limits: &Limits) -> Vec<Wanted> {
         by,
         impossible: None,
     };
-    let Limits {
-        cpus,
-        memory,
-        pids,
-        disk: _,
-    } = limits;
-    let cpus = cpus.map(|l| {
-        want(
-            LimitKind::Cpus,
-            Controller::Cpu,
-            l.value.millis().into(),
-            l.by,
-        )
-    });
+    let Limits { cpus, memory, pids, disk: _ } = limits;
+    let cpus = cpus.map(|l| want(LimitKind::Cpus, Controller::Cpu, l.value.millis().into(), l.by));
     let memory = memory.map(|l| want(LimitKind::Memory, Controller::Memory, l.value.get(), l.by));
     let pids = pids.map(|l| want(LimitKind::Pids, Controller::Pids, l.value.into(), l.by));
     [cpus, memory, pids].into_iter().flatten().collect()
@@ -201,11 +170,7 @@ pub enum Nearest {
 impl Nearest {
     fn of(limit: Limit) -> Self {
         let resource = |resource| {
-            Self::Resource(ResourceLimit {
-                resource,
-                soft: limit.value,
-                hard: limit.value,
-            })
+            Self::Resource(ResourceLimit { resource, soft: limit.value, hard: limit.value })
         };
         match limit.controller {
             Controller::Memory => resource(Resource::Data),
@@ -235,18 +200,11 @@ impl Nearest {
 /// The limits that every process in a sandbox has anyway.
 pub fn for_every_process() -> Vec<ResourceLimit> {
     /// What most programs take for granted; more is theirs for the asking, within reason.
-    const DESCRIPTORS: ResourceLimit = ResourceLimit {
-        resource: Resource::Descriptors,
-        soft: 1024,
-        hard: 65536,
-    };
+    const DESCRIPTORS: ResourceLimit =
+        ResourceLimit { resource: Resource::Descriptors, soft: 1024, hard: 65536 };
     /// 1 byte: the kernel's own sign that not even a program named by the host's core pattern is
     /// to get a dump (fs/coredump.c), which 0 is not.
-    const CORE: ResourceLimit = ResourceLimit {
-        resource: Resource::Core,
-        soft: 1,
-        hard: 1,
-    };
+    const CORE: ResourceLimit = ResourceLimit { resource: Resource::Core, soft: 1, hard: 1 };
     vec![DESCRIPTORS, CORE]
 }
 
@@ -256,12 +214,6 @@ pub fn group_name() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    format!(
-        "agentkernel-{}-{:x}-{count}",
-        std::process::id(),
-        now.as_nanos()
-    )
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("agentkernel-{}-{:x}-{count}", std::process::id(), now.as_nanos())
 }

@@ -51,16 +51,9 @@ struct Grouping {
 
 pub fn boot(plan: Plan) -> Result<NativePlace, BootError> {
     let (link, link_inside) = pair()?;
-    let (entry, entry_inside) = (plan.mapping == Mapping::Many)
-        .then(pair)
-        .transpose()?
-        .unzip();
+    let (entry, entry_inside) = (plan.mapping == Mapping::Many).then(pair).transpose()?.unzip();
     let (grouping, admission) = begin_group(&plan)?;
-    let doors = Doors {
-        link: link_inside,
-        entry: entry_inside,
-        admission,
-    };
+    let doors = Doors { link: link_inside, entry: entry_inside, admission };
     let directory = match &grouping.made {
         Some(Ok(group)) => group.directory(),
         _ => None,
@@ -86,21 +79,11 @@ pub fn boot(plan: Plan) -> Result<NativePlace, BootError> {
         _ => None,
     };
     let Plan { walls, root, .. } = plan;
-    Ok(NativePlace {
-        link,
-        init,
-        group,
-        walls,
-        limits,
-        steps: root.steps,
-    })
+    Ok(NativePlace { link, init, group, walls, limits, steps: root.steps })
 }
 
 fn pair() -> Result<(OwnedFd, OwnedFd), BootError> {
-    socket::pair().map_err(|source| BootError::Failed {
-        what: "can't make a link".into(),
-        source,
-    })
+    socket::pair().map_err(|source| BootError::Failed { what: "can't make a link".into(), source })
 }
 
 /// A version 2 group is made before the process that is to live in it. One of version 1 is made
@@ -112,17 +95,12 @@ fn begin_group(plan: &Plan) -> Result<(Grouping, Admission), BootError> {
         beyond_group: limits.beyond_group(),
         instead_of_group: limits.instead_of_group(),
     };
-    let mut grouping = Grouping {
-        made: None,
-        door: None,
-    };
+    let mut grouping = Grouping { made: None, door: None };
     if limits.site.has(Version::Two) {
         grouping.made = Some(make_group(plan)?);
     }
     if matches!(grouping.made, Some(Err(_))) {
-        admission
-            .beyond_group
-            .append(&mut admission.instead_of_group);
+        admission.beyond_group.append(&mut admission.instead_of_group);
     } else if limits.site.has(Version::One) {
         let (door, inside) = pair()?;
         (grouping.door, admission.door) = (Some(door), Some(inside));
@@ -160,10 +138,9 @@ fn finish_group(
     };
     match sent {
         // A sandbox that died over something else says so itself, over its link.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(failed(
-            "can't admit the command to its control group",
-            error,
-        )),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(failed("can't admit the command to its control group", error))
+        }
         _ => Ok(Some(made)),
     }
 }
@@ -215,10 +192,7 @@ fn open_tree(plan: &Plan, init: &Child, sent: &Sent) -> io::Result<Detached> {
 }
 
 fn failed(what: &str, source: io::Error) -> BootError {
-    BootError::Failed {
-        what: what.into(),
-        source,
-    }
+    BootError::Failed { what: what.into(), source }
 }
 
 impl Place for NativePlace {
@@ -254,10 +228,7 @@ impl Place for NativePlace {
             keeper.dismiss();
         }
         let death = init.0.wait().map_err(left("a process"))?;
-        let mut remains = Remains {
-            usage: usage(&death),
-            oom_kills: 0,
-        };
+        let mut remains = Remains { usage: usage(&death), oom_kills: 0 };
         if let Some((group, keeper)) = group {
             remains.oom_kills = group.oom_kills().unwrap_or(0);
             group.remove().map_err(left("a control group"))?;

@@ -47,15 +47,7 @@ impl Plan {
             None => None,
         };
         let own_network = spec.network == Network::None;
-        Ok(Self {
-            identity,
-            mapping,
-            root,
-            limits,
-            own_network,
-            first,
-            walls,
-        })
+        Ok(Self { identity, mapping, root, limits, own_network, first, walls })
     }
 }
 
@@ -82,16 +74,9 @@ fn prepare(
 ) -> Result<Prepared, BootError> {
     let Launch { command, stdio } = launch;
     let environment = environment(spec, identity);
-    let path = environment
-        .iter()
-        .find(|(name, _)| name == "PATH")
-        .map(|(_, value)| value);
+    let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value);
     let programs = programs(command, path.map_or(OsStr::new(""), |path| path))?;
-    let argv = command
-        .argv
-        .iter()
-        .map(|arg| c_string(arg.as_bytes()))
-        .collect::<Result<_, _>>()?;
+    let argv = command.argv.iter().map(|arg| c_string(arg.as_bytes())).collect::<Result<_, _>>()?;
     let directory = match &spec.directory {
         Some(directory) => c_string(directory.as_os_str().as_bytes())?,
         None => c_string(identity.home.as_bytes())?,
@@ -107,9 +92,7 @@ fn prepare(
         streams: streams(stdio, mapping, identity)?,
         limits: limits::for_every_process(),
         privileges: Privileges {
-            filter: Filter::new(Policy {
-                no_setuid_files: writes_to_host(spec),
-            }),
+            filter: Filter::new(Policy { no_setuid_files: writes_to_host(spec) }),
             landlock,
             writable: root.writable.clone(),
         },
@@ -118,9 +101,7 @@ fn prepare(
 
 /// Whether files that the sandbox makes stay on the host.
 fn writes_to_host(spec: &Spec) -> bool {
-    spec.mounts
-        .iter()
-        .any(|mount| mount.access == Access::ReadWrite)
+    spec.mounts.iter().any(|mount| mount.access == Access::ReadWrite)
 }
 
 /// The streams, with pipes made the sandbox user's own where root made them: else a program could
@@ -133,10 +114,7 @@ fn streams(stdio: Stdio, mapping: Mapping, identity: &Identity) -> Result<Stream
     };
     if mapping == Mapping::Many {
         let (uid, gid) = mapping.outside(identity);
-        for fd in fds
-            .iter()
-            .filter(|fd| descriptor::is_anonymous_pipe(fd.as_fd()))
-        {
+        for fd in fds.iter().filter(|fd| descriptor::is_anonymous_pipe(fd.as_fd())) {
             descriptor::change_owner(fd.as_fd(), uid, gid).map_err(|source| BootError::Failed {
                 what: "can't hand a pipe to the sandbox's user".into(),
                 source,
@@ -148,22 +126,14 @@ fn streams(stdio: Stdio, mapping: Mapping, identity: &Identity) -> Result<Stream
 
 /// The command's variables: the few that every program expects, then the spec's.
 fn environment(spec: &Spec, identity: &Identity) -> Vec<(OsString, OsString)> {
-    let basic = [
-        ("PATH", PATH),
-        ("HOME", &identity.home),
-        ("USER", &identity.name),
-    ];
+    let basic = [("PATH", PATH), ("HOME", &identity.home), ("USER", &identity.name)];
     basic
         .into_iter()
         .filter(|(name, value)| {
             !value.is_empty() && !spec.environment.contains_key(OsStr::new(name))
         })
         .map(|(name, value)| (name.into(), value.into()))
-        .chain(
-            spec.environment
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone())),
-        )
+        .chain(spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())))
         .collect()
 }
 
@@ -177,10 +147,7 @@ fn variables(environment: &[(OsString, OsString)]) -> Result<Vec<CString>, BootE
 /// Where the command's program may be: at its path if it has one, else in the directories of
 /// `path`, in their order.
 fn programs(command: &Command, path: &OsStr) -> Result<Vec<CString>, BootError> {
-    let program = command
-        .argv
-        .first()
-        .map_or(&b""[..], |program| program.as_bytes());
+    let program = command.argv.first().map_or(&b""[..], |program| program.as_bytes());
     if program.contains(&b'/') || program.is_empty() {
         return Ok(vec![c_string(program)?]);
     }
@@ -214,32 +181,19 @@ fn walls(spec: &Spec, landlock: Option<u32>) -> Vec<Wall> {
     ];
     let shared =
         (spec.network != Network::None).then(|| "the spec asks for the host's network".to_owned());
-    let unknown = landlock
-        .is_none()
-        .then(|| "the kernel has no Landlock".to_owned());
+    let unknown = landlock.is_none().then(|| "the kernel has no Landlock".to_owned());
     ALWAYS
         .into_iter()
-        .map(|name| Wall {
-            name,
-            missing: None,
-        })
+        .map(|name| Wall { name, missing: None })
         .chain([
-            Wall {
-                name: "network-namespace",
-                missing: shared,
-            },
-            Wall {
-                name: "landlock",
-                missing: unknown,
-            },
+            Wall { name: "network-namespace", missing: shared },
+            Wall { name: "landlock", missing: unknown },
         ])
         .collect()
 }
 
 fn refuse_missing(walls: &[Wall]) -> Result<(), BootError> {
-    let landlock = walls
-        .iter()
-        .find(|wall| wall.name == "landlock" && wall.missing.is_some());
+    let landlock = walls.iter().find(|wall| wall.name == "landlock" && wall.missing.is_some());
     match landlock.and_then(|wall| wall.missing.as_deref()) {
         None => Ok(()),
         Some(why) => Err(BootError::Refused {

@@ -14,10 +14,7 @@ use crate::Native;
 
 pub fn probe(native: &Native) -> Probe {
     match try_one(native) {
-        Ok(place) => Probe::Ready {
-            walls: place.walls().into(),
-            limits: place.limits().into(),
-        },
+        Ok(place) => Probe::Ready { walls: place.walls().into(), limits: place.limits().into() },
         Err(BootError::Unavailable { why, fix } | BootError::Refused { why, fix }) => {
             Probe::Unavailable { why, fix }
         }
@@ -49,29 +46,20 @@ fn first_word(place: &dyn Place) -> io::Result<FromAgent> {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         let mut rest = &buffer[..read];
-        if let Some(word) = decoder
-            .next(&mut rest, FromAgent::parse)
-            .map_err(io::Error::other)?
-        {
+        if let Some(word) = decoder.next(&mut rest, FromAgent::parse).map_err(io::Error::other)? {
             return Ok(word);
         }
     }
 }
 
 fn failed(source: io::Error) -> BootError {
-    BootError::Failed {
-        what: "the sandbox's agent did not answer".into(),
-        source,
-    }
+    BootError::Failed { what: "the sandbox's agent did not answer".into(), source }
 }
 
 /// A sandbox that tries what every sandbox needs, and every limit.
 fn trial() -> Spec {
     fn by_profile<T>(value: T) -> Option<Asked<T>> {
-        Some(Asked {
-            value,
-            by: Origin::Profile,
-        })
+        Some(Asked { value, by: Origin::Profile })
     }
     Spec {
         profile: Profile::Moderate,

@@ -97,9 +97,7 @@ impl Root {
     ) -> Result<Self, BootError> {
         let mut steps = Steps(Vec::with_capacity(96));
         let size = scratch.map_or(String::new(), |size| format!(",size={size}"));
-        steps.0.push(Step::Scratch {
-            options: c_string(format!("mode=755{size}"))?,
-        });
+        steps.0.push(Step::Scratch { options: c_string(format!("mode=755{size}"))? });
         steps.directory("root", 0o755)?;
         match &spec.image {
             Image::Host => steps.host_image(identity, spec)?,
@@ -119,19 +117,13 @@ impl Root {
             writable = writable_places(spec, &identity.home)?;
         }
         steps.0.push(Step::Enter);
-        Ok(Self {
-            steps: steps.0,
-            writable,
-        })
+        Ok(Self { steps: steps.0, writable })
     }
 
     /// The trees that the engine must send, in the order in which the steps want them.
     pub fn sent(&self) -> impl Iterator<Item = &Sent> {
         self.steps.iter().filter_map(|step| match step {
-            Step::Tree {
-                source: TreeSource::Sent(sent),
-                ..
-            } => Some(sent),
+            Step::Tree { source: TreeSource::Sent(sent), .. } => Some(sent),
             _ => None,
         })
     }
@@ -166,11 +158,7 @@ impl Steps {
         self.directory(&format!("{dev}/shm"), 0o1777)?;
         let options = "newinstance,ptmxmode=0666,mode=620";
         self.mount(c"devpts", &format!("{dev}/pts"), restrictions, options)?;
-        if foreign {
-            self.tree_at_place(dev, dev, Restrictions::NONE)
-        } else {
-            Ok(())
-        }
+        if foreign { self.tree_at_place(dev, dev, Restrictions::NONE) } else { Ok(()) }
     }
 
     /// A fresh `/proc` that shows only the sandbox's own processes, can't be written, and has
@@ -191,42 +179,24 @@ impl Steps {
         let proc = if foreign { "proc" } else { "root/proc" };
         self.directory(proc, 0o555)?;
         // What can't be traced is not shown: the agent, whose arguments are the caller's.
-        self.mount(
-            c"proc",
-            proc,
-            READ_ONLY.and(Restrictions::NO_EXEC),
-            "hidepid=2",
-        )?;
+        self.mount(c"proc", proc, READ_ONLY.and(Restrictions::NO_EXEC), "hidepid=2")?;
         for file in FILES {
             let path = c_string(format!("{proc}/{file}"))?;
-            self.0.push(Step::Mask {
-                source: c"/dev/null",
-                path,
-            });
+            self.0.push(Step::Mask { source: c"/dev/null", path });
         }
         self.directory("empty", 0o555)?;
         for directory in DIRECTORIES {
             let path = c_string(format!("{proc}/{directory}"))?;
-            self.0.push(Step::Mask {
-                source: c"empty",
-                path,
-            });
+            self.0.push(Step::Mask { source: c"empty", path });
         }
-        if foreign {
-            self.tree_at_place(proc, proc, Restrictions::NONE)
-        } else {
-            Ok(())
-        }
+        if foreign { self.tree_at_place(proc, proc, Restrictions::NONE) } else { Ok(()) }
     }
 
     /// Directories that can be written whatever the root is; `apart` from the root if that is
     /// somebody's image, or can't be written.
     fn private_directories(&mut self, identity: &Identity, apart: bool) -> Result<(), BootError> {
-        const PRIVATE: [(&str, &str, u32); 3] = [
-            ("tmp", "tmp", 0o1777),
-            ("run", "run", 0o755),
-            ("shm", "dev/shm", 0o1777),
-        ];
+        const PRIVATE: [(&str, &str, u32); 3] =
+            [("tmp", "tmp", 0o1777), ("run", "run", 0o755), ("shm", "dev/shm", 0o1777)];
         let home = identity.home.trim_matches('/');
         if !apart {
             self.directory("root/tmp", 0o1777)?;
@@ -254,26 +224,17 @@ impl Steps {
     }
 
     fn directory(&mut self, path: &str, mode: u32) -> Result<(), BootError> {
-        self.0.push(Step::Directory {
-            path: c_string(path)?,
-            mode,
-        });
+        self.0.push(Step::Directory { path: c_string(path)?, mode });
         Ok(())
     }
 
     fn file(&mut self, path: &str, content: impl Into<Vec<u8>>) -> Result<(), BootError> {
-        self.0.push(Step::File {
-            path: c_string(path)?,
-            content: content.into(),
-        });
+        self.0.push(Step::File { path: c_string(path)?, content: content.into() });
         Ok(())
     }
 
     fn link(&mut self, path: &str, target: &str) -> Result<(), BootError> {
-        self.0.push(Step::Link {
-            path: c_string(path)?,
-            target: c_string(target)?,
-        });
+        self.0.push(Step::Link { path: c_string(path)?, target: c_string(target)? });
         Ok(())
     }
 
@@ -284,11 +245,7 @@ impl Steps {
         restrictions: Restrictions,
     ) -> Result<(), BootError> {
         let (source, path) = (c_string(source)?, c_string(path)?);
-        self.0.push(Step::Bind {
-            source,
-            path,
-            restrictions,
-        });
+        self.0.push(Step::Bind { source, path, restrictions });
         Ok(())
     }
 
@@ -300,12 +257,7 @@ impl Steps {
         options: &str,
     ) -> Result<(), BootError> {
         let (path, options) = (c_string(path)?, c_string(options)?);
-        self.0.push(Step::Mount {
-            kind,
-            path,
-            restrictions,
-            options,
-        });
+        self.0.push(Step::Mount { kind, path, restrictions, options });
         Ok(())
     }
 
@@ -329,26 +281,16 @@ impl Steps {
         restrictions: Restrictions,
     ) -> Result<(), BootError> {
         self.place(Path::new(path), false)?;
-        let source = TreeSource::Local {
-            path: c_string(name)?,
-        };
+        let source = TreeSource::Local { path: c_string(name)? };
         let path = c_string(path)?;
-        self.0.push(Step::Tree {
-            source,
-            restrictions,
-            path,
-            inside: true,
-        });
+        self.0.push(Step::Tree { source, restrictions, path, inside: true });
         Ok(())
     }
 }
 
 /// The ways from the root to `path`, the shortest first.
 fn ways(path: &Path) -> Vec<&Path> {
-    let mut ways: Vec<&Path> = path
-        .ancestors()
-        .filter(|way| !way.as_os_str().is_empty())
-        .collect();
+    let mut ways: Vec<&Path> = path.ancestors().filter(|way| !way.as_os_str().is_empty()).collect();
     ways.reverse();
     ways
 }
@@ -356,10 +298,7 @@ fn ways(path: &Path) -> Vec<&Path> {
 /// Below which places a command on a read-only root may write.
 fn writable_places(spec: &Spec, home: &str) -> Result<Vec<CString>, BootError> {
     let private = ["/tmp", "/run", "/dev", home].map(Path::new);
-    let mounts = spec
-        .mounts
-        .iter()
-        .filter(|mount| mount.access != Access::ReadOnly);
+    let mounts = spec.mounts.iter().filter(|mount| mount.access != Access::ReadOnly);
     private
         .into_iter()
         .filter(|place| *place != Path::new("/"))
@@ -370,19 +309,12 @@ fn writable_places(spec: &Spec, home: &str) -> Result<Vec<CString>, BootError> {
 
 /// The host's resolver settings, where the sandbox shares its network.
 fn resolver(spec: &Spec) -> Option<Vec<u8>> {
-    if spec.network == Network::None {
-        None
-    } else {
-        std::fs::read("/etc/resolv.conf").ok()
-    }
+    if spec.network == Network::None { None } else { std::fs::read("/etc/resolv.conf").ok() }
 }
 
 pub fn c_string(bytes: impl Into<Vec<u8>>) -> Result<CString, BootError> {
     CString::new(bytes).map_err(|error| BootError::Refused {
-        why: format!(
-            "a NUL byte in {:?}",
-            String::from_utf8_lossy(&error.into_vec())
-        ),
+        why: format!("a NUL byte in {:?}", String::from_utf8_lossy(&error.into_vec())),
         fix: "leave it out: no path, argument or variable can hold one".into(),
     })
 }

@@ -109,12 +109,7 @@ impl Filter {
     }
 
     fn load(&mut self, offset: u32) {
-        self.0.push(instruction(
-            libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
-            offset,
-            0,
-            0,
-        ));
+        self.0.push(instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset, 0, 0));
     }
 
     fn jump(&mut self, test: u32, value: u32, if_true: u8, if_false: u8) {
@@ -123,18 +118,12 @@ impl Filter {
     }
 
     fn answer(&mut self, answer: u32) {
-        self.0
-            .push(instruction(libc::BPF_RET | libc::BPF_K, answer, 0, 0));
+        self.0.push(instruction(libc::BPF_RET | libc::BPF_K, answer, 0, 0));
     }
 }
 
 fn instruction(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
-    sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    }
+    sock_filter { code: code as u16, jt, jf, k }
 }
 
 fn number(call: c_long) -> u32 {
@@ -205,14 +194,8 @@ mod tests {
         run(filter, NATIVE, number(call), arguments)
     }
 
-    const POLICIES: [Policy; 2] = [
-        Policy {
-            no_setuid_files: false,
-        },
-        Policy {
-            no_setuid_files: true,
-        },
-    ];
+    const POLICIES: [Policy; 2] =
+        [Policy { no_setuid_files: false }, Policy { no_setuid_files: true }];
 
     #[test]
     fn every_number_gets_the_answer_of_the_table() {
@@ -220,12 +203,8 @@ mod tests {
             let filter = Filter::new(policy);
             let (freely, setters) = table::mode_setters(policy.no_setuid_files);
             let absent: Vec<c_long> = table::absent(policy.no_setuid_files).collect();
-            let conditional = |c: &c_long| {
-                table::CONDITIONAL
-                    .iter()
-                    .chain(&setters)
-                    .any(|x| x.call == *c)
-            };
+            let conditional =
+                |c: &c_long| table::CONDITIONAL.iter().chain(&setters).any(|x| x.call == *c);
             for call in 0..2000 {
                 if conditional(&call) {
                     continue;
@@ -273,20 +252,14 @@ mod tests {
                 assert_eq!(answer(&filter, libc::SYS_ioctl, arguments), REFUSE);
             }
         }
-        assert_eq!(
-            answer(&filter, libc::SYS_ioctl, [0, libc::TCGETS, 0, 0, 0, 0]),
-            ALLOW
-        );
+        assert_eq!(answer(&filter, libc::SYS_ioctl, [0, libc::TCGETS, 0, 0, 0, 0]), ALLOW);
     }
 
     #[test]
     fn processes_may_be_cloned_but_no_namespaces() {
         let filter = Filter::new(POLICIES[0]);
         let clone = |flags: i32| answer(&filter, libc::SYS_clone, [flags as u64, 0, 0, 0, 0, 0]);
-        assert_eq!(
-            clone(libc::CLONE_VM | libc::CLONE_THREAD | libc::SIGCHLD),
-            ALLOW
-        );
+        assert_eq!(clone(libc::CLONE_VM | libc::CLONE_THREAD | libc::SIGCHLD), ALLOW);
         for flag in [libc::CLONE_NEWUSER, libc::CLONE_NEWNS, libc::CLONE_NEWPID] {
             assert_eq!(clone(flag | libc::SIGCHLD), REFUSE);
         }
@@ -294,13 +267,8 @@ mod tests {
 
     #[test]
     fn setuid_bits_are_refused_only_where_files_outlive_the_sandbox() {
-        let chmod = |policy, mode| {
-            answer(
-                &Filter::new(policy),
-                libc::SYS_fchmodat,
-                [0, 0, mode, 0, 0, 0],
-            )
-        };
+        let chmod =
+            |policy, mode| answer(&Filter::new(policy), libc::SYS_fchmodat, [0, 0, mode, 0, 0, 0]);
         assert_eq!(chmod(POLICIES[0], 0o4755), ALLOW);
         assert_eq!(chmod(POLICIES[1], 0o755), ALLOW);
         assert_eq!(chmod(POLICIES[1], 0o4755), REFUSE);

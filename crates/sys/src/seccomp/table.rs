@@ -111,12 +111,8 @@ const INPUT_FAKERS: &[u32] = &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32];
 
 /// Families whose sockets stay within the sandbox's own network namespace. The others are a wide
 /// and seldom walked way into the kernel, and vsock leads to a hypervisor's host.
-const FAMILIES: &[u32] = &[
-    libc::AF_UNIX as u32,
-    libc::AF_INET as u32,
-    libc::AF_INET6 as u32,
-    libc::AF_NETLINK as u32,
-];
+const FAMILIES: &[u32] =
+    &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32, libc::AF_NETLINK as u32];
 
 /// Linux itself, with or without two harmless variations, and the question which it is.
 const PERSONALITIES: &[u32] = &[0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
@@ -162,10 +158,8 @@ pub(super) fn mode_setters(no_setuid_files: bool) -> (Vec<c_long>, Vec<Condition
         };
         (Vec::new(), MODE_SETTERS.iter().map(without).collect())
     } else {
-        let freely = MODE_SETTERS
-            .iter()
-            .map(|(call, _)| *call)
-            .chain(MODE_IN_MEMORY.iter().copied());
+        let freely =
+            MODE_SETTERS.iter().map(|(call, _)| *call).chain(MODE_IN_MEMORY.iter().copied());
         (freely.collect(), Vec::new())
     }
 }
@@ -177,9 +171,5 @@ pub(super) fn absent(no_setuid_files: bool) -> impl Iterator<Item = c_long> {
 }
 
 const fn when(call: c_long, argument: u32, condition: Condition) -> Conditional {
-    Conditional {
-        call,
-        argument,
-        condition,
-    }
+    Conditional { call, argument, condition }
 }

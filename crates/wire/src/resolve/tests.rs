@@ -6,13 +6,8 @@ use agentkernel_core::{Access, Network, RootAccess, User};
 use super::*;
 use crate::{Environment, Written};
 
-const NOBODY: Caller<'static> = Caller {
-    variables: &[],
-    machine: Machine {
-        processors: None,
-        memory: None,
-    },
-};
+const NOBODY: Caller<'static> =
+    Caller { variables: &[], machine: Machine { processors: None, memory: None } };
 
 /// A folder that goes away with the test.
 struct Scratch(PathBuf);
@@ -32,10 +27,7 @@ impl Drop for Scratch {
 }
 
 fn of(profile: Profile) -> SpecRequest {
-    SpecRequest {
-        profile: Some(profile),
-        ..SpecRequest::default()
-    }
+    SpecRequest { profile: Some(profile), ..SpecRequest::default() }
 }
 
 fn spec(request: SpecRequest) -> Spec {
@@ -47,11 +39,7 @@ fn err(request: SpecRequest) -> String {
 }
 
 fn volume(source: &Path, target: &str) -> Volume {
-    Volume {
-        source: source.into(),
-        target: target.into(),
-        access: Access::ReadOnly,
-    }
+    Volume { source: source.into(), target: target.into(), access: Access::ReadOnly }
 }
 
 #[test]
@@ -76,36 +64,19 @@ fn profiles_are_those_of_the_design() {
             User::Unprivileged,
             Some((2000, 1 << 30, 512)),
         ),
-        (
-            Profile::Permissive,
-            Network::Full,
-            RootAccess::Writable,
-            User::Caller,
-            None,
-        ),
+        (Profile::Permissive, Network::Full, RootAccess::Writable, User::Caller, None),
     ] {
         let spec = spec(of(profile));
-        assert_eq!(
-            (&spec.network, spec.root, &spec.user),
-            (&network, root, &user),
-            "{profile:?}"
-        );
+        assert_eq!((&spec.network, spec.root, &spec.user), (&network, root, &user), "{profile:?}");
         let own = &spec.limits;
         let cpus = own.cpus.map(|cpus| cpus.value.millis());
         let memory = own.memory.map(|memory| memory.value.get());
         let pids = own.pids.map(|pids| pids.value);
         assert_eq!(
             (cpus, memory, pids),
-            (
-                limits.map(|l| l.0),
-                limits.map(|l| l.1),
-                limits.map(|l| l.2)
-            )
+            (limits.map(|l| l.0), limits.map(|l| l.1), limits.map(|l| l.2))
         );
-        assert_eq!(
-            (spec.limits.disk, spec.mounts.len(), spec.strict),
-            (None, 0, false)
-        );
+        assert_eq!((spec.limits.disk, spec.mounts.len(), spec.strict), (None, 0, false));
     }
 }
 
@@ -120,34 +91,18 @@ fn a_project_is_seen_at_its_own_path_and_is_where_commands_start() {
         (Profile::Moderate, Access::CopyOnWrite),
         (Profile::Permissive, Access::ReadWrite),
     ] {
-        let project = ProjectRequest::On {
-            directory: Some(link.clone()),
-            access: None,
-        };
-        let spec = spec(SpecRequest {
-            project: Some(project),
-            ..of(profile)
-        });
+        let project = ProjectRequest::On { directory: Some(link.clone()), access: None };
+        let spec = spec(SpecRequest { project: Some(project), ..of(profile) });
         let real = scratch.0.join("real");
         assert_eq!(spec.directory.as_ref(), Some(&real));
-        assert_eq!(
-            spec.mounts,
-            [Mount {
-                source: real.clone(),
-                target: real,
-                access
-            }]
-        );
+        assert_eq!(spec.mounts, [Mount { source: real.clone(), target: real, access }]);
     }
 }
 
 #[test]
 fn the_starting_directory_may_be_another_than_the_project() {
     let scratch = Scratch::new("directory");
-    let project = ProjectRequest::On {
-        directory: Some(scratch.0.clone()),
-        access: None,
-    };
+    let project = ProjectRequest::On { directory: Some(scratch.0.clone()), access: None };
     let request = SpecRequest {
         project: Some(project),
         directory: Some("/srv".into()),
@@ -158,34 +113,16 @@ fn the_starting_directory_may_be_another_than_the_project() {
 
 #[test]
 fn a_project_can_be_turned_off() {
-    let request = SpecRequest {
-        project: Some(ProjectRequest::Off),
-        ..SpecRequest::default()
-    };
+    let request = SpecRequest { project: Some(ProjectRequest::Off), ..SpecRequest::default() };
     assert_eq!(spec(request).mounts, []);
 }
 
 #[test]
 fn a_project_may_not_hide_the_sandboxs_own_folders() {
-    for path in [
-        "/",
-        "/usr",
-        "/proc",
-        "/dev",
-        "/sys",
-        "/etc",
-        "/tmp",
-        "/proc/self",
-        "/sys/kernel",
-    ] {
-        let project = ProjectRequest::On {
-            directory: Some(path.into()),
-            access: None,
-        };
-        let err = err(SpecRequest {
-            project: Some(project),
-            ..SpecRequest::default()
-        });
+    for path in ["/", "/usr", "/proc", "/dev", "/sys", "/etc", "/tmp", "/proc/self", "/sys/kernel"]
+    {
+        let project = ProjectRequest::On { directory: Some(path.into()), access: None };
+        let err = err(SpecRequest { project: Some(project), ..SpecRequest::default() });
         assert!(err.contains("the sandbox's"), "{path}: {err}");
     }
 }
@@ -201,11 +138,7 @@ fn mounts_come_parents_first_in_whatever_order_they_were_asked_for() {
         ],
         ..SpecRequest::default()
     };
-    let targets: Vec<_> = spec(request)
-        .mounts
-        .into_iter()
-        .map(|mount| mount.target)
-        .collect();
+    let targets: Vec<_> = spec(request).mounts.into_iter().map(|mount| mount.target).collect();
     assert_eq!(targets, ["/0", "/a", "/a/b"].map(PathBuf::from));
 }
 
@@ -215,41 +148,18 @@ fn mounts_that_can_not_be_are_refused() {
     let here = &scratch.0;
     let gone = here.join("gone");
     for (volumes, part) in [
-        (
-            vec![volume(&gone, "/a")],
-            "gone can't be used: No such file",
-        ),
+        (vec![volume(&gone, "/a")], "gone can't be used: No such file"),
         (vec![volume(Path::new("x"), "/a")], "relative"),
-        (
-            vec![volume(here, "/a"), volume(here, "/a")],
-            "two volumes have the target /a",
-        ),
+        (vec![volume(here, "/a"), volume(here, "/a")], "two volumes have the target /a"),
         (vec![volume(here, "/")], "nothing can be mounted at /"),
-        (
-            vec![volume(here, "/proc/x")],
-            "nothing can be mounted at /proc/x",
-        ),
-        (
-            vec![volume(here, "/dev/shm")],
-            "nothing can be mounted at /dev/shm",
-        ),
+        (vec![volume(here, "/proc/x")], "nothing can be mounted at /proc/x"),
+        (vec![volume(here, "/dev/shm")], "nothing can be mounted at /dev/shm"),
     ] {
-        let err = err(SpecRequest {
-            volumes,
-            ..SpecRequest::default()
-        });
+        let err = err(SpecRequest { volumes, ..SpecRequest::default() });
         assert!(err.contains(part), "{err}");
     }
     let volumes = vec![volume(here, "/dev/shm/x"), volume(here, "/etc/x")];
-    assert_eq!(
-        spec(SpecRequest {
-            volumes,
-            ..SpecRequest::default()
-        })
-        .mounts
-        .len(),
-        2
-    );
+    assert_eq!(spec(SpecRequest { volumes, ..SpecRequest::default() }).mounts.len(), 2);
 }
 
 #[test]
@@ -268,19 +178,11 @@ fn an_image_must_be_a_directory() {
 
 #[test]
 fn the_callers_variables_stay_out_unless_named() {
-    let variables: Vec<(OsString, OsString)> = [
-        ("LANG", "C"),
-        ("LC_TIME", "C"),
-        ("TERM", "xterm"),
-        ("TOKEN", "secret"),
-        ("LC", "no"),
-    ]
-    .map(|(name, value)| (name.into(), value.into()))
-    .into();
-    let caller = Caller {
-        variables: &variables,
-        ..NOBODY
-    };
+    let variables: Vec<(OsString, OsString)> =
+        [("LANG", "C"), ("LC_TIME", "C"), ("TERM", "xterm"), ("TOKEN", "secret"), ("LC", "no")]
+            .map(|(name, value)| (name.into(), value.into()))
+            .into();
+    let caller = Caller { variables: &variables, ..NOBODY };
     let names = |request: SpecRequest| {
         let environment = request.resolve(&caller).unwrap().spec.environment;
         environment.into_keys().collect::<Vec<_>>()
@@ -289,10 +191,7 @@ fn the_callers_variables_stay_out_unless_named() {
     assert_eq!(names(of(Profile::Moderate)), [""; 0]);
     assert_eq!(names(of(Profile::Permissive)), ["LANG", "LC_TIME"]);
     let env = ["TOKEN", "UNSET", "SET=1"].map(|word| crate::read_variable(word.as_ref()).unwrap());
-    let request = SpecRequest {
-        env: Environment::from(env),
-        ..SpecRequest::default()
-    };
+    let request = SpecRequest { env: Environment::from(env), ..SpecRequest::default() };
     assert_eq!(names(request), ["SET", "TOKEN"]);
 }
 
@@ -317,12 +216,6 @@ fn what_was_asked_for_replaces_the_profiles_word() {
 #[test]
 fn a_command_has_a_program_and_no_nul() {
     assert!(command(vec!["true".into()], None).is_ok());
-    assert!(matches!(
-        command(vec![], None),
-        Err(RequestError::NoCommand)
-    ));
-    assert!(matches!(
-        command(vec!["a\0".into()], None),
-        Err(RequestError::Nul)
-    ));
+    assert!(matches!(command(vec![], None), Err(RequestError::NoCommand)));
+    assert!(matches!(command(vec!["a\0".into()], None), Err(RequestError::Nul)));
 }

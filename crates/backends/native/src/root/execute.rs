@@ -26,17 +26,10 @@ impl Step {
             Self::File { path, content } => {
                 mount::make_file_in(descriptor::current_directory(), path, 0o644, content)
             }
-            Self::Mount {
-                kind,
-                path,
-                restrictions,
-                options,
-            } => mount::mount(kind, path, *restrictions, options),
-            Self::Bind {
-                source,
-                path,
-                restrictions,
-            } => {
+            Self::Mount { kind, path, restrictions, options } => {
+                mount::mount(kind, path, *restrictions, options)
+            }
+            Self::Bind { source, path, restrictions } => {
                 mount::bind(source, path, true)?;
                 mount::restrict(path, *restrictions, true)
             }
@@ -46,12 +39,7 @@ impl Step {
                 Err(error) => Err(error),
             },
             Self::Place { below, file } => make_place(below.iter().map(|p| p.as_c_str()), *file),
-            Self::Tree {
-                source,
-                restrictions,
-                path,
-                inside,
-            } => {
+            Self::Tree { source, restrictions, path, inside } => {
                 let tree = source.open(sent)?;
                 if *restrictions != Restrictions::NONE {
                     tree.restrict(*restrictions, true)?;
@@ -73,10 +61,7 @@ impl TreeSource {
         match self {
             Self::Local { path } => {
                 let here = descriptor::current_directory();
-                Detached::copy(
-                    descriptor::resolve(here, path, Links::Refuse)?.as_fd(),
-                    true,
-                )
+                Detached::copy(descriptor::resolve(here, path, Links::Refuse)?.as_fd(), true)
             }
             Self::Sent(_) => sent().map(Detached::from),
         }
@@ -104,9 +89,7 @@ fn make_place<'a>(below: impl ExactSizeIterator<Item = &'a CStr>, file: bool) ->
         let found = descriptor::resolve(root.as_fd(), path, Links::Confine);
         let place = match found {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let parent = parent
-                    .as_ref()
-                    .map_or(root.as_fd(), |parent| parent.as_fd());
+                let parent = parent.as_ref().map_or(root.as_fd(), |parent| parent.as_fd());
                 make_in(parent, base_name(path), file && i == last)?;
                 descriptor::resolve(root.as_fd(), path, Links::Confine)?
             }
@@ -127,10 +110,7 @@ fn make_in(parent: BorrowedFd<'_>, name: &CStr, file: bool) -> io::Result<()> {
 
 fn base_name(path: &CStr) -> &CStr {
     let bytes = path.to_bytes_with_nul();
-    let start = bytes
-        .iter()
-        .rposition(|b| *b == b'/')
-        .map_or(0, |slash| slash + 1);
+    let start = bytes.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
     CStr::from_bytes_with_nul(&bytes[start..]).unwrap_or(path)
 }
 

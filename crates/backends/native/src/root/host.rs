@@ -11,17 +11,8 @@ use crate::identity::Identity;
 
 /// The directories with the machine's programs and libraries, where it has them. The links among
 /// them are kept as links.
-const PROGRAMS: [&str; 9] = [
-    "usr",
-    "bin",
-    "sbin",
-    "lib",
-    "lib32",
-    "lib64",
-    "libx32",
-    "nix/store",
-    "gnu/store",
-];
+const PROGRAMS: [&str; 9] =
+    ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store", "gnu/store"];
 
 /// The minimum of `/etc` without which programs fail that hold no secret: how to find libraries,
 /// names and certificates. Everything else there stays out, and users are made up.
@@ -65,12 +56,7 @@ impl Steps {
         self.directory("root/home", 0o755)?;
         self.directory("root/var", 0o755)?;
         self.directory("root/var/tmp", 0o1777)?;
-        let Identity {
-            uid,
-            gid,
-            name,
-            home,
-        } = identity;
+        let Identity { uid, gid, name, home } = identity;
         let mut passwd = format!("{name}:x:{uid}:{gid}::{home}:/bin/sh\n");
         let mut group = format!("{name}:x:{gid}:\n");
         for (known, number) in [("root", 0), ("nobody", 65534)] {
@@ -78,19 +64,13 @@ impl Steps {
                 passwd += &format!("{known}:x:{number}:{number}::/nonexistent:/bin/false\n");
             }
             if *gid != number {
-                group += &format!(
-                    "{}:x:{number}:\n",
-                    if number == 0 { "root" } else { "nogroup" }
-                );
+                group += &format!("{}:x:{number}:\n", if number == 0 { "root" } else { "nogroup" });
             }
         }
         self.setting("passwd", passwd)?;
         self.setting("group", group)?;
         self.setting("hosts", HOSTS)?;
-        self.setting(
-            "nsswitch.conf",
-            "passwd: files\ngroup: files\nhosts: files dns\n",
-        )?;
+        self.setting("nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n")?;
         resolver(spec).map_or(Ok(()), |text| self.setting("resolv.conf", text))
     }
 
@@ -113,17 +93,10 @@ impl Steps {
         if metadata.is_dir() {
             self.directories(&place.to_string_lossy())?;
         } else {
-            self.0.push(Step::File {
-                path: path.clone(),
-                content: Vec::new(),
-            });
+            self.0.push(Step::File { path: path.clone(), content: Vec::new() });
         }
         let source = c_string(source.as_os_str().as_bytes())?;
-        self.0.push(Step::Bind {
-            source,
-            path,
-            restrictions: READ_ONLY,
-        });
+        self.0.push(Step::Bind { source, path, restrictions: READ_ONLY });
         Ok(())
     }
 

@@ -50,27 +50,14 @@ impl Steps {
         self.lower_tree(source, "image")?;
         self.overlay("image", "root")?;
         self.directory("etc", 0o755)?;
-        let settings = [
-            ("hosts", Some(HOSTS.into())),
-            ("resolv.conf", resolver(spec)),
-        ];
+        let settings = [("hosts", Some(HOSTS.into())), ("resolv.conf", resolver(spec))];
         for (name, content) in settings {
             let Some(content) = content else { continue };
             let path = format!("etc/{name}");
             self.file(&path, content)?;
             self.place(Path::new(&path), true)?;
-            let (source, path) = (
-                TreeSource::Local {
-                    path: c_string(&*path)?,
-                },
-                c_string(&*path)?,
-            );
-            self.0.push(Step::Tree {
-                source,
-                restrictions: GUARDED,
-                path,
-                inside: true,
-            });
+            let (source, path) = (TreeSource::Local { path: c_string(&*path)? }, c_string(&*path)?);
+            self.0.push(Step::Tree { source, restrictions: GUARDED, path, inside: true });
         }
         Ok(())
     }
@@ -109,12 +96,7 @@ impl Steps {
                 });
             }
         };
-        self.0.push(Step::Tree {
-            source,
-            restrictions,
-            path,
-            inside: true,
-        });
+        self.0.push(Step::Tree { source, restrictions, path, inside: true });
         Ok(())
     }
 
@@ -125,27 +107,15 @@ impl Steps {
         let merged = format!("merged-{name}");
         self.directory(&merged, 0o755)?;
         self.overlay(&name, &merged)?;
-        let source = TreeSource::Local {
-            path: c_string(merged)?,
-        };
-        self.0.push(Step::Tree {
-            source,
-            restrictions: GUARDED,
-            path,
-            inside: true,
-        });
+        let source = TreeSource::Local { path: c_string(merged)? };
+        self.0.push(Step::Tree { source, restrictions: GUARDED, path, inside: true });
         Ok(())
     }
 
     /// A tree in the scratch space, for an overlay to stand on.
     fn lower_tree(&mut self, source: TreeSource, name: &str) -> Result<(), BootError> {
         let path = c_string(name)?;
-        self.0.push(Step::Tree {
-            source,
-            restrictions: READ_ONLY,
-            path,
-            inside: false,
-        });
+        self.0.push(Step::Tree { source, restrictions: READ_ONLY, path, inside: false });
         Ok(())
     }
 
