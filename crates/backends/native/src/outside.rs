@@ -224,11 +224,14 @@ impl Place for NativePlace {
             let what = what.to_owned();
             move |source| DestroyError { what, source }
         };
+        // Its last process is most often dead already, and the group gone before process 1 is.
+        let oom_kills = group.as_ref().and_then(|group| group.oom_kills().ok()).unwrap_or(0);
+        let group = group.and_then(|group| group.remove().err());
         let death = init.0.wait().map_err(left("a process"))?;
-        let mut remains = Remains { usage: usage(&death), oom_kills: 0 };
-        if let Some(group) = group {
-            remains.oom_kills = group.oom_kills().unwrap_or(0);
-            group.remove().map_err(left("a control group"))?;
+        let mut remains = Remains { usage: usage(&death), oom_kills };
+        if let Some((group, _)) = group {
+            remains.oom_kills = group.oom_kills().unwrap_or(oom_kills);
+            group.remove().map_err(|(_, error)| left("a control group")(error))?;
         }
         if let Some(keeper) = keeper {
             keeper.dismiss().map_err(left("the control group's keeper"))?;
