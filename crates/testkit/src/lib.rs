@@ -1,1 +1,19 @@
+//! What every backend must do, as tests over the `agentkernel` program as its users meet it:
+//! nothing here links the product, except for the names of its capabilities.
+//!
+//! A suite is a table of [`Behaviour`]s, run over [`Subject`]s: one for each backend and each
+//! kind of caller. It looks at the host through `/proc`, so it is for Linux only.
+#![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
+
+mod process;
+mod scratch;
+mod subject;
+mod suite;
+mod verdict;
+
+pub use process::{Captured, Running};
+pub use scratch::Scratch;
+pub use subject::{Caller, LimitInForce, Program, Subject};
+pub use suite::{Behaviour, bad_names, run_suite};
+pub use verdict::{NotPassed, Verdict};
