@@ -6,14 +6,18 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
-mod process;
+mod captured;
+mod running;
 mod scratch;
 mod subject;
 mod suite;
+mod terminal;
 mod verdict;
 
-pub use process::{Captured, Running};
+pub use captured::Captured;
+pub use running::Running;
 pub use scratch::Scratch;
 pub use subject::{Caller, LimitInForce, Program, Subject};
 pub use suite::{Behaviour, bad_names, run_suite};
+pub use terminal::{Modes, TerminalSession};
 pub use verdict::{NotPassed, Verdict};
