@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod captured;
+pub mod conformance;
+pub mod host;
 mod running;
 mod scratch;
 mod subject;
@@ -17,7 +19,7 @@ mod verdict;
 pub use captured::Captured;
 pub use running::Running;
 pub use scratch::Scratch;
-pub use subject::{Caller, LimitInForce, Program, Subject};
+pub use subject::{Caller, LimitInForce, NO_FLAGS, Program, Subject};
 pub use suite::{Behaviour, bad_names, run_suite};
 pub use terminal::{Modes, TerminalSession};
 pub use verdict::{NotPassed, Verdict};

@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::{Captured, NotPassed, Scratch, ensure};
 
+/// For a run that asks for nothing special.
+pub const NO_FLAGS: [&str; 0] = [];
+
 /// Who runs agentkernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
@@ -61,6 +64,29 @@ impl Caller {
             // The standard library drops the other groups along with root.
             command.uid(uid).gid(gid);
         }
+    }
+
+    /// The same command with the words of a `wrapper` before it that executes it, such as `nice`,
+    /// and with no input and the output in pipes.
+    pub fn through(self, wrapper: &[&str], command: &Command) -> Command {
+        let (program, words) = wrapper.split_first().unwrap_or((&"env", &[]));
+        let mut wrapped = Command::new(program);
+        wrapped
+            .args(words)
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env_clear();
+        let variables = command.get_envs();
+        wrapped.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+        if let Some(directory) = command.get_current_dir() {
+            wrapped.current_dir(directory);
+        }
+        self.become_in(&mut wrapped);
+        wrapped
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        wrapped
     }
 
     fn owner(self) -> Option<(u32, u32)> {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::fchown;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
@@ -40,7 +40,9 @@ impl TerminalSession {
         fchown(&terminal, Some(caller.uid()), None)?;
         tcsetwinsize(&terminal, size(rows, columns))?;
         let keyboard = File::from(controller);
-        let mut command = on_controlling_terminal(command, caller);
+        // It makes its standard input the controlling terminal, which the standard library offers
+        // no safe way to do, and stays the same process.
+        let mut command = caller.through(&["setsid", "--ctty"], command);
         command
             .stdin(terminal.try_clone()?)
             .stdout(terminal.try_clone()?)
@@ -85,28 +87,6 @@ fn size(rows: u16, columns: u16) -> Winsize {
         ws_xpixel: 0,
         ws_ypixel: 0,
     }
-}
-
-/// The same command through `setsid`, which makes its standard input the controlling terminal;
-/// the standard library offers no safe way to do it. The process stays the same.
-fn on_controlling_terminal(command: &Command, caller: Caller) -> Command {
-    let mut wrapped = Command::new("setsid");
-    wrapped
-        .arg("--ctty")
-        .arg(command.get_program())
-        .args(command.get_args());
-    wrapped.env_clear();
-    for (name, value) in command.get_envs() {
-        if let Some(value) = value {
-            wrapped.env(name, value);
-        }
-    }
-    if let Some(directory) = command.get_current_dir() {
-        wrapped.current_dir(directory);
-    }
-    caller.become_in(&mut wrapped);
-    wrapped.stdin(Stdio::null());
-    wrapped
 }
 
 #[cfg(test)]

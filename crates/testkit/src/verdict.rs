@@ -36,7 +36,8 @@ impl From<rustix::io::Errno> for NotPassed {
 #[macro_export]
 macro_rules! ensure {
     ($condition:expr, $($why:tt)+) => {
-        if !$condition {
+        let holds: bool = $condition;
+        if !holds {
             return Err($crate::NotPassed::Failed(format!($($why)+)));
         }
     };

@@ -1,0 +1,33 @@
+//! The table of what every backend does, by theme.
+
+mod endings;
+mod limits;
+mod report;
+
+use crate::Behaviour;
+
+/// Every behaviour of the suite.
+pub fn table() -> Vec<Behaviour> {
+    [endings::TABLE, limits::TABLE, report::TABLE].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bad_names;
+
+    #[test]
+    fn every_name_is_unique_and_in_kebab_case() {
+        assert_eq!(bad_names(&table()), [""; 0]);
+    }
+
+    #[test]
+    fn every_promise_is_a_sentence_without_its_full_stop() {
+        for Behaviour { name, promise, .. } in table() {
+            assert!(
+                promise.len() > 20 && !promise.ends_with('.'),
+                "{name}: {promise}"
+            );
+        }
+    }
+}
