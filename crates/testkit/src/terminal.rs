@@ -1,11 +1,12 @@
 //! A terminal on the caller's side.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::fchown;
 use std::process::Command;
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
 
@@ -15,7 +16,11 @@ use crate::{Caller, Captured, NotPassed, Running, Verdict};
 #[derive(Debug)]
 pub struct TerminalSession {
     pub running: Running,
+    /// The terminal's modes before the program started.
+    pub initial: Modes,
     keyboard: File,
+    /// Closed to make the one who reads the screen look away.
+    watched: PipeWriter,
     /// Held so that the terminal's modes outlive the program.
     terminal: OwnedFd,
 }
@@ -47,10 +52,18 @@ impl TerminalSession {
             .stdin(terminal.try_clone()?)
             .stdout(terminal.try_clone()?)
             .stderr(terminal.try_clone()?);
-        let running = Running::start_on(command, keyboard.try_clone()?)?;
+        let initial = modes_of(&terminal)?;
+        let (unwatched, watched) = io::pipe()?;
+        let screen = Screen {
+            controller: keyboard.try_clone()?,
+            unwatched,
+        };
+        let running = Running::start_on(command, screen)?;
         Ok(Self {
             running,
+            initial,
             keyboard,
+            watched,
             terminal,
         })
     }
@@ -66,8 +79,13 @@ impl TerminalSession {
     }
 
     pub fn modes(&self) -> Result<Modes, NotPassed> {
-        let modes = tcgetattr(&self.terminal)?;
-        Ok(Modes(format!("{modes:?}")))
+        modes_of(&self.terminal)
+    }
+
+    /// Closes the terminal from its user's side, as when its window is closed.
+    pub fn hang_up(self) -> Running {
+        drop((self.watched, self.keyboard, self.terminal));
+        self.running
     }
 
     /// Waits for the program's end; returns also the modes that it left the terminal in.
@@ -78,6 +96,32 @@ impl TerminalSession {
         drop(self.terminal);
         Ok((self.running.finish()?, modes))
     }
+}
+
+/// What the program shows. It ends when nobody watches any more.
+#[derive(Debug)]
+struct Screen {
+    controller: File,
+    unwatched: PipeReader,
+}
+
+impl Read for Screen {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut either = [
+            PollFd::new(&self.controller, PollFlags::IN),
+            PollFd::new(&self.unwatched, PollFlags::IN),
+        ];
+        poll(&mut either, None)?;
+        match either[1].revents().is_empty() {
+            true => self.controller.read(buffer),
+            false => Ok(0),
+        }
+    }
+}
+
+fn modes_of(terminal: &OwnedFd) -> Result<Modes, NotPassed> {
+    let modes = tcgetattr(terminal)?;
+    Ok(Modes(format!("{modes:?}")))
 }
 
 fn size(rows: u16, columns: u16) -> Winsize {

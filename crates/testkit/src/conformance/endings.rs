@@ -381,11 +381,16 @@ fn signals_start_out_plain(subject: &Subject) -> Verdict {
     // The C library's own two: its posix_spawn, by which the tests start agentkernel, leaves
     // them ignored.
     const INTERNAL: u64 = 1 << 31 | 1 << 32;
-    let got = subject.run(&NO_FLAGS, &["grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status"])?;
+    let got = subject.run(
+        &NO_FLAGS,
+        &["grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status"],
+    )?;
     got.exits(0)?;
     let text = got.text();
     let sets = text.lines().filter_map(|line| line.split_once('\t'));
-    let sets: Vec<_> = sets.filter_map(|(_, set)| u64::from_str_radix(set, 16).ok()).collect();
+    let sets: Vec<_> = sets
+        .filter_map(|(_, set)| u64::from_str_radix(set, 16).ok())
+        .collect();
     ensure!(sets.len() == 2, "no sets of signals: {got}");
     let plain = sets.iter().all(|set| set & !INTERNAL == 0);
     ensure!(plain, "a signal is blocked or ignored: {got}");

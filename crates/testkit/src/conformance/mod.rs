@@ -1,14 +1,25 @@
 //! The table of what every backend does, by theme.
 
+mod command;
 mod endings;
 mod limits;
 mod report;
+mod streams;
+mod terminal;
 
 use crate::Behaviour;
 
 /// Every behaviour of the suite.
 pub fn table() -> Vec<Behaviour> {
-    [endings::TABLE, limits::TABLE, report::TABLE].concat()
+    [
+        endings::TABLE,
+        streams::TABLE,
+        command::TABLE,
+        terminal::TABLE,
+        limits::TABLE,
+        report::TABLE,
+    ]
+    .concat()
 }
 
 #[cfg(test)]
