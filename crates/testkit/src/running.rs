@@ -157,6 +157,11 @@ impl Running {
         Ok(self.child.wait()?)
     }
 
+    /// Waits until the program has ended or `limit` has passed; whether it has ended.
+    pub fn ends_within(&self, limit: Duration) -> Result<bool, NotPassed> {
+        ended_within(&self.pidfd, limit)
+    }
+
     /// Waits for the next event; `false` after the last.
     fn receive(&mut self) -> Result<bool, NotPassed> {
         let left = self.deadline.saturating_duration_since(Instant::now());

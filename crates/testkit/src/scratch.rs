@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A fresh folder in the host's temp folder, removed with all that is in it when dropped.
+/// A fresh folder, removed with all that is in it when dropped.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
@@ -21,26 +21,26 @@ impl Scratch {
     /// How every scratch folder's name starts.
     pub const PREFIX: &str = "testkit-";
 
-    /// Makes a folder that `owner` (user and group number, `None` for oneself) can fill and
+    /// Makes a folder in the host's temp folder that `owner` (user and group number, `None` for oneself) can fill and
     /// that nobody else can enter.
     pub fn new(owner: Option<(u32, u32)>) -> io::Result<Self> {
-        let scratch = Self::with_mode(owner, 0o700)?;
+        let scratch = Self::with_mode(&std::env::temp_dir(), owner, 0o700)?;
         for folder in Self::FOLDERS {
             scratch.folder(folder)?;
         }
         Ok(scratch)
     }
 
-    /// Makes an empty folder that everybody can look into.
-    pub(crate) fn public() -> io::Result<Self> {
-        Self::with_mode(None, 0o755)
+    /// Makes an empty folder in `parent` that everybody can look into.
+    pub fn public_in(parent: &Path) -> io::Result<Self> {
+        Self::with_mode(parent, None, 0o755)
     }
 
-    fn with_mode(owner: Option<(u32, u32)>, mode: u32) -> io::Result<Self> {
+    fn with_mode(parent: &Path, owner: Option<(u32, u32)>, mode: u32) -> io::Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         // The real path, since that is what shows up in mounts and working directories.
-        let parent = fs::canonicalize(std::env::temp_dir())?;
+        let parent = fs::canonicalize(parent)?;
         let path = parent.join(format!("{}{}-{count}", Self::PREFIX, std::process::id()));
         fs::create_dir(&path)?;
         let scratch = Self { path, owner };

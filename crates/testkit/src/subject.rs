@@ -107,7 +107,7 @@ pub struct Program {
 
 impl Program {
     pub fn copy_of(original: &Path) -> io::Result<Self> {
-        let folder = Scratch::public()?;
+        let folder = Scratch::public_in(&std::env::temp_dir())?;
         let path = folder.path().join("agentkernel");
         fs::copy(original, &path)?;
         Ok(Self {

@@ -1,7 +1,12 @@
 //! The table of what every backend does, by theme.
 
+mod bad_input;
 mod command;
 mod endings;
+mod files;
+mod images;
+mod isolation;
+mod leftovers;
 mod limits;
 mod report;
 mod streams;
@@ -16,8 +21,13 @@ pub fn table() -> Vec<Behaviour> {
         streams::TABLE,
         command::TABLE,
         terminal::TABLE,
+        files::TABLE,
+        images::TABLE,
+        isolation::TABLE,
         limits::TABLE,
         report::TABLE,
+        bad_input::TABLE,
+        leftovers::TABLE,
     ]
     .concat()
 }
