@@ -200,7 +200,56 @@ pub fn bad_names(table: &[Behaviour]) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::Caller;
+
+    fn subject(unavailable: Option<&str>) -> Subject {
+        Subject {
+            program: "agentkernel".into(),
+            backend: "native".into(),
+            caller: Caller::Me,
+            capabilities: BTreeSet::from([Capability::User.name().into()]),
+            limits: Vec::new(),
+            unavailable: unavailable.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_a_skip_and_a_panic_is_a_failure() {
+        let passing = Behaviour::new("a", "", &[Capability::User], |_| Ok(()));
+        assert_eq!(passing.judge(&subject(None)), Ok(()));
+        let panicking = Behaviour::new("b", "", &[], |_| panic!("as it should"));
+        assert!(matches!(
+            panicking.judge(&subject(None)),
+            Err(NotPassed::Failed(_))
+        ));
+        let demanding = Behaviour::new("c", "", &[Capability::Terminal], |_| Ok(()));
+        for (behaviour, unavailable) in [(demanding, None), (passing, Some("no reason"))] {
+            let verdict = behaviour.judge(&subject(unavailable));
+            assert!(matches!(verdict, Err(NotPassed::Skipped(_))), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_filter_picks_by_the_whole_name_and_one_failure_fails_the_suite() {
+        let table = [
+            Behaviour::new("good", "", &[], |_| Ok(())),
+            Behaviour::new("bad", "", &[], |_| {
+                Err(NotPassed::Failed("as it should".into()))
+            }),
+        ];
+        let run = |filter: &str| {
+            let arguments: Vec<String> = filter.split_whitespace().map(Into::into).collect();
+            run_suite(&table, &arguments, || Ok(vec![subject(None)]))
+        };
+        assert!(run("good") && run("--list") && run("no-such-name"));
+        assert!(!run("") && !run("native/") && !run("good bad"));
+        assert!(!run_suite(&[], &[], || Err(NotPassed::Failed(
+            "as it should".into()
+        ))));
+    }
 
     #[test]
     fn names_are_in_kebab_case_and_there_once() {

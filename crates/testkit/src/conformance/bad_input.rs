@@ -5,8 +5,10 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::process::Stdio;
 
+use agentkernel_core::Capability;
+
 use crate::host::tree;
-use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Scratch, Subject, Verdict, ensure};
+use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Scratch, Subject, Verdict, ensure, skip};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -20,6 +22,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         "an unknown backend, profile, network, image, access or user is refused",
         &[],
         bad_names,
+    ),
+    Behaviour::new(
+        "missing-capability",
+        "what the backend can't do is refused rather than left out",
+        &[],
+        missing_capability,
     ),
     Behaviour::new(
         "bad-amounts",
@@ -175,6 +183,31 @@ fn bad_names(subject: &Subject) -> Verdict {
         (&["-u", "-1"], &["-1"]),
     ];
     all_refused(subject, &subject.scratch()?, cases)
+}
+
+fn missing_capability(subject: &Subject) -> Verdict {
+    let flags: [(Capability, &[&str]); 5] = [
+        (
+            Capability::NetworkAllow,
+            &["--network", "allow=example.org"],
+        ),
+        (Capability::NetworkFull, &["--network", "full"]),
+        (Capability::User, &["-u", "0"]),
+        (Capability::Terminal, &["-t"]),
+        (Capability::MountCopyOnWrite, &["--project=.:cow"]),
+    ];
+    let mut missing = flags
+        .iter()
+        .filter(|(capability, _)| !subject.has(*capability))
+        .peekable();
+    if missing.peek().is_none() {
+        skip!(
+            "{} lacks none of the capabilities that a flag asks for",
+            subject.backend
+        );
+    }
+    let scratch = subject.scratch()?;
+    missing.try_for_each(|(_, flags)| all_refused(subject, &scratch, &[(flags, &[])]))
 }
 
 fn bad_amounts(subject: &Subject) -> Verdict {

@@ -73,6 +73,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         rootfs_stays_as_it_is,
     ),
     Behaviour::new(
+        "rootfs-users",
+        "a user's name means what the image's own /etc/passwd says",
+        &[Capability::ImageRootfs, Capability::User],
+        rootfs_users,
+    ),
+    Behaviour::new(
         "rootfs-without-a-shell",
         "a rootfs with one program and no other file or folder runs it",
         &[Capability::ImageRootfs],
@@ -367,6 +373,19 @@ fn rootfs_stays_as_it_is(subject: &Subject) -> Verdict {
         !got.status.success(),
         "a read-only image was changed: {got}"
     );
+    Ok(())
+}
+
+fn rootfs_users(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let root = build_rootfs(&scratch, &["sh", "id"])?;
+    fs::create_dir_all(root.join("etc"))?;
+    fs::write(root.join("etc/passwd"), "worker:x:555:666::/srv:/bin/sh\n")?;
+    let show = ["sh", "-c", "echo $(id -u) $(id -g)"];
+    let got = run_in(subject, &scratch, &root, &["-u", "worker"], &show)?;
+    got.exits(0)?.prints("555 666\n")?.complains("")?;
+    let got = run_in(subject, &scratch, &root, &["-u", "agent"], &show)?;
+    got.exits(125)?.prints("")?.mentions("agent")?;
     Ok(())
 }
 

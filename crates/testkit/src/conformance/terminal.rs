@@ -53,6 +53,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         terminal_modes_restored,
     ),
     Behaviour::new(
+        "terminal-as-input-only",
+        "what is typed reaches a command whose output goes elsewhere, up to Ctrl-D",
+        &[],
+        terminal_as_input_only,
+    ),
+    Behaviour::new(
         "terminal-last-words",
         "what a command says just before its end is shown, however much it is",
         NEEDS,
@@ -200,6 +206,21 @@ fn terminal_modes_restored(subject: &Subject) -> Verdict {
     restored(&[], "exec sleep 60", Some(Signal::TERM))?;
     restored(&[], "exec sleep 60", Some(Signal::HUP))?;
     restored(&[], "kill -9 $$", None)
+}
+
+fn terminal_as_input_only(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let into_file = "\"$0\" \"$@\" > output; echo $?; cat output";
+    let command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", "echo ready >&2; cat"]);
+    let command = subject.caller.through(&["sh", "-c", into_file], &command);
+    let mut session = TerminalSession::start(&command, subject.caller, (24, 80))?;
+    session.running.until("ready\r\n")?;
+    session.type_in(b"typed\n\x04")?;
+    let (got, _) = session.finish()?;
+    got.exits(0)?
+        .prints("ready\r\ntyped\r\n0\r\ntyped\r\n")?
+        .takes_less_than(SOON)?;
+    Ok(())
 }
 
 fn terminal_last_words(subject: &Subject) -> Verdict {
