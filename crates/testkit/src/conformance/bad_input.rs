@@ -210,69 +210,72 @@ fn missing_capability(subject: &Subject) -> Verdict {
     missing.try_for_each(|(_, flags)| all_refused(subject, &scratch, &[(flags, &[])]))
 }
 
+/// Flags that take an amount, with texts that are none.
+const NO_AMOUNTS: [(&str, &[&str]); 5] = [
+    (
+        "--cpus",
+        &["0", "-1", "0.001", "1e3", "inf", "nan", "two", "", "1.2.3"],
+    ),
+    (
+        "--memory",
+        &[
+            "0",
+            "-1",
+            "1.5g",
+            "99999999999g",
+            "18446744073709551616",
+            "m",
+            "",
+            "1x",
+        ],
+    ),
+    (
+        "--pids",
+        &[
+            "0",
+            "-1",
+            "1.5",
+            "4294967296",
+            "18446744073709551616",
+            "many",
+            "",
+        ],
+    ),
+    (
+        "--disk",
+        &[
+            "0",
+            "-1",
+            "1.5g",
+            "99999999999g",
+            "18446744073709551616",
+            "g",
+            "",
+            "1x",
+        ],
+    ),
+    (
+        "--timeout",
+        &[
+            "0",
+            "-1s",
+            "0s",
+            "1001d",
+            "1y",
+            "soon",
+            "",
+            "s",
+            "99999999999999999999s",
+        ],
+    ),
+];
+
 fn bad_amounts(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    let wrong: [(&str, &[&str]); 5] = [
-        (
-            "--cpus",
-            &["0", "-1", "0.001", "1e3", "inf", "nan", "two", "", "1.2.3"],
-        ),
-        (
-            "--memory",
-            &[
-                "0",
-                "-1",
-                "1.5g",
-                "99999999999g",
-                "18446744073709551616",
-                "m",
-                "",
-                "1x",
-            ],
-        ),
-        (
-            "--pids",
-            &[
-                "0",
-                "-1",
-                "1.5",
-                "4294967296",
-                "18446744073709551616",
-                "many",
-                "",
-            ],
-        ),
-        (
-            "--disk",
-            &[
-                "0",
-                "-1",
-                "1.5g",
-                "99999999999g",
-                "18446744073709551616",
-                "g",
-                "",
-                "1x",
-            ],
-        ),
-        (
-            "--timeout",
-            &[
-                "0",
-                "-1s",
-                "0s",
-                "1001d",
-                "1y",
-                "soon",
-                "",
-                "s",
-                "99999999999999999999s",
-            ],
-        ),
-    ];
-    for (flag, values) in wrong {
-        for value in values {
-            all_refused(subject, &scratch, &[(&[flag, value], &[flag, value])])?;
+    for (flag, texts) in NO_AMOUNTS {
+        for text in texts {
+            let named: &[&str] = &[flag, text];
+            all_refused(subject, &scratch, &[(named, named)])?;
         }
     }
     Ok(())
