@@ -1,1 +1,25 @@
+//! What every backend must do, as tests over the `agentkernel` program as its users meet it:
+//! nothing here links the product, except for the names of its capabilities.
+//!
+//! A suite is a table of [`Behaviour`]s, run over [`Subject`]s: one for each backend and each
+//! kind of caller. It looks at the host through `/proc`, so it is for Linux only.
+#![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
+
+mod captured;
+pub mod conformance;
+pub mod host;
+mod running;
+mod scratch;
+mod subject;
+mod suite;
+mod terminal;
+mod verdict;
+
+pub use captured::Captured;
+pub use running::Running;
+pub use scratch::Scratch;
+pub use subject::{Caller, LimitInForce, NO_FLAGS, Program, Subject};
+pub use suite::{Behaviour, bad_names, run_suite};
+pub use terminal::{Modes, TerminalSession};
+pub use verdict::{NotPassed, Verdict};

@@ -1,0 +1,402 @@
+//! Root file systems: the host's own programs, and a directory that holds one.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use agentkernel_core::Capability;
+
+use crate::host::tree;
+use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Scratch, Subject, Verdict, ensure};
+
+pub(super) const TABLE: &[Behaviour] = &[
+    Behaviour::new(
+        "host-image-root",
+        "the root of the host image holds the expected entries and nothing else",
+        &[Capability::ImageHost],
+        host_image_root,
+    ),
+    Behaviour::new(
+        "host-image-programs",
+        "the host's programs run and can't be changed",
+        &[Capability::ImageHost],
+        host_image_programs,
+    ),
+    Behaviour::new(
+        "host-image-etc",
+        "/etc holds what programs need and none of the host's secrets",
+        &[Capability::ImageHost],
+        host_image_etc,
+    ),
+    Behaviour::new(
+        "private-directories",
+        "/tmp, /run, /dev/shm and the home are empty, writable and thrown away",
+        &[],
+        private_directories,
+    ),
+    Behaviour::new(
+        "devices",
+        "the usual devices work and no others are there",
+        &[],
+        devices,
+    ),
+    Behaviour::new(
+        "moderate-root-is-thrown-away",
+        "in the moderate profile the root can be written, and the next run does not see it",
+        &[],
+        moderate_root_is_thrown_away,
+    ),
+    Behaviour::new(
+        "restrictive-root-is-read-only",
+        "in the restrictive profile only the private directories can be written",
+        &[Capability::RootReadOnly],
+        restrictive_root_is_read_only,
+    ),
+    Behaviour::new(
+        "permissive-user-is-the-caller",
+        "in the permissive profile a command runs with the caller's own number",
+        &[],
+        permissive_user_is_the_caller,
+    ),
+    Behaviour::new(
+        "rootfs",
+        "a directory as the image is the root, and nothing of the host is seen",
+        &[Capability::ImageRootfs],
+        rootfs,
+    ),
+    Behaviour::new(
+        "rootfs-stays-as-it-is",
+        "what is written to a rootfs is thrown away",
+        &[Capability::ImageRootfs],
+        rootfs_stays_as_it_is,
+    ),
+    Behaviour::new(
+        "rootfs-users",
+        "a user's name means what the image's own /etc/passwd says",
+        &[Capability::ImageRootfs, Capability::User],
+        rootfs_users,
+    ),
+    Behaviour::new(
+        "rootfs-without-a-shell",
+        "a rootfs with one program and no other file or folder runs it",
+        &[Capability::ImageRootfs],
+        rootfs_without_a_shell,
+    ),
+];
+
+/// What the root of the host image may hold, in the order of `ls`; `*` marks what must be there.
+const ROOT: [&str; 17] = [
+    "bin*", "dev*", "etc*", "gnu", "home*", "lib*", "lib32", "lib64", "libx32", "nix", "proc*",
+    "run*", "sbin*", "sys", "tmp*", "usr*", "var*",
+];
+
+fn host_image_root(subject: &Subject) -> Verdict {
+    let got = subject.run(&NO_FLAGS, &["ls", "-A", "/"])?;
+    got.exits(0)?.complains("")?;
+    let text = got.text();
+    let found: BTreeSet<&str> = text.lines().collect();
+    let allowed: BTreeSet<&str> = ROOT
+        .iter()
+        .map(|entry| entry.trim_end_matches('*'))
+        .collect();
+    let needed = ROOT
+        .iter()
+        .filter_map(|entry| entry.strip_suffix('*'))
+        .collect();
+    let (extra, missing): (Vec<_>, Vec<_>) = (
+        found.difference(&allowed).collect(),
+        BTreeSet::difference(&needed, &found).collect(),
+    );
+    ensure!(
+        extra.is_empty() && missing.is_empty(),
+        "extra {extra:?}, missing {missing:?}: {got}"
+    );
+    let empty = "for i in boot home/* mnt opt root srv var/tmp; do ls -A /$i; done 2>/dev/null; \
+                 ls /home";
+    subject
+        .shell(&NO_FLAGS, empty)?
+        .exits(0)?
+        .prints("agent\n")?;
+    Ok(())
+}
+
+fn host_image_programs(subject: &Subject) -> Verdict {
+    let got = subject.shell(&NO_FLAGS, "ls /usr/bin | wc -l; sha256sum /usr/bin/env")?;
+    let mut outside = Command::new("sh");
+    outside
+        .args(["-c", "ls /usr/bin | wc -l; sha256sum /usr/bin/env"])
+        .stdout(Stdio::piped());
+    got.exits(0)?.prints(Captured::of(outside)?.stdout)?;
+    for change in [
+        "touch /usr/bin/env",
+        ": > /usr/new",
+        "rm /usr/bin/env",
+        "chmod 777 /usr",
+    ] {
+        let user: &[&str] = if subject.has(Capability::User) {
+            &["-u", "0"]
+        } else {
+            &[]
+        };
+        let got = subject.shell(user, change)?;
+        ensure!(
+            !got.status.success(),
+            "the host's programs were changed: {got}"
+        );
+        got.mentions("Read-only file system")?;
+    }
+    Ok(())
+}
+
+fn host_image_etc(subject: &Subject) -> Verdict {
+    let script = "grep ^agent:x:1000: /etc/passwd | wc -l; grep ^agent: /etc/group | wc -l; \
+                  grep -c localhost /etc/hosts; for i in shadow gshadow sudoers ssh machine-id; do \
+                  test -e /etc/$i && echo $i; done; ls -A /etc/ssl/private 2>/dev/null; true";
+    let got = subject.shell(&NO_FLAGS, script)?;
+    got.exits(0)?.complains("")?;
+    let text = got.text();
+    let rest = text.strip_prefix("1\n1\n").unwrap_or_default();
+    let rest = rest.trim_start_matches(|letter: char| letter.is_ascii_digit());
+    ensure!(rest == "\n", "what /etc needs or must not have: {got}");
+    Ok(())
+}
+
+const PRIVATE: [&str; 4] = ["/tmp", "/run", "/dev/shm", "/home/agent"];
+
+fn private_directories(subject: &Subject) -> Verdict {
+    for profile in ["restrictive", "moderate", "permissive"] {
+        for place in PRIVATE {
+            let script = format!(
+                "ls -A {place}; echo new > {place}/mark-of-a-test && cat {place}/mark-of-a-test"
+            );
+            let flags = ["--profile", profile];
+            for _ in 0..2 {
+                subject
+                    .shell(&flags, &script)?
+                    .exits(0)?
+                    .prints("new\n")?
+                    .complains("")?;
+            }
+            let mark = Path::new(place).join("mark-of-a-test");
+            ensure!(!mark.exists(), "{} is there on the host", mark.display());
+        }
+    }
+    Ok(())
+}
+
+fn devices(subject: &Subject) -> Verdict {
+    let script = "set -e; echo gone > /dev/null; head -c 3 /dev/zero | od -An -tx1; \
+                  head -c 9 /dev/urandom | wc -c; head -c 9 /dev/random | wc -c; \
+                  (echo full > /dev/full) 2>/dev/null || echo no space; \
+                  echo piped | cat /dev/stdin; echo out > /dev/fd/1 | cat";
+    let got = subject.shell(&NO_FLAGS, script)?;
+    got.exits(0)?
+        .prints(" 00 00 00\n9\n9\nno space\npiped\nout\n")?;
+    let list = subject.shell(&NO_FLAGS, "find /dev -type b; find /dev -type c | sort")?;
+    list.exits(0)?;
+    let text = list.text();
+    let usual = [
+        "console", "full", "null", "ptmx", "random", "tty", "urandom", "zero",
+    ];
+    let other = text.lines().find(|device| {
+        let name = device
+            .trim_start_matches("/dev/")
+            .trim_start_matches("pts/");
+        !usual.contains(&name)
+    });
+    ensure!(other.is_none(), "an unusual device is there: {other:?}");
+    Ok(())
+}
+
+fn moderate_root_is_thrown_away(subject: &Subject) -> Verdict {
+    let flags: &[&str] = if subject.has(Capability::User) {
+        &["-u", "0"]
+    } else {
+        &[]
+    };
+    let script = "ls -d /mark /etc/mark /var/mark 2>/dev/null; \
+                  touch /mark /etc/mark /var/mark && mkdir -p /srv/mark && echo written";
+    for _ in 0..2 {
+        subject
+            .shell(flags, script)?
+            .exits(0)?
+            .prints("written\n")?
+            .complains("")?;
+    }
+    for mark in ["/mark", "/etc/mark", "/var/mark", "/srv/mark"] {
+        ensure!(!Path::new(mark).exists(), "{mark} is there on the host");
+    }
+    Ok(())
+}
+
+fn restrictive_root_is_read_only(subject: &Subject) -> Verdict {
+    let mut flags = vec!["--profile", "restrictive"];
+    if subject.has(Capability::User) {
+        flags.extend(["-u", "0"]);
+    }
+    for place in ["", "/etc", "/var", "/home", "/usr", "/proc", "/dev"] {
+        let got = subject.shell(&flags, &format!(": > {place}/mark-of-a-test"))?;
+        ensure!(
+            !got.status.success(),
+            "the read-only root was written: {got}"
+        );
+    }
+    for place in PRIVATE {
+        subject
+            .shell(&flags, &format!(": > {place}/mark"))?
+            .exits(0)?
+            .complains("")?;
+    }
+    Ok(())
+}
+
+fn permissive_user_is_the_caller(subject: &Subject) -> Verdict {
+    let got = subject.run(&["--profile", "permissive"], &["id", "-u"])?;
+    got.exits(0)?
+        .prints(format!("{}\n", subject.caller.uid()))?;
+    Ok(())
+}
+
+/// Makes a root file system of the named host programs and the libraries they load, at the same
+/// paths as on the host.
+fn build_rootfs(scratch: &Scratch, programs: &[&str]) -> Result<PathBuf, NotPassed> {
+    let root = scratch.folder("rootfs")?;
+    for program in programs {
+        let found = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(program));
+        let Some(program) = found.iter().find(|path| path.exists()) else {
+            return Err(NotPassed::Skipped(format!("the host has no {program}")));
+        };
+        put_into(
+            &root,
+            &Path::new("/bin").join(program.file_name().unwrap_or_default()),
+            program,
+        )?;
+        let mut ldd = Command::new("ldd");
+        ldd.arg(program)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        // A static program has no libraries, and ldd says so by its status.
+        for word in Captured::of(ldd)?.text().split_whitespace() {
+            if word.starts_with('/') {
+                put_into(&root, Path::new(word), Path::new(word))?;
+            }
+        }
+    }
+    Ok(root)
+}
+
+/// Copies a file with the folders above it, readable by all.
+fn put_into(root: &Path, target: &Path, source: &Path) -> Verdict {
+    let target = root.join(target.strip_prefix("/").unwrap_or(target));
+    if let Some(folder) = target.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::copy(source, target)?;
+    Ok(())
+}
+
+/// Runs `argv` in the rootfs.
+fn run_in(
+    subject: &Subject,
+    scratch: &Scratch,
+    root: &Path,
+    flags: &[&str],
+    argv: &[&str],
+) -> Result<Captured, NotPassed> {
+    let mut image = OsString::from("rootfs:");
+    image.push(root);
+    let mut all: Vec<OsString> = vec!["--image".into(), image];
+    all.extend(flags.iter().map(Into::into));
+    Captured::of(subject.run_command(scratch, &all, argv))
+}
+
+fn rootfs(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let root = build_rootfs(&scratch, &["sh", "cat", "ls", "id"])?;
+    fs::write(root.join("mark"), "of the image\n")?;
+    let script = "cat /mark; id -u; echo $HOME; ls /usr/bin /root /boot 2>/dev/null; \
+                  ls /etc; cat /etc/hostname /etc/debian_version /etc/os-release 2>/dev/null; true";
+    let got = run_in(subject, &scratch, &root, &[], &["sh", "-c", script])?;
+    got.exits(0)?;
+    let text = got.text();
+    let rest = text.strip_prefix("of the image\n1000\n");
+    ensure!(
+        rest.is_some(),
+        "expected the image's file and user 1000: {got}"
+    );
+    for of_the_host in ["env\n", "os-release", "debian", "fedora", "shadow"] {
+        ensure!(
+            !text.contains(of_the_host),
+            "{of_the_host:?} is seen: {got}"
+        );
+    }
+    let proc = run_in(subject, &scratch, &root, &[], &["cat", "/proc/self/comm"])?;
+    proc.exits(0)?.prints("cat\n")?.complains("")?;
+    let tmp = ["sh", "-c", "echo new > /tmp/file; cat /tmp/file /dev/null"];
+    run_in(subject, &scratch, &root, &[], &tmp)?
+        .exits(0)?
+        .prints("new\n")?
+        .complains("")?;
+    run_in(subject, &scratch, &root, &[], &["no-such-program"])?.exits(127)?;
+    Ok(())
+}
+
+fn rootfs_stays_as_it_is(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let root = build_rootfs(&scratch, &["sh", "cat", "rm"])?;
+    fs::write(root.join("mark"), "of the image\n")?;
+    let before = tree(&root);
+    let user: &[&str] = if subject.has(Capability::User) {
+        &["-u", "0"]
+    } else {
+        &[]
+    };
+    let script = "cat /mark; echo changed > /mark; echo new > /new; rm /bin/rm; cat /mark /new";
+    for _ in 0..2 {
+        let got = run_in(subject, &scratch, &root, user, &["sh", "-c", script])?;
+        got.exits(0)?
+            .prints("of the image\nchanged\nnew\n")?
+            .complains("")?;
+    }
+    ensure!(before == tree(&root), "the image on the host was changed");
+    let flags = [user, &["--profile", "restrictive"]].concat();
+    let got = run_in(
+        subject,
+        &scratch,
+        &root,
+        &flags,
+        &["sh", "-c", "echo changed > /mark"],
+    )?;
+    ensure!(
+        !got.status.success(),
+        "a read-only image was changed: {got}"
+    );
+    Ok(())
+}
+
+fn rootfs_users(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let root = build_rootfs(&scratch, &["sh", "id"])?;
+    fs::create_dir_all(root.join("etc"))?;
+    fs::write(root.join("etc/passwd"), "worker:x:555:666::/srv:/bin/sh\n")?;
+    let show = ["sh", "-c", "echo $(id -u) $(id -g)"];
+    let got = run_in(subject, &scratch, &root, &["-u", "worker"], &show)?;
+    got.exits(0)?.prints("555 666\n")?.complains("")?;
+    let got = run_in(subject, &scratch, &root, &["-u", "agent"], &show)?;
+    got.exits(125)?.prints("")?.mentions("agent")?;
+    Ok(())
+}
+
+fn rootfs_without_a_shell(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let root = build_rootfs(&scratch, &["cat"])?;
+    fs::write(root.join("mark"), "of the image\n")?;
+    let before = tree(&root);
+    let got = run_in(subject, &scratch, &root, &[], &["/bin/cat", "/mark"])?;
+    got.exits(0)?.prints("of the image\n")?.complains("")?;
+    run_in(subject, &scratch, &root, &[], &["sh", "-c", "exit 0"])?.exits(127)?;
+    ensure!(before == tree(&root), "the image on the host was changed");
+    Ok(())
+}

@@ -1,0 +1,54 @@
+//! The table of what every backend does, by theme.
+
+mod bad_input;
+mod command;
+mod endings;
+mod files;
+mod images;
+mod isolation;
+mod leftovers;
+mod limits;
+mod report;
+mod streams;
+mod terminal;
+
+use crate::Behaviour;
+
+/// Every behaviour of the suite.
+pub fn table() -> Vec<Behaviour> {
+    [
+        endings::TABLE,
+        streams::TABLE,
+        command::TABLE,
+        terminal::TABLE,
+        files::TABLE,
+        images::TABLE,
+        isolation::TABLE,
+        limits::TABLE,
+        report::TABLE,
+        bad_input::TABLE,
+        leftovers::TABLE,
+    ]
+    .concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bad_names;
+
+    #[test]
+    fn every_name_is_unique_and_in_kebab_case() {
+        assert_eq!(bad_names(&table()), [""; 0]);
+    }
+
+    #[test]
+    fn every_promise_is_a_sentence_without_its_full_stop() {
+        for Behaviour { name, promise, .. } in table() {
+            assert!(
+                promise.len() > 20 && !promise.ends_with('.'),
+                "{name}: {promise}"
+            );
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! The host as its administrator sees it: processes, mounts, control groups and files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use rustix::process::{
+    Pid, PidfdFlags, WaitOptions, getpid, kill_process, pidfd_open, set_child_subreaper, waitpid,
+};
+
+use crate::running::ended_within;
+use crate::{NotPassed, Scratch, Verdict};
+
+/// A number of seconds for `sleep` that no other process has in its arguments: long enough for
+/// any test, and a mark by which the process is found.
+pub fn unique_sleep() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("60.{:07}{count:04}", std::process::id())
+}
+
+/// A process of the host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    pub pid: u32,
+    pub parent: u32,
+    /// Its number in each process namespace that it is in, the host's first.
+    pub numbers: Vec<u32>,
+    pub zombie: bool,
+    /// Its arguments, joined by spaces; its name in brackets if it shows none.
+    pub arguments: String,
+}
+
+impl Process {
+    /// Every process there is.
+    pub fn all() -> Vec<Self> {
+        let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter_map(Self::find).collect()
+    }
+
+    /// `None` if there is no such process, or none any more.
+    pub fn find(pid: u32) -> Option<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.strip_prefix(':')).map(str::trim)
+        };
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
+        let name = field("Name").unwrap_or_default();
+        Some(Self {
+            pid,
+            parent: field("PPid")?.parse().ok()?,
+            numbers: field("NSpid")?
+                .split_whitespace()
+                .filter_map(|n| n.parse().ok())
+                .collect(),
+            zombie: field("State")?.starts_with('Z'),
+            arguments: match arguments.is_empty() {
+                true => format!("[{name}]"),
+                false => arguments.trim_end().into(),
+            },
+        })
+    }
+
+    /// The running processes that have `mark` in their arguments.
+    pub fn marked(mark: &str) -> Vec<Self> {
+        let mut found = Self::all();
+        found.retain(|process| process.arguments.contains(mark));
+        found
+    }
+
+    /// The running processes that run `sleep DURATION`.
+    pub fn sleeping(duration: &str) -> Vec<Self> {
+        let mut found = Self::marked(duration);
+        found.retain(|process| process.arguments.starts_with("sleep "));
+        found
+    }
+
+    /// The processes started by `ancestor`, by those it started, and so on.
+    pub fn descendants_of(ancestor: u32) -> Vec<Self> {
+        let (mut family, mut rest) = (Vec::new(), Self::all());
+        let mut known = BTreeSet::from([ancestor]);
+        loop {
+            let (found, others): (Vec<_>, Vec<_>) = rest
+                .into_iter()
+                .partition(|process| known.contains(&process.parent));
+            if found.is_empty() {
+                return family;
+            }
+            known.extend(found.iter().map(|process| process.pid));
+            family.extend(found);
+            rest = others;
+        }
+    }
+
+    /// Waits until it has ended; `false` if it has not within `limit`.
+    pub fn ends_within(&self, limit: Duration) -> Result<bool, NotPassed> {
+        let Some(pid) = self.raw() else {
+            return Ok(true);
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => ended_within(&pidfd, limit),
+            Err(rustix::io::Errno::SRCH) => Ok(true),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) -> Verdict {
+        match self.raw() {
+            Some(pid) => Ok(kill_process(pid, signal)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The most memory that it ever had resident, in bytes; 0 if it is gone.
+    pub fn peak_memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid));
+        let status = status.unwrap_or_default();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<u64>().ok())
+            .unwrap_or_default()
+            << 10
+    }
+
+    fn raw(&self) -> Option<Pid> {
+        Pid::from_raw(i32::try_from(self.pid).ok()?)
+    }
+}
+
+/// While it lives, processes whose parent has died become children of the tests', so that
+/// whatever a program leaves behind shows. Other tests must not run meanwhile.
+#[derive(Debug)]
+pub struct Orphanage(());
+
+impl Orphanage {
+    pub fn open() -> Result<Self, NotPassed> {
+        set_child_subreaper(Some(getpid()))?;
+        Ok(Self(()))
+    }
+
+    /// The processes under the tests' own that are neither theirs nor reaped yet.
+    pub fn inmates(&self) -> Vec<Process> {
+        Process::descendants_of(std::process::id())
+    }
+
+    /// Takes in the orphans that have ended.
+    pub fn reap(&self) {
+        for orphan in self.inmates().iter().filter(|process| process.zombie) {
+            let _ = waitpid(orphan.raw(), WaitOptions::NOHANG);
+        }
+    }
+
+    /// Waits until every orphan has ended, and reaps it; `false` if one has not within `limit`.
+    pub fn empties_within(&self, limit: Duration) -> Result<bool, NotPassed> {
+        let deadline = std::time::Instant::now() + limit;
+        loop {
+            self.reap();
+            let Some(orphan) = self.inmates().into_iter().next() else {
+                return Ok(true);
+            };
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            if left.is_zero() || !orphan.ends_within(left)? {
+                return Ok(false);
+            }
+        }
+    }
+}
+
+impl Drop for Orphanage {
+    fn drop(&mut self) {
+        let _ = set_child_subreaper(None);
+    }
+}
+
+/// Everything of the host that a sandbox could leave something in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remains {
+    groups: BTreeSet<PathBuf>,
+    others: BTreeSet<String>,
+}
+
+impl Remains {
+    /// Looks around, with a close look at the caller's folders in `scratch`.
+    pub fn look(orphanage: &Orphanage, scratch: &Scratch) -> Self {
+        let processes = orphanage.inmates().into_iter().map(|process| {
+            let state = if process.zombie { "zombie" } else { "process" };
+            format!("{state} {} ({})", process.pid, process.arguments)
+        });
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let mounts = mounts.lines().map(|line| format!("mount {line}"));
+        let files = tree(scratch.path()).into_keys().chain(shared_files());
+        let files = files.map(|file| format!("file {}", file.display()));
+        Self {
+            groups: folders_under(Path::new("/sys/fs/cgroup"))
+                .into_iter()
+                .collect(),
+            others: processes.chain(mounts).chain(files).collect(),
+        }
+    }
+
+    /// What is here now and was not there before.
+    pub fn beyond(&self, before: &Self) -> Vec<String> {
+        let groups = self
+            .groups
+            .difference(&before.groups)
+            .filter(|group| is_abandoned(group));
+        let groups = groups.map(|group| format!("control group {}", group.display()));
+        let others = self.others.difference(&before.others).cloned();
+        groups.chain(others).collect()
+    }
+}
+
+/// Whether the control group is there with no process in it. Another program's may come and go
+/// meanwhile; what agentkernel still has processes in shows by these.
+fn is_abandoned(group: &Path) -> bool {
+    fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|processes| processes.is_empty())
+}
+
+fn folders_under(top: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(top).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let folders = folders.map(|entry| entry.path());
+    folders
+        .flat_map(|folder| [folders_under(&folder), vec![folder]].concat())
+        .collect()
+}
+
+/// What bears agentkernel's name in the folders that all users share.
+fn shared_files() -> Vec<PathBuf> {
+    let folders = ["/tmp", "/var/tmp", "/dev/shm", "/run", "/run/lock"];
+    let entries = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten();
+    let paths = entries.flatten().map(|entry| entry.path());
+    paths
+        .filter(|path| path.to_string_lossy().contains("agentkernel"))
+        .collect()
+}
+
+/// Everything under a folder with what can be told of it: kind, permissions, owner and content.
+pub fn tree(top: &Path) -> BTreeMap<PathBuf, String> {
+    use std::os::unix::fs::MetadataExt;
+    let mut found = BTreeMap::new();
+    let entries = fs::read_dir(top).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()) {
+        let Ok(data) = path.symlink_metadata() else {
+            continue;
+        };
+        let content = match (data.is_dir(), data.is_symlink()) {
+            (true, _) => "a folder".into(),
+            (_, true) => format!(
+                "a link to {}",
+                fs::read_link(&path).unwrap_or_default().display()
+            ),
+            _ => String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned(),
+        };
+        let (mode, uid, gid) = (data.mode(), data.uid(), data.gid());
+        if data.is_dir() {
+            found.extend(tree(&path));
+        }
+        found.insert(path, format!("{mode:o} {uid}:{gid} {content}"));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use rustix::process::Signal;
+
+    use super::*;
+    use crate::Running;
+
+    #[test]
+    fn a_process_is_found_by_its_mark_and_its_end_is_seen() {
+        let duration = unique_sleep();
+        assert_eq!(Process::sleeping(&duration), []);
+        let mut command = Command::new("sh");
+        let script = format!("sleep {duration} & echo begun; wait");
+        command
+            .args(["-c", &script])
+            .stdout(std::process::Stdio::piped());
+        let mut running = Running::start(command).unwrap();
+        running.line().unwrap();
+        let family = Process::descendants_of(running.pid());
+        let sleeper = family.first().unwrap();
+        assert!(sleeper.arguments.contains(&duration), "{family:?}");
+        assert!(!sleeper.ends_within(Duration::ZERO).unwrap());
+        sleeper.signal(Signal::KILL).unwrap();
+        assert!(sleeper.ends_within(Duration::from_secs(10)).unwrap());
+        running.finish().unwrap();
+    }
+
+    #[test]
+    fn a_changed_file_changes_the_tree() {
+        let scratch = Scratch::new(None).unwrap();
+        let folder = scratch.folder("folder").unwrap();
+        let file = scratch.file("folder/file", "old").unwrap();
+        let before = tree(&folder);
+        assert_eq!(before.len(), 1);
+        fs::write(file, "new").unwrap();
+        assert_ne!(before, tree(&folder));
+    }
+}

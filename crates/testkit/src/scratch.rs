@@ -1,0 +1,87 @@
+//! Folders that a test may fill.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A fresh folder, removed with all that is in it when dropped.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+    owner: Option<(u32, u32)>,
+}
+
+impl Scratch {
+    /// The folders that stand for a caller's home, settings and so on; see
+    /// [`Subject::agentkernel`](crate::Subject::agentkernel).
+    pub(crate) const FOLDERS: [&str; 6] = ["home", "config", "state", "runtime", "tmp", "work"];
+
+    /// How every scratch folder's name starts.
+    pub const PREFIX: &str = "testkit-";
+
+    /// Makes a folder in the host's temp folder that `owner` (user and group number, `None` for oneself) can fill and
+    /// that nobody else can enter.
+    pub fn new(owner: Option<(u32, u32)>) -> io::Result<Self> {
+        let scratch = Self::with_mode(&std::env::temp_dir(), owner, 0o700)?;
+        for folder in Self::FOLDERS {
+            scratch.folder(folder)?;
+        }
+        Ok(scratch)
+    }
+
+    /// Makes an empty folder in `parent` that everybody can look into.
+    pub fn public_in(parent: &Path) -> io::Result<Self> {
+        Self::with_mode(parent, None, 0o755)
+    }
+
+    fn with_mode(parent: &Path, owner: Option<(u32, u32)>, mode: u32) -> io::Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        // The real path, since that is what shows up in mounts and working directories.
+        let parent = fs::canonicalize(parent)?;
+        let path = parent.join(format!("{}{}-{count}", Self::PREFIX, std::process::id()));
+        fs::create_dir(&path)?;
+        let scratch = Self { path, owner };
+        fs::set_permissions(&scratch.path, Permissions::from_mode(mode))?;
+        scratch.give(&scratch.path)?;
+        Ok(scratch)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes a folder in the scratch, owned by the caller and closed to others; says where.
+    pub fn folder(&self, name: impl AsRef<Path>) -> io::Result<PathBuf> {
+        let path = self.path.join(name);
+        fs::create_dir(&path)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o700))?;
+        self.give(&path)?;
+        Ok(path)
+    }
+
+    /// Writes a file in the scratch, owned by the caller; says where.
+    pub fn file(&self, name: impl AsRef<Path>, content: impl AsRef<[u8]>) -> io::Result<PathBuf> {
+        let path = self.path.join(name);
+        fs::write(&path, content)?;
+        self.give(&path)?;
+        Ok(path)
+    }
+
+    fn give(&self, path: &Path) -> io::Result<()> {
+        match self.owner {
+            Some((uid, gid)) => chown(path, Some(uid), Some(gid)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(why) = fs::remove_dir_all(&self.path) {
+            eprintln!("could not remove {}: {why}", self.path.display());
+        }
+    }
+}

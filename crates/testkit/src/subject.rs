@@ -1,0 +1,281 @@
+//! What is tested: one backend, used by one kind of caller.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::{fs, io};
+
+use agentkernel_core::{Capability, LimitKind};
+use serde_json::Value;
+
+use crate::{Captured, NotPassed, Scratch, ensure};
+
+/// For a run that asks for nothing special.
+pub const NO_FLAGS: [&str; 0] = [];
+
+/// Who runs agentkernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Caller {
+    /// The user who runs the tests.
+    Me,
+    /// Another user, which only root can become. It has no further groups.
+    User { uid: u32, gid: u32 },
+}
+
+impl Caller {
+    /// An ordinary user for root to become. The number belongs to nobody, so that whatever is
+    /// owned by it comes from a test.
+    const ORDINARY: Self = Self::User {
+        uid: 23456,
+        gid: 23456,
+    };
+
+    /// Every caller the tests can be: oneself, and as root an ordinary user besides.
+    pub fn all() -> Vec<Self> {
+        match rustix::process::geteuid().is_root() {
+            true => vec![Self::Me, Self::ORDINARY],
+            false => vec![Self::Me],
+        }
+    }
+
+    pub fn uid(self) -> u32 {
+        match self {
+            Self::Me => rustix::process::geteuid().as_raw(),
+            Self::User { uid, .. } => uid,
+        }
+    }
+
+    pub fn gid(self) -> u32 {
+        match self {
+            Self::Me => rustix::process::getegid().as_raw(),
+            Self::User { gid, .. } => gid,
+        }
+    }
+
+    pub fn is_root(self) -> bool {
+        self.uid() == 0
+    }
+
+    /// Makes `command` run as this caller.
+    pub fn become_in(self, command: &mut Command) {
+        if let Self::User { uid, gid } = self {
+            // The standard library drops the other groups along with root.
+            command.uid(uid).gid(gid);
+        }
+    }
+
+    /// The same command with the words of a `wrapper` before it that executes it, such as `nice`,
+    /// and with no input and the output in pipes.
+    pub fn through(self, wrapper: &[&str], command: &Command) -> Command {
+        let (program, words) = wrapper.split_first().unwrap_or((&"env", &[]));
+        let mut wrapped = Command::new(program);
+        wrapped
+            .args(words)
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env_clear();
+        let variables = command.get_envs();
+        wrapped.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+        if let Some(directory) = command.get_current_dir() {
+            wrapped.current_dir(directory);
+        }
+        self.become_in(&mut wrapped);
+        wrapped
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        wrapped
+    }
+
+    fn owner(self) -> Option<(u32, u32)> {
+        match self {
+            Self::Me => None,
+            Self::User { uid, gid } => Some((uid, gid)),
+        }
+    }
+}
+
+/// A copy of the program in a folder that every user can reach, removed when dropped: a checkout
+/// may lie where only root can look.
+#[derive(Debug)]
+pub struct Program {
+    path: PathBuf,
+    _folder: Scratch,
+}
+
+impl Program {
+    pub fn copy_of(original: &Path) -> io::Result<Self> {
+        let folder = Scratch::public_in(&std::env::temp_dir())?;
+        let path = folder.path().join("agentkernel");
+        fs::copy(original, &path)?;
+        Ok(Self {
+            path,
+            _folder: folder,
+        })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// A limit that a backend can enforce on this machine for this caller, as `doctor` tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitInForce {
+    pub name: String,
+    /// Whether it is the limit itself rather than a weaker wall.
+    pub exact: bool,
+    /// Why it is not exact.
+    pub why: String,
+}
+
+/// A backend as one kind of caller meets it.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    pub program: PathBuf,
+    pub backend: String,
+    pub caller: Caller,
+    /// By [`Capability::name`].
+    pub capabilities: BTreeSet<String>,
+    pub limits: Vec<LimitInForce>,
+    /// Why the backend can't be used here, in the words of `doctor`.
+    pub unavailable: Option<String>,
+}
+
+impl Subject {
+    /// Every backend that `doctor` knows, for `caller`.
+    pub fn all(program: &Path, caller: Caller) -> Result<Vec<Self>, NotPassed> {
+        let bare = Self {
+            program: program.into(),
+            backend: String::new(),
+            caller,
+            capabilities: BTreeSet::new(),
+            limits: Vec::new(),
+            unavailable: None,
+        };
+        let scratch = bare.scratch()?;
+        let mut doctor = bare.agentkernel(&scratch);
+        doctor.args(["doctor", "--json"]);
+        let got = Captured::of(doctor)?;
+        // An unavailable backend may make the doctor's exit status that of a finding.
+        let reading = |why| NotPassed::Failed(format!("doctor gave no JSON ({why}): {got}"));
+        let document: Value =
+            serde_json::from_slice(&got.stdout).map_err(|e| reading(e.to_string()))?;
+        let backends = document["backends"].as_array();
+        let backends = backends.ok_or_else(|| reading("no list of backends".into()))?;
+        ensure!(!backends.is_empty(), "doctor knows no backend: {got}");
+        backends
+            .iter()
+            .map(|backend| bare.with_backend(backend))
+            .collect()
+    }
+
+    fn with_backend(&self, entry: &Value) -> Result<Self, NotPassed> {
+        let malformed = || NotPassed::Failed(format!("malformed backend in doctor: {entry}"));
+        let list = |key| entry[key].as_array().map(Vec::as_slice).unwrap_or_default();
+        let limit = |limit: &Value| LimitInForce {
+            name: limit["name"].as_str().unwrap_or_default().into(),
+            exact: limit["exact"].as_bool().unwrap_or_default(),
+            why: limit["why"].as_str().unwrap_or_default().into(),
+        };
+        let ready = entry["ready"].as_bool().ok_or_else(malformed)?;
+        Ok(Self {
+            backend: entry["name"].as_str().ok_or_else(malformed)?.into(),
+            capabilities: list("capabilities")
+                .iter()
+                .filter_map(Value::as_str)
+                .map(Into::into)
+                .collect(),
+            limits: list("limits").iter().map(limit).collect(),
+            unavailable: (!ready)
+                .then(|| entry["why"].as_str().unwrap_or("no reason given").into()),
+            ..self.clone()
+        })
+    }
+
+    /// `backend/caller`, as it stands before a behaviour's name.
+    pub fn label(&self) -> String {
+        let caller = if self.caller.is_root() {
+            "root"
+        } else {
+            "user"
+        };
+        format!("{}/{caller}", self.backend)
+    }
+
+    pub fn has(&self, capability: Capability) -> bool {
+        self.capabilities.contains(capability.name())
+    }
+
+    /// Whether the limit itself can be enforced here; if not, the doctor's reason.
+    pub fn exact_limit(&self, kind: LimitKind) -> Result<(), String> {
+        match self.limits.iter().find(|limit| limit.name == kind.name()) {
+            Some(limit) if limit.exact => Ok(()),
+            Some(limit) => Err(limit.why.clone()),
+            None => Err(format!(
+                "doctor names no means for the {} limit",
+                kind.name()
+            )),
+        }
+    }
+
+    /// A fresh folder owned by the caller.
+    pub fn scratch(&self) -> Result<Scratch, NotPassed> {
+        Scratch::new(self.caller.owner())
+            .map_err(|why| NotPassed::failed_to("make a scratch folder", why))
+    }
+
+    /// `agentkernel` without arguments: run by the caller in `work` of `scratch`, with the home
+    /// and all of the XDG folders in `scratch` too, an environment of only these and `PATH`, no
+    /// input, and the output in pipes. The test may change any of it.
+    pub fn agentkernel(&self, scratch: &Scratch) -> Command {
+        let at = |folder: &str| scratch.path().join(folder);
+        let mut command = Command::new(&self.program);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", at("home"))
+            .env("XDG_CONFIG_HOME", at("config"))
+            .env("XDG_STATE_HOME", at("state"))
+            .env("XDG_RUNTIME_DIR", at("runtime"))
+            .env("TMPDIR", at("tmp"))
+            .current_dir(at("work"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        self.caller.become_in(&mut command);
+        command
+    }
+
+    /// `agentkernel run -B BACKEND FLAGS -- ARGV`, as [`agentkernel`](Self::agentkernel) sets it up.
+    pub fn run_command(
+        &self,
+        scratch: &Scratch,
+        flags: &[impl AsRef<OsStr>],
+        argv: &[impl AsRef<OsStr>],
+    ) -> Command {
+        let mut command = self.agentkernel(scratch);
+        command
+            .args(["run", "-B", &self.backend])
+            .args(flags)
+            .arg("--")
+            .args(argv);
+        command
+    }
+
+    /// Runs `argv` with `flags` from a scratch folder of its own, and waits for its end.
+    pub fn run(
+        &self,
+        flags: &[impl AsRef<OsStr>],
+        argv: &[impl AsRef<OsStr>],
+    ) -> Result<Captured, NotPassed> {
+        Captured::of(self.run_command(&self.scratch()?, flags, argv))
+    }
+
+    /// Runs a script with `sh -c` as [`run`](Self::run) does.
+    pub fn shell(&self, flags: &[impl AsRef<OsStr>], script: &str) -> Result<Captured, NotPassed> {
+        self.run(flags, &["sh", "-c", script])
+    }
+}

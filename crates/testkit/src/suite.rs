@@ -1,0 +1,272 @@
+//! Tables of behaviours, and the runner that goes through them.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::thread;
+
+use agentkernel_core::Capability;
+
+use crate::{NotPassed, Subject, Verdict};
+
+/// How many behaviours are tried at the same time.
+const WORKERS: usize = 2;
+
+/// One thing that every backend with the capabilities for it must do.
+#[derive(Debug, Clone, Copy)]
+pub struct Behaviour {
+    /// Unique, in kebab case.
+    pub name: &'static str,
+    /// What users can rely on, as a sentence without its full stop.
+    pub promise: &'static str,
+    pub needs: &'static [Capability],
+    /// Whether nothing else may run beside it: it looks at the whole machine, or measures time.
+    pub alone: bool,
+    pub test: fn(&Subject) -> Verdict,
+}
+
+impl Behaviour {
+    pub const fn new(
+        name: &'static str,
+        promise: &'static str,
+        needs: &'static [Capability],
+        test: fn(&Subject) -> Verdict,
+    ) -> Self {
+        Self {
+            name,
+            promise,
+            needs,
+            alone: false,
+            test,
+        }
+    }
+
+    /// The same behaviour, tried while nothing else is.
+    pub const fn alone(self) -> Self {
+        Self {
+            alone: true,
+            ..self
+        }
+    }
+
+    fn judge(&self, subject: &Subject) -> Verdict {
+        if let Some(why) = &subject.unavailable {
+            return Err(NotPassed::Skipped(format!(
+                "{} is not available: {why}",
+                subject.backend
+            )));
+        }
+        if let Some(lacking) = self.needs.iter().find(|need| !subject.has(**need)) {
+            let (backend, lacking) = (&subject.backend, lacking.name());
+            return Err(NotPassed::Skipped(format!(
+                "{backend} lacks the capability {lacking:?}"
+            )));
+        }
+        // The tests report by their verdict; a panic is a mistake in one, and ends only that one.
+        catch_unwind(AssertUnwindSafe(|| (self.test)(subject)))
+            .unwrap_or_else(|_| Err(NotPassed::Failed("the test panicked".into())))
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+impl Tally {
+    fn count(&mut self, name: &str, verdict: &Verdict) {
+        match verdict {
+            Ok(()) => {
+                self.passed += 1;
+                println!("passed {name}");
+            }
+            Err(NotPassed::Failed(why)) => {
+                self.failed += 1;
+                println!("FAILED {name}: {why}");
+            }
+            Err(NotPassed::Skipped(why)) => {
+                self.skipped += 1;
+                println!("skipped {name}: {why}");
+            }
+        }
+    }
+
+    fn close(&self) {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        println!("{passed} passed, {failed} failed, {skipped} skipped");
+    }
+}
+
+/// Runs every behaviour of `table` over every subject that `find_subjects` finds, and prints one
+/// line for each and a closing line with the counts. `arguments` are the program's own: `--list`
+/// only prints the table, and any other word picks what has it in `backend/caller/name`.
+///
+/// Returns whether nothing failed.
+pub fn run_suite(
+    table: &[Behaviour],
+    arguments: &[String],
+    find_subjects: impl FnOnce() -> Result<Vec<Subject>, NotPassed>,
+) -> bool {
+    let (options, filters): (Vec<_>, Vec<_>) = arguments
+        .iter()
+        .partition(|argument| argument.starts_with('-'));
+    if options.iter().any(|option| *option == "--list") {
+        for behaviour in table {
+            println!("{}: {}", behaviour.name, behaviour.promise);
+        }
+        return true;
+    }
+    let mut tally = Tally::default();
+    match find_subjects() {
+        Ok(subjects) => go_through(table, &subjects, &filters, &mut tally),
+        Err(not_passed) => tally.count("doctor", &Err(not_passed)),
+    }
+    tally.close();
+    tally.failed == 0
+}
+
+fn go_through(table: &[Behaviour], subjects: &[Subject], filters: &[&String], tally: &mut Tally) {
+    let picked = |name: &str| {
+        filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
+    };
+    let trials = subjects.iter().flat_map(|subject| {
+        table.iter().map(move |behaviour| Trial {
+            name: format!("{}/{}", subject.label(), behaviour.name),
+            behaviour,
+            subject,
+        })
+    });
+    let (alone, together): (Vec<_>, Vec<_>) = trials
+        .filter(|trial| picked(&trial.name))
+        .partition(|trial| trial.behaviour.alone);
+    let tally = Mutex::new(tally);
+    work_off(together.into(), WORKERS, &tally);
+    work_off(alone.into(), 1, &tally);
+}
+
+#[derive(Debug)]
+struct Trial<'a> {
+    name: String,
+    behaviour: &'a Behaviour,
+    subject: &'a Subject,
+}
+
+fn work_off(trials: VecDeque<Trial<'_>>, workers: usize, tally: &Mutex<&mut Tally>) {
+    let trials = Mutex::new(trials);
+    let work = || {
+        // A worker that panicked outside a test has left whole values behind.
+        let next = || {
+            trials
+                .lock()
+                .unwrap_or_else(|poison| poison.into_inner())
+                .pop_front()
+        };
+        while let Some(trial) = next() {
+            let verdict = trial.behaviour.judge(trial.subject);
+            let mut tally = tally.lock().unwrap_or_else(|poison| poison.into_inner());
+            tally.count(&trial.name, &verdict);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(work);
+        }
+    });
+}
+
+/// What is wrong with the names of a table: not in kebab case, or there twice.
+pub fn bad_names(table: &[Behaviour]) -> Vec<&'static str> {
+    let mut seen = BTreeSet::new();
+    let kebab = |name: &str| {
+        let word = |word: &str| {
+            !word.is_empty()
+                && word
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        };
+        name.split('-').all(word)
+    };
+    let names = table.iter().map(|behaviour| behaviour.name);
+    names
+        .filter(|name| !kebab(name) || !seen.insert(*name))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::Caller;
+
+    fn subject(unavailable: Option<&str>) -> Subject {
+        Subject {
+            program: "agentkernel".into(),
+            backend: "native".into(),
+            caller: Caller::Me,
+            capabilities: BTreeSet::from([Capability::User.name().into()]),
+            limits: Vec::new(),
+            unavailable: unavailable.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_a_skip_and_a_panic_is_a_failure() {
+        let passing = Behaviour::new("a", "", &[Capability::User], |_| Ok(()));
+        assert_eq!(passing.judge(&subject(None)), Ok(()));
+        let panicking = Behaviour::new("b", "", &[], |_| panic!("as it should"));
+        assert!(matches!(
+            panicking.judge(&subject(None)),
+            Err(NotPassed::Failed(_))
+        ));
+        let demanding = Behaviour::new("c", "", &[Capability::Terminal], |_| Ok(()));
+        for (behaviour, unavailable) in [(demanding, None), (passing, Some("no reason"))] {
+            let verdict = behaviour.judge(&subject(unavailable));
+            assert!(matches!(verdict, Err(NotPassed::Skipped(_))), "{verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_filter_picks_by_the_whole_name_and_one_failure_fails_the_suite() {
+        let table = [
+            Behaviour::new("good", "", &[], |_| Ok(())),
+            Behaviour::new("bad", "", &[], |_| {
+                Err(NotPassed::Failed("as it should".into()))
+            }),
+        ];
+        let run = |filter: &str| {
+            let arguments: Vec<String> = filter.split_whitespace().map(Into::into).collect();
+            run_suite(&table, &arguments, || Ok(vec![subject(None)]))
+        };
+        assert!(run("good") && run("--list") && run("no-such-name"));
+        assert!(!run("") && !run("native/") && !run("good bad"));
+        assert!(!run_suite(&[], &[], || Err(NotPassed::Failed(
+            "as it should".into()
+        ))));
+    }
+
+    #[test]
+    fn names_are_in_kebab_case_and_there_once() {
+        let named = |name| Behaviour::new(name, "", &[], |_| Ok(()));
+        let table = [
+            "exit-status",
+            "Exit",
+            "a--b",
+            "a_b",
+            "",
+            "exit-status",
+            "x-1",
+        ]
+        .map(named);
+        assert_eq!(
+            bad_names(&table),
+            ["Exit", "a--b", "a_b", "", "exit-status"]
+        );
+    }
+}

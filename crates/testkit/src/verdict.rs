@@ -1,0 +1,52 @@
+//! How a test ends.
+
+use std::fmt;
+
+/// How a test ends: `Ok(())` is a pass.
+pub type Verdict = Result<(), NotPassed>;
+
+/// Why a test did not pass. The text is one line where it can be, and names what was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotPassed {
+    Failed(String),
+    /// The machine or the backend lacks what the test is about. It is counted and shown.
+    Skipped(String),
+}
+
+impl NotPassed {
+    /// A failure to do `what`, a step that the test itself needs.
+    pub fn failed_to(what: &str, why: impl fmt::Display) -> Self {
+        Self::Failed(format!("could not {what}: {why}"))
+    }
+}
+
+impl From<std::io::Error> for NotPassed {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(format!("input or output failed: {error}"))
+    }
+}
+
+impl From<rustix::io::Errno> for NotPassed {
+    fn from(errno: rustix::io::Errno) -> Self {
+        std::io::Error::from(errno).into()
+    }
+}
+
+/// Ends the test as failed, with a formatted reason, unless the condition holds.
+#[macro_export]
+macro_rules! ensure {
+    ($condition:expr, $($why:tt)+) => {
+        let holds: bool = $condition;
+        if !holds {
+            return Err($crate::NotPassed::Failed(format!($($why)+)));
+        }
+    };
+}
+
+/// Ends the test as skipped, with a formatted reason.
+#[macro_export]
+macro_rules! skip {
+    ($($why:tt)+) => {
+        return Err($crate::NotPassed::Skipped(format!($($why)+)))
+    };
+}

@@ -1,0 +1,37 @@
+//! The conformance suite over this build of agentkernel: every backend that it knows, used by
+//! whoever runs the tests and, where that is root, by an ordinary user as well.
+//!
+//! `cargo test --test conformance -- [--list] [PART OF A NAME]...`
+
+use std::process::ExitCode;
+
+#[cfg(target_os = "linux")]
+fn main() -> ExitCode {
+    use std::path::Path;
+
+    use agentkernel_testkit::{Caller, NotPassed, Program, Subject, conformance, run_suite};
+
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Held until the end: its folder goes with it.
+    let program = Program::copy_of(Path::new(env!("CARGO_BIN_EXE_agentkernel")));
+    let find_subjects = || {
+        let program = program.as_ref();
+        let program = program.map_err(|why| NotPassed::failed_to("copy the program", why))?;
+        let callers = Caller::all().into_iter();
+        let found: Result<Vec<_>, _> = callers
+            .map(|caller| Subject::all(program.path(), caller))
+            .collect();
+        Ok(found?.concat())
+    };
+    match run_suite(&conformance::table(), &arguments, find_subjects) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    println!("skipped conformance: it looks at the host through /proc, which only Linux has");
+    println!("0 passed, 0 failed, 1 skipped");
+    ExitCode::SUCCESS
+}
