@@ -105,10 +105,10 @@ static void change_a_read_only_folder(int argc, char **argv)
     if (argc < 1)
         stuck("find the folder");
     char *file = path_in(argv[0], "file"), again[64];
-    change_file(argv[0], file);
     int fd = open(file, O_RDONLY | O_CLOEXEC), flags = FS_NODUMP_FL;
     if (fd < 0)
         stuck("open the file for reading");
+    change_file(argv[0], file);
     snprintf(again, sizeof again, "/proc/self/fd/%d", fd);
     denied_or(open(again, O_WRONLY), fixed, "reopen for writing");
     denied_or(truncate(again, 0), fixed, "truncate what is open");

@@ -167,9 +167,8 @@ fn at_its_fullest(
 /// The attempt with a word by which what is left of it can be found; nothing may be.
 fn in_a_sandbox(subject: &Subject, attempt: Attempt) -> Result<Captured, NotPassed> {
     let word = canary();
-    let command = attempt
-        .words(&[&word])
-        .command(subject, &subject.scratch()?)?;
+    let scratch = subject.scratch()?;
+    let command = attempt.words(&[&word]).command(subject, &scratch)?;
     let got = at_its_fullest(subject, command, || Ok(()))?;
     let left = Process::marked(&word);
     ensure!(left.is_empty(), "there are still {left:?}");
@@ -182,7 +181,8 @@ fn control(subject: &Subject, name: &'static str, words: &[&str]) -> Verdict {
         return Ok(());
     }
     let words = [&[name], words].concat();
-    let command = probe::outside(Caller::Me, &subject.scratch()?, &words)?;
+    let scratch = subject.scratch()?;
+    let command = probe::outside(Caller::Me, &scratch, &words)?;
     let got = at_its_fullest(subject, command, || Ok(()))?;
     control_finds(name, &got)
 }

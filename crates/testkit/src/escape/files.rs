@@ -334,6 +334,7 @@ fn write_through_planted_links(subject: &Subject) -> Verdict {
 fn link_files_in(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let folder = open_folder(&scratch, "shared")?;
+    let free = open_folder(&scratch, "free")?;
     let own = scratch.file("own", "own\n")?;
     let outside = [
         "/probe/probe",
@@ -349,9 +350,8 @@ fn link_files_in(subject: &Subject) -> Verdict {
         .words(&["/shared"])
         .words(&outside)
         .flags(&volume(&folder, "/shared", "rw"))
-        .control_words(&[&folder, &own])
+        .control_words(&[&free, &own])
         .holds_in(subject, &scratch)?;
-    let _ = fs::remove_file(folder.join("linked"));
     ensure!(
         tree(&folder).is_empty(),
         "on the host there is {:?}",

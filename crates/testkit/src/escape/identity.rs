@@ -202,7 +202,8 @@ fn is_nobody(status: &str, caller: Caller) -> Verdict {
 fn be_somebody_on_the_host(subject: &Subject) -> Verdict {
     let word = canary();
     let attempt = Attempt::new("stay").words(&[&word]);
-    let mut command = attempt.command(subject, &subject.scratch()?)?;
+    let scratch = subject.scratch()?;
+    let mut command = attempt.command(subject, &scratch)?;
     command.stdin(Stdio::piped());
     let mut running = Running::start(command)?;
     running.until("there\n")?;

@@ -220,7 +220,8 @@ fn outlive_the_time_limit(subject: &Subject) -> Verdict {
 fn outlive_the_launcher(subject: &Subject) -> Verdict {
     let word = canary();
     let attempt = Attempt::new("leave-daemons").words(&[&word, "stay"]);
-    let mut running = Running::start(attempt.command(subject, &subject.scratch()?)?)?;
+    let scratch = subject.scratch()?;
+    let mut running = Running::start(attempt.command(subject, &scratch)?)?;
     running.until("held: they stay\n")?;
     running.signal(Signal::KILL)?;
     running.wait()?;

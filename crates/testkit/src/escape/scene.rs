@@ -114,7 +114,7 @@ impl Bystander {
         self.stdin.write_all(b"done\n")?;
         drop(self.stdin);
         let got = self.running.finish()?;
-        got.exits(0)?.prints("unharmed\n")?;
+        got.exits(0)?.prints("there\nunharmed\n")?;
         ensure!(niceness == "0", "a bystander was slowed down to {niceness}");
         Ok(())
     }
