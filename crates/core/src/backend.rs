@@ -1,5 +1,6 @@
 //! What every isolation engine implements.
 
+use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
@@ -49,6 +50,10 @@ pub trait Place {
 
     /// The limits in force, and by what means.
     fn limits(&self) -> &[LimitInForce];
+
+    /// Says in the words of the edge why the place did not get ready: `error` at this `step` of
+    /// what [`boot`](Backend::boot) had planned, as its agent told.
+    fn explain(&self, step: u16, error: io::Error) -> BootError;
 
     /// Kills everything inside, at once and without asking. The link closes once all of it is
     /// dead; calling this again changes nothing.
@@ -187,7 +192,7 @@ pub enum BootError {
     Refused { why: String, fix: String },
     /// Something that should have worked did not.
     #[error("{what}: {source}")]
-    Failed { what: String, source: std::io::Error },
+    Failed { what: String, source: io::Error },
 }
 
 /// What of a place could not be removed.
@@ -195,5 +200,5 @@ pub enum BootError {
 #[error("{what} was left behind: {source}")]
 pub struct DestroyError {
     pub what: String,
-    pub source: std::io::Error,
+    pub source: io::Error,
 }

@@ -10,11 +10,12 @@ mod quantity;
 mod spec;
 
 pub use backend::{
-    Backend, BootError, Capabilities, Capability, DestroyError, Launch, Limited, LimitInForce,
+    Backend, BootError, Capabilities, Capability, DestroyError, Launch, LimitInForce, Limited,
     Place, Probe, Remains, Usage, Wall,
 };
 pub use command::{Command, Ended, Stdio};
 pub use quantity::{Bytes, Cpus, ParseQuantityError, parse_duration};
 pub use spec::{
-    Access, Asked, Image, LimitKind, Limits, Mount, Network, Origin, Profile, RootAccess, Spec, User,
+    Access, Asked, Image, LimitKind, Limits, Mount, Network, Origin, Profile, RootAccess, Spec,
+    User,
 };

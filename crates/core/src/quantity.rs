@@ -142,7 +142,8 @@ mod tests {
         for (text, bytes) in [("1", 1), ("512m", 512 << 20), ("1G", 1 << 30), ("2KiB", 2048)] {
             assert_eq!(text.parse::<Bytes>().map(Bytes::get), Ok(bytes), "{text}");
         }
-        for text in ["", "0", "-1", "1.5g", "m", "1x", "99999999999g", "18446744073709551616", " 1"] {
+        for text in ["", "0", "-1", "1.5g", "m", "1x", "99999999999g", "18446744073709551616", " 1"]
+        {
             assert!(text.parse::<Bytes>().is_err(), "{text:?} was taken");
         }
     }

@@ -1,15 +1,16 @@
 //! What every front end turns its input into, and what it gets back.
 
+use std::io;
 use std::time::Duration;
 
 use agentkernel_core::{
-    Backend, Capabilities, Command, Ended, LimitInForce, Probe, Remains, Spec, Wall,
+    BootError, Capabilities, Command, Ended, LimitInForce, Probe, Remains, Spec, Wall,
 };
 
 /// One request of a user's, resolved and validated.
 #[derive(Debug)]
 pub enum Action {
-    Run(Run),
+    Run(Box<Run>),
     /// Probe every backend.
     Doctor,
 }
@@ -59,6 +60,16 @@ pub struct Outcome {
     pub walls: Vec<Wall>,
     pub limits: Vec<LimitInForce>,
     pub remains: Remains,
+    /// Output that could not be delivered. The command was told, as by a closed pipe.
+    pub broken: Vec<Broken>,
+}
+
+/// A stream of the caller's that failed.
+#[derive(Debug)]
+pub struct Broken {
+    /// `standard output` or `standard error`.
+    pub stream: &'static str,
+    pub error: io::Error,
 }
 
 /// Where the time of a run went. The four add up to the whole.
@@ -86,36 +97,28 @@ pub struct EngineError {
     pub exit_code: u8,
 }
 
-/// Carries out actions on a given list of backends.
-pub struct Engine {
-    backends: &'static [&'static dyn Backend],
+impl EngineError {
+    /// A failure of agentkernel's own, or of what it stands on.
+    pub(crate) fn failed(what: &str, error: &io::Error) -> Self {
+        Self { why: format!("{what}: {error}"), hint: None, exit_code: Self::FAILED }
+    }
+
+    pub(crate) fn refused(why: String, hint: String) -> Self {
+        Self { why, hint: Some(hint), exit_code: Self::FAILED }
+    }
+
+    /// The exit status for every failure that is not the command's.
+    const FAILED: u8 = 125;
 }
 
-impl Engine {
-    /// An engine over `backends`, the preferred ones first.
-    pub const fn new(backends: &'static [&'static dyn Backend]) -> Self {
-        Self { backends }
-    }
-
-    /// Carries out `action` and returns when it is over: a run's command has ended and its place
-    /// is gone.
-    pub fn handle(&self, action: Action) -> Result<Reply, EngineError> {
-        match action {
-            Action::Run(_) => Err(EngineError {
-                why: "no backend can run a command yet".into(),
-                hint: None,
-                exit_code: 125,
-            }),
-            Action::Doctor => Ok(Reply::Probed(self.probe())),
+impl From<BootError> for EngineError {
+    fn from(error: BootError) -> Self {
+        let why = error.to_string();
+        match error {
+            BootError::Unavailable { fix, .. } | BootError::Refused { fix, .. } => {
+                Self::refused(why, fix)
+            }
+            BootError::Failed { .. } => Self { why, hint: None, exit_code: Self::FAILED },
         }
-    }
-
-    fn probe(&self) -> Vec<Probed> {
-        let probe = |backend: &&'static dyn Backend| Probed {
-            name: backend.name(),
-            capabilities: backend.capabilities(),
-            probe: backend.probe(),
-        };
-        self.backends.iter().map(probe).collect()
     }
 }

@@ -2,5 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod action;
+mod command;
+mod demand;
+mod engine;
+mod relay;
+mod streams;
 
-pub use action::{Action, Engine, EngineError, Outcome, Phases, Probed, Reply, Run, Terminal};
+pub use action::{Action, Broken, EngineError, Outcome, Phases, Probed, Reply, Run, Terminal};
+pub use engine::Engine;

@@ -1,1 +1,35 @@
+//! Requests, settings and reports as users write and read them.
+//!
+//! A [`SpecRequest`] is a spec in a user's words, from wherever they come; resolving it makes the
+//! core's types of it. The JSON types are promises to programs: a field, once published, keeps its
+//! name and meaning. This crate knows the core and no engine, no backend and no command line, and
+//! of the machine only whether a path exists.
 #![forbid(unsafe_code)]
+
+mod doctor;
+mod environment;
+mod file;
+mod limits;
+mod nearest;
+mod path;
+mod profile;
+mod report;
+mod request;
+mod resolve;
+mod value;
+mod variables;
+
+pub use doctor::{BackendReport, DoctorReport};
+pub use environment::{EnvFileError, Environment, read_env_file, read_variable};
+pub use file::{FileError, KEYS, read_file};
+pub use limits::Machine;
+pub use nearest::nearest;
+pub use path::{ImageRequest, ProjectRequest, Volume};
+pub use report::{
+    Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report, Run,
+    UsageReport, WallReport,
+};
+pub use request::SpecRequest;
+pub use resolve::{Caller, RequestError, Resolved, command};
+pub use value::{Pids, ValueError, Written};
+pub use variables::{PREFIX, VARIABLES, VariableError, read_variables};

@@ -1,0 +1,170 @@
+//! The sandbox's side of the split: process 1, which makes the place and then serves it.
+//!
+//! Everything here is child-safe.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use agentkernel_guest::{Agent, Forked};
+use agentkernel_protocol::FromAgent;
+use agentkernel_sys::cgroup;
+use agentkernel_sys::process::{self, Namespaces};
+use agentkernel_sys::{identity, mount, network, socket};
+
+use crate::limits::Nearest;
+use crate::plan::Plan;
+
+/// What the two sides need of each other while the place is made.
+pub struct Doors {
+    pub link: OwnedFd,
+    /// Tells the agent that its numbers are mapped, and then brings the trees that it wants; none
+    /// if it maps its own numbers.
+    pub entry: Option<OwnedFd>,
+    pub admission: Admission,
+}
+
+/// How the command gets under its limits.
+pub struct Admission {
+    /// Where the engine will send the doors of its group, or word that there is none; nowhere if
+    /// it is in its group already, or is to have none.
+    pub door: Option<OwnedFd>,
+    /// Its limits by itself.
+    pub beyond_group: Vec<Nearest>,
+    /// Its limits by itself if there is no group.
+    pub instead_of_group: Vec<Nearest>,
+}
+
+/// The engine's words to the agent and the command, one byte each.
+pub mod word {
+    pub const MAPPED: u8 = b'm';
+    pub const TREE: u8 = b't';
+    pub const ADMITTED: u8 = b'a';
+    pub const NO_GROUP: u8 = b'n';
+}
+
+/// A step that is none of the root's, as its number in the agent's refusal. The root's own steps
+/// are numbered from 0.
+pub mod step {
+    pub const PARENT: u16 = 0xffff;
+    pub const NAMESPACES: u16 = 0xfffe;
+    pub const COMMAND: u16 = 0xfffd;
+    pub const MAPPING: u16 = 0xfffc;
+    pub const IDENTITY: u16 = 0xfffb;
+    pub const PRIVATE_MOUNTS: u16 = 0xfffa;
+    pub const HOST_NAME: u16 = 0xfff9;
+    pub const DESCRIPTORS: u16 = 0xfff8;
+}
+
+/// Makes the place and serves it to its end.
+pub fn run(plan: &Plan, doors: Doors) -> ! {
+    let Doors { link, entry, admission } = doors;
+    let served = match Agent::new(link) {
+        Ok(agent) => match make_place(plan, &agent, entry.as_ref(), &admission) {
+            Ok(first) => agent.serve(first),
+            Err((step, error)) => {
+                let errno = error.raw_os_error().unwrap_or(0);
+                agent.say(FromAgent::Unready { step, errno })
+            }
+        },
+        Err(error) => Err(error),
+    };
+    // Without a link nobody is left to be told, and with this process everything here ends.
+    process::exit_now(if served.is_ok() { 0 } else { 1 })
+}
+
+type Failure = (u16, io::Error);
+
+fn make_place(
+    plan: &Plan,
+    agent: &Agent,
+    entry: Option<&OwnedFd>,
+    admission: &Admission,
+) -> Result<Option<Forked>, Failure> {
+    let at = |step| move |error| (step, error);
+    process::new_session().map_err(at(step::PARENT))?;
+    process::set_umask(0);
+    let namespaces = Namespaces::MOUNT.and(Namespaces::IPC).and(Namespaces::UTS);
+    process::unshare(namespaces).map_err(at(step::NAMESPACES))?;
+    let first = match &plan.first {
+        Some(command) => {
+            let place = || settle_in(plan.own_network, admission);
+            Some(agent.fork_first(command, place).map_err(at(step::COMMAND))?)
+        }
+        None => {
+            settle_in(plan.own_network, admission).map_err(at(step::COMMAND))?;
+            None
+        }
+    };
+    let entrance = entry.map(AsFd::as_fd);
+    agent.close_inherited(first.as_ref(), entrance).map_err(at(step::DESCRIPTORS))?;
+    become_sandbox_user(plan, agent, entry)?;
+    mount::make_private().map_err(at(step::PRIVATE_MOUNTS))?;
+    let mut sent =
+        || receive(entry, word::TREE)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
+    for (number, step) in (0..).zip(&plan.root.steps) {
+        step.execute(&mut sent).map_err(at(number))?;
+    }
+    process::set_host_name(c"agentkernel").map_err(at(step::HOST_NAME))?;
+    Ok(first)
+}
+
+fn become_sandbox_user(plan: &Plan, agent: &Agent, entry: Option<&OwnedFd>) -> Result<(), Failure> {
+    let at = |step| move |error| (step, error);
+    if entry.is_some() {
+        receive(entry, word::MAPPED).map_err(at(step::MAPPING))?;
+    } else {
+        let (uid, gid) = plan.mapping.ranges(&plan.identity);
+        identity::map_ids(c"self", uid, gid, true).map_err(at(step::MAPPING))?;
+    }
+    let crate::identity::Identity { uid, gid, .. } = plan.identity;
+    identity::become_user(uid, gid, entry.is_some()).map_err(at(step::IDENTITY))?;
+    process::hide().map_err(at(step::IDENTITY))?;
+    // After the change of identity, which would undo it; and if the parent is dead already, its
+    // end of the link is closed.
+    process::die_with_parent().map_err(at(step::PARENT))?;
+    if agent.is_deserted().map_err(at(step::PARENT))? {
+        process::exit_now(1);
+    }
+    Ok(())
+}
+
+/// What the command's process does by itself while the agent makes the root: gets a network and
+/// gets under its limits.
+fn settle_in(own_network: bool, admission: &Admission) -> io::Result<()> {
+    if own_network {
+        process::unshare(Namespaces::NETWORK)?;
+        network::loopback_up()?;
+    }
+    let grouped = match &admission.door {
+        Some(door) => enter_groups(door.as_fd())?,
+        None => true,
+    };
+    if !grouped {
+        admission.instead_of_group.iter().try_for_each(Nearest::apply)?;
+    }
+    admission.beyond_group.iter().try_for_each(Nearest::apply)?;
+    // In its group now, which becomes the top of what it can see.
+    process::unshare(Namespaces::CGROUP)
+}
+
+/// Enters the groups that the engine opened. Returns false when there are none.
+fn enter_groups(door: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut said = [0];
+    let (read, doors) = socket::receive(door, &mut said)?;
+    match (read, said[0]) {
+        (1, word::ADMITTED) => {
+            doors.iter().flatten().try_for_each(|door| cgroup::enter(door.as_fd()))?;
+            Ok(true)
+        }
+        (1, word::NO_GROUP) => Ok(false),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
+
+/// Waits for the engine's `word`, and returns the descriptor that came with it.
+fn receive(entry: Option<&OwnedFd>, word: u8) -> io::Result<Option<OwnedFd>> {
+    let entry = entry.ok_or(io::ErrorKind::NotConnected)?;
+    let mut said = [0];
+    let (read, [first, ..]) = socket::receive(entry.as_fd(), &mut said)?;
+    if read == 1 && said[0] == word { Ok(first) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}

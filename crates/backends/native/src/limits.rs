@@ -1,0 +1,219 @@
+//! By what means each limit holds on this machine.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use agentkernel_core::{
+    Asked, BootError, Bytes, LimitInForce, LimitKind, Limited, Limits, Origin, Spec,
+};
+use agentkernel_guest::ResourceLimit;
+use agentkernel_sys::cgroup::{CgroupError, Controller, Group, Limit, Site, Version};
+use agentkernel_sys::rlimit;
+use agentkernel_sys::rlimit::Resource;
+
+/// Less than this holds no program: the least amount of memory, in bytes.
+const LEAST_MEMORY: Bytes = Bytes::mib(4);
+/// The agent's own few files need room too.
+const LEAST_DISK: Bytes = Bytes::mib(1);
+
+/// The limits of a spec, and where they are to be enforced.
+#[derive(Debug)]
+pub struct LimitPlan {
+    wanted: Vec<Wanted>,
+    pub site: Site,
+    /// The size of all scratch space, in bytes; `None` is the kernel's default, half the memory.
+    pub scratch: Option<u64>,
+    disk: Option<Asked<Bytes>>,
+    strict: bool,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    kind: LimitKind,
+    limit: Limit,
+    by: Origin,
+    /// Why no group can have it.
+    impossible: Option<String>,
+}
+
+impl LimitPlan {
+    /// Plans them, or says which can't be enforced.
+    pub fn new(spec: &Spec) -> Result<Self, BootError> {
+        check_sizes(&spec.limits)?;
+        let mut wanted = wanted(&spec.limits);
+        let limits: Vec<Limit> = wanted.iter().map(|w| w.limit).collect();
+        let (site, impossible) = Site::find(&limits);
+        for (limit, error) in impossible {
+            for wanted in wanted.iter_mut().filter(|w| w.limit == limit) {
+                wanted.impossible = Some(error.to_string());
+            }
+        }
+        let Limits { memory, disk, .. } = &spec.limits;
+        let scratch = disk.or(*memory).map(|asked| asked.value.get());
+        let plan = Self { wanted, site, scratch, disk: *disk, strict: spec.strict };
+        for missed in plan.wanted.iter().filter(|w| w.impossible.is_some()) {
+            plan.allow_nearest(missed, missed.impossible.as_deref().unwrap_or_default())?;
+        }
+        Ok(plan)
+    }
+
+    /// Why the failure to make a group is no reason to refuse the spec, if it is none.
+    pub fn without_group(&self, error: &CgroupError) -> Result<(), BootError> {
+        let why = error.to_string();
+        self.wanted.iter().try_for_each(|wanted| self.allow_nearest(wanted, &why))
+    }
+
+    /// What somebody asked for is enforced or refused; a profile's default may fall back.
+    fn allow_nearest(&self, wanted: &Wanted, why: &str) -> Result<(), BootError> {
+        if wanted.by == Origin::Profile && !self.strict {
+            return Ok(());
+        }
+        let kind = wanted.kind.name();
+        let fix = if wanted.by == Origin::Profile {
+            "leave out --strict, or make a control group writable".into()
+        } else {
+            format!("leave out --{kind}, run as root, or run below a control group that is yours")
+        };
+        Err(BootError::Refused { why: format!("--{kind} can't be enforced here: {why}"), fix })
+    }
+
+    /// The nearest walls for what no group can limit here: what each process is held to by itself.
+    pub fn beyond_group(&self) -> Vec<Nearest> {
+        self.nearest(|wanted| wanted.impossible.is_some())
+    }
+
+    /// The nearest walls for what the group would limit, for when there is none.
+    pub fn instead_of_group(&self) -> Vec<Nearest> {
+        self.nearest(|wanted| wanted.impossible.is_none())
+    }
+
+    fn nearest(&self, which: impl Fn(&Wanted) -> bool) -> Vec<Nearest> {
+        let wanted = self.wanted.iter().filter(|wanted| which(wanted));
+        wanted.map(|wanted| Nearest::of(wanted.limit)).collect()
+    }
+
+    /// The limits in force, with the group or the reason why there is none, if one was tried.
+    pub fn in_force(&self, group: &Option<Result<Group, CgroupError>>) -> Vec<LimitInForce> {
+        let disk = self.disk.map(|asked| LimitInForce {
+            kind: LimitKind::Disk,
+            value: asked.value.get(),
+            by: Limited::Exactly("tmpfs"),
+        });
+        let others = self.wanted.iter().map(|wanted| {
+            let why = match (&wanted.impossible, group) {
+                (Some(why), _) => Some(why.clone()),
+                (None, Some(Err(why))) => Some(why.to_string()),
+                (None, _) => None,
+            };
+            let by = match (why, group) {
+                (None, Some(Ok(group))) => by_group(group, wanted),
+                (why, _) => Limited::Nearly {
+                    means: Nearest::of(wanted.limit).name(),
+                    why: why.unwrap_or_default(),
+                },
+            };
+            LimitInForce { kind: wanted.kind, value: wanted.limit.value, by }
+        });
+        others.chain(disk).collect()
+    }
+}
+
+fn by_group(group: &Group, wanted: &Wanted) -> Limited {
+    Limited::Exactly(group.enforced_by(wanted.limit.controller).map_or("cgroup", Version::name))
+}
+
+fn wanted(limits: &Limits) -> Vec<Wanted> {
+    let want = |kind, controller, value, by| Wanted {
+        kind,
+        limit: Limit { controller, value },
+        by,
+        impossible: None,
+    };
+    let Limits { cpus, memory, pids, disk: _ } = limits;
+    let cpus = cpus.map(|l| want(LimitKind::Cpus, Controller::Cpu, l.value.millis().into(), l.by));
+    let memory = memory.map(|l| want(LimitKind::Memory, Controller::Memory, l.value.get(), l.by));
+    let pids = pids.map(|l| want(LimitKind::Pids, Controller::Pids, l.value.into(), l.by));
+    [cpus, memory, pids].into_iter().flatten().collect()
+}
+
+fn check_sizes(limits: &Limits) -> Result<(), BootError> {
+    let too_small = |flag: &str, value: Bytes, least: Bytes| BootError::Refused {
+        why: format!("--{flag} {value} is too little to run anything"),
+        fix: format!("give it at least {least}"),
+    };
+    match (limits.memory, limits.disk) {
+        (Some(memory), _) if memory.value < LEAST_MEMORY => {
+            Err(too_small("memory", memory.value, LEAST_MEMORY))
+        }
+        (_, Some(disk)) if disk.value < LEAST_DISK => {
+            Err(too_small("disk", disk.value, LEAST_DISK))
+        }
+        (Some(memory), Some(disk)) if disk.value > memory.value => Err(BootError::Refused {
+            why: format!(
+                "--disk {} is more than the memory limit of {}, and native sandboxes keep what \
+                 is written in memory",
+                disk.value, memory.value
+            ),
+            fix: "raise --memory, or lower --disk".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// A wall that is weaker than a group's limit: it holds each process by itself, or roughly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nearest {
+    Resource(ResourceLimit),
+    /// The first so many processors.
+    Processors(u32),
+}
+
+impl Nearest {
+    fn of(limit: Limit) -> Self {
+        let resource = |resource| {
+            Self::Resource(ResourceLimit { resource, soft: limit.value, hard: limit.value })
+        };
+        match limit.controller {
+            Controller::Memory => resource(Resource::Data),
+            Controller::Pids => resource(Resource::Processes),
+            Controller::Cpu => {
+                Self::Processors(u32::try_from(limit.value.div_ceil(1000)).unwrap_or(u32::MAX))
+            }
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Resource(_) => "rlimit",
+            Self::Processors(_) => "affinity",
+        }
+    }
+
+    /// Puts the calling process under it. Child-safe.
+    pub fn apply(&self) -> std::io::Result<()> {
+        match self {
+            Self::Resource(limit) => limit.apply(),
+            Self::Processors(count) => rlimit::use_processors(*count),
+        }
+    }
+}
+
+/// The limits that every process in a sandbox has anyway.
+pub fn for_every_process() -> Vec<ResourceLimit> {
+    /// What most programs take for granted; more is theirs for the asking, within reason.
+    const DESCRIPTORS: ResourceLimit =
+        ResourceLimit { resource: Resource::Descriptors, soft: 1024, hard: 65536 };
+    /// 1 byte: the kernel's own sign that not even a program named by the host's core pattern is
+    /// to get a dump (fs/coredump.c), which 0 is not.
+    const CORE: ResourceLimit = ResourceLimit { resource: Resource::Core, soft: 1, hard: 1 };
+    vec![DESCRIPTORS, CORE]
+}
+
+/// A name for the group of a sandbox that the calling process boots now. A number of a process
+/// comes back; together with the time it does not.
+pub fn group_name() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("agentkernel-{}-{:x}-{count}", std::process::id(), now.as_nanos())
+}

@@ -1,0 +1,81 @@
+//! Whether sandboxes can be made here: found out by making one.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use agentkernel_core::{
+    Asked, Backend, BootError, Bytes, Cpus, Image, Limits, Network, Origin, Place, Probe, Profile,
+    RootAccess, Spec, User,
+};
+use agentkernel_protocol::{Decoder, FromAgent};
+use agentkernel_sys::socket;
+
+use crate::Native;
+
+pub fn probe(native: &Native) -> Probe {
+    match try_one(native) {
+        Ok(place) => Probe::Ready { walls: place.walls().into(), limits: place.limits().into() },
+        Err(BootError::Unavailable { why, fix } | BootError::Refused { why, fix }) => {
+            Probe::Unavailable { why, fix }
+        }
+        Err(error @ BootError::Failed { .. }) => Probe::Unavailable {
+            why: error.to_string(),
+            fix: "please report this, with the kernel's version".into(),
+        },
+    }
+}
+
+fn try_one(native: &Native) -> Result<Box<dyn Place>, BootError> {
+    let place = native.boot(&trial(), None)?;
+    match first_word(&*place) {
+        Ok(FromAgent::Hello { .. }) => Ok(place),
+        Ok(FromAgent::Unready { step, errno }) => {
+            Err(place.explain(step, io::Error::from_raw_os_error(errno)))
+        }
+        Ok(other) => Err(failed(io::Error::other(format!("it said {other:?} first")))),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn first_word(place: &dyn Place) -> io::Result<FromAgent> {
+    let mut decoder = Decoder::default();
+    let mut buffer = [0; 256];
+    loop {
+        let (read, _) = socket::receive(place.link(), &mut buffer)?;
+        if read == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut rest = &buffer[..read];
+        if let Some(word) = decoder.next(&mut rest, FromAgent::parse).map_err(io::Error::other)? {
+            return Ok(word);
+        }
+    }
+}
+
+fn failed(source: io::Error) -> BootError {
+    BootError::Failed { what: "the sandbox's agent did not answer".into(), source }
+}
+
+/// A sandbox that tries what every sandbox needs, and every limit.
+fn trial() -> Spec {
+    fn by_profile<T>(value: T) -> Option<Asked<T>> {
+        Some(Asked { value, by: Origin::Profile })
+    }
+    Spec {
+        profile: Profile::Moderate,
+        image: Image::Host,
+        network: Network::None,
+        root: RootAccess::Writable,
+        mounts: Vec::new(),
+        directory: None,
+        user: User::Unprivileged,
+        environment: BTreeMap::new(),
+        limits: Limits {
+            cpus: by_profile(Cpus::whole(1)),
+            memory: by_profile(Bytes::mib(256)),
+            pids: by_profile(64),
+            disk: None,
+        },
+        strict: false,
+    }
+}

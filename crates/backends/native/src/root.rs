@@ -1,0 +1,320 @@
+//! A sandbox's root file system, as a list of steps.
+//!
+//! All of it stands in one tmpfs, the scratch space: the new root is a directory in it, what is
+//! written goes to it, and its size bounds that. The steps run in the scratch space's directory,
+//! on relative paths, in order; the new root is `root` there.
+
+mod execute;
+mod host;
+mod mounts;
+
+use std::ffi::{CStr, CString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use agentkernel_core::{Access, BootError, Image, Network, RootAccess, Spec};
+use agentkernel_sys::mount::Restrictions;
+
+use crate::identity::{Identity, Mapping};
+
+pub use mounts::{Owners, Sent, TreeSource};
+
+/// One step. Paths are relative to the scratch space unless they start with `/`, which then is
+/// still the host's.
+#[derive(Debug)]
+pub enum Step {
+    /// Mounts the scratch space over the host's `/sys`, which nobody wants to see, and goes there.
+    Scratch {
+        options: CString,
+    },
+    Directory {
+        path: CString,
+        mode: u32,
+    },
+    Link {
+        path: CString,
+        target: CString,
+    },
+    File {
+        path: CString,
+        content: Vec<u8>,
+    },
+    /// Mounts a new file system.
+    Mount {
+        kind: &'static CStr,
+        path: CString,
+        restrictions: Restrictions,
+        options: CString,
+    },
+    /// Shows what is at `source` at `path` too, with all that is mounted below it.
+    Bind {
+        source: CString,
+        path: CString,
+        restrictions: Restrictions,
+    },
+    /// Covers `path` with `source`; where `path` does not exist there is nothing to cover.
+    Mask {
+        source: &'static CStr,
+        path: CString,
+    },
+    /// Makes a place for a mount in the root: `below` are the ways there, the shortest first.
+    /// Links in the root lead nowhere outside it.
+    Place {
+        below: Vec<CString>,
+        file: bool,
+    },
+    /// Mounts a part of a tree at `path`, relative to the root if it is `inside` it.
+    Tree {
+        source: TreeSource,
+        restrictions: Restrictions,
+        path: CString,
+        inside: bool,
+    },
+    /// Bars writing to the root's own mount; those mounted in it keep what they allow.
+    BarRoot,
+    /// Makes `root` the root of all processes here.
+    Enter,
+}
+
+/// A plan of a root file system.
+#[derive(Debug)]
+pub struct Root {
+    pub steps: Vec<Step>,
+    /// Below which directories the command may write; everywhere if there are none.
+    pub writable: Vec<CString>,
+}
+
+/// What nearly every mount of a sandbox keeps from it.
+const GUARDED: Restrictions = Restrictions::NO_SETUID.and(Restrictions::NO_DEVICES);
+const READ_ONLY: Restrictions = GUARDED.and(Restrictions::READ_ONLY);
+
+impl Root {
+    pub fn plan(
+        spec: &Spec,
+        identity: &Identity,
+        mapping: Mapping,
+        scratch: Option<u64>,
+    ) -> Result<Self, BootError> {
+        let mut steps = Steps(Vec::with_capacity(96));
+        let size = scratch.map_or(String::new(), |size| format!(",size={size}"));
+        steps.0.push(Step::Scratch { options: c_string(format!("mode=755{size}"))? });
+        steps.directory("root", 0o755)?;
+        match &spec.image {
+            Image::Host => steps.host_image(identity, spec)?,
+            Image::Rootfs(dir) => steps.rootfs_image(dir, mapping, spec)?,
+        }
+        // In somebody's image a link may be anywhere, so nothing is done in it by mere paths.
+        let foreign = spec.image != Image::Host;
+        steps.devices(foreign)?;
+        steps.processes(foreign)?;
+        steps.private_directories(identity, foreign || spec.root == RootAccess::ReadOnly)?;
+        let mut writable = Vec::new();
+        for mount in &spec.mounts {
+            steps.user_mount(mount, &spec.mounts, mapping)?;
+        }
+        if spec.root == RootAccess::ReadOnly {
+            steps.0.push(Step::BarRoot);
+            writable = writable_places(spec, &identity.home)?;
+        }
+        steps.0.push(Step::Enter);
+        Ok(Self { steps: steps.0, writable })
+    }
+
+    /// The trees that the engine must send, in the order in which the steps want them.
+    pub fn sent(&self) -> impl Iterator<Item = &Sent> {
+        self.steps.iter().filter_map(|step| match step {
+            Step::Tree { source: TreeSource::Sent(sent), .. } => Some(sent),
+            _ => None,
+        })
+    }
+}
+
+/// A list of steps in the making.
+struct Steps(Vec<Step>);
+
+impl Steps {
+    /// The device nodes that every program may expect, and no others.
+    fn devices(&mut self, foreign: bool) -> Result<(), BootError> {
+        const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+        const LINKS: [(&str, &str); 5] = [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+            ("ptmx", "pts/ptmx"),
+        ];
+        let dev = if foreign { "dev" } else { "root/dev" };
+        let restrictions = Restrictions::NO_SETUID.and(Restrictions::NO_EXEC);
+        self.directory(dev, 0o755)?;
+        for node in NODES {
+            let path = format!("{dev}/{node}");
+            self.file(&path, "")?;
+            self.bind(&format!("/dev/{node}"), &path, restrictions)?;
+        }
+        for (name, target) in LINKS {
+            self.link(&format!("{dev}/{name}"), target)?;
+        }
+        self.directory(&format!("{dev}/pts"), 0o755)?;
+        self.directory(&format!("{dev}/shm"), 0o1777)?;
+        let options = "newinstance,ptmxmode=0666,mode=620";
+        self.mount(c"devpts", &format!("{dev}/pts"), restrictions, options)?;
+        if foreign { self.tree_at_place(dev, dev, Restrictions::NONE) } else { Ok(()) }
+    }
+
+    /// A fresh `/proc` that shows only the sandbox's own processes, can't be written, and has
+    /// covers over what tells of the host or controls it: the container engines' default list.
+    fn processes(&mut self, foreign: bool) -> Result<(), BootError> {
+        const FILES: [&str; 9] = [
+            "interrupts",
+            "kallsyms",
+            "kcore",
+            "key-users",
+            "keys",
+            "latency_stats",
+            "sched_debug",
+            "sysrq-trigger",
+            "timer_list",
+        ];
+        const DIRECTORIES: [&str; 4] = ["acpi", "asound", "driver", "scsi"];
+        let proc = if foreign { "proc" } else { "root/proc" };
+        self.directory(proc, 0o555)?;
+        // What can't be traced is not shown: the agent, whose arguments are the caller's.
+        self.mount(c"proc", proc, READ_ONLY.and(Restrictions::NO_EXEC), "hidepid=2")?;
+        for file in FILES {
+            let path = c_string(format!("{proc}/{file}"))?;
+            self.0.push(Step::Mask { source: c"/dev/null", path });
+        }
+        self.directory("empty", 0o555)?;
+        for directory in DIRECTORIES {
+            let path = c_string(format!("{proc}/{directory}"))?;
+            self.0.push(Step::Mask { source: c"empty", path });
+        }
+        if foreign { self.tree_at_place(proc, proc, Restrictions::NONE) } else { Ok(()) }
+    }
+
+    /// Directories that can be written whatever the root is; `apart` from the root if that is
+    /// somebody's image, or can't be written.
+    fn private_directories(&mut self, identity: &Identity, apart: bool) -> Result<(), BootError> {
+        const PRIVATE: [(&str, &str, u32); 3] =
+            [("tmp", "tmp", 0o1777), ("run", "run", 0o755), ("shm", "dev/shm", 0o1777)];
+        let home = identity.home.trim_matches('/');
+        if !apart {
+            self.directory("root/tmp", 0o1777)?;
+            self.directory("root/run", 0o755)?;
+            return self.directories(home);
+        }
+        for (name, place, mode) in PRIVATE {
+            self.directory(name, mode)?;
+            self.tree_at_place(name, place, GUARDED)?;
+        }
+        if home.is_empty() {
+            return Ok(());
+        }
+        self.directory("home", 0o755)?;
+        self.tree_at_place("home", home, GUARDED)
+    }
+
+    /// Makes `path` and all above it in a root that is our own.
+    fn directories(&mut self, path: &str) -> Result<(), BootError> {
+        for way in ways(Path::new(path)) {
+            let path = c_string(Path::new("root").join(way).as_os_str().as_bytes())?;
+            self.0.push(Step::Directory { path, mode: 0o755 });
+        }
+        Ok(())
+    }
+
+    fn directory(&mut self, path: &str, mode: u32) -> Result<(), BootError> {
+        self.0.push(Step::Directory { path: c_string(path)?, mode });
+        Ok(())
+    }
+
+    fn file(&mut self, path: &str, content: impl Into<Vec<u8>>) -> Result<(), BootError> {
+        self.0.push(Step::File { path: c_string(path)?, content: content.into() });
+        Ok(())
+    }
+
+    fn link(&mut self, path: &str, target: &str) -> Result<(), BootError> {
+        self.0.push(Step::Link { path: c_string(path)?, target: c_string(target)? });
+        Ok(())
+    }
+
+    fn bind(
+        &mut self,
+        source: &str,
+        path: &str,
+        restrictions: Restrictions,
+    ) -> Result<(), BootError> {
+        let (source, path) = (c_string(source)?, c_string(path)?);
+        self.0.push(Step::Bind { source, path, restrictions });
+        Ok(())
+    }
+
+    fn mount(
+        &mut self,
+        kind: &'static CStr,
+        path: &str,
+        restrictions: Restrictions,
+        options: &str,
+    ) -> Result<(), BootError> {
+        let (path, options) = (c_string(path)?, c_string(options)?);
+        self.0.push(Step::Mount { kind, path, restrictions, options });
+        Ok(())
+    }
+
+    /// Makes a place for a mount at `path`, relative to a root that may be somebody's.
+    fn place(&mut self, path: &Path, file: bool) -> Result<(), BootError> {
+        let below: Vec<CString> = ways(path)
+            .into_iter()
+            .map(|way| c_string(way.as_os_str().as_bytes()))
+            .collect::<Result<_, _>>()?;
+        if !below.is_empty() {
+            self.0.push(Step::Place { below, file });
+        }
+        Ok(())
+    }
+
+    /// Mounts the scratch space's directory `name` at `path`, relative to the root.
+    fn tree_at_place(
+        &mut self,
+        name: &str,
+        path: &str,
+        restrictions: Restrictions,
+    ) -> Result<(), BootError> {
+        self.place(Path::new(path), false)?;
+        let source = TreeSource::Local { path: c_string(name)? };
+        let path = c_string(path)?;
+        self.0.push(Step::Tree { source, restrictions, path, inside: true });
+        Ok(())
+    }
+}
+
+/// The ways from the root to `path`, the shortest first.
+fn ways(path: &Path) -> Vec<&Path> {
+    let mut ways: Vec<&Path> = path.ancestors().filter(|way| !way.as_os_str().is_empty()).collect();
+    ways.reverse();
+    ways
+}
+
+/// Below which places a command on a read-only root may write.
+fn writable_places(spec: &Spec, home: &str) -> Result<Vec<CString>, BootError> {
+    let private = ["/tmp", "/run", "/dev", home].map(Path::new);
+    let mounts = spec.mounts.iter().filter(|mount| mount.access != Access::ReadOnly);
+    private
+        .into_iter()
+        .filter(|place| *place != Path::new("/"))
+        .chain(mounts.map(|mount| mount.target.as_path()))
+        .map(|place| c_string(place.as_os_str().as_bytes()))
+        .collect()
+}
+
+/// The host's resolver settings, where the sandbox shares its network.
+fn resolver(spec: &Spec) -> Option<Vec<u8>> {
+    if spec.network == Network::None { None } else { std::fs::read("/etc/resolv.conf").ok() }
+}
+
+pub fn c_string(bytes: impl Into<Vec<u8>>) -> Result<CString, BootError> {
+    CString::new(bytes).map_err(|error| BootError::Refused {
+        why: format!("a NUL byte in {:?}", String::from_utf8_lossy(&error.into_vec())),
+        fix: "leave it out: no path, argument or variable can hold one".into(),
+    })
+}

@@ -1,0 +1,309 @@
+//! One command in one place, from the boot to its end.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use agentkernel_core::{Ended, Place, Remains};
+use agentkernel_protocol::{Decoder, FromAgent, Stage, Status, ToAgent, VERSION};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::signal::{self, Signals};
+use agentkernel_sys::socket;
+
+use crate::action::{Broken, EngineError, Phases, Run};
+use crate::streams::Streams;
+
+/// The command that a place is booted with.
+const FIRST: u32 = 0;
+
+/// Signals that end or steer a program by custom: what is sent to us is meant for the command.
+const FORWARDED: [i32; 7] = [
+    signal::SIGHUP,
+    signal::SIGINT,
+    signal::SIGQUIT,
+    signal::SIGTERM,
+    signal::SIGUSR1,
+    signal::SIGUSR2,
+    signal::SIGALRM,
+];
+
+/// A command about to be run, with all that connects it to the caller.
+pub struct CommandRun {
+    streams: Streams,
+    signals: Signals,
+    time_limit: Option<Duration>,
+}
+
+/// When the parts of a run were over.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeline {
+    pub ready: Instant,
+    pub started: Instant,
+    pub ended: Instant,
+}
+
+impl Timeline {
+    /// The phases of a run that began at `start` and was over at `end`. They add up exactly.
+    pub fn phases(self, start: Instant, end: Instant) -> Phases {
+        Phases {
+            boot: self.ready - start,
+            ready: self.started - self.ready,
+            exec: self.ended - self.started,
+            shutdown: end - self.ended,
+        }
+    }
+}
+
+/// A command that has ended.
+pub struct Finished {
+    pub timeline: Timeline,
+    pub broken: Vec<Broken>,
+    end: End,
+}
+
+/// How it ended, as far as can be told before its place is gone.
+enum End {
+    Status(Status),
+    TimedOut,
+    Lost(String),
+}
+
+impl Finished {
+    /// How it ended, now that it is known whether memory ran out. The kernel kills for that with
+    /// an ordinary signal; a shell that waited for the victim says 137.
+    pub fn ending(&self, remains: &Remains) -> Ended {
+        const KILLED: u8 = signal::SIGKILL as u8;
+        match &self.end {
+            End::TimedOut => Ended::TimedOut,
+            End::Status(Status::Signaled(KILLED) | Status::Exited(137)) | End::Lost(_)
+                if remains.oom_kills > 0 =>
+            {
+                Ended::OutOfMemory
+            }
+            End::Status(Status::Exited(code)) => Ended::Exited(*code),
+            End::Status(Status::Signaled(signal)) => Ended::Signaled(*signal),
+            End::Lost(why) => Ended::Lost(why.clone()),
+        }
+    }
+}
+
+/// What has been heard of the command.
+#[derive(Default)]
+struct Heard {
+    ready: Option<Instant>,
+    started: Option<Instant>,
+    ended: Option<(Instant, End)>,
+}
+
+impl CommandRun {
+    /// Takes over the caller's signals from now on.
+    pub fn new(streams: Streams, time_limit: Option<Duration>) -> Result<Self, EngineError> {
+        let resizes = streams.is_terminal().then_some(signal::SIGWINCH);
+        let received: Vec<i32> = FORWARDED.into_iter().chain(resizes).collect();
+        let signals = Signals::receive(&received)
+            .map_err(|error| EngineError::failed("can't receive signals", &error))?;
+        Ok(Self { streams, signals, time_limit })
+    }
+
+    /// Carries the command's streams, signals and time limit until it has ended and all its
+    /// output is delivered. Everything in `place` is dead or dying afterwards.
+    pub fn drive(
+        mut self,
+        place: &dyn Place,
+        run: &Run,
+        start: Instant,
+    ) -> Result<Finished, EngineError> {
+        let mut heard = Heard::default();
+        let mut decoder = Decoder::default();
+        while heard.ended.is_none() {
+            let link_ready = self.wait(place, heard.deadline(self.time_limit))?;
+            if heard.is_overdue(self.time_limit) {
+                place.kill();
+                heard.ended = Some((Instant::now(), End::TimedOut));
+                break;
+            }
+            self.forward_signals(place)?;
+            if link_ready {
+                self.listen(place, &mut decoder, &mut heard, run)?;
+            }
+        }
+        // What the command left running must not hold its output open.
+        place.kill();
+        self.streams.drain()?;
+        Ok(heard.finish(start, self.streams.into_broken()))
+    }
+
+    /// Waits for something to do, and carries the streams meanwhile. Returns whether the link has
+    /// something to say.
+    fn wait(&mut self, place: &dyn Place, deadline: Option<Instant>) -> Result<bool, EngineError> {
+        let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let mut interests =
+            vec![Interest::readable(place.link()), Interest::readable(self.signals.as_fd())];
+        self.streams.add_interests(&mut interests);
+        descriptor::poll(&mut interests, timeout).map_err(broken_link)?;
+        let ready: Vec<bool> = interests.iter().map(Interest::is_ready).collect();
+        self.streams.carry(&ready[2..])?;
+        Ok(ready[0])
+    }
+
+    fn forward_signals(&mut self, place: &dyn Place) -> Result<(), EngineError> {
+        while let Some(signal) = self.signals.take().map_err(broken_link)? {
+            if signal == signal::SIGWINCH {
+                self.streams.resize();
+                continue;
+            }
+            let signal = u8::try_from(signal).unwrap_or(signal::SIGTERM as u8);
+            let word = ToAgent::Signal { command: FIRST, signal };
+            // An agent that has gone says so by the end of its link.
+            let _ = socket::send(place.link(), word.encode().as_bytes(), &[]);
+        }
+        Ok(())
+    }
+
+    /// Hears what the agent says.
+    fn listen(
+        &mut self,
+        place: &dyn Place,
+        decoder: &mut Decoder,
+        heard: &mut Heard,
+        run: &Run,
+    ) -> Result<(), EngineError> {
+        let mut buffer = [0; 1024];
+        let (read, [terminal, ..]) = match socket::receive(place.link(), &mut buffer) {
+            Ok(received) => received,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Default::default(),
+            Err(error) => return Err(broken_link(error)),
+        };
+        if read == 0 {
+            return heard.lose("the sandbox's agent is gone");
+        }
+        if let Some(terminal) = terminal {
+            self.streams.connect_terminal(terminal)?;
+        }
+        let mut rest = &buffer[..read];
+        while !rest.is_empty() && heard.ended.is_none() {
+            match decoder.next(&mut rest, FromAgent::parse) {
+                Ok(None) => {}
+                Ok(Some(word)) => heard.hear(word, place, run)?,
+                Err(error) => {
+                    place.kill();
+                    return heard.lose(&format!("the sandbox's agent spoke nonsense: {error}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Heard {
+    fn hear(&mut self, word: FromAgent, place: &dyn Place, run: &Run) -> Result<(), EngineError> {
+        let now = Instant::now();
+        match word {
+            FromAgent::Hello { version: VERSION } if self.ready.is_none() => {
+                self.ready = Some(now);
+                Ok(())
+            }
+            FromAgent::Unready { step, errno } if self.ready.is_none() => {
+                Err(place.explain(step, io::Error::from_raw_os_error(errno)).into())
+            }
+            FromAgent::Terminal { command: FIRST } if self.started.is_none() => Ok(()),
+            FromAgent::Started { command: FIRST } if self.is_ready_to_start() => {
+                self.started = Some(now);
+                Ok(())
+            }
+            FromAgent::NotStarted { command: FIRST, stage, errno } if self.started.is_none() => {
+                Err(not_started(run, stage, &io::Error::from_raw_os_error(errno)))
+            }
+            FromAgent::Ended { command: FIRST, status, .. } if self.started.is_some() => {
+                self.ended = Some((now, End::Status(status)));
+                Ok(())
+            }
+            _ => {
+                place.kill();
+                self.lose(&format!("the sandbox's agent said {word:?} at the wrong time"))
+            }
+        }
+    }
+
+    fn is_ready_to_start(&self) -> bool {
+        self.ready.is_some() && self.started.is_none()
+    }
+
+    /// The place has gone or gone mad. Before the command has started that is an error.
+    fn lose(&mut self, why: &str) -> Result<(), EngineError> {
+        if self.started.is_none() {
+            let why = format!("the sandbox could not be made: {why}");
+            return Err(EngineError { why, hint: None, exit_code: 125 });
+        }
+        self.ended = Some((Instant::now(), End::Lost(why.into())));
+        Ok(())
+    }
+
+    /// When the command's time is up: it is counted from its start.
+    fn deadline(&self, time_limit: Option<Duration>) -> Option<Instant> {
+        self.started?.checked_add(time_limit?)
+    }
+
+    fn is_overdue(&self, time_limit: Option<Duration>) -> bool {
+        self.deadline(time_limit).is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    fn finish(self, start: Instant, broken: Vec<Broken>) -> Finished {
+        let (ended, end) = self.ended.unwrap_or_else(|| (start, End::Lost(String::new())));
+        let started = self.started.unwrap_or(ended);
+        let ready = self.ready.unwrap_or(started);
+        Finished { timeline: Timeline { ready, started, ended }, broken, end }
+    }
+}
+
+fn broken_link(error: io::Error) -> EngineError {
+    EngineError::failed("can't hear the sandbox's agent", &error)
+}
+
+/// Why the command's program did not start, in the words of a shell.
+fn not_started(run: &Run, stage: Stage, error: &io::Error) -> EngineError {
+    let program = run.command.argv.first().map(|p| p.to_string_lossy()).unwrap_or_default();
+    let failed = |what: &str| EngineError::failed(what, error);
+    match stage {
+        Stage::Program => return program_not_started(&program, error),
+        Stage::Directory => {
+            let directory = run.spec.directory.as_deref().unwrap_or("the home".as_ref());
+            return EngineError::refused(
+                format!("can't start in {}: {error}", directory.display()),
+                "name a directory that is in the sandbox; mount it with --project or --volume"
+                    .into(),
+            );
+        }
+        Stage::Place => failed("can't give the command its network and limits"),
+        Stage::Session => failed("can't make a session for the command"),
+        Stage::Streams => failed("can't connect the command's streams"),
+        Stage::Terminal => failed("can't open a terminal in the sandbox"),
+        Stage::Limits => failed("can't limit the command's process"),
+        Stage::Identity => failed("can't become the command's user"),
+        Stage::Privileges => failed("can't give up privileges"),
+        Stage::Landlock => failed("can't put Landlock in force"),
+        Stage::Seccomp => failed("can't put the system call filter in force"),
+    }
+}
+
+fn program_not_started(program: &str, error: &io::Error) -> EngineError {
+    let (why, hint, exit_code) = match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => (
+            format!("{program}: not found in the sandbox"),
+            "it must be in the image: on the PATH inside, or at the path that was given; a script \
+             also needs its interpreter there",
+            127,
+        ),
+        io::ErrorKind::PermissionDenied => (
+            format!("{program}: not executable in the sandbox: {error}"),
+            "it must be a file that its user there may execute",
+            126,
+        ),
+        _ => (
+            format!("{program}: can't be executed in the sandbox: {error}"),
+            "it must be a program for this machine, or a script that starts with #!",
+            126,
+        ),
+    };
+    EngineError { why, hint: Some(hint.into()), exit_code }
+}

@@ -1,0 +1,47 @@
+//! What a spec demands of a backend.
+
+use agentkernel_core::{Access, Backend, Capability, Image, Network, RootAccess, Spec};
+
+use crate::EngineError;
+
+/// Refuses `spec` if `backend` can't do or enforce all of it.
+pub fn check(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), EngineError> {
+    let capabilities = backend.capabilities();
+    match demanded(spec, terminal).into_iter().find(|demand| !capabilities.has(*demand)) {
+        None => Ok(()),
+        Some(lacking) => Err(EngineError::refused(
+            format!("the {} backend can't do or enforce: {}", backend.name(), lacking.name()),
+            "leave that out, or choose a backend that `agentkernel doctor` lists with it".into(),
+        )),
+    }
+}
+
+fn demanded(spec: &Spec, terminal: bool) -> Vec<Capability> {
+    let mut demanded = vec![
+        match spec.network {
+            Network::None => Capability::NetworkNone,
+            Network::Full => Capability::NetworkFull,
+            Network::Allow(_) => Capability::NetworkAllow,
+        },
+        match spec.image {
+            Image::Host => Capability::ImageHost,
+            Image::Rootfs(_) => Capability::ImageRootfs,
+        },
+    ];
+    demanded.extend(spec.mounts.iter().map(|mount| match mount.access {
+        Access::ReadOnly => Capability::MountReadOnly,
+        Access::ReadWrite => Capability::MountReadWrite,
+        Access::CopyOnWrite => Capability::MountCopyOnWrite,
+    }));
+    let limits = &spec.limits;
+    let conditional = [
+        (spec.root == RootAccess::ReadOnly, Capability::RootReadOnly),
+        (limits.cpus.is_some(), Capability::LimitCpus),
+        (limits.memory.is_some(), Capability::LimitMemory),
+        (limits.pids.is_some(), Capability::LimitPids),
+        (limits.disk.is_some(), Capability::LimitDisk),
+        (terminal, Capability::Terminal),
+    ];
+    demanded.extend(conditional.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what));
+    demanded
+}

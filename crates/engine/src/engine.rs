@@ -1,0 +1,94 @@
+//! From an action to its reply.
+
+use std::time::Instant;
+
+use agentkernel_core::{Backend, Launch};
+
+use crate::action::{Action, EngineError, Outcome, Probed, Reply, Run};
+use crate::command::{CommandRun, Timeline};
+use crate::demand;
+use crate::streams::Streams;
+
+/// Carries out actions on a given list of backends.
+pub struct Engine {
+    backends: &'static [&'static dyn Backend],
+}
+
+impl Engine {
+    /// An engine over `backends`, the preferred ones first.
+    pub const fn new(backends: &'static [&'static dyn Backend]) -> Self {
+        Self { backends }
+    }
+
+    /// Carries out `action` and returns when it is over: a run's command has ended and its place
+    /// is gone.
+    pub fn handle(&self, action: Action) -> Result<Reply, EngineError> {
+        match action {
+            Action::Run(run) => self.run(*run).map(Reply::Ran),
+            Action::Doctor => Ok(Reply::Probed(self.probe())),
+        }
+    }
+
+    fn run(&self, mut run: Run) -> Result<Outcome, EngineError> {
+        let start = Instant::now();
+        let backend = self.select(run.backend.as_deref())?;
+        let (streams, stdio) = Streams::connect(&mut run)?;
+        demand::check(backend, &run.spec, streams.is_terminal())?;
+        // Before anything is made, so that no signal comes too early to be forwarded.
+        let command = CommandRun::new(streams, run.command.time_limit)?;
+        let place = backend.boot(&run.spec, Some(Launch { command: &run.command, stdio }))?;
+        let finished = command.drive(&*place, &run, start);
+        let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
+        // Whatever went wrong, nothing is left behind; only then is it told.
+        let destroyed = place.destroy();
+        let (finished, remains) = match (finished, destroyed) {
+            (Ok(finished), Ok(remains)) => (finished, remains),
+            (Err(error), _) => return Err(error),
+            (Ok(_), Err(error)) => {
+                return Err(EngineError::failed(
+                    &format!("{} was left behind", error.what),
+                    &error.source,
+                ));
+            }
+        };
+        let Timeline { ready, started, ended } = finished.timeline;
+        Ok(Outcome {
+            backend: backend.name(),
+            ended: finished.ending(&remains),
+            phases: Timeline { ready, started, ended }.phases(start, Instant::now()),
+            walls,
+            limits,
+            remains,
+            broken: finished.broken,
+        })
+    }
+
+    /// The backend of this name, or the first that is there. A backend that turns out not to work
+    /// says so when it boots, with what to do; trying each of them first would cost every run.
+    fn select(&self, name: Option<&str>) -> Result<&'static dyn Backend, EngineError> {
+        let names = || self.backends.iter().map(|b| b.name()).collect::<Vec<_>>().join(", ");
+        let found = match name {
+            Some(name) => self.backends.iter().find(|backend| backend.name() == name),
+            None => self.backends.first(),
+        };
+        found.copied().ok_or_else(|| match name {
+            Some(name) => EngineError::refused(
+                format!("there is no backend {name:?}"),
+                format!("the backends are: {}", names()),
+            ),
+            None => EngineError::refused(
+                "this build has no backend for this platform".into(),
+                "use it on Linux".into(),
+            ),
+        })
+    }
+
+    fn probe(&self) -> Vec<Probed> {
+        let probe = |backend: &&'static dyn Backend| Probed {
+            name: backend.name(),
+            capabilities: backend.capabilities(),
+            probe: backend.probe(),
+        };
+        self.backends.iter().map(probe).collect()
+    }
+}

@@ -1,0 +1,157 @@
+//! Bytes from one descriptor to another, held back when the other can't take them.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use agentkernel_sys::descriptor::{self, Interest};
+
+use crate::action::Broken;
+
+/// How much is moved at once, and the most that is ever held, in bytes.
+const CHUNK: usize = 64 * 1024;
+
+/// Where bytes come from.
+pub struct Source {
+    fd: OwnedFd,
+    end: End,
+}
+
+/// Where bytes go.
+pub struct Sink {
+    fd: OwnedFd,
+    end: End,
+    /// What it is to the caller, if it is the caller's.
+    name: Option<&'static str>,
+}
+
+/// What kind of end it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// A stream of the caller's, which is left as it is.
+    Caller,
+    /// Our end of a pipe.
+    Pipe,
+    /// The controlling side of a command's terminal.
+    Terminal,
+}
+
+impl Source {
+    pub fn own(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self { fd: fd.try_clone_to_owned()?, end: End::Caller })
+    }
+
+    pub fn pipe(fd: OwnedFd) -> io::Result<Self> {
+        descriptor::set_nonblocking(fd.as_fd())?;
+        Ok(Self { fd, end: End::Pipe })
+    }
+
+    pub fn terminal(fd: OwnedFd) -> Self {
+        Self { fd, end: End::Terminal }
+    }
+}
+
+impl Sink {
+    pub fn own(fd: BorrowedFd<'_>, name: &'static str) -> io::Result<Self> {
+        Ok(Self { fd: fd.try_clone_to_owned()?, end: End::Caller, name: Some(name) })
+    }
+
+    pub fn pipe(fd: OwnedFd) -> io::Result<Self> {
+        descriptor::set_nonblocking(fd.as_fd())?;
+        Ok(Self { fd, end: End::Pipe, name: None })
+    }
+
+    pub fn terminal(fd: OwnedFd) -> Self {
+        Self { fd, end: End::Terminal, name: None }
+    }
+}
+
+/// Carries bytes from a source to a sink.
+pub struct Relay {
+    source: Source,
+    sink: Sink,
+    /// Read and not yet written.
+    held: Vec<u8>,
+    written: usize,
+    /// Whether the kernel can move bytes by itself.
+    splice: bool,
+}
+
+impl Relay {
+    pub fn new(source: Source, sink: Sink) -> Self {
+        let splice = source.end == End::Pipe || sink.end == End::Pipe;
+        Self { source, sink, held: Vec::new(), written: 0, splice }
+    }
+
+    /// What it waits for: the end that holds it up. A sink of the caller's is trusted to be taken
+    /// from sooner or later, and waiting for it in a write is no worse.
+    pub fn interest(&self) -> Interest<'_> {
+        let waits_for_sink = self.sink.end == End::Pipe || self.written < self.held.len();
+        if waits_for_sink {
+            Interest::writable(self.sink.fd.as_fd())
+        } else {
+            Interest::readable(self.source.fd.as_fd())
+        }
+    }
+
+    /// Carries what can be carried now. Returns false at the end of the source.
+    pub fn carry(&mut self) -> io::Result<bool> {
+        if self.written < self.held.len() {
+            return self.put();
+        }
+        if self.splice {
+            match descriptor::splice(self.source.fd.as_fd(), self.sink.fd.as_fd(), CHUNK) {
+                Ok(moved) => return Ok(moved > 0),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                // Not every file can: one that is appended to, or a terminal.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.splice = false,
+                Err(error) => return Err(error),
+            }
+        }
+        self.take()
+    }
+
+    fn take(&mut self) -> io::Result<bool> {
+        self.held.resize(CHUNK, 0);
+        self.written = 0;
+        match descriptor::read(self.source.fd.as_fd(), &mut self.held) {
+            Ok(0) => self.end_of_source(),
+            Ok(read) => {
+                self.held.truncate(read);
+                self.put()
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.held.clear();
+                Ok(true)
+            }
+            // The last holder of a terminal's other side has gone.
+            Err(_) if self.source.end == End::Terminal => self.end_of_source(),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put(&mut self) -> io::Result<bool> {
+        match descriptor::write(self.sink.fd.as_fd(), &self.held[self.written..]) {
+            Ok(written) => self.written += written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    /// A terminal's reader is told by the character that means the end when typed.
+    fn end_of_source(&mut self) -> io::Result<bool> {
+        const END_OF_TRANSMISSION: u8 = 4;
+        self.held.clear();
+        if self.sink.end == End::Terminal {
+            descriptor::write(self.sink.fd.as_fd(), &[END_OF_TRANSMISSION])?;
+        }
+        Ok(false)
+    }
+
+    /// What `error` means to the caller: nothing if it is only that nobody reads any more, which
+    /// the command hears by a closed pipe as it would without us.
+    pub fn broken(&self, error: io::Error) -> Option<Broken> {
+        let stream = self.sink.name.filter(|_| error.kind() != io::ErrorKind::BrokenPipe)?;
+        Some(Broken { stream, error })
+    }
+}

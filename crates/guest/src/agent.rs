@@ -1,0 +1,204 @@
+//! The agent's own life.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use agentkernel_protocol::{CommandId, Decoder, FromAgent, Stage, Status, ToAgent, VERSION};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::process::{self, Child, Death, Fork, Namespaces};
+use agentkernel_sys::signal::{self, Signals};
+use agentkernel_sys::socket;
+
+use crate::command::{Failure, Prepared};
+
+/// The command that a place is booted with.
+const FIRST: CommandId = 0;
+
+/// The agent of a place that runs one command and ends with it.
+pub struct Agent {
+    link: OwnedFd,
+    deaths: Signals,
+}
+
+/// A command's process that has been made but waits for the place to be ready.
+#[must_use = "without an agent that lets it go on it ends"]
+pub struct Forked {
+    child: Child,
+    /// A byte lets it go on; the end of the stream tells it to end.
+    gate: OwnedFd,
+    /// Ends when its program runs; before that it says why that is not to be.
+    failure: OwnedFd,
+}
+
+impl Agent {
+    /// An agent on `link`. It receives the deaths of the caller's children from now on.
+    pub fn new(link: OwnedFd) -> io::Result<Self> {
+        Ok(Self { link, deaths: Signals::receive(&[signal::SIGCHLD])? })
+    }
+
+    /// Whether the engine has gone.
+    pub fn is_deserted(&self) -> io::Result<bool> {
+        descriptor::poll(&mut [Interest::gone(self.link())], Some(Duration::ZERO))
+    }
+
+    fn link(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+
+    /// Makes the first command's process ahead of everything else, so that it prepares itself
+    /// beside the agent, who prepares the place. It first does what `place` wants of it.
+    pub fn fork_first(
+        &self,
+        command: &Prepared,
+        place: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<Forked> {
+        let (gate_inside, gate) = descriptor::pipe()?;
+        let (failure, failure_inside) = descriptor::pipe()?;
+        // SAFETY: all that follows in the child is child-safe, `place` by its caller's promise.
+        match unsafe { process::fork(Namespaces::NONE, None)? } {
+            Fork::Parent(child) => Ok(Forked { child, gate, failure }),
+            Fork::Child => {
+                drop(gate);
+                let (stage, error) =
+                    self.first_process(command, place, gate_inside.as_fd(), failure_inside.as_fd());
+                let errno = error.raw_os_error().unwrap_or(0);
+                let [a, b, c, d] = errno.to_le_bytes();
+                // If nobody reads it, nobody is left who could be told.
+                let _ = descriptor::write(failure_inside.as_fd(), &[stage as u8, a, b, c, d]);
+                process::exit_now(127)
+            }
+        }
+    }
+
+    fn first_process(
+        &self,
+        command: &Prepared,
+        place: impl FnOnce() -> io::Result<()>,
+        gate: BorrowedFd<'_>,
+        failure: BorrowedFd<'_>,
+    ) -> Failure {
+        if let Err(error) = place() {
+            return (Stage::Place, error);
+        }
+        if let Err(failure) = command.settle([self.link(), gate, failure]) {
+            return failure;
+        }
+        match descriptor::read(gate, &mut [0]) {
+            Ok(1) => command.become_program(FIRST, self.link()),
+            _ => process::exit_now(127),
+        }
+    }
+
+    /// Closes what came along from the engine, but for what the agent and `first` need, and
+    /// `entry`.
+    pub fn close_inherited(
+        &self,
+        first: Option<&Forked>,
+        entry: Option<BorrowedFd<'_>>,
+    ) -> io::Result<()> {
+        let mut keep = [self.link.as_raw_fd(), self.deaths.as_fd().as_raw_fd(), -1, -1, -1, -1];
+        if let Some(Forked { child, gate, failure }) = first {
+            keep[2] = child.pidfd().as_raw_fd();
+            keep[3] = gate.as_raw_fd();
+            keep[4] = failure.as_raw_fd();
+        }
+        keep[5] = entry.map_or(-1, |entry| entry.as_raw_fd());
+        descriptor::close_all_but(&mut keep)
+    }
+
+    /// Says that the place is ready, lets the first command go on, and serves the link until that
+    /// command has ended or the engine has gone. Whatever else still runs dies with the caller,
+    /// who is process 1.
+    pub fn serve(&self, first: Option<Forked>) -> io::Result<()> {
+        self.say(FromAgent::Hello { version: VERSION })?;
+        let Some(first) = first else {
+            return descriptor::poll(&mut [Interest::gone(self.link())], None).map(drop);
+        };
+        descriptor::write(first.gate.as_fd(), &[1])?;
+        self.say(first.await_start()?)?;
+        let mut decoder = Decoder::default();
+        loop {
+            let mut ready =
+                [Interest::readable(self.deaths.as_fd()), Interest::readable(self.link.as_fd())];
+            descriptor::poll(&mut ready, None)?;
+            if ready[0].is_ready()
+                && let Some(death) = self.bury(first.child.pid())?
+            {
+                return self.say(ended(&death));
+            }
+            if ready[1].is_ready() && !self.obey(&first.child, &mut decoder)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes every death there is to take, and returns that of `command` if it is among them.
+    fn bury(&self, command: process::Pid) -> io::Result<Option<Death>> {
+        while self.deaths.take()?.is_some() {}
+        let mut found = None;
+        while let Some(death) = process::take_any_death().or_else(none_left)? {
+            if death.pid == command {
+                found = Some(death);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Does what the engine says. Returns false when it has gone.
+    fn obey(&self, command: &Child, decoder: &mut Decoder) -> io::Result<bool> {
+        let mut buffer = [0; 256];
+        let (read, _) = socket::receive(self.link(), &mut buffer)?;
+        let mut rest = &buffer[..read];
+        while !rest.is_empty() {
+            match decoder.next(&mut rest, ToAgent::parse).map_err(io::Error::other)? {
+                // It may have ended a moment ago, which its sender will hear soon enough.
+                Some(ToAgent::Signal { command: FIRST, signal }) => {
+                    let _ = command.signal(i32::from(signal));
+                }
+                Some(ToAgent::Signal { .. }) | None => {}
+            }
+        }
+        Ok(read > 0)
+    }
+
+    /// Sends one message to the engine.
+    pub fn say(&self, message: FromAgent) -> io::Result<()> {
+        socket::send(self.link(), message.encode().as_bytes(), &[])
+    }
+}
+
+impl Forked {
+    /// Waits until the program runs, or can't.
+    fn await_start(&self) -> io::Result<FromAgent> {
+        let mut failure = [0; 5];
+        Ok(match descriptor::read(self.failure.as_fd(), &mut failure)? {
+            0 => FromAgent::Started { command: FIRST },
+            _ => FromAgent::NotStarted {
+                command: FIRST,
+                stage: Stage::from_number(failure[0]).unwrap_or(Stage::Place),
+                errno: i32::from_le_bytes([failure[1], failure[2], failure[3], failure[4]]),
+            },
+        })
+    }
+}
+
+fn ended(death: &Death) -> FromAgent {
+    FromAgent::Ended {
+        command: FIRST,
+        status: match death.status() {
+            Ok(code) => Status::Exited(code),
+            Err(signal) => Status::Signaled(signal),
+        },
+        user: death.user_time(),
+        system: death.system_time(),
+        max_resident: death.max_resident(),
+    }
+}
+
+/// Having no children left is nothing bad.
+fn none_left(error: io::Error) -> io::Result<Option<Death>> {
+    /// `ECHILD` of Linux, on every architecture.
+    const NO_CHILD: i32 = 10;
+    if error.raw_os_error() == Some(NO_CHILD) { Ok(None) } else { Err(error) }
+}

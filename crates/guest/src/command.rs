@@ -1,0 +1,203 @@
+//! From a copy of the agent to the command's program.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use agentkernel_protocol::{CommandId, FromAgent, Stage};
+use agentkernel_sys::process::{ExecStrings, FileAtMount};
+use agentkernel_sys::rlimit::Resource;
+use agentkernel_sys::seccomp::Filter;
+use agentkernel_sys::{descriptor, identity, landlock, process, rlimit, signal, socket, terminal};
+
+/// A command with everything that starting it takes.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Where the program may be, in the order of trying.
+    pub programs: Vec<CString>,
+    pub argv: ExecStrings,
+    pub environment: ExecStrings,
+    /// Where it starts, seen from inside.
+    pub directory: CString,
+    pub uid: u32,
+    pub gid: u32,
+    /// Whether the place lets its processes set their groups, so that the caller's can be dropped.
+    pub drop_groups: bool,
+    pub streams: Streams,
+    pub limits: Vec<ResourceLimit>,
+    pub privileges: Privileges,
+}
+
+/// What the command's standard streams are.
+#[derive(Debug)]
+pub enum Streams {
+    Given([OwnedFd; 3]),
+    /// A terminal of the place's own, from the devpts at `/dev/pts`.
+    Terminal {
+        rows: u16,
+        columns: u16,
+    },
+}
+
+/// A limit for each process, which is not raised above the agent's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResourceLimit {
+    pub resource: Resource,
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// What the command's process gives up for good before its program runs. No new privileges and
+/// no capabilities go without saying.
+#[derive(Debug)]
+pub struct Privileges {
+    pub filter: Filter,
+    /// The version of Landlock to use, if the kernel has it.
+    pub landlock: Option<u32>,
+    /// Below which directories Landlock allows writing; everywhere if there are none.
+    pub writable: Vec<CString>,
+}
+
+/// Where a start failed, and why.
+pub(crate) type Failure = (Stage, io::Error);
+
+impl Prepared {
+    /// Does what needs no root file system yet: session, signals, streams, limits. Of all other
+    /// descriptors only `keep` stay open, so that no path through them leads out.
+    pub(crate) fn settle(&self, keep: [BorrowedFd<'_>; 3]) -> Result<(), Failure> {
+        process::new_session().map_err(at(Stage::Session))?;
+        signal::reset_to_default().map_err(at(Stage::Session))?;
+        process::set_umask(0o022);
+        let [a, b, c] = keep.map(|fd| fd.as_raw_fd());
+        // Before a terminal takes their place, the standard streams hold their numbers.
+        if let Streams::Given(fds) = &self.streams {
+            descriptor::become_standard_streams([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])
+                .map_err(at(Stage::Streams))?;
+        }
+        descriptor::close_all_but(&mut [0, 1, 2, a, b, c]).map_err(at(Stage::Streams))?;
+        // Else the caller's directory would stay within reach when the root is changed.
+        process::change_directory(c"/").map_err(at(Stage::Directory))?;
+        self.limits.iter().try_for_each(ResourceLimit::apply).map_err(at(Stage::Limits))
+    }
+
+    /// Gives up every privilege and becomes the command's program. Returns only why not.
+    pub(crate) fn become_program(&self, id: CommandId, link: BorrowedFd<'_>) -> Failure {
+        match self.give_up_privileges(id, link) {
+            Ok(()) => (Stage::Program, self.execute()),
+            Err(failure) => failure,
+        }
+    }
+
+    fn give_up_privileges(&self, id: CommandId, link: BorrowedFd<'_>) -> Result<(), Failure> {
+        if let Streams::Terminal { rows, columns } = self.streams {
+            open_terminal(id, link, rows, columns).map_err(at(Stage::Terminal))?;
+        }
+        descriptor::close_on_exec_from(3).map_err(at(Stage::Streams))?;
+        identity::become_user(self.uid, self.gid, self.drop_groups).map_err(at(Stage::Identity))?;
+        // As the user, who may not be allowed to see every directory.
+        identity::no_new_privileges().map_err(at(Stage::Privileges))?;
+        identity::drop_capabilities().map_err(at(Stage::Privileges))?;
+        process::change_directory(&self.directory).map_err(at(Stage::Directory))?;
+        self.privileges.restrict_files().map_err(at(Stage::Landlock))?;
+        self.privileges.filter.install().map_err(at(Stage::Seccomp))
+    }
+
+    /// Tries the programs as a shell does: the first that exists counts, but one that may not be
+    /// executed is passed over while another might do.
+    fn execute(&self) -> io::Error {
+        let mut denied = None;
+        let mut last = io::Error::from_raw_os_error(libc_errno::NOT_FOUND);
+        for program in &self.programs {
+            if is_own_program(program) {
+                return io::Error::from_raw_os_error(libc_errno::DENIED);
+            }
+            last = process::exec(program, &self.argv, &self.environment);
+            match last.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {}
+                io::ErrorKind::PermissionDenied => denied = Some(last),
+                _ => return last,
+            }
+            last = io::Error::from_raw_os_error(libc_errno::NOT_FOUND);
+        }
+        denied.unwrap_or(last)
+    }
+}
+
+/// Numbers that Linux has had on every architecture for ever; std names only their kinds.
+mod libc_errno {
+    pub(super) const NOT_FOUND: i32 = 2;
+    pub(super) const DENIED: i32 = 13;
+}
+
+impl ResourceLimit {
+    /// Puts the calling process under it. Child-safe.
+    pub fn apply(&self) -> io::Result<()> {
+        rlimit::limit(self.resource, self.soft, self.hard)
+    }
+}
+
+impl Privileges {
+    fn restrict_files(&self) -> io::Result<()> {
+        let Some(version) = self.landlock else {
+            return Ok(());
+        };
+        landlock::restrict(version, self.writable.iter().map(CString::as_c_str))
+    }
+}
+
+/// Opens a terminal in the place, makes it the command's, and hands its controlling side over.
+fn open_terminal(id: CommandId, link: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
+    let (controller, terminal) = terminal::open(c"/dev/pts/ptmx")?;
+    terminal::set_size(controller.as_fd(), rows, columns)?;
+    terminal::control(terminal.as_fd())?;
+    descriptor::become_standard_streams([terminal.as_fd(); 3])?;
+    let frame = FromAgent::Terminal { command: id }.encode();
+    socket::send(link, frame.as_bytes(), &[controller.as_fd()])
+}
+
+/// Whether executing `program` would execute the agent's own program file, not as the place shows
+/// it but as the host has it.
+///
+/// `/proc/self/exe` leads there, from a link or as a script's interpreter. A process that ran it
+/// could keep a handle on the host's file and, with the right owner, overwrite it later
+/// (CVE-2019-5736). The check suffices where nobody else runs in the place yet; Landlock holds
+/// against races too.
+fn is_own_program(program: &CStr) -> bool {
+    /// How many interpreters of interpreters the kernel follows.
+    const DEPTH: usize = 5;
+    let Ok(own) = process::file_at_mount(c"/proc/self/exe") else {
+        return false;
+    };
+    leads_to(own, program, DEPTH)
+}
+
+fn leads_to(file: FileAtMount, program: &CStr, depth: usize) -> bool {
+    if process::file_at_mount(program).is_ok_and(|found| found == file) {
+        return true;
+    }
+    let mut line = [0; FIRST_LINE + 1];
+    match interpreter(program, &mut line) {
+        Some(interpreter) if depth > 0 => leads_to(file, interpreter, depth - 1),
+        _ => false,
+    }
+}
+
+/// How much of a script the kernel reads to find its interpreter.
+const FIRST_LINE: usize = 256;
+
+/// The interpreter that the first line of the script `program` names.
+fn interpreter<'a>(program: &CStr, line: &'a mut [u8; FIRST_LINE + 1]) -> Option<&'a CStr> {
+    let file = descriptor::open_read(program).ok()?;
+    let read = descriptor::read(file.as_fd(), &mut line[..FIRST_LINE]).ok()?;
+    let end = line[..read].iter().position(|b| *b == b'\n').unwrap_or(read);
+    let words = line[..end].strip_prefix(b"#!")?;
+    let blank = |b: &u8| *b == b' ' || *b == b'\t';
+    let start = 2 + words.iter().position(|b| !blank(b))?;
+    let len = line[start..end].iter().position(blank).unwrap_or(end - start);
+    line[start + len] = 0;
+    CStr::from_bytes_until_nul(&line[start..]).ok()
+}
+
+pub(crate) fn at(stage: Stage) -> impl FnOnce(io::Error) -> Failure {
+    move |error| (stage, error)
+}

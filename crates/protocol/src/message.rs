@@ -1,0 +1,338 @@
+//! What the two sides say to each other.
+
+use std::time::Duration;
+
+use crate::{Frame, FrameError};
+
+/// The version of this protocol. A peer of another version is refused at its hello.
+pub const VERSION: u16 = 1;
+
+/// Which command of a place a message is about. Numbers are chosen by the engine; a command that
+/// a place was booted with is number 0.
+pub type CommandId = u32;
+
+/// What an agent says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FromAgent {
+    /// The place is ready for commands. It comes first, once.
+    Hello { version: u16 },
+    /// The place could not be made ready, at this step of the plan it was booted with. It comes
+    /// instead of the hello, and nothing follows.
+    Unready { step: u16, errno: i32 },
+    /// The command has a terminal, whose controlling side comes along. Its start follows.
+    Terminal { command: CommandId },
+    /// The command's program runs.
+    Started { command: CommandId },
+    /// The command could not be started; nothing of its program ran.
+    NotStarted { command: CommandId, stage: Stage, errno: i32 },
+    /// The command's process has ended. Processes that it left behind may still run.
+    Ended {
+        command: CommandId,
+        status: Status,
+        user: Duration,
+        system: Duration,
+        max_resident: u64,
+    },
+}
+
+/// How a process ended, in the kernel's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    Exited(u8),
+    Signaled(u8),
+}
+
+/// What a command's process was about when it could not go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Stage {
+    /// What only this kind of place does: its network, its resource groups.
+    Place = 0,
+    Session = 1,
+    Streams = 2,
+    Terminal = 3,
+    Limits = 4,
+    Identity = 5,
+    Directory = 6,
+    Privileges = 7,
+    Landlock = 8,
+    Seccomp = 9,
+    Program = 10,
+}
+
+impl Stage {
+    /// The stage with this number.
+    pub const fn from_number(number: u8) -> Option<Self> {
+        Some(match number {
+            0 => Self::Place,
+            1 => Self::Session,
+            2 => Self::Streams,
+            3 => Self::Terminal,
+            4 => Self::Limits,
+            5 => Self::Identity,
+            6 => Self::Directory,
+            7 => Self::Privileges,
+            8 => Self::Landlock,
+            9 => Self::Seccomp,
+            10 => Self::Program,
+            _ => return None,
+        })
+    }
+}
+
+/// What an engine says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToAgent {
+    /// Send this signal, 1 to 64, to the command's process. A command that has ended is no error.
+    Signal { command: CommandId, signal: u8 },
+}
+
+const HELLO: u8 = 1;
+const UNREADY: u8 = 2;
+const STARTED: u8 = 3;
+const NOT_STARTED: u8 = 4;
+const ENDED: u8 = 5;
+const TERMINAL: u8 = 6;
+const SIGNAL: u8 = 64;
+
+const EXITED: u8 = 0;
+const SIGNALED: u8 = 1;
+const LAST_SIGNAL: u8 = 64;
+
+impl FromAgent {
+    pub fn encode(&self) -> Frame {
+        match *self {
+            Self::Hello { version } => frame(HELLO, |f| f.put(version.to_le_bytes())),
+            Self::Unready { step, errno } => frame(UNREADY, |f| {
+                f.put(step.to_le_bytes());
+                f.put(errno.to_le_bytes());
+            }),
+            Self::Terminal { command } => frame(TERMINAL, |f| f.put(command.to_le_bytes())),
+            Self::Started { command } => frame(STARTED, |f| f.put(command.to_le_bytes())),
+            Self::NotStarted { command, stage, errno } => frame(NOT_STARTED, |f| {
+                f.put(command.to_le_bytes());
+                f.put([stage as u8]);
+                f.put(errno.to_le_bytes());
+            }),
+            Self::Ended { command, status, user, system, max_resident } => frame(ENDED, |f| {
+                f.put(command.to_le_bytes());
+                match status {
+                    Status::Exited(code) => f.put([EXITED, code]),
+                    Status::Signaled(signal) => f.put([SIGNALED, signal]),
+                }
+                f.put(micros(user).to_le_bytes());
+                f.put(micros(system).to_le_bytes());
+                f.put(max_resident.to_le_bytes());
+            }),
+        }
+    }
+
+    /// Reads a frame's kind and body; for [`Decoder::next`](crate::Decoder::next).
+    pub fn parse(kind: u8, body: &[u8]) -> Result<Self, FrameError> {
+        let mut body = Body { kind, rest: body, read: 0 };
+        let message = match kind {
+            HELLO => Self::Hello { version: u16::from_le_bytes(body.take()?) },
+            UNREADY => Self::Unready {
+                step: u16::from_le_bytes(body.take()?),
+                errno: i32::from_le_bytes(body.take()?),
+            },
+            TERMINAL => Self::Terminal { command: u32::from_le_bytes(body.take()?) },
+            STARTED => Self::Started { command: u32::from_le_bytes(body.take()?) },
+            NOT_STARTED => Self::NotStarted {
+                command: u32::from_le_bytes(body.take()?),
+                stage: match body.take()? {
+                    [number] => Stage::from_number(number).ok_or(FrameError::Value(kind))?,
+                },
+                errno: i32::from_le_bytes(body.take()?),
+            },
+            ENDED => Self::Ended {
+                command: u32::from_le_bytes(body.take()?),
+                status: match body.take()? {
+                    [EXITED, code] => Status::Exited(code),
+                    [SIGNALED, signal @ 1..=LAST_SIGNAL] => Status::Signaled(signal),
+                    _ => return Err(FrameError::Value(kind)),
+                },
+                user: Duration::from_micros(u64::from_le_bytes(body.take()?)),
+                system: Duration::from_micros(u64::from_le_bytes(body.take()?)),
+                max_resident: u64::from_le_bytes(body.take()?),
+            },
+            _ => return Err(FrameError::Kind(kind)),
+        };
+        body.end(message)
+    }
+}
+
+impl ToAgent {
+    pub fn encode(&self) -> Frame {
+        match *self {
+            Self::Signal { command, signal } => frame(SIGNAL, |f| {
+                f.put(command.to_le_bytes());
+                f.put([signal]);
+            }),
+        }
+    }
+
+    /// Reads a frame's kind and body; for [`Decoder::next`](crate::Decoder::next).
+    pub fn parse(kind: u8, body: &[u8]) -> Result<Self, FrameError> {
+        let mut body = Body { kind, rest: body, read: 0 };
+        let message = match kind {
+            SIGNAL => Self::Signal {
+                command: u32::from_le_bytes(body.take()?),
+                signal: match body.take()? {
+                    [signal @ 1..=LAST_SIGNAL] => signal,
+                    _ => return Err(FrameError::Value(kind)),
+                },
+            },
+            _ => return Err(FrameError::Kind(kind)),
+        };
+        body.end(message)
+    }
+}
+
+fn frame(kind: u8, fill: impl FnOnce(&mut Frame)) -> Frame {
+    let mut frame = Frame::new(kind);
+    fill(&mut frame);
+    frame
+}
+
+/// A time in whole microseconds; half a million years are enough for anybody's processor time.
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A body being read, value by value, to its exact end.
+struct Body<'a> {
+    kind: u8,
+    rest: &'a [u8],
+    read: usize,
+}
+
+impl Body<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
+        self.read += N;
+        let (value, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(FrameError::Body { kind: self.kind, expected: self.read })?;
+        self.rest = rest;
+        Ok(*value)
+    }
+
+    fn end<M>(self, message: M) -> Result<M, FrameError> {
+        if self.rest.is_empty() {
+            Ok(message)
+        } else {
+            Err(FrameError::Body { kind: self.kind, expected: self.read })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Decoder, MAX_FRAME};
+
+    const ENDING: FromAgent = FromAgent::Ended {
+        command: 7,
+        status: Status::Signaled(64),
+        user: Duration::from_micros(1_234_567),
+        system: Duration::from_micros(3),
+        max_resident: 1 << 40,
+    };
+
+    fn messages() -> [FromAgent; 7] {
+        [
+            FromAgent::Hello { version: VERSION },
+            FromAgent::Unready { step: 65535, errno: -1 },
+            FromAgent::Started { command: u32::MAX },
+            FromAgent::Terminal { command: 3 },
+            FromAgent::NotStarted { command: 0, stage: Stage::Program, errno: 2 },
+            ENDING,
+            FromAgent::Ended {
+                command: 1,
+                status: Status::Exited(255),
+                user: Duration::ZERO,
+                system: Duration::ZERO,
+                max_resident: 0,
+            },
+        ]
+    }
+
+    #[test]
+    fn messages_survive_any_cutting_of_the_stream() {
+        let stream: Vec<u8> =
+            messages().iter().flat_map(|m| m.encode().as_bytes().to_vec()).collect();
+        for cut in 1..=stream.len() {
+            let mut decoder = Decoder::default();
+            let mut seen = Vec::new();
+            for mut chunk in stream.chunks(cut) {
+                while let Some(message) = decoder.next(&mut chunk, FromAgent::parse).unwrap() {
+                    seen.push(message);
+                }
+                assert!(chunk.is_empty());
+            }
+            assert_eq!(seen, messages(), "cut into pieces of {cut}");
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_too_short_or_too_long_is_refused() {
+        let frame = ENDING.encode();
+        let body = &frame.as_bytes()[5..];
+        for len in 0..body.len() {
+            assert!(FromAgent::parse(ENDED, &body[..len]).is_err(), "{len} bytes were taken");
+        }
+        let longer = [body, &[0]].concat();
+        assert!(FromAgent::parse(ENDED, &longer).is_err());
+    }
+
+    #[test]
+    fn lengths_out_of_range_are_refused_before_their_body_arrives() {
+        for length in [0, MAX_FRAME as u32 - 3, u32::MAX] {
+            let bytes = length.to_le_bytes();
+            let got = Decoder::default().next(&mut &bytes[..], FromAgent::parse);
+            assert_eq!(got, Err(FrameError::Length(length)));
+        }
+    }
+
+    #[test]
+    fn signals_that_do_not_exist_are_refused() {
+        for signal in [0, 65, 255] {
+            let body = [0, 0, 0, 0, signal];
+            assert_eq!(ToAgent::parse(SIGNAL, &body), Err(FrameError::Value(SIGNAL)));
+        }
+        let term = ToAgent::Signal { command: 0, signal: 15 };
+        assert_eq!(ToAgent::parse(SIGNAL, &term.encode().as_bytes()[5..]), Ok(term));
+    }
+
+    #[test]
+    fn a_stage_has_one_number() {
+        for number in 0..=u8::MAX {
+            if let Some(stage) = Stage::from_number(number) {
+                assert_eq!(stage as u8, number);
+            }
+        }
+    }
+
+    /// Every byte string either fails or decodes to a message that encodes to the same bytes.
+    #[test]
+    fn what_decodes_is_exactly_what_was_said() {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut random = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            state
+        };
+        let mut decoded = 0;
+        for _ in 0..200_000 {
+            let kind = (random() % 7) as u8;
+            let body: Vec<u8> = (0..random() % 40).map(|_| (random() % 70) as u8).collect();
+            if let Ok(message) = FromAgent::parse(kind, &body) {
+                assert_eq!(message.encode().as_bytes()[5..], body);
+                decoded += 1;
+            }
+        }
+        assert!(decoded > 1000, "only {decoded} bodies decoded");
+    }
+}

@@ -1,0 +1,164 @@
+//! Users, groups and privileges of a process.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::check;
+use crate::descriptor::open_write;
+use crate::process::{Fork, Namespaces, exit_now, fork, prctl};
+
+/// The calling process's effective user and group. Child-safe.
+pub fn effective() -> (u32, u32) {
+    // SAFETY: neither can fail.
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
+/// Becomes `uid` and `gid` in every sense, without supplementary groups if `drop_groups`.
+/// Capabilities in a user namespace of the caller's own stay until an exec. Child-safe.
+pub fn become_user(uid: u32, gid: u32, drop_groups: bool) -> io::Result<()> {
+    if drop_groups {
+        // SAFETY: an empty list has no members to be read.
+        check(unsafe { libc::setgroups(0, std::ptr::null()) })?;
+    }
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::setresgid(gid, gid, gid) })?;
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::setresuid(uid, uid, uid) }).map(drop)
+}
+
+/// Keeps every later exec from granting a privilege, by setuid bits or otherwise. Child-safe.
+pub fn no_new_privileges() -> io::Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+/// Gives up every capability for good: the bounding, ambient, inheritable, permitted and
+/// effective sets are empty afterwards, and no exec, not even as user 0, fills them again.
+/// Child-safe.
+pub fn drop_capabilities() -> io::Result<()> {
+    for capability in 0..64 {
+        match prctl(libc::PR_CAPBSET_DROP, capability) {
+            // The kernel knows fewer; all that it knows are dropped.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            result => result?,
+        }
+    }
+    /// The version of the interface with two words for each set, `_LINUX_CAPABILITY_VERSION_3`.
+    const VERSION_3: u32 = 0x2008_0522;
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    let header = Header { version: VERSION_3, pid: 0 };
+    // Effective, permitted and inheritable, twice 32 bits each. The ambient set follows.
+    let none = [0_u32; 6];
+    // SAFETY: header and sets have the sizes that this version of the interface reads.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, none.as_ptr()) }).map(drop)
+}
+
+/// One range of numbers that a user namespace maps: `count` numbers from `inside` on stand for
+/// those from `outside` on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    pub inside: u32,
+    pub outside: u32,
+    pub count: u32,
+}
+
+/// Sets the users and groups that `process`'s new user namespace maps. Whoever may not set
+/// groups outside can map only itself, and has first to forbid it inside: `deny_groups`.
+/// `process` is a folder of `/proc` such as `self`. Child-safe.
+pub fn map_ids(process: &CStr, uid: Range, gid: Range, deny_groups: bool) -> io::Result<()> {
+    let mut path = Text::<64>::default();
+    let mut write = |file: &[u8], line: &[u8]| {
+        path.clear();
+        path.push(b"/proc/");
+        path.push(process.to_bytes());
+        path.push(file);
+        let target = open_write(path.as_c_str()?)?;
+        crate::descriptor::write(target.as_fd(), line).map(drop)
+    };
+    if deny_groups {
+        write(b"/setgroups", b"deny")?;
+    }
+    for (file, range) in [(&b"/uid_map"[..], uid), (b"/gid_map", gid)] {
+        let mut line = Text::<64>::default();
+        for number in [range.inside, range.outside, range.count] {
+            line.push_number(number);
+            line.push(b" ");
+        }
+        write(file, line.as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Text on the stack, for places where nothing may allocate. What does not fit is cut off, which
+/// its readers notice.
+struct Text<const N: usize> {
+    bytes: [u8; N],
+    len: usize,
+}
+
+impl<const N: usize> Default for Text<N> {
+    fn default() -> Self {
+        Self { bytes: [0; N], len: 0 }
+    }
+}
+
+impl<const N: usize> Text<N> {
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        // The last byte stays 0, which ends the text for as_c_str.
+        let take = bytes.len().min(N - 1 - self.len);
+        self.bytes[self.len..self.len + take].copy_from_slice(&bytes[..take]);
+        self.len += take;
+    }
+
+    fn push_number(&mut self, number: u32) {
+        let mut digits = [0; 10];
+        let (mut first, mut rest) = (digits.len(), number);
+        loop {
+            first -= 1;
+            digits[first] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.push(&digits[first..]);
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    fn as_c_str(&self) -> io::Result<&CStr> {
+        CStr::from_bytes_until_nul(&self.bytes)
+            .map_err(|_| io::Error::from_raw_os_error(libc::ENAMETOOLONG))
+    }
+}
+
+/// A user namespace that nobody lives in, mapping `uid` and `gid`: for
+/// [`Detached::map_owners`](crate::mount::Detached::map_owners).
+pub fn mapping_namespace(uid: Range, gid: Range) -> io::Result<OwnedFd> {
+    let (reading, writing) = crate::descriptor::pipe()?;
+    // SAFETY: the child calls only what is child-safe.
+    let child = match unsafe { fork(Namespaces::USER, None)? } {
+        Fork::Child => {
+            drop(writing);
+            // It lives until the parent has what it wants and closes the pipe, or dies.
+            let _ = crate::descriptor::read(reading.as_fd(), &mut [0]);
+            exit_now(0)
+        }
+        Fork::Parent(child) => child,
+    };
+    let process = CString::new(child.pid().to_string())?;
+    let opened = map_ids(&process, uid, gid, false).and_then(|()| child.user_namespace());
+    drop(writing);
+    child.wait()?;
+    opened
+}

@@ -1,0 +1,279 @@
+//! Processes: made, awaited, signalled, replaced.
+
+use std::ffi::CStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use crate::{check, retry};
+
+/// A number of the kernel's for a process, seen from the caller's process namespace.
+pub type Pid = libc::pid_t;
+
+/// The kinds of namespace that Linux has, but for time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Namespaces(i32);
+
+impl Namespaces {
+    pub const NONE: Self = Self(0);
+    pub const USER: Self = Self(libc::CLONE_NEWUSER);
+    pub const MOUNT: Self = Self(libc::CLONE_NEWNS);
+    pub const PID: Self = Self(libc::CLONE_NEWPID);
+    pub const IPC: Self = Self(libc::CLONE_NEWIPC);
+    pub const UTS: Self = Self(libc::CLONE_NEWUTS);
+    pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP);
+    pub const NETWORK: Self = Self(libc::CLONE_NEWNET);
+
+    /// Both sets together.
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// A child process. Dropping it neither kills nor awaits it.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Child {
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// A descriptor that becomes readable when the child has died.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        use std::os::fd::AsFd;
+        self.pidfd.as_fd()
+    }
+
+    /// Sends `signal` to the child, and to nobody else even if it has died meanwhile.
+    pub fn signal(&self, signal: i32) -> io::Result<()> {
+        // SAFETY: the kernel is given no memory.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.pidfd.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        })
+        .map(drop)
+    }
+
+    /// The child's user namespace.
+    pub fn user_namespace(&self) -> io::Result<OwnedFd> {
+        Ok(std::fs::File::open(format!("/proc/{}/ns/user", self.pid))?.into())
+    }
+
+    /// Waits for the child's death. It can be awaited once.
+    pub fn wait(&self) -> io::Result<Death> {
+        wait_for(self.pid)
+    }
+}
+
+/// How a process died and what it used, its own awaited children included.
+#[derive(Debug, Clone, Copy)]
+pub struct Death {
+    pub pid: Pid,
+    status: i32,
+    usage: libc::rusage,
+}
+
+impl Death {
+    /// The exit status, or the number of the signal that killed it.
+    pub fn status(&self) -> Result<u8, u8> {
+        if libc::WIFEXITED(self.status) {
+            Ok(libc::WEXITSTATUS(self.status) as u8)
+        } else {
+            Err(libc::WTERMSIG(self.status) as u8)
+        }
+    }
+
+    pub fn user_time(&self) -> Duration {
+        duration(self.usage.ru_utime)
+    }
+
+    pub fn system_time(&self) -> Duration {
+        duration(self.usage.ru_stime)
+    }
+
+    /// The largest resident set, in bytes.
+    pub fn max_resident(&self) -> u64 {
+        u64::try_from(self.usage.ru_maxrss).unwrap_or(0) * 1024
+    }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    let micros = time.tv_sec * 1_000_000 + time.tv_usec;
+    Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+}
+
+/// Of linux/sched.h; the libc crate's is too narrow for it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// The two sides of a process that has split.
+pub enum Fork {
+    Parent(Child),
+    Child,
+}
+
+/// Splits the calling process: the child is a copy with only the calling thread, in new
+/// `namespaces`, and in the version 2 control group that `cgroup` is the directory of, if any.
+///
+/// # Safety
+/// If the process has more than one thread, the child may call only what is child-safe.
+pub unsafe fn fork(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    let mut pidfd: RawFd = -1;
+    // SAFETY: all-zero clone_args ask for nothing.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces.0 as u64 | libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    // SAFETY: without CLONE_VM the child has a copy of this stack; the kernel reads `args`, as
+    // large as it is told, and writes `pidfd` in the parent only.
+    let pid = check(unsafe {
+        libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
+    })?;
+    if pid == 0 {
+        return Ok(Fork::Child);
+    }
+    // SAFETY: the kernel has just opened it, and nobody else owns it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Fork::Parent(Child { pid: pid as Pid, pidfd }))
+}
+
+/// Moves the calling thread to new `namespaces`. Child-safe.
+pub fn unshare(namespaces: Namespaces) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::unshare(namespaces.0) }).map(drop)
+}
+
+/// Ends the process without running anything on the way out. Child-safe.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: it takes any status and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Waits for the death of the child `pid`. Child-safe.
+pub fn wait_for(pid: Pid) -> io::Result<Death> {
+    wait4(pid, 0).map(|death| death.expect("a blocking wait returns only with a death"))
+}
+
+/// Takes the death of any child, if there is one to take. Child-safe.
+///
+/// Fails with `ECHILD` when there are no children.
+pub fn take_any_death() -> io::Result<Option<Death>> {
+    wait4(-1, libc::WNOHANG)
+}
+
+fn wait4(pid: Pid, options: i32) -> io::Result<Option<Death>> {
+    let mut status = 0;
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: both places are large enough for what the kernel writes.
+    let pid = retry(|| unsafe { libc::wait4(pid, &raw mut status, options, usage.as_mut_ptr()) })?;
+    // SAFETY: all-zero is a valid rusage, if the kernel has not written another.
+    let usage = unsafe { usage.assume_init() };
+    Ok((pid != 0).then_some(Death { pid, status, usage }))
+}
+
+/// Sends `signal` to `pid`; to every process that may be signalled if that is -1. Child-safe.
+pub fn kill(pid: Pid, signal: i32) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// Has the calling process killed when the thread that made it dies. A change of identity undoes
+/// it. Child-safe.
+pub fn die_with_parent() -> io::Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)
+}
+
+/// Hides the calling process's memory, descriptors and links in `/proc` from everyone who is not
+/// privileged over it. An exec undoes it. Child-safe.
+pub fn hide() -> io::Result<()> {
+    prctl(libc::PR_SET_DUMPABLE, 0)
+}
+
+/// Makes the process the leader of a new session without a terminal. Child-safe.
+pub fn new_session() -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::setsid() }).map(drop)
+}
+
+/// Sets the mask of permission bits that new files lack. Child-safe.
+pub fn set_umask(mask: u32) {
+    // SAFETY: it cannot fail and involves no memory.
+    unsafe { libc::umask(mask) };
+}
+
+/// Changes the current directory. Child-safe.
+pub fn change_directory(path: &CStr) -> io::Result<()> {
+    // SAFETY: `path` ends with a NUL.
+    check(unsafe { libc::chdir(path.as_ptr()) }).map(drop)
+}
+
+/// Sets the host name of the calling thread's uts namespace. Child-safe.
+pub fn set_host_name(name: &CStr) -> io::Result<()> {
+    // SAFETY: the kernel reads as many bytes as it is told.
+    check(unsafe { libc::sethostname(name.as_ptr(), name.count_bytes()) }).map(drop)
+}
+
+/// Strings in the form that [`exec`] takes, made ahead of it because making them allocates.
+#[derive(Debug)]
+pub struct ExecStrings {
+    /// Owns what `pointers` points to.
+    _strings: Vec<std::ffi::CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl ExecStrings {
+    pub fn new(strings: Vec<std::ffi::CString>) -> Self {
+        let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
+        Self { _strings: strings, pointers }
+    }
+}
+
+/// Replaces the calling process's program. Returns only why that failed. Child-safe.
+pub fn exec(program: &CStr, argv: &ExecStrings, environment: &ExecStrings) -> io::Error {
+    // SAFETY: the path ends with a NUL, and both lists consist of such strings and end with null.
+    unsafe {
+        libc::execve(program.as_ptr(), argv.pointers.as_ptr(), environment.pointers.as_ptr())
+    };
+    io::Error::last_os_error()
+}
+
+/// A file as a certain mount shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileAtMount {
+    device: (u32, u32),
+    inode: u64,
+    mount: u64,
+}
+
+/// Which file `path` leads to, links followed, and by which mount. Child-safe.
+pub fn file_at_mount(path: &CStr) -> io::Result<FileAtMount> {
+    let mut stat = MaybeUninit::<libc::statx>::zeroed();
+    let mask = libc::STATX_INO | libc::STATX_MNT_ID;
+    // SAFETY: `path` ends with a NUL and `stat` is large enough for what the kernel writes.
+    check(unsafe { libc::statx(libc::AT_FDCWD, path.as_ptr(), 0, mask, stat.as_mut_ptr()) })?;
+    // SAFETY: all-zero is a valid statx, and the call has filled it.
+    let stat = unsafe { stat.assume_init() };
+    Ok(FileAtMount {
+        device: (stat.stx_dev_major, stat.stx_dev_minor),
+        inode: stat.stx_ino,
+        mount: stat.stx_mnt_id,
+    })
+}
+
+pub(crate) fn prctl(option: i32, value: u64) -> io::Result<()> {
+    // SAFETY: the options used here take a number and no memory.
+    check(unsafe { libc::prctl(option, value, 0_u64, 0_u64, 0_u64) }).map(drop)
+}

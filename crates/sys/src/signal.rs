@@ -1,0 +1,82 @@
+//! Signals, received as data.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use crate::{check, descriptor};
+
+pub use libc::{
+    SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGTERM, SIGUSR1,
+    SIGUSR2, SIGWINCH,
+};
+
+/// Receives signals in place of their handlers, through a descriptor that can be polled.
+#[derive(Debug)]
+pub struct Signals {
+    fd: OwnedFd,
+}
+
+impl Signals {
+    /// Blocks `signals` in the calling thread and receives them here from now on. Threads made
+    /// later inherit the block; a program that is executed does too, unless it is
+    /// [reset](reset_to_default). Child-safe.
+    pub fn receive(signals: &[i32]) -> io::Result<Self> {
+        let set = set_of(signals);
+        // SAFETY: `set` is valid, and the former mask is not asked for.
+        check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) })?;
+        // SAFETY: `set` is valid.
+        let fd = check(unsafe {
+            libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        })?;
+        // SAFETY: the kernel has just opened it, and nobody else owns it.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        Ok(Self { fd })
+    }
+
+    /// The next signal that has arrived, if any has. Child-safe.
+    pub fn take(&self) -> io::Result<Option<i32>> {
+        const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+        let mut info = [0_u8; SIZE];
+        match descriptor::read(self.fd.as_fd(), &mut info) {
+            // The number is the first member, 32 bits wide.
+            Ok(SIZE) => Ok(Some(i32::from_ne_bytes([info[0], info[1], info[2], info[3]]))),
+            Ok(_) => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Gives every signal its default effect and unblocks all, as a program expects that starts
+/// afresh. Child-safe.
+pub fn reset_to_default() -> io::Result<()> {
+    for signal in 1..=64 {
+        // SAFETY: the default is a valid disposition. Two signals can't be changed and the C
+        // library keeps two for itself; their defaults stand anyway.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let set = set_of(&[]);
+    // SAFETY: `set` is valid, and the former mask is not asked for.
+    check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) })
+        .map(drop)
+}
+
+fn set_of(signals: &[i32]) -> libc::sigset_t {
+    let mut set = MaybeUninit::uninit();
+    // SAFETY: sigemptyset fills the set before anything else reads it; numbers that are out of
+    // range are refused without harm.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        for &signal in signals {
+            libc::sigaddset(set.as_mut_ptr(), signal);
+        }
+        set.assume_init()
+    }
+}

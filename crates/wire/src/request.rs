@@ -1,0 +1,148 @@
+//! Everything of a spec in its user's words, all of it optional.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agentkernel_core::{Bytes, Cpus, Network, Profile, User};
+use serde::Deserialize;
+
+use crate::environment::{self, Environment};
+use crate::value::{self, Pids};
+use crate::{ImageRequest, ProjectRequest, Volume};
+
+/// A spec as asked for by flags, by variables, by a project's file or by a user's. Each of them
+/// fills one, and [`over`](Self::over) lays one over the next.
+///
+/// Deserialising takes the keys of a settings file; what is not one of them is an error.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpecRequest {
+    #[serde(deserialize_with = "value::optional")]
+    pub backend: Option<String>,
+    #[serde(deserialize_with = "value::optional")]
+    pub image: Option<ImageRequest>,
+    #[serde(deserialize_with = "value::optional")]
+    pub profile: Option<Profile>,
+    #[serde(deserialize_with = "value::optional")]
+    pub network: Option<Network>,
+    #[serde(deserialize_with = "value::optional")]
+    pub cpus: Option<Cpus>,
+    #[serde(deserialize_with = "value::optional")]
+    pub memory: Option<Bytes>,
+    #[serde(deserialize_with = "value::optional")]
+    pub pids: Option<Pids>,
+    #[serde(deserialize_with = "value::optional")]
+    pub disk: Option<Bytes>,
+    #[serde(deserialize_with = "value::optional")]
+    pub project: Option<ProjectRequest>,
+    pub volumes: Vec<Volume>,
+    #[serde(deserialize_with = "environment::table")]
+    pub env: Environment,
+    /// Where commands start, in the sandbox.
+    #[serde(deserialize_with = "value::optional")]
+    pub directory: Option<PathBuf>,
+    #[serde(deserialize_with = "value::optional")]
+    pub user: Option<User>,
+    /// How long a command may run.
+    #[serde(deserialize_with = "value::optional")]
+    pub timeout: Option<Duration>,
+    #[serde(deserialize_with = "value::optional")]
+    pub strict: Option<bool>,
+}
+
+impl SpecRequest {
+    /// This request laid over `lower`: what it says wins. Volumes and variables of both are kept,
+    /// except that a target or a name of this one replaces the lower's.
+    pub fn over(self, lower: Self) -> Self {
+        let mut env = lower.env;
+        env.extend(self.env);
+        let covered = |volume: &Volume| self.volumes.iter().any(|v| v.target == volume.target);
+        let mut volumes = lower.volumes;
+        volumes.retain(|volume| !covered(volume));
+        volumes.extend(self.volumes);
+        Self {
+            backend: self.backend.or(lower.backend),
+            image: self.image.or(lower.image),
+            profile: self.profile.or(lower.profile),
+            network: self.network.or(lower.network),
+            cpus: self.cpus.or(lower.cpus),
+            memory: self.memory.or(lower.memory),
+            pids: self.pids.or(lower.pids),
+            disk: self.disk.or(lower.disk),
+            project: self.project.or(lower.project),
+            volumes,
+            env,
+            directory: self.directory.or(lower.directory),
+            user: self.user.or(lower.user),
+            timeout: self.timeout.or(lower.timeout),
+            strict: self.strict.or(lower.strict),
+        }
+    }
+
+    /// Makes the host's paths absolute that are relative to `directory`: the current one for
+    /// flags and variables, and a file's own for what the file says. A project without a
+    /// directory is `project`.
+    pub fn anchor(&mut self, directory: &Path, project: &Path) {
+        let anchor = |path: &mut PathBuf| {
+            if path.is_relative() {
+                *path = directory.join(&path);
+            }
+        };
+        self.volumes.iter_mut().for_each(|volume| anchor(&mut volume.source));
+        if let Some(ImageRequest::Rootfs(path)) = &mut self.image {
+            anchor(path);
+        }
+        if let Some(ProjectRequest::On { directory, .. }) = &mut self.project {
+            anchor(directory.get_or_insert_with(|| project.to_owned()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentkernel_core::Access;
+
+    use super::*;
+
+    fn volume(source: &str, target: &str) -> Volume {
+        Volume { source: source.into(), target: target.into(), access: Access::ReadOnly }
+    }
+
+    #[test]
+    fn the_upper_request_wins_word_by_word() {
+        let upper = SpecRequest {
+            memory: Some(Bytes::mib(1)),
+            volumes: vec![volume("upper", "/both")],
+            env: Environment::from([("BOTH".into(), Some("upper".into()))]),
+            ..SpecRequest::default()
+        };
+        let lower = SpecRequest {
+            memory: Some(Bytes::mib(2)),
+            timeout: Some(Duration::from_secs(1)),
+            volumes: vec![volume("lower", "/both"), volume("lower", "/lower")],
+            env: Environment::from([("BOTH".into(), Some("lower".into())), ("LOWER".into(), None)]),
+            ..SpecRequest::default()
+        };
+        let both = upper.over(lower);
+        assert_eq!(both.memory, Some(Bytes::mib(1)));
+        assert_eq!(both.timeout, Some(Duration::from_secs(1)));
+        assert_eq!(both.volumes, [volume("lower", "/lower"), volume("upper", "/both")]);
+        let env = [("BOTH".into(), Some("upper".into())), ("LOWER".into(), None)];
+        assert_eq!(both.env, Environment::from(env));
+    }
+
+    #[test]
+    fn relative_paths_belong_to_where_they_were_written() {
+        let mut request = SpecRequest {
+            image: Some(ImageRequest::Rootfs("./rootfs".into())),
+            project: Some(ProjectRequest::DEFAULT),
+            volumes: vec![volume("data", "/data"), volume("/abs", "/abs")],
+            ..SpecRequest::default()
+        };
+        request.anchor(Path::new("/here"), Path::new("/project"));
+        assert_eq!(request.image, Some(ImageRequest::Rootfs("/here/./rootfs".into())));
+        let project = ProjectRequest::On { directory: Some("/project".into()), access: None };
+        assert_eq!(request.project, Some(project));
+        assert_eq!(request.volumes, [volume("/here/data", "/data"), volume("/abs", "/abs")]);
+    }
+}

@@ -1,0 +1,209 @@
+//! From a user's words to the core's types: every default filled in, every path made sure of.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agentkernel_core::{Command, Image, Mount, Profile, Spec};
+
+use crate::profile::{Defaults, defaults};
+use crate::{ImageRequest, Machine, ProjectRequest, SpecRequest, Volume, limits};
+
+/// What of the caller a spec depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    pub variables: &'a [(OsString, OsString)],
+    pub machine: Machine,
+}
+
+/// A request in the core's types.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The backend asked for, which may not exist.
+    pub backend: Option<String>,
+    pub spec: Spec,
+    pub time_limit: Option<Duration>,
+}
+
+/// Why a request can't be a spec.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    #[error("{what} {} can't be used: {source}", path.display())]
+    Path { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{what} {} is relative to a directory that is not known", path.display())]
+    Relative { what: &'static str, path: PathBuf },
+    #[error("the image {} is not a directory", .0.display())]
+    ImageNotDirectory(PathBuf),
+    #[error("the project {} is not a directory", .0.display())]
+    ProjectNotDirectory(PathBuf),
+    #[error(
+        "the project can't be {}: at its own path it would hide the sandbox's {}",
+        project.display(),
+        hidden.display()
+    )]
+    ProjectHides { project: PathBuf, hidden: PathBuf },
+    #[error("nothing can be mounted at {}, which is the sandbox's own", .0.display())]
+    Target(PathBuf),
+    #[error("two volumes have the target {}", .0.display())]
+    SameTarget(PathBuf),
+    #[error("the limit of {asked} {what} is more than the machine has: {most}")]
+    MoreThanMachine { what: &'static str, asked: String, most: String },
+    #[error("no command was given")]
+    NoCommand,
+    #[error("an argument of the command holds a NUL")]
+    Nul,
+}
+
+impl RequestError {
+    /// What the user can do about it.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::ProjectHides { .. } => {
+                Some("name the project's own folder with --project=DIR, or use -v SRC:DST")
+            }
+            Self::Target(_) => Some("choose another target"),
+            Self::MoreThanMachine { .. } => Some("lower the limit, or leave it out"),
+            _ => None,
+        }
+    }
+}
+
+impl SpecRequest {
+    /// The core's types of this request. It must be anchored.
+    ///
+    /// Of the machine, only the paths that it names are looked at. Whether a backend exists and
+    /// can do all this is not asked here.
+    pub fn resolve(self, caller: &Caller<'_>) -> Result<Resolved, RequestError> {
+        let profile = self.profile.unwrap_or(Profile::Moderate);
+        let defaults = defaults(profile);
+        let limits = limits::resolve(&self, &defaults, &caller.machine)?;
+        let project = self.project.map(|p| project(p, &defaults)).transpose()?.flatten();
+        let start = project.as_ref().map(|mount| mount.target.clone());
+        let spec = Spec {
+            profile,
+            image: image(self.image)?,
+            mounts: mounts(project, self.volumes)?,
+            directory: self.directory.or(start),
+            environment: environment(self.env, &defaults, caller.variables),
+            network: self.network.unwrap_or(defaults.network),
+            root: defaults.root,
+            user: self.user.unwrap_or(defaults.user),
+            limits,
+            strict: self.strict.unwrap_or(false),
+        };
+        Ok(Resolved { backend: self.backend, spec, time_limit: self.timeout })
+    }
+}
+
+/// The core's type of a command.
+pub fn command(argv: Vec<OsString>, time_limit: Option<Duration>) -> Result<Command, RequestError> {
+    if argv.is_empty() {
+        return Err(RequestError::NoCommand);
+    }
+    if argv.iter().any(|word| word.as_bytes().contains(&0)) {
+        return Err(RequestError::Nul);
+    }
+    Ok(Command { argv, time_limit })
+}
+
+fn image(image: Option<ImageRequest>) -> Result<Image, RequestError> {
+    let ImageRequest::Rootfs(path) = image.unwrap_or(ImageRequest::Host) else {
+        return Ok(Image::Host);
+    };
+    let path = canonical("the image", path)?;
+    match path.is_dir() {
+        true => Ok(Image::Rootfs(path)),
+        false => Err(RequestError::ImageNotDirectory(path)),
+    }
+}
+
+/// The folders of a sandbox without which nothing in it works.
+const OWN: [&str; 13] = [
+    "/bin", "/dev", "/etc", "/home", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/tmp",
+    "/usr", "/var",
+];
+
+/// The file systems of the kernel: a mount inside them would undo walls.
+const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
+
+fn project(request: ProjectRequest, defaults: &Defaults) -> Result<Option<Mount>, RequestError> {
+    let ProjectRequest::On { directory, access } = request else {
+        return Ok(None);
+    };
+    let path = canonical("the project", directory.unwrap_or_default())?;
+    if !path.is_dir() {
+        return Err(RequestError::ProjectNotDirectory(path));
+    }
+    if let Some(hidden) = OWN.iter().map(Path::new).find(|own| own.starts_with(&path)) {
+        return Err(RequestError::ProjectHides { project: path, hidden: hidden.into() });
+    }
+    let access = access.unwrap_or(defaults.project);
+    Ok(Some(Mount { source: path.clone(), target: path, access }))
+}
+
+/// All mounts, sorted so that none hides another by being mounted over it later.
+fn mounts(project: Option<Mount>, volumes: Vec<Volume>) -> Result<Vec<Mount>, RequestError> {
+    let mut mounts: Vec<Mount> = project.into_iter().collect();
+    for Volume { source, target, access } in volumes {
+        let source = canonical("the volume", source)?;
+        mounts.push(Mount { source, target, access });
+    }
+    if let Some(mount) = mounts.iter().find(|mount| !may_mount_at(&mount.target)) {
+        return Err(RequestError::Target(mount.target.clone()));
+    }
+    mounts.sort_by(|a, b| a.target.cmp(&b.target));
+    match mounts.windows(2).find(|pair| pair[0].target == pair[1].target) {
+        Some(pair) => Err(RequestError::SameTarget(pair[0].target.clone())),
+        None => Ok(mounts),
+    }
+}
+
+fn may_mount_at(target: &Path) -> bool {
+    // Shared memory is a directory like any other.
+    let shared = Path::new("/dev/shm");
+    let kernel = KERNEL.iter().any(|own| target.starts_with(own));
+    target != Path::new("/") && (!kernel || (target.starts_with(shared) && target != shared))
+}
+
+fn canonical(what: &'static str, path: PathBuf) -> Result<PathBuf, RequestError> {
+    if path.is_relative() {
+        return Err(RequestError::Relative { what, path });
+    }
+    path.canonicalize().map_err(|source| RequestError::Path { what, path, source })
+}
+
+/// The profile's share of the caller's variables, under those that were asked for.
+fn environment(
+    asked: BTreeMap<OsString, Option<OsString>>,
+    defaults: &Defaults,
+    caller: &[(OsString, OsString)],
+) -> BTreeMap<OsString, OsString> {
+    let mut all = BTreeMap::new();
+    for (name, value) in caller {
+        if defaults.variables.iter().any(|pattern| matches(name, pattern)) {
+            all.insert(name.clone(), value.clone());
+        }
+    }
+    for (name, value) in asked {
+        let copied = || caller.iter().find(|(n, _)| *n == name).map(|(_, value)| value.clone());
+        match value.or_else(copied) {
+            Some(value) => all.insert(name, value),
+            // Asked to be the caller's, and the caller has none.
+            None => all.remove(&name),
+        };
+    }
+    all
+}
+
+fn matches(name: &OsStr, pattern: &str) -> bool {
+    match pattern.strip_suffix('*') {
+        Some(start) => name.as_bytes().starts_with(start.as_bytes()),
+        None => name == pattern,
+    }
+}
+
+#[cfg(test)]
+mod tests;

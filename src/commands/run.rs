@@ -1,0 +1,103 @@
+//! `agentkernel run [FLAGS] [--] COMMAND [ARGUMENT...]`
+
+use std::env;
+use std::ffi::OsString;
+use std::mem;
+use std::path::PathBuf;
+
+use agentkernel_core::Backend;
+use agentkernel_engine::{Action, Engine, Outcome, Reply, Run, Terminal};
+use agentkernel_wire::{self as wire, Caller, RequestError, SpecRequest, nearest};
+
+use crate::error::CommandError;
+use crate::flags::LowArgs;
+use crate::{machine, settings};
+
+use reports::Reports;
+
+mod reports;
+mod tell;
+
+/// Runs a command in a sandbox and returns the exit status that stands for its ending.
+pub(super) fn run(
+    mut low: LowArgs,
+    backends: &'static [&'static dyn Backend],
+) -> Result<u8, CommandError> {
+    let (run, files) = resolve(&mut low, backends)?;
+    let (asked, time_limit) = (run.backend.is_some(), run.command.time_limit);
+    let reports = Reports::open(low.report, low.json, &run)?;
+    if low.verbose {
+        tell::read(&files);
+    }
+    let outcome = match carry_out(run, backends) {
+        Ok(outcome) => outcome,
+        Err(err) => {
+            reports.failed(&err);
+            return Err(err);
+        }
+    };
+    if low.verbose {
+        tell::outcome(&outcome, asked);
+    }
+    if !low.json {
+        tell::ending(&outcome, time_limit);
+    }
+    reports.ended(&outcome)?;
+    Ok(outcome.ended.exit_code())
+}
+
+/// Turns the flags and all that lies under them into an action. Also returns the settings files
+/// that were read.
+fn resolve(
+    low: &mut LowArgs,
+    backends: &'static [&'static dyn Backend],
+) -> Result<(Run, Vec<PathBuf>), CommandError> {
+    let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
+    let flags = mem::take(&mut low.spec);
+    let settings = settings::gather(flags, &low.env_files, !low.no_config, &variables)?;
+    check_backend(&settings.request, backends)?;
+    let machine = machine::facts();
+    let caller = Caller { variables: &variables, machine };
+    let resolved = settings.request.resolve(&caller)?;
+    let argv = mem::take(&mut low.words);
+    let command = wire::command(argv, resolved.time_limit).map_err(command_error)?;
+    let run = Run {
+        backend: resolved.backend,
+        spec: resolved.spec,
+        command,
+        terminal: low.terminal.unwrap_or(Terminal::Auto),
+        stdin: !low.no_stdin,
+    };
+    Ok((run, settings.files))
+}
+
+fn command_error(err: RequestError) -> CommandError {
+    let hint = "name one after the flags, as in agentkernel run -- echo hello";
+    match err {
+        RequestError::NoCommand => CommandError::from(err).hinted(hint),
+        err => err.into(),
+    }
+}
+
+fn check_backend(
+    request: &SpecRequest,
+    backends: &'static [&'static dyn Backend],
+) -> Result<(), CommandError> {
+    let names = || backends.iter().map(|backend| backend.name());
+    let asked = match request.backend.as_deref() {
+        Some(asked) if !names().any(|name| name == asked) => asked,
+        _ => return Ok(()),
+    };
+    let hint = match nearest(asked, names()) {
+        Some(name) => format!("did you mean {name}?"),
+        None => "agentkernel doctor shows those that there are".into(),
+    };
+    Err(CommandError::new(format!("there is no backend {asked:?} here")).hinted(hint))
+}
+
+fn carry_out(run: Run, backends: &'static [&'static dyn Backend]) -> Result<Outcome, CommandError> {
+    match Engine::new(backends).handle(Action::Run(Box::new(run)))? {
+        Reply::Ran(outcome) => Ok(outcome),
+        Reply::Probed(_) => Err(CommandError::new("the engine answered another question")),
+    }
+}

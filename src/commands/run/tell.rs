@@ -1,0 +1,169 @@
+//! What a person is told of a run, on standard error.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agentkernel_core::{Bytes, Ended, LimitInForce, LimitKind, Limited};
+use agentkernel_engine::Outcome;
+
+use crate::commands::doctor::{limit_means, wall_state};
+use crate::output;
+
+/// Says which settings files were read. They decide what a sandbox may do, so nobody should have
+/// to guess.
+pub(super) fn read(files: &[PathBuf]) {
+    let lines = match files {
+        [] => "agentkernel: no settings file was read".into(),
+        files => lines(files.iter().map(|path| format!("read {}", path.display()))),
+    };
+    output::note(&lines);
+}
+
+/// Says what `--verbose` promises of a run that is over; `asked` is whether its backend was named.
+pub(super) fn outcome(outcome: &Outcome, asked: bool) {
+    output::note(&describe(outcome, asked));
+}
+
+/// Says how the run ended, where the exit status alone doesn't.
+pub(super) fn ending(outcome: &Outcome, time_limit: Option<Duration>) {
+    if let Some(message) = unusual(outcome, time_limit) {
+        output::note(&format!("agentkernel: {message}"));
+    }
+}
+
+fn lines(all: impl IntoIterator<Item = String>) -> String {
+    let mut text = String::new();
+    for line in all {
+        let gap = if text.is_empty() { "" } else { "\n" };
+        // Writing to a string can't fail.
+        let _ = write!(text, "{gap}agentkernel: {line}");
+    }
+    text
+}
+
+fn describe(outcome: &Outcome, asked: bool) -> String {
+    let why = if asked { "as asked" } else { "the first one that is ready" };
+    let phases = outcome.phases;
+    let total = phases.boot + phases.ready + phases.exec + phases.shutdown;
+    let backend = format!("backend {}, {why}", outcome.backend);
+    let walls =
+        outcome.walls.iter().map(|wall| format!("wall {}: {}", wall.name, wall_state(wall)));
+    let limit = |limit: &LimitInForce| {
+        format!("limit {} {}: {}", limit.kind.name(), amount(limit), limit_means(limit))
+    };
+    let times = format!(
+        "boot {:?}, ready {:?}, exec {:?}, shutdown {:?}: {total:?} in all",
+        phases.boot, phases.ready, phases.exec, phases.shutdown
+    );
+    lines(
+        [backend]
+            .into_iter()
+            .chain(walls)
+            .chain(outcome.limits.iter().map(limit))
+            .chain([times, ended(&outcome.ended)]),
+    )
+}
+
+fn ended(ended: &Ended) -> String {
+    match ended {
+        Ended::Exited(code) => format!("the command exited with {code}"),
+        Ended::Signaled(signal) => format!("the command was killed by signal {signal}"),
+        Ended::TimedOut => "the command ran out of time".into(),
+        Ended::OutOfMemory => "the sandbox ran out of memory".into(),
+        Ended::Killed => "the command was killed because somebody asked for it".into(),
+        Ended::Lost(why) => format!("the sandbox was lost: {why}"),
+    }
+}
+
+/// A limit's value as people write it.
+fn amount(limit: &LimitInForce) -> String {
+    match limit.kind {
+        LimitKind::Cpus => (limit.value as f64 / 1000.0).to_string(),
+        LimitKind::Pids => limit.value.to_string(),
+        LimitKind::Memory | LimitKind::Disk => match limit.value.to_string().parse::<Bytes>() {
+            Ok(bytes) => bytes.to_string(),
+            // Nobody can ask for no bytes at all, but a backend may report them.
+            Err(_) => format!("{} B", limit.value),
+        },
+    }
+}
+
+fn unusual(outcome: &Outcome, time_limit: Option<Duration>) -> Option<String> {
+    let in_force = |limit: &&LimitInForce| {
+        limit.kind == LimitKind::Memory && !matches!(limit.by, Limited::Nowise { .. })
+    };
+    match &outcome.ended {
+        Ended::OutOfMemory => {
+            let limit = outcome.limits.iter().find(in_force);
+            let limit = limit.map(|limit| format!(" (limit {})", amount(limit)));
+            Some(format!("the sandbox ran out of memory{}", limit.unwrap_or_default()))
+        }
+        Ended::TimedOut => {
+            let limit = time_limit.map(|limit| format!(" of {limit:?}")).unwrap_or_default();
+            Some(format!("the command was killed at its time limit{limit}"))
+        }
+        Ended::Lost(why) => Some(format!("the sandbox was lost: {why}")),
+        Ended::Exited(_) | Ended::Signaled(_) | Ended::Killed => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentkernel_core::{Remains, Wall};
+    use agentkernel_engine::Phases;
+
+    use super::*;
+
+    fn of(ended: Ended) -> Outcome {
+        let limit = |kind, value| LimitInForce { kind, value, by: Limited::Exactly("cgroup v2") };
+        Outcome {
+            backend: "native",
+            ended,
+            phases: Phases {
+                boot: Duration::from_micros(1500),
+                ready: Duration::from_millis(1),
+                exec: Duration::from_secs(2),
+                shutdown: Duration::from_millis(1),
+            },
+            walls: vec![
+                Wall { name: "seccomp", missing: None },
+                Wall { name: "landlock", missing: Some("no kernel".into()) },
+            ],
+            limits: vec![limit(LimitKind::Memory, 256 << 20), limit(LimitKind::Cpus, 1500)],
+            remains: Remains::default(),
+        }
+    }
+
+    #[test]
+    fn an_ordinary_end_needs_no_words() {
+        for ended in [Ended::Exited(3), Ended::Signaled(9), Ended::Killed] {
+            assert_eq!(unusual(&of(ended.clone()), None), None, "{ended:?}");
+        }
+    }
+
+    #[test]
+    fn an_unusual_end_is_told_with_its_limit() {
+        let limit = Some(Duration::from_secs(30));
+        for (ended, words) in [
+            (Ended::OutOfMemory, "the sandbox ran out of memory (limit 256 MiB)"),
+            (Ended::TimedOut, "the command was killed at its time limit of 30s"),
+            (Ended::Lost("gone".into()), "the sandbox was lost: gone"),
+        ] {
+            assert_eq!(unusual(&of(ended), limit).as_deref(), Some(words));
+        }
+    }
+
+    #[test]
+    fn verbose_names_the_backend_every_wall_and_limit_the_times_and_the_end() {
+        let expected = "\
+agentkernel: backend native, the first one that is ready
+agentkernel: wall seccomp: in force
+agentkernel: wall landlock: missing: no kernel
+agentkernel: limit memory 256 MiB: by cgroup v2
+agentkernel: limit cpus 1.5: by cgroup v2
+agentkernel: boot 1.5ms, ready 1ms, exec 2s, shutdown 1ms: 2.0035s in all
+agentkernel: the command exited with 0";
+        assert_eq!(describe(&of(Ended::Exited(0)), false), expected);
+    }
+}

@@ -1,0 +1,116 @@
+//! From words to low-level arguments. Nothing is looked up and nothing is read.
+
+use std::ffi::OsString;
+
+use agentkernel_wire::{ValueError, nearest};
+use lexopt::{Arg, Parser};
+
+use super::{FLAGS, Flag, LowArgs, Takes};
+use crate::error::CommandError;
+use crate::verbs::{VERBS, Verb};
+
+/// What is asked of the program.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Invocation {
+    Version,
+    /// Help with a verb, or with all of them.
+    Help(Option<Verb>),
+    Verb(Verb),
+}
+
+/// Parses the words after the program's name into `low`. After an error `low` holds what came
+/// before it, so that the error can be told in the form that was asked for.
+pub(crate) fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    low: &mut LowArgs,
+) -> Result<Invocation, CommandError> {
+    let mut parser = Parser::from_args(args);
+    let verb = match parser.next().map_err(usage)? {
+        None => return Err(CommandError::new("no verb was given").hinted(ALL_VERBS)),
+        Some(Arg::Short('V') | Arg::Long("version")) => return Ok(Invocation::Version),
+        Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Invocation::Help(None)),
+        Some(Arg::Value(word)) => find_verb(&word.to_string_lossy())?,
+        Some(Arg::Short(name)) => return Err(before_verb(&format!("-{name}"))),
+        Some(Arg::Long(name)) => return Err(before_verb(&format!("--{name}"))),
+    };
+    while let Some(arg) = parser.next().map_err(usage)? {
+        let flag = match arg {
+            Arg::Short('V') | Arg::Long("version") => return Ok(Invocation::Version),
+            Arg::Short('h') | Arg::Long("help") => return Ok(Invocation::Help(Some(verb))),
+            Arg::Short(name) => find_short(verb, name)?,
+            Arg::Long(name) => find_long(verb, name)?,
+            Arg::Value(word) => {
+                low.words.push(word);
+                // What follows the command is the command's own.
+                if verb == Verb::Run {
+                    low.words.extend(parser.raw_args().map_err(usage)?);
+                }
+                continue;
+            }
+        };
+        take(flag, &mut parser, low)?;
+    }
+    Ok(Invocation::Verb(verb))
+}
+
+const ALL_VERBS: &str = "agentkernel help shows all verbs";
+
+/// Takes a flag's value, if it has one, and notes it.
+fn take(flag: &Flag, parser: &mut Parser, low: &mut LowArgs) -> Result<(), CommandError> {
+    let wrong = |err: ValueError| CommandError::new(format!("--{}: {err}", flag.long));
+    match flag.takes {
+        Takes::Nothing(note) => {
+            note(low);
+            Ok(())
+        }
+        Takes::Value { name, read, .. } => {
+            let missing = |_| CommandError::new(format!("--{} needs a value: {name}", flag.long));
+            read(low, parser.value().map_err(missing)?).map_err(wrong)
+        }
+        Takes::Optional { read, .. } => read(low, parser.optional_value()).map_err(wrong),
+    }
+}
+
+fn find_verb(word: &str) -> Result<Verb, CommandError> {
+    Verb::named(word).ok_or_else(|| {
+        let hint = match nearest(word, VERBS.iter().map(|info| info.name)) {
+            Some(name) => format!("did you mean {name:?}?"),
+            None => ALL_VERBS.into(),
+        };
+        CommandError::new(format!("unknown verb {word:?}")).hinted(hint)
+    })
+}
+
+fn find_short(verb: Verb, name: char) -> Result<&'static Flag, CommandError> {
+    let flag = FLAGS.iter().find(|flag| flag.short == Some(name) && flag.verbs.contains(&verb));
+    flag.ok_or_else(|| unknown(verb, &format!("-{name}"), None))
+}
+
+fn find_long(verb: Verb, name: &str) -> Result<&'static Flag, CommandError> {
+    let own = || FLAGS.iter().filter(|flag| flag.verbs.contains(&verb));
+    let flag = own().find(|flag| flag.longs().any(|long| long == name));
+    flag.ok_or_else(|| {
+        let names = own().flat_map(Flag::longs).chain(["help", "version"]);
+        unknown(verb, &format!("--{name}"), nearest(name, names))
+    })
+}
+
+fn unknown(verb: Verb, flag: &str, meant: Option<&str>) -> CommandError {
+    let verb = verb.info().name;
+    CommandError::new(format!("{verb} has no flag {flag}")).hinted(match meant {
+        Some(name) => format!("did you mean --{name}?"),
+        None => format!("agentkernel help {verb} shows all flags"),
+    })
+}
+
+fn before_verb(flag: &str) -> CommandError {
+    CommandError::new(format!("{flag} stands before the verb"))
+        .hinted(format!("flags follow their verb, as in agentkernel run {flag} ..."))
+}
+
+fn usage(err: lexopt::Error) -> CommandError {
+    CommandError::new(err.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! The command line, as a library: what a verb does is written once, whatever program has it.
+//!
+//! Arguments are parsed without doing any work, the verb resolves them into an action, the engine
+//! carries it out, and only this crate speaks to people.
+#![forbid(unsafe_code)]
+
+mod backends;
+mod commands;
+mod error;
+mod flags;
+mod machine;
+mod output;
+mod settings;
+mod verbs;
+
+use std::ffi::OsString;
+
+use agentkernel_core::Backend;
+
+pub use backends::BACKENDS;
+use flags::{Invocation, LowArgs};
+
+/// Does what `args` ask for (without the program's own name) on the given backends, and returns
+/// the exit status. Whatever goes wrong has been said on standard error by then.
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    backends: &'static [&'static dyn Backend],
+) -> u8 {
+    let mut low = LowArgs::default();
+    let done = match flags::parse(args, &mut low) {
+        Ok(Invocation::Version) => output::line(&format!("agentkernel {}", version())),
+        Ok(Invocation::Help(verb)) => output::text(&flags::help(verb)),
+        Ok(Invocation::Verb(verb)) => {
+            let json = low.json;
+            return commands::dispatch(verb, low, backends).unwrap_or_else(|err| err.say(json));
+        }
+        Err(err) => Err(err),
+    };
+    match done {
+        Ok(()) => 0,
+        Err(err) => err.say(low.json),
+    }
+}
+
+const fn version() -> &'static str {
+    env!("CARGO_PKG_VERSION")
+}

@@ -1,0 +1,27 @@
+//! Writing to people and to pipes. Nobody reading is no reason to fail, and never to panic.
+
+use std::io::{self, ErrorKind, Write};
+
+use crate::error::CommandError;
+
+/// Writes `text` to standard output. A reader that has gone away has read enough.
+pub(crate) fn text(text: &str) -> Result<(), CommandError> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(err) if err.kind() != ErrorKind::BrokenPipe => {
+            Err(CommandError::new(format!("standard output can't be written: {err}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes `line` and a line end to standard output.
+pub(crate) fn line(line: &str) -> Result<(), CommandError> {
+    text(&format!("{line}\n"))
+}
+
+/// Writes `lines` and a line end to standard error, in one piece if the system lets it. If that
+/// fails there is nobody left to tell.
+pub(crate) fn note(lines: &str) {
+    let _ = io::stderr().write_all(format!("{lines}\n").as_bytes());
+}

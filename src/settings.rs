@@ -1,0 +1,198 @@
+//! Where a spec comes from besides the flags: variables, the project's file and the user's.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use agentkernel_wire::{
+    Environment, ProjectRequest, SpecRequest, VariableError, read_env_file, read_file,
+    read_variables,
+};
+
+use crate::error::CommandError;
+
+/// The settings file of a project.
+const PROJECT_FILE: &str = "agentkernel.toml";
+
+/// The settings file of a user, in the folder of their configuration.
+const USER_FILE: &str = "agentkernel/config.toml";
+
+/// No settings file is longer, in bytes.
+const MAX_LENGTH: u64 = 1 << 20;
+
+/// The caller's environment.
+pub(crate) type Variables = [(OsString, OsString)];
+
+/// A request with everything laid under its flags, and the files that were read for it.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub request: SpecRequest,
+    /// The project's before the user's.
+    pub files: Vec<PathBuf>,
+}
+
+/// Lays the flags over the variables, over the project's file, over the user's.
+pub(crate) fn gather(
+    mut flags: SpecRequest,
+    env_files: &[PathBuf],
+    read_files: bool,
+    variables: &Variables,
+) -> Result<Settings, CommandError> {
+    // A folder that was deleted is no obstacle to a run that doesn't depend on it.
+    let here = env::current_dir().ok();
+    lay_over_env_files(&mut flags, env_files)?;
+    let mut request = flags.over(read_variables(variables).map_err(variable_error)?);
+    if let Some(here) = &here {
+        request.anchor(here, here);
+    }
+    let mut files = Vec::new();
+    if read_files {
+        let home = path_variable(variables, "HOME");
+        let project = find_project_file(here.as_deref(), &request, home).map(|path| (path, None));
+        // The user's own folder of settings is nobody's project.
+        let user = user_file(variables, home).map(|path| (path, here.as_deref()));
+        for (path, project) in project.into_iter().chain(user) {
+            let Some(lower) = load(&path, project)? else {
+                continue;
+            };
+            request = request.over(lower);
+            files.push(path);
+        }
+    }
+    Ok(Settings { request, files })
+}
+
+fn variable_error(err: VariableError) -> CommandError {
+    let message = err.to_string();
+    match err {
+        VariableError::Unknown { hint, .. } => CommandError::new(message).hinted(hint),
+        VariableError::Value { .. } => CommandError::new(message),
+    }
+}
+
+/// A later env file goes over an earlier one, and `-e` over all of them.
+fn lay_over_env_files(flags: &mut SpecRequest, paths: &[PathBuf]) -> Result<(), CommandError> {
+    let mut all = Environment::new();
+    for path in paths {
+        let text = fs::read(path).map_err(|err| unreadable(path, &err))?;
+        let wrong = |err| CommandError::new(format!("{}:{err}", path.display()));
+        all.extend(read_env_file(&text).map_err(wrong)?);
+    }
+    all.append(&mut flags.env);
+    flags.env = all;
+    Ok(())
+}
+
+/// A variable that holds an absolute path; others don't count, as the XDG specification has it.
+fn path_variable<'a>(variables: &'a Variables, name: &str) -> Option<&'a Path> {
+    let value = variables.iter().find(|(n, _)| n == OsStr::new(name)).map(|(_, value)| value)?;
+    Some(Path::new(value)).filter(|path| path.is_absolute())
+}
+
+fn user_file(variables: &Variables, home: Option<&Path>) -> Option<PathBuf> {
+    let config = match path_variable(variables, "XDG_CONFIG_HOME") {
+        Some(config) => config.join(USER_FILE),
+        None => home?.join(".config").join(USER_FILE),
+    };
+    Some(config)
+}
+
+/// The nearest settings file from the project (or else from here) up to the root of its git
+/// repository or the home, whichever comes first. Where there is neither, only the folder itself
+/// counts: what lies above is nobody's project.
+fn find_project_file(
+    here: Option<&Path>,
+    request: &SpecRequest,
+    home: Option<&Path>,
+) -> Option<PathBuf> {
+    let start = match &request.project {
+        Some(ProjectRequest::On { directory: Some(project), .. }) => project.canonicalize().ok()?,
+        _ => here?.to_owned(),
+    };
+    let mut nearest = None;
+    for folder in start.ancestors() {
+        if nearest.is_none() {
+            nearest = Some(folder.join(PROJECT_FILE)).filter(|path| path.exists());
+        }
+        let is_start = folder == start;
+        let is_top = || home == Some(folder) || folder.join(".git").exists();
+        if nearest.is_some() && is_start || is_top() {
+            return nearest;
+        }
+    }
+    // The home may be known by another name than the one that leads here.
+    let home = nearest.as_ref().and_then(|_| home?.canonicalize().ok());
+    nearest.filter(|path| home.is_some_and(|home| path.starts_with(home)))
+}
+
+/// Reads a settings file, if there is one. What it says is relative to its own folder, which is
+/// the project too unless there is another.
+fn load(path: &Path, project: Option<&Path>) -> Result<Option<SpecRequest>, CommandError> {
+    let Some(text) = read_owned(path)? else {
+        return Ok(None);
+    };
+    let mut request = read_file(&text).map_err(|err| CommandError {
+        hint: err.hint.clone(),
+        ..CommandError::new(format!("{}:{err}", path.display()))
+    })?;
+    if let Some(folder) = path.parent() {
+        request.anchor(folder, project.unwrap_or(folder));
+    }
+    Ok(Some(request))
+}
+
+/// The bytes of a settings file that belongs to the caller or to root. Whoever can plant a file
+/// could otherwise open the sandboxes of everybody who comes by.
+fn read_owned(path: &Path) -> Result<Option<Vec<u8>>, CommandError> {
+    let unreadable = |err: io::Error| unreadable(path, &err);
+    // Opening a pipe would wait for its writer, so the kind is asked first.
+    match fs::metadata(path) {
+        Ok(data) if data.is_file() => {}
+        Ok(_) => return Err(unreadable(ErrorKind::InvalidInput.into())),
+        Err(err) if is_absence(&err) => return Ok(None),
+        Err(err) => return Err(unreadable(err)),
+    }
+    let file = File::open(path).map_err(unreadable)?;
+    let owner = file.metadata().map_err(unreadable)?.uid();
+    if owner != 0 && owner != caller().map_err(unreadable)? {
+        let message = format!("{} belongs to user {owner}, not to you", path.display());
+        return Err(CommandError::new(message)
+            .hinted("read it, then make it yours with chown, or pass --no-config"));
+    }
+    let mut text = Vec::new();
+    file.take(MAX_LENGTH + 1).read_to_end(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_LENGTH {
+        return Err(CommandError::new(format!("{} is longer than 1 MiB", path.display())));
+    }
+    Ok(Some(text))
+}
+
+/// Whether there is no file, or none of the caller's: a home that the caller may not even enter
+/// is somebody else's, as when root becomes another user and keeps the variables.
+fn is_absence(err: &io::Error) -> bool {
+    matches!(
+        err.kind(),
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied
+    )
+}
+
+fn unreadable(path: &Path, err: &io::Error) -> CommandError {
+    match err.kind() {
+        ErrorKind::InvalidInput => CommandError::new(format!("{} is not a file", path.display())),
+        _ => CommandError::new(format!("{} can't be read: {err}", path.display())),
+    }
+}
+
+/// The caller's user number. A new pipe belongs to whoever makes it, on every Unix, so no system
+/// call is needed that the standard library doesn't have.
+fn caller() -> io::Result<u32> {
+    let (reader, _writer) = io::pipe()?;
+    Ok(File::from(OwnedFd::from(reader)).metadata()?.uid())
+}
+
+#[cfg(test)]
+mod tests;

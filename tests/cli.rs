@@ -1,0 +1,372 @@
+//! The command line as a black box: all that needs no sandbox.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use std::ffi::OsStr;
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A folder with a home and a place to work in, gone with the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("cli-{name}-{}", std::process::id()));
+        for folder in ["home", "work/.git"] {
+            fs::create_dir_all(path.join(folder)).unwrap();
+        }
+        Self(path.canonicalize().unwrap())
+    }
+
+    /// Puts a file into the place to work in.
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join("work").join(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    /// `agentkernel` with nothing of this machine's settings.
+    fn agentkernel(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_agentkernel"));
+        command
+            .env_clear()
+            .env("HOME", self.0.join("home"))
+            .current_dir(self.0.join("work"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn output(&self, args: &[&str]) -> Output {
+        self.agentkernel().args(args).output().unwrap()
+    }
+
+    /// What is said on standard error when `args` fail with 125, as they must.
+    fn failure(&self, args: &[&str]) -> String {
+        failure(self.agentkernel().args(args))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn failure(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125), "{command:?}: {said}");
+    assert_eq!(output.stdout, b"", "{command:?}");
+    assert!(!said.contains("panicked"), "{said}");
+    said
+}
+
+fn stdout(output: &Output) -> &str {
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stderr, b"");
+    str::from_utf8(&output.stdout).unwrap()
+}
+
+#[test]
+fn the_version_is_all_that_is_said_about_it() {
+    let scratch = Scratch::new("version");
+    // It must not even look at settings, or these would be errors.
+    scratch.file("agentkernel.toml", "banana = 1");
+    for args in [&["--version"][..], &["-V"], &["run", "-V"]] {
+        let output = scratch.agentkernel().env("AGENTKERNEL_BANANA", "1").args(args).output();
+        let expected = format!("agentkernel {}\n", env!("CARGO_PKG_VERSION"));
+        assert_eq!(stdout(&output.unwrap()), expected, "{args:?}");
+    }
+}
+
+#[test]
+fn help_is_the_same_by_flag_and_by_verb() {
+    let scratch = Scratch::new("help");
+    for (flag, verb) in [
+        (&["--help"][..], &["help"][..]),
+        (&["-h"], &["help"]),
+        (&["run", "--help"], &["help", "run"]),
+        (&["doctor", "-h"], &["help", "doctor"]),
+        (&["completions", "-h"], &["help", "completions"]),
+    ] {
+        let by_flag = scratch.output(flag);
+        assert!(stdout(&by_flag).contains("Usage: agentkernel"), "{flag:?}");
+        assert_eq!(by_flag.stdout, scratch.output(verb).stdout, "{flag:?}");
+    }
+}
+
+#[test]
+fn mistakes_are_answered_once_with_a_hint() {
+    let scratch = Scratch::new("mistakes");
+    for (args, error, hint) in [
+        (&[][..], "no verb was given", "agentkernel help"),
+        (&["rum"], "unknown verb \"rum\"", "did you mean \"run\"?"),
+        (&["run", "--memroy", "1g", "true"], "run has no flag --memroy", "did you mean --memory?"),
+        (&["run"], "no command was given", "agentkernel run -- echo hello"),
+        (&["doctor", "x"], "doctor doesn't take \"x\"", "agentkernel doctor [--json]"),
+        (&["completions", "tcsh"], "completions doesn't take \"tcsh\"", "bash|zsh|fish"),
+        (&["completions"], "no shell was named", "bash, zsh, fish"),
+        (&["help", "x"], "help doesn't take \"x\"", "agentkernel help [VERB]"),
+    ] {
+        let said = scratch.failure(args);
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines.len(), 2, "{args:?}: {said}");
+        assert_eq!(lines[0], format!("error: {error}"), "{args:?}");
+        assert!(lines[1].starts_with("hint: ") && lines[1].contains(hint), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn wrong_values_name_their_flag_and_what_it_takes() {
+    let scratch = Scratch::new("values");
+    let project = scratch.0.join("work");
+    let project = project.to_str().unwrap();
+    for (args, part) in [
+        (&["--memory", "12x"][..], "--memory: \"12x\" is not a size"),
+        (&["--cpus", "0"], "--cpus: \"0\" is not a number of processors"),
+        (&["--cpus", "1000"], "more than the machine has"),
+        (&["--memory", "9999t"], "more than the machine has"),
+        (&["--pids", "0"], "--pids: \"0\" is not a number of processes from 1 to 4194304"),
+        (&["--timeout", "1y"], "--timeout: \"1y\" is not a time"),
+        (&["--profile", "moderat"], "did you mean \"moderate\"?"),
+        (&["--network", "some"], "--network: \"some\" is not none, full or allow=HOST,..."),
+        (&["--user", "70000"], "up to 65535"),
+        (&["--image", "alpine"], "--image: \"alpine\" is not \"host\" or a directory"),
+        (&["--image", "./gone"], "the image"),
+        (&["-v", "gone:/x"], "the volume"),
+        (&["-v", ".:x"], "--volume: \"x\" is not absolute"),
+        (&["-v", ".:/a:b:c"], "of paths without a colon"),
+        (&["-v", ".:/proc"], "nothing can be mounted at /proc"),
+        (&["-w", "x"], "--workdir: \"x\" is not absolute"),
+        (&["-e", "=x"], "--env: the name of a variable is missing"),
+        (&["--env-file", "gone"], "gone can't be read: No such file"),
+        (&["--project=/"], "the project can't be /"),
+        (&["--project=/tmp:ro"], "the project can't be /tmp"),
+        (&["--project=:x"], "--project: \"x\" is not one of ro, rw, cow"),
+        (&["-B", "banana"], "there is no backend \"banana\""),
+        (&["--report", "gone/report"], "the report can't be written to gone/report: No such file"),
+    ] {
+        let said = scratch.failure(&[&["run"], args, &["--", "true"]].concat());
+        assert!(said.contains(part), "{args:?}: {said}");
+        assert!(said.starts_with("error: "), "{args:?}: {said}");
+    }
+    let said = scratch.failure(&["run", "--project", "-v", &format!(".:{project}"), "--", "true"]);
+    assert!(said.contains("two volumes have the target"), "{said}");
+}
+
+#[test]
+fn a_settings_file_is_wrong_by_line_and_column() {
+    let scratch = Scratch::new("file");
+    let path = scratch.file("agentkernel.toml", "cpus = 1\nmemroy = \"1g\"\n");
+    let said = scratch.failure(&["run", "true"]);
+    let expected = format!(
+        "error: {}:2:1: unknown key `memroy`\nhint: did you mean `memory`?\n",
+        path.display()
+    );
+    assert_eq!(said, expected);
+    scratch.file("agentkernel.toml", "memory = \"12x\"");
+    let said = scratch.failure(&["run", "true"]);
+    assert!(said.contains("agentkernel.toml:1:10: \"12x\" is not a size"), "{said}");
+    scratch.file("agentkernel.toml", "memory = ");
+    let said = scratch.failure(&["run", "true"]);
+    assert!(said.contains("agentkernel.toml:1:10: "), "{said}");
+}
+
+#[test]
+fn a_settings_file_is_not_looked_at_if_not_wanted() {
+    let scratch = Scratch::new("no-config");
+    scratch.file("agentkernel.toml", "banana = 1");
+    let said = scratch.failure(&["run", "--no-config", "-B", "banana", "true"]);
+    assert!(said.contains("there is no backend \"banana\""), "{said}");
+}
+
+#[test]
+fn a_settings_file_of_somebody_elses_is_refused() {
+    let scratch = Scratch::new("owner");
+    let path = scratch.file("agentkernel.toml", "network = \"full\"");
+    if let Err(err) = std::os::unix::fs::chown(&path, Some(4321), None) {
+        return eprintln!("skipped: only root can give a file away ({err})");
+    }
+    let said = scratch.failure(&["run", "true"]);
+    assert!(said.contains("agentkernel.toml belongs to user 4321, not to you"), "{said}");
+    assert!(said.contains("hint: ") && said.contains("--no-config"), "{said}");
+}
+
+#[test]
+fn flags_go_over_variables_over_the_project_over_the_user() {
+    let scratch = Scratch::new("precedence");
+    let backend = |command: &mut Command| {
+        let said = failure(command);
+        let quoted = said.split('"').nth(1).map(String::from);
+        quoted.unwrap_or_else(|| panic!("no backend in {said}"))
+    };
+    let run = || {
+        let mut command = scratch.agentkernel();
+        command.arg("run");
+        command
+    };
+    let user = scratch.0.join("home/.config/agentkernel");
+    fs::create_dir_all(&user).unwrap();
+    fs::write(user.join("config.toml"), "backend = \"of-user\"").unwrap();
+    assert_eq!(backend(run().arg("true")), "of-user");
+    scratch.file("agentkernel.toml", "backend = \"of-project\"");
+    assert_eq!(backend(run().arg("true")), "of-project");
+    assert_eq!(backend(run().env("AGENTKERNEL_BACKEND", "of-env").arg("true")), "of-env");
+    let by_flag = backend(run().env("AGENTKERNEL_BACKEND", "of-env").args(["-B", "x", "true"]));
+    assert_eq!(by_flag, "x");
+}
+
+#[test]
+fn unknown_and_wrong_variables_are_errors() {
+    let scratch = Scratch::new("variables");
+    let with = |name: &str, value: &str| {
+        failure(scratch.agentkernel().env(name, value).args(["run", "true"]))
+    };
+    let expected = "error: unknown variable AGENTKERNEL_MEMROY\n\
+                    hint: did you mean AGENTKERNEL_MEMORY?\n";
+    assert_eq!(with("AGENTKERNEL_MEMROY", "1g"), expected);
+    let said = with("AGENTKERNEL_MEMORY", "12x");
+    assert!(said.starts_with("error: AGENTKERNEL_MEMORY: \"12x\" is not a size"), "{said}");
+}
+
+#[test]
+fn errors_are_one_line_of_json_if_asked_for() {
+    let scratch = Scratch::new("json");
+    for args in [&["run", "--json", "--banana"][..], &["run", "--json", "--cpus", "1000", "true"]] {
+        let said = scratch.failure(args);
+        assert_eq!(said.lines().count(), 1, "{said}");
+        let json: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(json["version"], 1);
+        assert_eq!(json["error"]["exit_code"], 125);
+        assert!(json["error"]["message"].is_string() && json["error"]["hint"].is_string());
+    }
+}
+
+#[test]
+fn the_doctor_answers_programs_in_one_line_of_json() {
+    let output = Scratch::new("doctor").output(&["doctor", "--json"]);
+    assert!(matches!(output.status.code(), Some(0 | 1)), "{output:?}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["version"], 1);
+    let backends = json["backends"].as_array().unwrap();
+    let ready = backends.iter().any(|backend| backend["ready"] == true);
+    assert_eq!(output.status.code(), Some(i32::from(!ready)));
+}
+
+#[test]
+fn bytes_that_are_not_utf8_are_reported_as_such() {
+    let scratch = Scratch::new("bytes");
+    for words in [
+        [OsStr::new("run"), OsStr::new("--backend"), OsStr::from_bytes(b"\xff"), OsStr::new("x")],
+        [OsStr::new("run"), OsStr::from_bytes(b"--\xff"), OsStr::new("x"), OsStr::new("x")],
+        [OsStr::from_bytes(b"\xff"), OsStr::new("x"), OsStr::new("x"), OsStr::new("x")],
+    ] {
+        let said = failure(scratch.agentkernel().args(words));
+        assert!(said.starts_with("error: "), "{said}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_gone_away_is_no_error() {
+    let scratch = Scratch::new("pipe");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = scratch.agentkernel().arg("help").stdout(writer).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stderr, b"");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = scratch.agentkernel().arg("rum").stderr(writer).status().unwrap();
+    assert_eq!(status.code(), Some(125));
+}
+
+#[test]
+fn closed_streams_are_no_reason_to_panic() {
+    let scratch = Scratch::new("closed");
+    let run = |script: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_agentkernel")]);
+        shell.current_dir(&scratch.0).output().unwrap()
+    };
+    assert_eq!(run("\"$0\" --version >&- 2>&-").status.code(), Some(0));
+    assert_eq!(run("\"$0\" rum >&- 2>&- <&-").status.code(), Some(125));
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_an_error() {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Scratch::new("full").agentkernel().arg("help").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("error: standard output can't be written: No space"), "{said}");
+}
+
+/// Whether `shell` takes the script that is made for it; `None` if the machine doesn't have it.
+fn accepts(shell: &str, flag: &str) -> Option<bool> {
+    let output = Scratch::new(shell).output(&["completions", shell]);
+    let script = stdout(&output);
+    let mut checker = Command::new(shell);
+    checker.arg(flag).stdin(Stdio::piped()).stderr(Stdio::inherit());
+    let mut checker = checker.spawn().ok()?;
+    checker.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    Some(checker.wait().unwrap().success())
+}
+
+#[test]
+fn shells_take_their_completions() {
+    assert_eq!(accepts("bash", "-n"), Some(true));
+    for shell in ["zsh", "fish"] {
+        match accepts(shell, "-n") {
+            None => eprintln!("skipped: there is no {shell} here to check its completions"),
+            taken => assert_eq!(taken, Some(true), "{shell}"),
+        }
+    }
+}
+
+#[test]
+fn bash_completes_verbs_flags_and_values() {
+    let scratch = Scratch::new("complete");
+    let script = scratch.file("script", stdout(&scratch.output(&["completions", "bash"])));
+    for (words, expected) in [
+        ("agentkernel ru", "run"),
+        ("agentkernel run --mem", "--memory"),
+        ("agentkernel run --profile perm", "permissive"),
+        ("agentkernel completions fi", "fish"),
+        ("agentkernel doctor --j", "--json"),
+        ("agentkernel run --proj", "--project"),
+    ] {
+        let program = "source \"$0\"; read -ra COMP_WORDS <<< \"$1\"; \
+                       COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _agentkernel; echo \"${COMPREPLY[*]}\"";
+        let mut bash = Command::new("bash");
+        bash.args([OsStr::new("-c"), program.as_ref(), script.as_ref(), words.as_ref()]);
+        let output = bash.output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), expected, "{words}");
+    }
+}
+
+#[test]
+fn the_documentation_mentions_every_flag_key_and_variable() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
+    let docs = fs::read_to_string(path).unwrap();
+    let help = Scratch::new("docs").output(&["help", "run"]);
+    let mut flags = 0;
+    for line in stdout(&help).lines().filter(|line| line.starts_with("  ")) {
+        let Some(at) = line.find("--").filter(|at| *at < 8) else {
+            continue;
+        };
+        let flag = line[at..].split([' ', '[']).next().unwrap();
+        assert!(docs.contains(&format!("`{flag}")), "{flag} is not documented");
+        flags += 1;
+    }
+    assert!(flags > 20, "only {flags} flags were found in the help");
+    for key in agentkernel_wire::KEYS {
+        assert!(docs.contains(&format!("`{key}`")), "the key {key} is not documented");
+    }
+    for name in agentkernel_wire::VARIABLES {
+        let name = format!("`{}{name}`", agentkernel_wire::PREFIX);
+        assert!(docs.contains(&name), "{name} is not documented");
+    }
+}
