@@ -124,11 +124,10 @@ type Cases<'a> = &'a [(&'a [&'a str], &'a [&'a str])];
 /// Each set of flags is refused for a command that would otherwise run, and nothing is left.
 fn all_refused(subject: &Subject, scratch: &Scratch, cases: Cases<'_>) -> Verdict {
     let argv = ["echo", "ran"];
-    Captured::of(subject.run_command(scratch, &NO_FLAGS, &argv))?
-        .exits(0)?
-        .prints("ran\n")?;
+    let good = Captured::of(subject.run_command(scratch, &NO_FLAGS, &argv))?;
+    good.exits(0)?.prints("ran\n")?;
     let before = tree(scratch.path());
-    for (flags, parts) in cases {
+    each_holds(cases, |(flags, parts)| {
         refused(
             &Captured::of(subject.run_command(scratch, flags, &argv))?,
             parts,
@@ -138,7 +137,20 @@ fn all_refused(subject: &Subject, scratch: &Scratch, cases: Cases<'_>) -> Verdic
             before == after,
             "files were left behind by {flags:?}: {after:?}"
         );
-    }
+        Ok(())
+    })
+}
+
+/// Tries every case, and fails with what is wrong with all of them.
+fn each_holds<T>(cases: &[T], holds: impl Fn(&T) -> Verdict) -> Verdict {
+    let failures: Vec<String> = cases
+        .iter()
+        .filter_map(|case| match holds(case) {
+            Err(NotPassed::Failed(why) | NotPassed::Skipped(why)) => Some(why),
+            Ok(()) => None,
+        })
+        .collect();
+    ensure!(failures.is_empty(), "{}", failures.join("\n    "));
     Ok(())
 }
 
@@ -157,12 +169,11 @@ fn bad_command_line(subject: &Subject) -> Verdict {
         (&["doctor", "--jsno"], &["--jsno", "--json"]),
         (&["doctor", "extra"], &["extra"]),
     ];
-    for (arguments, parts) in cases {
+    each_holds(cases, |(arguments, parts)| {
         let mut command = subject.agentkernel(&scratch);
         command.args(*arguments);
-        refused(&Captured::of(command)?, parts)?;
-    }
-    Ok(())
+        refused(&Captured::of(command)?, parts).map(drop)
+    })
 }
 
 fn bad_names(subject: &Subject) -> Verdict {
@@ -272,13 +283,12 @@ const NO_AMOUNTS: [(&str, &[&str]); 5] = [
 
 fn bad_amounts(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    for (flag, texts) in NO_AMOUNTS {
-        for text in texts {
-            let named: &[&str] = &[flag, text];
-            all_refused(subject, &scratch, &[(named, named)])?;
-        }
-    }
-    Ok(())
+    let pairs = NO_AMOUNTS
+        .iter()
+        .flat_map(|(flag, texts)| texts.iter().map(move |text| [*flag, *text]));
+    let pairs: Vec<[&str; 2]> = pairs.collect();
+    let cases: Vec<(&[&str], &[&str])> = pairs.iter().map(|pair| (&pair[..], &pair[..])).collect();
+    all_refused(subject, &scratch, &cases)
 }
 
 fn amounts_beyond_the_machine(subject: &Subject) -> Verdict {
@@ -350,12 +360,14 @@ fn bad_settings_file(subject: &Subject) -> Verdict {
         (b"cpus = 1\ncpus = 2\n", &["2"]),
         (b"cpus = 1\nimage = \"\xff\"\n", &["2"]),
     ];
-    for (text, parts) in cases {
+    each_holds(&cases, |(text, parts)| {
         let scratch = subject.scratch()?;
         scratch.file("work/agentkernel.toml", text)?;
         let command = subject.run_command(&scratch, &NO_FLAGS, &["echo", "ran"]);
-        refused(&Captured::of(command)?, parts)?.mentions("agentkernel.toml")?;
-    }
+        refused(&Captured::of(command)?, parts)?
+            .mentions("agentkernel.toml")
+            .map(drop)
+    })?;
     let scratch = subject.scratch()?;
     scratch.folder("work/agentkernel.toml")?;
     let command = subject.run_command(&scratch, &NO_FLAGS, &["echo", "ran"]);
@@ -365,16 +377,16 @@ fn bad_settings_file(subject: &Subject) -> Verdict {
 
 fn bad_settings_variables(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    for (name, value, part) in [
+    let cases = [
         ("AGENTKERNEL_PROFILE", "modrate", "modrate"),
         ("AGENTKERNEL_MEMORY", "0", "0"),
         ("AGENTKERNEL_MEMROY", "1g", "AGENTKERNEL_MEMORY"),
-    ] {
+    ];
+    each_holds(&cases, |(name, value, part)| {
         let mut command = subject.run_command(&scratch, &NO_FLAGS, &["echo", "ran"]);
         command.env(name, value);
-        refused(&Captured::of(command)?, &[name, part])?;
-    }
-    Ok(())
+        refused(&Captured::of(command)?, &[name, part]).map(drop)
+    })
 }
 
 fn settings_in_order(subject: &Subject) -> Verdict {
