@@ -1,9 +1,16 @@
 //! The small program: its arguments in, its exit status out.
-#![forbid(unsafe_code)]
+#![cfg_attr(target_os = "linux", no_main)]
 
 use std::env;
-use std::process::ExitCode;
 
-fn main() -> ExitCode {
-    agentkernel::run(env::args_os().skip(1), agentkernel::BACKENDS).into()
+#[cfg(target_os = "linux")]
+agentkernel_sys::main!(run);
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> std::process::ExitCode {
+    run().into()
+}
+
+fn run() -> u8 {
+    agentkernel::run(env::args_os().skip(1), agentkernel::BACKENDS)
 }

@@ -62,8 +62,9 @@ pub struct Privileges {
 pub(crate) type Failure = (Stage, io::Error);
 
 impl Prepared {
-    /// Does what needs no root file system yet: session, signals, streams, limits. Of all other
-    /// descriptors only `keep` stay open, so that no path through them leads out.
+    /// Does all that needs no root file system yet: session, signals, streams, limits, and the
+    /// filter, which allows what is left to do. Of all other descriptors only `keep` stay open, so
+    /// that no path through them leads out.
     pub(crate) fn settle(&self, keep: [BorrowedFd<'_>; 3]) -> Result<(), Failure> {
         process::new_session().map_err(at(Stage::Session))?;
         signal::reset_to_default().map_err(at(Stage::Session))?;
@@ -77,10 +78,13 @@ impl Prepared {
         descriptor::close_all_but(&mut [0, 1, 2, a, b, c]).map_err(at(Stage::Streams))?;
         // Else the caller's directory would stay within reach when the root is changed.
         process::change_directory(c"/").map_err(at(Stage::Directory))?;
-        self.limits.iter().try_for_each(ResourceLimit::apply).map_err(at(Stage::Limits))
+        self.limits.iter().try_for_each(ResourceLimit::apply).map_err(at(Stage::Limits))?;
+        identity::no_new_privileges().map_err(at(Stage::Privileges))?;
+        identity::drop_bounding_capabilities().map_err(at(Stage::Privileges))?;
+        self.privileges.filter.install().map_err(at(Stage::Seccomp))
     }
 
-    /// Gives up every privilege and becomes the command's program. Returns only why not.
+    /// Gives up every other privilege and becomes the command's program. Returns only why not.
     pub(crate) fn become_program(&self, id: CommandId, link: BorrowedFd<'_>) -> Failure {
         match self.give_up_privileges(id, link) {
             Ok(()) => (Stage::Program, self.execute()),
@@ -94,12 +98,10 @@ impl Prepared {
         }
         descriptor::close_on_exec_from(3).map_err(at(Stage::Streams))?;
         identity::become_user(self.uid, self.gid, self.drop_groups).map_err(at(Stage::Identity))?;
-        // As the user, who may not be allowed to see every directory.
-        identity::no_new_privileges().map_err(at(Stage::Privileges))?;
         identity::drop_capabilities().map_err(at(Stage::Privileges))?;
+        // As the user, who may not be allowed to see every directory.
         process::change_directory(&self.directory).map_err(at(Stage::Directory))?;
-        self.privileges.restrict_files().map_err(at(Stage::Landlock))?;
-        self.privileges.filter.install().map_err(at(Stage::Seccomp))
+        self.privileges.restrict_files().map_err(at(Stage::Landlock))
     }
 
     /// Tries the programs as a shell does: the first that exists counts, but one that may not be

@@ -199,10 +199,14 @@ impl Group {
         self.parts.iter().map(|part| part.dir.as_path())
     }
 
-    /// Removes the group. All processes in it must be dead.
-    pub fn remove(mut self) -> io::Result<()> {
+    /// Removes the group. While processes in it live that fails, and what is left of the group
+    /// comes back.
+    pub fn remove(mut self) -> Result<(), (Self, io::Error)> {
         while let Some(part) = self.parts.pop() {
-            fs::remove_dir(&part.dir)?;
+            if let Err(error) = fs::remove_dir(&part.dir) {
+                self.parts.push(part);
+                return Err((self, error));
+            }
         }
         Ok(())
     }

@@ -32,10 +32,9 @@ pub fn no_new_privileges() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
 }
 
-/// Gives up every capability for good: the bounding, ambient, inheritable, permitted and
-/// effective sets are empty afterwards, and no exec, not even as user 0, fills them again.
-/// Child-safe.
-pub fn drop_capabilities() -> io::Result<()> {
+/// Keeps every later exec from granting a capability, not even to user 0: empties the bounding
+/// set. Child-safe.
+pub fn drop_bounding_capabilities() -> io::Result<()> {
     for capability in 0..64 {
         match prctl(libc::PR_CAPBSET_DROP, capability) {
             // The kernel knows fewer; all that it knows are dropped.
@@ -43,6 +42,12 @@ pub fn drop_capabilities() -> io::Result<()> {
             result => result?,
         }
     }
+    Ok(())
+}
+
+/// Gives up every capability at once: the effective, permitted, inheritable and ambient sets are
+/// empty afterwards. Child-safe.
+pub fn drop_capabilities() -> io::Result<()> {
     /// The version of the interface with two words for each set, `_LINUX_CAPABILITY_VERSION_3`.
     const VERSION_3: u32 = 0x2008_0522;
     #[repr(C)]

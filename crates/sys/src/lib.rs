@@ -7,6 +7,7 @@
 
 pub mod cgroup;
 pub mod descriptor;
+pub mod entry;
 pub mod identity;
 pub mod landlock;
 pub mod machine;

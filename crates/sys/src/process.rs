@@ -190,6 +190,13 @@ pub fn kill(pid: Pid, signal: i32) -> io::Result<()> {
     check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
+/// Whether there is a process of this number, whoever's it is.
+pub fn exists(pid: Pid) -> bool {
+    /// `ESRCH`: there is none. Any other refusal means that there is one.
+    const NONE: Option<i32> = Some(libc::ESRCH);
+    !matches!(kill(pid, 0), Err(error) if error.raw_os_error() == NONE)
+}
+
 /// Has the calling process killed when the thread that made it dies. A change of identity undoes
 /// it. Child-safe.
 pub fn die_with_parent() -> io::Result<()> {

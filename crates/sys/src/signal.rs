@@ -54,12 +54,12 @@ impl AsFd for Signals {
     }
 }
 
-/// Gives every signal its default effect and unblocks all, as a program expects that starts
-/// afresh. Child-safe.
+/// Gives every signal but the real-time ones its default effect and unblocks all, as a program
+/// expects that starts afresh. Child-safe.
 pub fn reset_to_default() -> io::Result<()> {
-    for signal in 1..=64 {
-        // SAFETY: the default is a valid disposition. Two signals can't be changed and the C
-        // library keeps two for itself; their defaults stand anyway.
+    for signal in 1..32 {
+        // SAFETY: the default is a valid disposition. Two signals can't be changed, and
+        // their defaults stand anyway.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     let set = set_of(&[]);

@@ -37,14 +37,10 @@ impl Keeper {
         }
     }
 
-    /// Tells it that its work has been done. It takes a moment to go.
-    pub fn dismiss(&self) {
+    /// Tells it that its work has been done, and waits until it is gone.
+    pub fn dismiss(self) -> io::Result<()> {
         // If it was killed, it needs no telling.
         let _ = descriptor::write(self.dismissal.as_fd(), &[1]);
-    }
-
-    /// Waits until it is gone, after it was dismissed.
-    pub fn wait(self) -> io::Result<()> {
         self.process.wait().map(drop)
     }
 }

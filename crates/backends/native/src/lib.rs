@@ -10,6 +10,7 @@ mod explain;
 mod identity;
 mod inside;
 mod keeper;
+mod leftovers;
 mod limits;
 mod outside;
 mod plan;

@@ -1,14 +1,12 @@
 //! By what means each limit holds on this machine.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use agentkernel_core::{
     Asked, BootError, Bytes, LimitInForce, LimitKind, Limited, Limits, Origin, Spec,
 };
 use agentkernel_guest::ResourceLimit;
 use agentkernel_sys::cgroup::{CgroupError, Controller, Group, Limit, Site, Version};
-use agentkernel_sys::rlimit;
 use agentkernel_sys::rlimit::Resource;
+use agentkernel_sys::{machine, rlimit};
 
 /// Less than this holds no program: the least amount of memory, in bytes.
 const LEAST_MEMORY: Bytes = Bytes::mib(4);
@@ -33,6 +31,8 @@ struct Wanted {
     by: Origin,
     /// Why no group can have it.
     impossible: Option<String>,
+    /// Whether the machine has no more than this anyway.
+    is_all: bool,
 }
 
 impl LimitPlan {
@@ -40,7 +40,7 @@ impl LimitPlan {
     pub fn new(spec: &Spec) -> Result<Self, BootError> {
         check_sizes(&spec.limits)?;
         let mut wanted = wanted(&spec.limits);
-        let limits: Vec<Limit> = wanted.iter().map(|w| w.limit).collect();
+        let limits: Vec<Limit> = wanted.iter().filter(|w| !w.is_all).map(|w| w.limit).collect();
         let (site, impossible) = Site::find(&limits);
         for (limit, error) in impossible {
             for wanted in wanted.iter_mut().filter(|w| w.limit == limit) {
@@ -59,7 +59,8 @@ impl LimitPlan {
     /// Why the failure to make a group is no reason to refuse the spec, if it is none.
     pub fn without_group(&self, error: &CgroupError) -> Result<(), BootError> {
         let why = error.to_string();
-        self.wanted.iter().try_for_each(|wanted| self.allow_nearest(wanted, &why))
+        let mut grouped = self.wanted.iter().filter(|wanted| !wanted.is_all);
+        grouped.try_for_each(|wanted| self.allow_nearest(wanted, &why))
     }
 
     /// What somebody asked for is enforced or refused; a profile's default may fall back.
@@ -87,7 +88,7 @@ impl LimitPlan {
     }
 
     fn nearest(&self, which: impl Fn(&Wanted) -> bool) -> Vec<Nearest> {
-        let wanted = self.wanted.iter().filter(|wanted| which(wanted));
+        let wanted = self.wanted.iter().filter(|wanted| !wanted.is_all && which(wanted));
         wanted.map(|wanted| Nearest::of(wanted.limit)).collect()
     }
 
@@ -105,6 +106,7 @@ impl LimitPlan {
                 (None, _) => None,
             };
             let by = match (why, group) {
+                _ if wanted.is_all => Limited::Exactly("the machine's size"),
                 (None, Some(Ok(group))) => by_group(group, wanted),
                 (why, _) => Limited::Nearly {
                     means: Nearest::of(wanted.limit).name(),
@@ -127,6 +129,7 @@ fn wanted(limits: &Limits) -> Vec<Wanted> {
         limit: Limit { controller, value },
         by,
         impossible: None,
+        is_all: kind == LimitKind::Cpus && value >= u64::from(machine::processors()) * 1000,
     };
     let Limits { cpus, memory, pids, disk: _ } = limits;
     let cpus = cpus.map(|l| want(LimitKind::Cpus, Controller::Cpu, l.value.millis().into(), l.by));
@@ -206,14 +209,4 @@ pub fn for_every_process() -> Vec<ResourceLimit> {
     /// to get a dump (fs/coredump.c), which 0 is not.
     const CORE: ResourceLimit = ResourceLimit { resource: Resource::Core, soft: 1, hard: 1 };
     vec![DESCRIPTORS, CORE]
-}
-
-/// A name for the group of a sandbox that the calling process boots now. A number of a process
-/// comes back; together with the time it does not.
-pub fn group_name() -> String {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("agentkernel-{}-{:x}-{count}", std::process::id(), now.as_nanos())
 }

@@ -18,13 +18,14 @@ use crate::inside::{self, Admission, Doors, word};
 use crate::keeper::Keeper;
 use crate::plan::Plan;
 use crate::root::{Owners, Sent, Step};
-use crate::{explain, limits};
+use crate::{explain, leftovers};
 
 /// A booted sandbox.
 pub struct NativePlace {
     link: OwnedFd,
     init: Init,
-    group: Option<(Group, Keeper)>,
+    group: Option<Group>,
+    keeper: Option<Keeper>,
     walls: Vec<Wall>,
     limits: Vec<LimitInForce>,
     steps: Vec<Step>,
@@ -74,12 +75,9 @@ pub fn boot(plan: Plan) -> Result<NativePlace, BootError> {
     }
     let group = finish_group(&plan, grouping)?;
     let limits = plan.limits.in_force(&group);
-    let group = match group {
-        Some(Ok(group)) => Some(with_keeper(group, &init.0)?),
-        _ => None,
-    };
+    let group = group.and_then(Result::ok);
     let Plan { walls, root, .. } = plan;
-    Ok(NativePlace { link, init, group, walls, limits, steps: root.steps })
+    Ok(NativePlace { link, init, group, keeper: None, walls, limits, steps: root.steps })
 }
 
 fn pair() -> Result<(OwnedFd, OwnedFd), BootError> {
@@ -110,7 +108,7 @@ fn begin_group(plan: &Plan) -> Result<(Grouping, Admission), BootError> {
 
 /// Makes the group, or says why there is none if the spec can do without.
 fn make_group(plan: &Plan) -> Result<Result<Group, CgroupError>, BootError> {
-    let made = plan.limits.site.make(&limits::group_name());
+    let made = plan.limits.site.make(&leftovers::group_name());
     if let Err(why) = &made {
         plan.limits.without_group(why)?;
     }
@@ -143,12 +141,6 @@ fn finish_group(
         }
         _ => Ok(Some(made)),
     }
-}
-
-fn with_keeper(group: Group, init: &Child) -> Result<(Group, Keeper), BootError> {
-    let keeper = Keeper::start(&group, init.pidfd());
-    let keeper = keeper.map_err(|error| failed("can't start the control group's keeper", error))?;
-    Ok((group, keeper))
 }
 
 /// Maps the sandbox's numbers and sends it the trees that it wants.
@@ -208,6 +200,14 @@ impl Place for NativePlace {
         &self.limits
     }
 
+    fn attend(&mut self) -> io::Result<()> {
+        if let (Some(group), None) = (&self.group, &self.keeper) {
+            self.keeper = Some(Keeper::start(group, self.init.0.pidfd())?);
+            leftovers::sweep(group);
+        }
+        Ok(())
+    }
+
     fn explain(&self, step: u16, error: io::Error) -> BootError {
         explain::unready(&self.steps, step, error)
     }
@@ -219,20 +219,22 @@ impl Place for NativePlace {
 
     fn destroy(self: Box<Self>) -> Result<Remains, DestroyError> {
         self.kill();
-        let Self { init, group, .. } = *self;
+        let Self { init, group, keeper, .. } = *self;
         let left = |what: &str| {
             let what = what.to_owned();
             move |source| DestroyError { what, source }
         };
-        if let Some((_, keeper)) = &group {
-            keeper.dismiss();
-        }
+        // Its last process is most often dead already, and the group gone before process 1 is.
+        let oom_kills = group.as_ref().and_then(|group| group.oom_kills().ok()).unwrap_or(0);
+        let group = group.and_then(|group| group.remove().err());
         let death = init.0.wait().map_err(left("a process"))?;
-        let mut remains = Remains { usage: usage(&death), oom_kills: 0 };
-        if let Some((group, keeper)) = group {
-            remains.oom_kills = group.oom_kills().unwrap_or(0);
-            group.remove().map_err(left("a control group"))?;
-            keeper.wait().map_err(left("the control group's keeper"))?;
+        let mut remains = Remains { usage: usage(&death), oom_kills };
+        if let Some((group, _)) = group {
+            remains.oom_kills = group.oom_kills().unwrap_or(oom_kills);
+            group.remove().map_err(|(_, error)| left("a control group")(error))?;
+        }
+        if let Some(keeper) = keeper {
+            keeper.dismiss().map_err(left("the control group's keeper"))?;
         }
         Ok(remains)
     }

@@ -26,9 +26,12 @@ pub fn probe(native: &Native) -> Probe {
 }
 
 fn try_one(native: &Native) -> Result<Box<dyn Place>, BootError> {
-    let place = native.boot(&trial(), None)?;
+    let mut place = native.boot(&trial(), None)?;
     match first_word(&*place) {
-        Ok(FromAgent::Hello { .. }) => Ok(place),
+        Ok(FromAgent::Hello { .. }) => match place.attend() {
+            Ok(()) => Ok(place),
+            Err(error) => Err(failed(error)),
+        },
         Ok(FromAgent::Unready { step, errno }) => {
             Err(place.explain(step, io::Error::from_raw_os_error(errno)))
         }

@@ -15,32 +15,21 @@ const PROGRAMS: [&str; 9] =
     ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store", "gnu/store"];
 
 /// The minimum of `/etc` without which programs fail that hold no secret: how to find libraries,
-/// names and certificates. Everything else there stays out, and users are made up.
-const SETTINGS: [&str; 24] = [
+/// certificates and names. Everything else there stays out, and users are made up.
+const SETTINGS: [&str; 13] = [
     "alternatives",
-    "bash.bashrc",
-    "ca-certificates",
     "crypto-policies",
-    "debian_version",
     "fonts",
-    "gai.conf",
-    "inputrc",
     "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
     "localtime",
-    "magic",
     "mime.types",
     "os-release",
     "pki",
-    "profile",
     "protocols",
     "services",
-    "shells",
     "ssl",
     "terminfo",
     "timezone",
-    "xattr.conf",
 ];
 
 impl Steps {
@@ -91,7 +80,11 @@ impl Steps {
             return Ok(());
         }
         if metadata.is_dir() {
-            self.directories(&place.to_string_lossy())?;
+            // Only two of them lie deeper than what is there already.
+            if name.contains('/') {
+                self.directories(&place.to_string_lossy())?;
+            }
+            self.0.push(Step::Directory { path: path.clone(), mode: 0o755 });
         } else {
             self.0.push(Step::File { path: path.clone(), content: Vec::new() });
         }
