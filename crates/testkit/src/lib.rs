@@ -8,6 +8,7 @@
 
 mod captured;
 pub mod conformance;
+pub mod escape;
 pub mod host;
 mod running;
 mod scratch;

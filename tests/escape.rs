@@ -1,0 +1,40 @@
+//! The escape suite over this build of agentkernel: attempts that must fail, made by whoever runs
+//! the tests and, where that is root, by an ordinary user as well.
+//!
+//! `cargo test --test escape -- [--list] [PART OF A NAME]...`
+
+use std::process::ExitCode;
+
+#[cfg(target_os = "linux")]
+fn main() -> ExitCode {
+    use std::path::Path;
+
+    use agentkernel_testkit::escape::{Probe, table};
+    use agentkernel_testkit::{Caller, NotPassed, Program, Subject, run_suite};
+
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Both are held until the end: their folders go with them.
+    let program = Program::copy_of(Path::new(env!("CARGO_BIN_EXE_agentkernel")));
+    let probe = Probe::compile();
+    let find_subjects = || {
+        let program = program.as_ref();
+        let program = program.map_err(|why| NotPassed::failed_to("copy the program", why))?;
+        probe.as_ref().map_err(Clone::clone)?;
+        let callers = Caller::all().into_iter();
+        let found: Result<Vec<_>, _> = callers
+            .map(|caller| Subject::all(program.path(), caller))
+            .collect();
+        Ok(found?.concat())
+    };
+    match run_suite(&table(), &arguments, find_subjects) {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() -> ExitCode {
+    println!("skipped escape: it looks at the host through /proc, which only Linux has");
+    println!("0 passed, 0 failed, 1 skipped");
+    ExitCode::SUCCESS
+}
