@@ -20,26 +20,15 @@ pub(super) struct Attempt {
 enum Control {
     /// The same outside of any sandbox, in namespaces of its own where it would else change the
     /// machine, with other words where its own lead nowhere.
-    Outside {
-        throwaway: bool,
-        words: Option<Vec<OsString>>,
-    },
+    Outside { throwaway: bool, words: Option<Vec<OsString>> },
     /// It would do harm, or can't be told.
     None(&'static str),
 }
 
 impl Attempt {
     pub(super) fn new(name: &'static str) -> Self {
-        let control = Control::Outside {
-            throwaway: false,
-            words: None,
-        };
-        Self {
-            name,
-            words: Vec::new(),
-            flags: Vec::new(),
-            control,
-        }
+        let control = Control::Outside { throwaway: false, words: None };
+        Self { name, words: Vec::new(), flags: Vec::new(), control }
     }
 
     /// Adds words for the probe.

@@ -91,9 +91,7 @@ fn find_leaked_descriptors(subject: &Subject) -> Verdict {
 fn read_the_callers_working_directory(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let folder = secret_folder(&scratch)?;
-    let mut command = Attempt::new("climb-out")
-        .words(&["secret"])
-        .command(subject, &scratch)?;
+    let mut command = Attempt::new("climb-out").words(&["secret"]).command(subject, &scratch)?;
     command.current_dir(&folder);
     judge(&Captured::of(command)?)?;
     let mut control = probe::outside(Caller::Me, &scratch, &["climb-out", "secret"])?;
@@ -114,16 +112,9 @@ fn start_in_a_leaked_directory(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let folder = secret_folder(&scratch)?;
     let numbered = (3..=9).map(|number| format!("/proc/self/fd/{number}"));
-    let named = [
-        "/proc/self/cwd",
-        "/proc/1/cwd",
-        "/proc/1/root",
-        "/proc/self/fd/6/proc/self/cwd",
-    ];
+    let named = ["/proc/self/cwd", "/proc/1/cwd", "/proc/1/root", "/proc/self/fd/6/proc/self/cwd"];
     for directory in numbered.chain(named.map(String::from)) {
-        let attempt = Attempt::new("climb-out")
-            .words(&["secret"])
-            .flags(&["-w", &directory]);
+        let attempt = Attempt::new("climb-out").words(&["secret"]).flags(&["-w", &directory]);
         let mut command = attempt.command(subject, &scratch)?;
         command.current_dir(&folder);
         let got = Captured::of(leaking(subject.caller, &folder, &command))?;
@@ -162,10 +153,7 @@ fn reopen_an_inherited_file(subject: &Subject) -> Verdict {
     ensure!(held, "output {output:?}, errors {errors:?}");
     ensure!(input == "precious\n", "the input file has become {input:?}");
     for text in [output, errors] {
-        ensure!(
-            text.starts_with("precious\n"),
-            "an output file has become {text:?}"
-        );
+        ensure!(text.starts_with("precious\n"), "an output file has become {text:?}");
     }
     let command = probe::outside(Caller::Me, &scratch, &["reopen-streams"])?;
     let [input, ..] = with_files(command, &scratch)?;
@@ -177,9 +165,7 @@ fn use_a_folder_as_input(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let folder = secret_folder(&scratch)?;
     let name = "use-a-folder-descriptor";
-    let mut command = Attempt::new(name)
-        .words(&["0", "secret"])
-        .command(subject, &scratch)?;
+    let mut command = Attempt::new(name).words(&["0", "secret"]).command(subject, &scratch)?;
     command.stdin(File::open(&folder)?);
     refused_or_held(&Captured::of(command)?)?;
     let mut control = probe::outside(Caller::Me, &scratch, &[name, "0", "secret"])?;
@@ -217,15 +203,9 @@ fn read_back_the_callers_output(subject: &Subject) -> Verdict {
     let name = "read-back-own-output";
     let text = with_a_used_pipe(Attempt::new(name).command(subject, &scratch)?)?;
     let held = matches!(Finding::of(&text), Finding::Held(_));
-    ensure!(
-        held && text.starts_with("a secret\n"),
-        "the pipe had only {text:?}"
-    );
+    ensure!(held && text.starts_with("a secret\n"), "the pipe had only {text:?}");
     let text = with_a_used_pipe(probe::outside(Caller::Me, &scratch, &[name])?)?;
-    ensure!(
-        !text.starts_with("a secret\n"),
-        "the control took nothing: {text:?}"
-    );
+    ensure!(!text.starts_with("a secret\n"), "the control took nothing: {text:?}");
     Ok(())
 }
 

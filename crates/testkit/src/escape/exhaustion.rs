@@ -190,10 +190,7 @@ fn control(subject: &Subject, name: &'static str, words: &[&str]) -> Verdict {
 fn bomb(subject: &Subject, name: &'static str) -> Verdict {
     control(subject, name, &["200"])?;
     let flags = small(subject, LimitKind::Pids, "64");
-    judge(&in_a_sandbox(
-        subject,
-        Attempt::new(name).words(&[BOMB]).flags(&flags),
-    )?)
+    judge(&in_a_sandbox(subject, Attempt::new(name).words(&[BOMB]).flags(&flags))?)
 }
 
 /// A hog may end by being refused or by being killed, if it is said what for.
@@ -238,10 +235,7 @@ fn fill_disks(subject: &Subject) -> Verdict {
         Err(why) => skip!("the limit on disk is not exact here: {why}"),
     };
     note("fill-disks", "the host's disk is not filled");
-    let attempt = Attempt::new("fill-disks")
-        .words(&["64"])
-        .words(&folders)
-        .flags(&flags);
+    let attempt = Attempt::new("fill-disks").words(&["64"]).words(&folders).flags(&flags);
     refused_or_killed(&in_a_sandbox(subject, attempt)?)
 }
 
@@ -256,10 +250,7 @@ fn fill_a_copy_on_write_folder(subject: &Subject) -> Verdict {
         .flags(&["--disk", "64m"])
         .flags(&volume(&shared, "/shared", "cow"));
     refused_or_killed(&in_a_sandbox(subject, attempt)?)?;
-    ensure!(
-        fs::read_dir(&shared)?.next().is_none(),
-        "the host's folder is not empty"
-    );
+    ensure!(fs::read_dir(&shared)?.next().is_none(), "the host's folder is not empty");
     Ok(())
 }
 
@@ -269,19 +260,14 @@ fn fill_with_files(subject: &Subject) -> Verdict {
         Err(_) => ["--profile", "restrictive"],
     };
     for folder in ["/tmp", "/dev/shm"] {
-        let attempt = Attempt::new("fill-with-files")
-            .words(&["300000", folder])
-            .flags(&flags);
+        let attempt = Attempt::new("fill-with-files").words(&["300000", folder]).flags(&flags);
         refused_or_killed(&in_a_sandbox(subject, attempt)?)?;
     }
     Ok(())
 }
 
 fn hog_descriptors(subject: &Subject) -> Verdict {
-    note(
-        "hog-descriptors",
-        "the machine's own limit may be lower than any that is told",
-    );
+    note("hog-descriptors", "the machine's own limit may be lower than any that is told");
     // As many as a process can have at all, which no caller's limit is higher than.
     let attempt = Attempt::new("hog-descriptors").words(&["1048577"]);
     judge(&in_a_sandbox(subject, attempt)?)
@@ -289,9 +275,7 @@ fn hog_descriptors(subject: &Subject) -> Verdict {
 
 fn hog_inotify(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    let command = Attempt::new("hog-inotify")
-        .words(&["100000"])
-        .command(subject, &scratch)?;
+    let command = Attempt::new("hog-inotify").words(&["100000"]).command(subject, &scratch)?;
     let use_one = || {
         let command = probe::outside(subject.caller, &scratch, &["use-inotify"])?;
         judge(&Captured::of(command)?)
@@ -329,10 +313,7 @@ impl CorePattern {
         turn.lock()?;
         let before = fs::read(CORE_PATTERN)?;
         fs::write(CORE_PATTERN, pattern)?;
-        Ok(Self {
-            before,
-            _turn: turn,
-        })
+        Ok(Self { before, _turn: turn })
     }
 }
 
@@ -350,10 +331,7 @@ fn start_the_core_helper(subject: &Subject) -> Verdict {
     }
     let scratch = subject.scratch()?;
     let traces = open_folder(&scratch, "traces")?;
-    let helper = scratch.file(
-        "helper",
-        format!("#!/bin/sh\n: > {}/$1\n", traces.display()),
-    )?;
+    let helper = scratch.file("helper", format!("#!/bin/sh\n: > {}/$1\n", traces.display()))?;
     fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
     // %P is the number of the process that crashed, as the host counts.
     let pattern = CorePattern::set(&format!("|{} %P", helper.display()))?;
@@ -366,9 +344,6 @@ fn start_the_core_helper(subject: &Subject) -> Verdict {
     drop(pattern);
     control?;
     ensure!(by_control > started, "the control started nothing");
-    ensure!(
-        started == 0,
-        "the host's program was started {started} times"
-    );
+    ensure!(started == 0, "the host's program was started {started} times");
     judge(&got?)
 }

@@ -100,9 +100,7 @@ fn read_the_callers_home(subject: &Subject) -> Verdict {
     let real = std::env::home_dir().and_then(|home| Planted::in_folder(&home));
     let secrets = [Some(&as_told), real.as_ref().map(|planted| &planted.0)];
     let secrets: Vec<PathBuf> = secrets.into_iter().flatten().cloned().collect();
-    Attempt::new("read-files")
-        .words(&secrets)
-        .holds_in(subject, &scratch)
+    Attempt::new("read-files").words(&secrets).holds_in(subject, &scratch)
 }
 
 /// The files that only some users may read, at most some dozens.
@@ -131,19 +129,9 @@ fn read_shadow(subject: &Subject) -> Verdict {
 }
 
 fn read_temporary_files(subject: &Subject) -> Verdict {
-    let folders = [
-        "/tmp",
-        "/var/tmp",
-        "/dev/shm",
-        "/run",
-        "/var/cache",
-        "/opt",
-        "/",
-    ];
-    let planted: Vec<Planted> = folders
-        .iter()
-        .filter_map(|folder| Planted::in_folder(Path::new(folder)))
-        .collect();
+    let folders = ["/tmp", "/var/tmp", "/dev/shm", "/run", "/var/cache", "/opt", "/"];
+    let planted: Vec<Planted> =
+        folders.iter().filter_map(|folder| Planted::in_folder(Path::new(folder))).collect();
     ensure!(!planted.is_empty(), "no file could be planted anywhere");
     let paths: Vec<&Path> = planted.iter().map(|planted| planted.0.as_path()).collect();
     Attempt::new("read-files").words(&paths).holds(subject)
@@ -172,13 +160,9 @@ fn samples(folder: &Path, depth: u32) -> Vec<PathBuf> {
 }
 
 fn read_host_files(subject: &Subject) -> Verdict {
-    let folders = [
-        "/var", "/var/lib", "/home", "/root", "/srv", "/mnt", "/boot",
-    ];
-    let files: Vec<PathBuf> = folders
-        .iter()
-        .flat_map(|folder| samples(Path::new(folder), 3))
-        .collect();
+    let folders = ["/var", "/var/lib", "/home", "/root", "/srv", "/mnt", "/boot"];
+    let files: Vec<PathBuf> =
+        folders.iter().flat_map(|folder| samples(Path::new(folder), 3)).collect();
     if files.is_empty() {
         skip!("the host has no files there");
     }
@@ -207,10 +191,7 @@ fn write_to_the_hosts_folders(subject: &Subject) -> Verdict {
         "/mnt",
     ];
     let name = canary();
-    let paths: Vec<PathBuf> = folders
-        .iter()
-        .map(|folder| Path::new(folder).join(&name))
-        .collect();
+    let paths: Vec<PathBuf> = folders.iter().map(|folder| Path::new(folder).join(&name)).collect();
     let attempt = Attempt::new("overwrite-files").words(&paths);
     judge(&attempt.inside(subject, &subject.scratch()?)?)?;
     let landed: Vec<_> = paths.iter().filter(|path| path.exists()).collect();
@@ -276,10 +257,7 @@ fn change_a_read_only_folder(subject: &Subject) -> Verdict {
         .flags(&volume(&folder, "/lent", "ro"))
         .control_words(&[&free])
         .holds_in(subject, &scratch)?;
-    ensure!(
-        tree(&folder) == before,
-        "the folder on the host has changed"
-    );
+    ensure!(tree(&folder) == before, "the folder on the host has changed");
     Ok(())
 }
 
@@ -296,10 +274,7 @@ fn change_a_copy_on_write_folder(subject: &Subject) -> Verdict {
     };
     ensure!(!change("cow")?, "the folder on the host has changed");
     if subject.has(MountReadWrite) {
-        ensure!(
-            change("rw")?,
-            "read-write, nothing changed: nothing is shown"
-        );
+        ensure!(change("rw")?, "read-write, nothing changed: nothing is shown");
     }
     Ok(())
 }
@@ -352,11 +327,7 @@ fn link_files_in(subject: &Subject) -> Verdict {
         .flags(&volume(&folder, "/shared", "rw"))
         .control_words(&[&free, &own])
         .holds_in(subject, &scratch)?;
-    ensure!(
-        tree(&folder).is_empty(),
-        "on the host there is {:?}",
-        tree(&folder)
-    );
+    ensure!(tree(&folder).is_empty(), "on the host there is {:?}", tree(&folder));
     Ok(())
 }
 
@@ -371,13 +342,7 @@ fn open_planted_devices(subject: &Subject) -> Verdict {
         for (name, number) in [("null", 3), ("zero", 5), ("urandom", 9)] {
             let path = folder.join(name);
             let device = makedev(1, number);
-            mknodat(
-                CWD,
-                &path,
-                FileType::CharacterDevice,
-                Mode::from(0o666),
-                device,
-            )?;
+            mknodat(CWD, &path, FileType::CharacterDevice, Mode::from(0o666), device)?;
             open_to_all(&path)?;
         }
         let paths = ["null", "zero", "urandom"].map(|name| format!("/shared/{name}"));

@@ -63,11 +63,7 @@ pub(super) const TABLE: &[Behaviour] = &[
 fn own_program(subject: &Subject, scratch: &Scratch, name: &str) -> Result<PathBuf, NotPassed> {
     let program = scratch.path().join(name);
     fs::copy(&subject.program, &program)?;
-    chown(
-        &program,
-        Some(subject.caller.uid()),
-        Some(subject.caller.gid()),
-    )?;
+    chown(&program, Some(subject.caller.uid()), Some(subject.caller.gid()))?;
     fs::set_permissions(&program, Permissions::from_mode(0o755))?;
     Ok(program)
 }
@@ -83,10 +79,7 @@ fn attack_the_program(subject: &Subject, name: &'static str) -> Verdict {
     let program = own_program(subject, &scratch, "program")?;
     let victim = own_program(subject, &scratch, "victim")?;
     let before = state_of(&program)?;
-    let subject = Subject {
-        program: program.clone(),
-        ..subject.clone()
-    };
+    let subject = Subject { program: program.clone(), ..subject.clone() };
     let by_name = program.to_string_lossy().into_owned();
     Attempt::new(name)
         .words(&["/proc/1/exe", &by_name])
@@ -104,26 +97,15 @@ fn start_the_launchers_own_program(subject: &Subject) -> Verdict {
     symlink("/proc/self/exe", shared.join("link"))?;
     let script = open_file(&scratch, "shared/script", "#!/proc/self/exe run\n")?;
     fs::set_permissions(&script, Permissions::from_mode(0o755))?;
-    let subject = Subject {
-        program: program.clone(),
-        ..subject.clone()
-    };
-    for command in [
-        "/proc/self/exe",
-        "/proc/1/exe",
-        "/shared/link",
-        "/shared/script",
-    ] {
+    let subject = Subject { program: program.clone(), ..subject.clone() };
+    for command in ["/proc/self/exe", "/proc/1/exe", "/shared/link", "/shared/script"] {
         let flags = volume(&shared, "/shared", "rw");
         // Whatever of agentkernel is there, it can't make a sandbox of its own inside.
         let words = [command, "run", "--", "/bin/echo", "nested"];
         let run = subject.run_command(&scratch, &flags, &words);
         let got = Captured::of(run)?;
         ensure!(!got.status.success(), "{command} succeeded: {got}");
-        ensure!(
-            state_of(&program)? == before,
-            "{command} has changed the program"
-        );
+        ensure!(state_of(&program)? == before, "{command} has changed the program");
     }
     Ok(())
 }
@@ -143,10 +125,7 @@ fn redirect_the_report(subject: &Subject) -> Verdict {
             .flags(&[Path::new("--report"), &report]);
         let got = attempt.inside(subject, &scratch)?;
         let now = fs::read_to_string(&victim)?;
-        ensure!(
-            now == "precious\n",
-            "{place}: the victim has become {now:?}"
-        );
+        ensure!(now == "precious\n", "{place}: the victim has become {now:?}");
         judge(&got)?;
     }
     Ok(())
@@ -189,11 +168,7 @@ impl Race {
         let victims = open_folder(&scratch, "victims")?;
         open_file(&scratch, "victims/file", "precious\n")?;
         symlink(&victims, shared.join("link"))?;
-        Ok(Self {
-            scratch,
-            shared,
-            victims,
-        })
+        Ok(Self { scratch, shared, victims })
     }
 
     /// Runs `attempt` while the swapping goes on; the victims must stay as they are. A run may
@@ -205,10 +180,7 @@ impl Race {
             for turn in 0..RUNS {
                 let got = attempt.inside(subject, &self.scratch)?;
                 let after = tree(&self.victims);
-                ensure!(
-                    after == before,
-                    "turn {turn}: now there are {after:?}: {got}"
-                );
+                ensure!(after == before, "turn {turn}: now there are {after:?}: {got}");
             }
             Ok(())
         })
@@ -219,11 +191,7 @@ fn swap_a_mount_target(subject: &Subject) -> Verdict {
     let race = Race::prepare(subject)?;
     let source = open_folder(&race.scratch, "source")?;
     let attempt = Attempt::new("overwrite-files")
-        .words(&[
-            "/shared/folder/target/planted",
-            "/shared/folder/planted",
-            "/shared/link/planted",
-        ])
+        .words(&["/shared/folder/target/planted", "/shared/folder/planted", "/shared/link/planted"])
         .flags(&volume(&race.shared, "/shared", "rw"))
         .flags(&volume(&source, "/shared/folder/target", "rw"));
     race.run(subject, &attempt)
