@@ -207,7 +207,7 @@ fn permissive_user_is_the_caller(subject: &Subject) -> Verdict {
 }
 
 /// Makes a root file system of the named host programs and the libraries they load, at the same
-/// paths as on the host.
+/// paths as on the host, all owned by the caller.
 fn build_rootfs(scratch: &Scratch, programs: &[&str]) -> Result<PathBuf, NotPassed> {
     let root = scratch.folder("rootfs")?;
     for program in programs {
@@ -224,6 +224,9 @@ fn build_rootfs(scratch: &Scratch, programs: &[&str]) -> Result<PathBuf, NotPass
                 put_into(&root, Path::new(word), Path::new(word))?;
             }
         }
+    }
+    for path in tree(&root).keys() {
+        scratch.give(path)?;
     }
     Ok(root)
 }
@@ -256,7 +259,7 @@ fn run_in(
 fn rootfs(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let root = build_rootfs(&scratch, &["sh", "cat", "ls", "id"])?;
-    fs::write(root.join("mark"), "of the image\n")?;
+    scratch.file("rootfs/mark", "of the image\n")?;
     let script = "cat /mark; id -u; echo $HOME; ls /usr/bin /root /boot 2>/dev/null; \
                   ls /etc; cat /etc/hostname /etc/debian_version /etc/os-release 2>/dev/null; true";
     let got = run_in(subject, &scratch, &root, &[], &["sh", "-c", script])?;
@@ -278,7 +281,7 @@ fn rootfs(subject: &Subject) -> Verdict {
 fn rootfs_stays_as_it_is(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let root = build_rootfs(&scratch, &["sh", "cat", "rm"])?;
-    fs::write(root.join("mark"), "of the image\n")?;
+    scratch.file("rootfs/mark", "of the image\n")?;
     let before = tree(&root);
     let user: &[&str] = if subject.has(Capability::User) { &["-u", "0"] } else { &[] };
     let script = "cat /mark; echo changed > /mark; echo new > /new; rm /bin/rm; cat /mark /new";
@@ -296,8 +299,8 @@ fn rootfs_stays_as_it_is(subject: &Subject) -> Verdict {
 fn rootfs_users(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let root = build_rootfs(&scratch, &["sh", "id"])?;
-    fs::create_dir_all(root.join("etc"))?;
-    fs::write(root.join("etc/passwd"), "worker:x:555:666::/srv:/bin/sh\n")?;
+    scratch.folder("rootfs/etc")?;
+    scratch.file("rootfs/etc/passwd", "worker:x:555:666::/srv:/bin/sh\n")?;
     let show = ["sh", "-c", "echo $(id -u) $(id -g)"];
     let got = run_in(subject, &scratch, &root, &["-u", "worker"], &show)?;
     got.exits(0)?.prints("555 666\n")?.complains("")?;
@@ -309,7 +312,7 @@ fn rootfs_users(subject: &Subject) -> Verdict {
 fn rootfs_without_a_shell(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let root = build_rootfs(&scratch, &["cat"])?;
-    fs::write(root.join("mark"), "of the image\n")?;
+    scratch.file("rootfs/mark", "of the image\n")?;
     let before = tree(&root);
     let got = run_in(subject, &scratch, &root, &[], &["/bin/cat", "/mark"])?;
     got.exits(0)?.prints("of the image\n")?.complains("")?;
