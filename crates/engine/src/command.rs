@@ -287,6 +287,7 @@ fn not_started(run: &Run, stage: Stage, error: &io::Error) -> EngineError {
 }
 
 fn program_not_started(program: &str, error: &io::Error) -> EngineError {
+    let program = if program.is_empty() { "\"\"" } else { program };
     let (why, hint, exit_code) = match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => (
             format!("{program}: not found in the sandbox"),

@@ -48,7 +48,9 @@ impl Written for Volume {
     fn read(text: &OsStr) -> Result<Self, ValueError> {
         let mut parts = text.as_bytes().split(|b| *b == b':').map(OsStr::from_bytes);
         let (source, target) = match (parts.next(), parts.next()) {
-            (Some(source), Some(target)) if !source.is_empty() => (source, target),
+            (Some(source), Some(target)) if !source.is_empty() && !target.is_empty() => {
+                (source, target)
+            }
             _ => return Err(unexpected::<Self>(text)),
         };
         let access = match (parts.next(), parts.next()) {

@@ -117,7 +117,9 @@ impl Written for Network {
                 && host.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_:*[]".contains(&b))
         };
         match hosts.split(',').find(|host| !is_host(host)) {
-            Some(host) => Err(ValueError(format!("{host:?} is not the name of a host"))),
+            Some(host) => {
+                Err(ValueError(format!("allow={hosts}: {host:?} is not the name of a host")))
+            }
             None => Ok(Self::Allow(hosts.split(',').map(str::to_ascii_lowercase).collect())),
         }
     }

@@ -6,6 +6,8 @@ use std::path::Path;
 
 use agentkernel_core::{Access, BootError, Mount, Spec};
 
+use agentkernel_sys::descriptor;
+
 use super::host::HOSTS;
 use super::{GUARDED, READ_ONLY, Step, Steps, c_string, resolver};
 use crate::identity::Mapping;
@@ -54,8 +56,14 @@ impl Steps {
         for (name, content) in settings {
             let Some(content) = content else { continue };
             let path = format!("etc/{name}");
+            if dir.join(&path).symlink_metadata().is_err() {
+                // An image of somebody else's without the file does without it.
+                if descriptor::may_write(&dir.join("etc")).is_err() {
+                    continue;
+                }
+                self.place(Path::new(&path), true)?;
+            }
             self.file(&path, content)?;
-            self.place(Path::new(&path), true)?;
             let (source, path) = (TreeSource::Local { path: c_string(&*path)? }, c_string(&*path)?);
             self.0.push(Step::Tree { source, restrictions: GUARDED, path, inside: true });
         }
