@@ -118,7 +118,7 @@ static void nest_a_user_namespace(int argc, char **argv)
     denied(unshare(CLONE_NEWUSER | CLONE_NEWNS), "unshare user and mnt");
     int fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
     /* The file can be opened by anyone; only writing it does something. */
-    denied(fd < 0 ? fd : write(fd, map, strlen(map)), "become root in the map");
+    denied_or(fd < 0 ? fd : write(fd, map, strlen(map)), absent, "become root in the map");
     denied(mount("none", make_folder(), "tmpfs", 0, NULL), "mount as the new root");
 }
 

@@ -1,17 +1,19 @@
 //! Files: to read what is hidden, to change what is only lent, to climb out of what is shared.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use agentkernel_core::Capability::{MountCopyOnWrite, MountReadOnly, MountReadWrite};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
-use super::attempt::Attempt;
-use super::probe::judge;
+use super::attempt::{Attempt, control_finds};
+use super::probe::{self, judge};
 use super::scene::{Planted, canary, open_file, open_folder, open_to_all, volume};
 use crate::host::tree;
-use crate::{Behaviour, NotPassed, Running, Scratch, Subject, Verdict, ensure, skip};
+use crate::{Behaviour, Caller, Captured, NotPassed, Running, Scratch, Subject, Verdict};
+use crate::{ensure, skip};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -87,6 +89,13 @@ pub(super) const TABLE: &[Behaviour] = &[
         open_planted_devices,
     ),
     Behaviour::new(
+        "watch-the-hosts-files",
+        "what is opened on the host can't be watched from a sandbox that sees the file",
+        &[MountReadOnly],
+        watch_the_hosts_files,
+    )
+    .alone(),
+    Behaviour::new(
         "redirect-an-overlay",
         "the marks of overlays don't lead a copy-on-write folder elsewhere",
         &[MountReadOnly, MountCopyOnWrite],
@@ -100,9 +109,7 @@ fn read_the_callers_home(subject: &Subject) -> Verdict {
     let real = std::env::home_dir().and_then(|home| Planted::in_folder(&home));
     let secrets = [Some(&as_told), real.as_ref().map(|planted| &planted.0)];
     let secrets: Vec<PathBuf> = secrets.into_iter().flatten().cloned().collect();
-    Attempt::new("read-files")
-        .words(&secrets)
-        .holds_in(subject, &scratch)
+    Attempt::new("read-files").words(&secrets).holds_in(subject, &scratch)
 }
 
 /// The files that only some users may read, at most some dozens.
@@ -131,19 +138,9 @@ fn read_shadow(subject: &Subject) -> Verdict {
 }
 
 fn read_temporary_files(subject: &Subject) -> Verdict {
-    let folders = [
-        "/tmp",
-        "/var/tmp",
-        "/dev/shm",
-        "/run",
-        "/var/cache",
-        "/opt",
-        "/",
-    ];
-    let planted: Vec<Planted> = folders
-        .iter()
-        .filter_map(|folder| Planted::in_folder(Path::new(folder)))
-        .collect();
+    let folders = ["/tmp", "/var/tmp", "/dev/shm", "/run", "/var/cache", "/opt", "/"];
+    let planted: Vec<Planted> =
+        folders.iter().filter_map(|folder| Planted::in_folder(Path::new(folder))).collect();
     ensure!(!planted.is_empty(), "no file could be planted anywhere");
     let paths: Vec<&Path> = planted.iter().map(|planted| planted.0.as_path()).collect();
     Attempt::new("read-files").words(&paths).holds(subject)
@@ -172,13 +169,9 @@ fn samples(folder: &Path, depth: u32) -> Vec<PathBuf> {
 }
 
 fn read_host_files(subject: &Subject) -> Verdict {
-    let folders = [
-        "/var", "/var/lib", "/home", "/root", "/srv", "/mnt", "/boot",
-    ];
-    let files: Vec<PathBuf> = folders
-        .iter()
-        .flat_map(|folder| samples(Path::new(folder), 3))
-        .collect();
+    let folders = ["/var", "/var/lib", "/home", "/root", "/srv", "/mnt", "/boot"];
+    let files: Vec<PathBuf> =
+        folders.iter().flat_map(|folder| samples(Path::new(folder), 3)).collect();
     if files.is_empty() {
         skip!("the host has no files there");
     }
@@ -207,10 +200,7 @@ fn write_to_the_hosts_folders(subject: &Subject) -> Verdict {
         "/mnt",
     ];
     let name = canary();
-    let paths: Vec<PathBuf> = folders
-        .iter()
-        .map(|folder| Path::new(folder).join(&name))
-        .collect();
+    let paths: Vec<PathBuf> = folders.iter().map(|folder| Path::new(folder).join(&name)).collect();
     let attempt = Attempt::new("overwrite-files").words(&paths);
     judge(&attempt.inside(subject, &subject.scratch()?)?)?;
     let landed: Vec<_> = paths.iter().filter(|path| path.exists()).collect();
@@ -247,16 +237,9 @@ fn climb_out_of_a_moved_folder(subject: &Subject) -> Verdict {
     let attempt = Attempt::new("climb-out-of-a-moved-folder")
         .words(&["/shared/inner", "secret"])
         .flags(&volume(&shared, "/shared", "rw"));
-    let mut command = attempt.command(subject, &scratch)?;
-    command.stdin(std::process::Stdio::piped());
-    let mut running = Running::start(command)?;
-    running.until("there\n")?;
-    fs::rename(shared.join("inner"), scratch.path().join("outside/inner"))?;
-    let mut stdin = running.take_stdin();
-    if let Some(stdin) = &mut stdin {
-        std::io::Write::write_all(stdin, b"moved\n")?;
-    }
-    judge(&running.finish()?)
+    let moved = || Ok(fs::rename(shared.join("inner"), scratch.path().join("outside/inner"))?);
+    let got = with_an_event(attempt.command(subject, &scratch)?, moved)?;
+    judge(&got)
 }
 
 /// A folder with a file in it, open to everyone.
@@ -276,10 +259,7 @@ fn change_a_read_only_folder(subject: &Subject) -> Verdict {
         .flags(&volume(&folder, "/lent", "ro"))
         .control_words(&[&free])
         .holds_in(subject, &scratch)?;
-    ensure!(
-        tree(&folder) == before,
-        "the folder on the host has changed"
-    );
+    ensure!(tree(&folder) == before, "the folder on the host has changed");
     Ok(())
 }
 
@@ -296,10 +276,7 @@ fn change_a_copy_on_write_folder(subject: &Subject) -> Verdict {
     };
     ensure!(!change("cow")?, "the folder on the host has changed");
     if subject.has(MountReadWrite) {
-        ensure!(
-            change("rw")?,
-            "read-write, nothing changed: nothing is shown"
-        );
+        ensure!(change("rw")?, "read-write, nothing changed: nothing is shown");
     }
     Ok(())
 }
@@ -352,11 +329,7 @@ fn link_files_in(subject: &Subject) -> Verdict {
         .flags(&volume(&folder, "/shared", "rw"))
         .control_words(&[&free, &own])
         .holds_in(subject, &scratch)?;
-    ensure!(
-        tree(&folder).is_empty(),
-        "on the host there is {:?}",
-        tree(&folder)
-    );
+    ensure!(tree(&folder).is_empty(), "on the host there is {:?}", tree(&folder));
     Ok(())
 }
 
@@ -371,13 +344,7 @@ fn open_planted_devices(subject: &Subject) -> Verdict {
         for (name, number) in [("null", 3), ("zero", 5), ("urandom", 9)] {
             let path = folder.join(name);
             let device = makedev(1, number);
-            mknodat(
-                CWD,
-                &path,
-                FileType::CharacterDevice,
-                Mode::from(0o666),
-                device,
-            )?;
+            mknodat(CWD, &path, FileType::CharacterDevice, Mode::from(0o666), device)?;
             open_to_all(&path)?;
         }
         let paths = ["null", "zero", "urandom"].map(|name| format!("/shared/{name}"));
@@ -400,4 +367,34 @@ fn redirect_an_overlay(subject: &Subject) -> Verdict {
         .flags(&volume(&shared, "/shared", "cow"))
         .uncontrolled("no overlay is set up to be led away")
         .holds_in(subject, &scratch)
+}
+
+/// Starts the attempt, lets `meanwhile` happen once it says that it is there, and lets it go on.
+fn with_an_event(
+    mut command: std::process::Command,
+    meanwhile: impl FnOnce() -> Verdict,
+) -> Result<Captured, NotPassed> {
+    command.stdin(std::process::Stdio::piped());
+    let mut running = Running::start(command)?;
+    running.until("there\n")?;
+    meanwhile()?;
+    if let Some(mut stdin) = running.take_stdin() {
+        stdin.write_all(b"done\n")?;
+    }
+    running.finish()
+}
+
+fn watch_the_hosts_files(subject: &Subject) -> Verdict {
+    let (name, words) = ("watch-files", ["/usr/bin", "env"]);
+    let open_it = || {
+        let mut command = std::process::Command::new("/usr/bin/env");
+        command.arg("true");
+        Captured::of(command)?.exits(0).map(drop)
+    };
+    let scratch = subject.scratch()?;
+    let command = Attempt::new(name).words(&words).command(subject, &scratch)?;
+    judge(&with_an_event(command, open_it)?)?;
+    let words = [name, "/usr/bin", "env"];
+    let control = probe::outside(Caller::Me, &scratch, &words)?;
+    control_finds(name, &with_an_event(control, open_it)?)
 }

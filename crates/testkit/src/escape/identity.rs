@@ -18,27 +18,24 @@ use crate::{Behaviour, Caller, Captured, NotPassed, Running, Scratch, Subject, V
 use crate::{ensure, skip};
 
 pub(super) const TABLE: &[Behaviour] = &[
-    attempt!(
-        "become-others",
-        "nobody changes their user, group or groups"
-    ),
+    attempt!("become-others", "nobody changes their user, group or groups"),
     attempt!(
         "gain-capabilities",
         "no capability is held, bound or to be had, and no new privilege allowed"
     ),
-    attempt!(
-        "write-id-maps",
-        "the maps of users and groups can't be written"
-    ),
-    attempt!(
-        "raise-priorities",
-        "no priority is raised and no limit of the sandbox's lifted"
-    ),
+    attempt!("write-id-maps", "the maps of users and groups can't be written"),
+    attempt!("raise-priorities", "no priority is raised and no limit of the sandbox's lifted"),
     Behaviour::new(
         "run-setuid-copies",
         "a setuid-root program in a shared folder runs as the user who starts it",
         &[MountReadOnly, MountReadWrite, MountCopyOnWrite],
         run_setuid_copies,
+    ),
+    Behaviour::new(
+        "rewrite-setuid-programs",
+        "a setuid program in a shared folder does not keep its bit and become another",
+        &[MountReadOnly, MountReadWrite],
+        rewrite_setuid_programs,
     ),
     Behaviour::new(
         "run-the-hosts-setuid-programs",
@@ -102,6 +99,24 @@ fn run_setuid_copies(subject: &Subject) -> Verdict {
     Ok(())
 }
 
+fn rewrite_setuid_programs(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let shared = open_folder(&scratch, "shared")?;
+    let program = shared.join("program");
+    probe::copy_to(&program)?;
+    chown(&program, Some(subject.caller.uid()), Some(subject.caller.gid()))?;
+    fs::set_permissions(&program, Permissions::from_mode(0o4755))?;
+    let before = fs::read(&program)?;
+    let attempt = Attempt::new("rewrite-privileged-programs")
+        .words(&["/shared/program"])
+        .flags(&volume(&shared, "/shared", "rw"));
+    judge(&attempt.inside(subject, &scratch)?)?;
+    let setuid = fs::metadata(&program)?.mode() & 0o4000 != 0;
+    let rewritten = fs::read(&program)? != before;
+    ensure!(!(setuid && rewritten), "a setuid program on the host is another now");
+    Ok(())
+}
+
 fn run_the_hosts_setuid_programs(subject: &Subject) -> Verdict {
     let script = "su -c 'id -u' < /dev/null; echo su $?; \
                   mount -t tmpfs none /tmp; echo mount $?; \
@@ -109,16 +124,11 @@ fn run_the_hosts_setuid_programs(subject: &Subject) -> Verdict {
     let got = subject.shell(&crate::NO_FLAGS, script)?;
     let text = got.text();
     for program in ["su", "mount", "umount"] {
-        let answer = text
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("{program} ")));
+        let answer = text.lines().find_map(|line| line.strip_prefix(&format!("{program} ")));
         let failed = answer.is_some_and(|code| code != "0");
         ensure!(failed, "{program} did not fail: {got}");
     }
-    ensure!(
-        !text.lines().any(|line| line == "0"),
-        "su made a root: {got}"
-    );
+    ensure!(!text.lines().any(|line| line == "0"), "su made a root: {got}");
     Ok(())
 }
 
@@ -151,15 +161,9 @@ fn leave_privileged_files(subject: &Subject) -> Verdict {
         ensure!(!privileges(&free).is_empty(), "the control left nothing");
     }
     let files = fs::read_dir(&shared)?.flatten().map(|entry| entry.path());
-    let words: Vec<PathBuf> = [PathBuf::from("look-for-capabilities")]
-        .into_iter()
-        .chain(files)
-        .collect();
-    judge(&Captured::of(probe::outside(
-        Caller::Me,
-        &scratch,
-        &words,
-    )?)?)
+    let words: Vec<PathBuf> =
+        [PathBuf::from("look-for-capabilities")].into_iter().chain(files).collect();
+    judge(&Captured::of(probe::outside(Caller::Me, &scratch, &words)?)?)
 }
 
 /// The numbers in a line of `/proc/PID/status`, in the base that the line uses.
@@ -214,17 +218,11 @@ fn be_somebody_on_the_host(subject: &Subject) -> Verdict {
         ensure!(false, "expected one process with {word}, there are {found}");
         return Ok(());
     };
-    is_nobody(
-        &fs::read_to_string(format!("/proc/{}/status", process.pid))?,
-        subject.caller,
-    )?;
+    is_nobody(&fs::read_to_string(format!("/proc/{}/status", process.pid))?, subject.caller)?;
     if let Some(mut stdin) = running.take_stdin() {
         stdin.write_all(b"done\n")?;
     }
     let got = running.finish()?;
-    ensure!(
-        matches!(Finding::of(&got.text()), Finding::Held(_)),
-        "{got}"
-    );
+    ensure!(matches!(Finding::of(&got.text()), Finding::Held(_)), "{got}");
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::attempt::{Attempt, attempt};
 use super::probe::judge;
 use super::scene::{open_file, open_folder, volume};
 use crate::host::tree;
-use crate::{Behaviour, Captured, NotPassed, Scratch, Subject, Verdict, ensure};
+use crate::{Behaviour, Captured, NotPassed, Scratch, Subject, Verdict, ensure, skip};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -46,6 +46,18 @@ pub(super) const TABLE: &[Behaviour] = &[
         redirect_the_report,
     ),
     Behaviour::new(
+        "redirect-the-next-report",
+        "a link that a sandbox left where a later run reports leads that nowhere else",
+        &[MountReadOnly, MountReadWrite],
+        redirect_the_next_report,
+    ),
+    Behaviour::new(
+        "plant-settings",
+        "settings that a sandbox left in a shared folder give the next one nothing more",
+        &[MountReadOnly, MountReadWrite],
+        plant_settings,
+    ),
+    Behaviour::new(
         "swap-a-mount-target",
         "a folder swapped for a link while mounts are made below it leads none elsewhere",
         &[MountReadOnly, MountReadWrite],
@@ -63,11 +75,7 @@ pub(super) const TABLE: &[Behaviour] = &[
 fn own_program(subject: &Subject, scratch: &Scratch, name: &str) -> Result<PathBuf, NotPassed> {
     let program = scratch.path().join(name);
     fs::copy(&subject.program, &program)?;
-    chown(
-        &program,
-        Some(subject.caller.uid()),
-        Some(subject.caller.gid()),
-    )?;
+    chown(&program, Some(subject.caller.uid()), Some(subject.caller.gid()))?;
     fs::set_permissions(&program, Permissions::from_mode(0o755))?;
     Ok(program)
 }
@@ -83,10 +91,7 @@ fn attack_the_program(subject: &Subject, name: &'static str) -> Verdict {
     let program = own_program(subject, &scratch, "program")?;
     let victim = own_program(subject, &scratch, "victim")?;
     let before = state_of(&program)?;
-    let subject = Subject {
-        program: program.clone(),
-        ..subject.clone()
-    };
+    let subject = Subject { program: program.clone(), ..subject.clone() };
     let by_name = program.to_string_lossy().into_owned();
     Attempt::new(name)
         .words(&["/proc/1/exe", &by_name])
@@ -104,26 +109,15 @@ fn start_the_launchers_own_program(subject: &Subject) -> Verdict {
     symlink("/proc/self/exe", shared.join("link"))?;
     let script = open_file(&scratch, "shared/script", "#!/proc/self/exe run\n")?;
     fs::set_permissions(&script, Permissions::from_mode(0o755))?;
-    let subject = Subject {
-        program: program.clone(),
-        ..subject.clone()
-    };
-    for command in [
-        "/proc/self/exe",
-        "/proc/1/exe",
-        "/shared/link",
-        "/shared/script",
-    ] {
+    let subject = Subject { program: program.clone(), ..subject.clone() };
+    for command in ["/proc/self/exe", "/proc/1/exe", "/shared/link", "/shared/script"] {
         let flags = volume(&shared, "/shared", "rw");
         // Whatever of agentkernel is there, it can't make a sandbox of its own inside.
         let words = [command, "run", "--", "/bin/echo", "nested"];
         let run = subject.run_command(&scratch, &flags, &words);
         let got = Captured::of(run)?;
         ensure!(!got.status.success(), "{command} succeeded: {got}");
-        ensure!(
-            state_of(&program)? == before,
-            "{command} has changed the program"
-        );
+        ensure!(state_of(&program)? == before, "{command} has changed the program");
     }
     Ok(())
 }
@@ -143,13 +137,50 @@ fn redirect_the_report(subject: &Subject) -> Verdict {
             .flags(&[Path::new("--report"), &report]);
         let got = attempt.inside(subject, &scratch)?;
         let now = fs::read_to_string(&victim)?;
-        ensure!(
-            now == "precious\n",
-            "{place}: the victim has become {now:?}"
-        );
+        ensure!(now == "precious\n", "{place}: the victim has become {now:?}");
         judge(&got)?;
     }
     Ok(())
+}
+
+/// Runs a shell's script with a word in a sandbox that may write to the folder.
+fn prepare(subject: &Subject, shared: &Path, script: &str, word: &str) -> Verdict {
+    let flags = volume(shared, "/shared", "rw");
+    let argv = ["sh", "-c", script, "sh", word];
+    subject.run(&flags, &argv)?.exits(0).map(drop)
+}
+
+fn redirect_the_next_report(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let shared = open_folder(&scratch, "shared")?;
+    let victim = scratch.file("victim", "precious\n")?;
+    let to = victim.to_string_lossy();
+    prepare(subject, &shared, "ln -s \"$1\" /shared/report", &to)?;
+    let report = shared.join("report");
+    let flags = [Path::new("--report"), &report];
+    Captured::of(subject.run_command(&scratch, &flags, &["true"]))?;
+    let now = fs::read_to_string(&victim)?;
+    ensure!(now == "precious\n", "the victim has become {now:?}");
+    Ok(())
+}
+
+fn plant_settings(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let shared = open_folder(&scratch, "shared")?;
+    let outside = open_folder(&scratch, "outside")?;
+    open_file(&scratch, "outside/secret", "a secret\n")?;
+    let settings = format!("volumes = [\"{}:/data:rw\"]", outside.display());
+    let script = "printf '%s\\n' \"$1\" > /shared/agentkernel.toml";
+    prepare(subject, &shared, script, &settings)?;
+    let attempt = Attempt::new("read-files").words(&["/data/secret"]);
+    let mut command = attempt.command(subject, &scratch)?;
+    command.current_dir(&shared);
+    let got = Captured::of(command)?;
+    // To refuse such settings is as good as not to follow them.
+    if got.status.code() == Some(125) {
+        return got.prints("")?.mentions("agentkernel.toml").map(drop);
+    }
+    judge(&got)
 }
 
 /// Swaps two paths again and again while `runs` goes on.
@@ -189,11 +220,7 @@ impl Race {
         let victims = open_folder(&scratch, "victims")?;
         open_file(&scratch, "victims/file", "precious\n")?;
         symlink(&victims, shared.join("link"))?;
-        Ok(Self {
-            scratch,
-            shared,
-            victims,
-        })
+        Ok(Self { scratch, shared, victims })
     }
 
     /// Runs `attempt` while the swapping goes on; the victims must stay as they are. A run may
@@ -205,10 +232,7 @@ impl Race {
             for turn in 0..RUNS {
                 let got = attempt.inside(subject, &self.scratch)?;
                 let after = tree(&self.victims);
-                ensure!(
-                    after == before,
-                    "turn {turn}: now there are {after:?}: {got}"
-                );
+                ensure!(after == before, "turn {turn}: now there are {after:?}: {got}");
             }
             Ok(())
         })
@@ -219,11 +243,7 @@ fn swap_a_mount_target(subject: &Subject) -> Verdict {
     let race = Race::prepare(subject)?;
     let source = open_folder(&race.scratch, "source")?;
     let attempt = Attempt::new("overwrite-files")
-        .words(&[
-            "/shared/folder/target/planted",
-            "/shared/folder/planted",
-            "/shared/link/planted",
-        ])
+        .words(&["/shared/folder/target/planted", "/shared/folder/planted", "/shared/link/planted"])
         .flags(&volume(&race.shared, "/shared", "rw"))
         .flags(&volume(&source, "/shared/folder/target", "rw"));
     race.run(subject, &attempt)
@@ -231,8 +251,19 @@ fn swap_a_mount_target(subject: &Subject) -> Verdict {
 
 fn swap_a_mount_source(subject: &Subject) -> Verdict {
     let race = Race::prepare(subject)?;
+    if follows_links(subject, &race)? {
+        skip!("links in a volume's source are followed, so that there is nothing to win");
+    }
     let attempt = Attempt::new("overwrite-files")
         .words(&["/data/planted", "/data/file"])
         .flags(&volume(&race.shared.join("folder"), "/data", "rw"));
     race.run(subject, &attempt)
+}
+
+/// Whether a source that is a link is taken for what the link leads to, as Docker does: then it
+/// is the caller who gave that away, race or not.
+fn follows_links(subject: &Subject, race: &Race) -> Result<bool, NotPassed> {
+    let flags = volume(&race.shared.join("link"), "/data", "ro");
+    let got = Captured::of(subject.run_command(&race.scratch, &flags, &["cat", "/data/file"]))?;
+    Ok(got.text() == "precious\n")
 }

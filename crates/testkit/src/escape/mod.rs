@@ -10,6 +10,7 @@ mod descriptors;
 mod exhaustion;
 mod files;
 mod identity;
+mod images;
 mod kernel;
 mod launcher;
 mod mounts;
@@ -34,6 +35,7 @@ pub fn table() -> Vec<Behaviour> {
         terminal::TABLE,
         network::TABLE,
         identity::TABLE,
+        images::TABLE,
         launcher::TABLE,
         exhaustion::TABLE,
     ]
@@ -53,10 +55,7 @@ mod tests {
     #[test]
     fn every_promise_is_a_sentence_without_its_full_stop() {
         for Behaviour { name, promise, .. } in table() {
-            assert!(
-                promise.len() > 20 && !promise.ends_with('.'),
-                "{name}: {promise}"
-            );
+            assert!(promise.len() > 20 && !promise.ends_with('.'), "{name}: {promise}");
         }
     }
 }

@@ -24,22 +24,10 @@ pub(super) const TABLE: &[Behaviour] = &[
         "no file system of any other kind is mounted",
         throwaway()
     ),
-    attempt!(
-        "mount-over-what-is-there",
-        "nothing is mounted over, bound or moved",
-        throwaway()
-    ),
+    attempt!("mount-over-what-is-there", "nothing is mounted over, bound or moved", throwaway()),
     attempt!("remount-writable", "no mount is made writable", throwaway()),
-    attempt!(
-        "change-mount-propagation",
-        "mounts are not made to be seen elsewhere",
-        throwaway()
-    ),
-    attempt!(
-        "unmount-the-masks",
-        "nothing that hides something is unmounted",
-        throwaway()
-    ),
+    attempt!("change-mount-propagation", "mounts are not made to be seen elsewhere", throwaway()),
+    attempt!("unmount-the-masks", "nothing that hides something is unmounted", throwaway()),
     attempt!(
         "use-the-new-mount-calls",
         "the newer mount system calls lead no further than the old",
@@ -56,18 +44,9 @@ pub(super) const TABLE: &[Behaviour] = &[
         "no file is opened by a handle, which knows no mounts",
         throwaway()
     ),
-    attempt!(
-        "enter-a-namespace",
-        "no namespace is entered by the files in /proc or by a process"
-    ),
-    attempt!(
-        "unshare-namespaces",
-        "no namespace of any kind is made by unshare"
-    ),
-    attempt!(
-        "clone-into-namespaces",
-        "no namespace of any kind is made by clone"
-    ),
+    attempt!("enter-a-namespace", "no namespace is entered by the files in /proc or by a process"),
+    attempt!("unshare-namespaces", "no namespace of any kind is made by unshare"),
+    attempt!("clone-into-namespaces", "no namespace of any kind is made by clone"),
     attempt!(
         "clone3-into-namespaces",
         "no namespace is made by clone3, whose flags no filter can see"

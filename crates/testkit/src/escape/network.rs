@@ -43,10 +43,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[MountReadOnly, NetworkNone],
         send_datagrams_to_the_host,
     ),
-    attempt!(
-        "list-interfaces",
-        "there is no network interface but the loopback"
-    ),
+    attempt!("list-interfaces", "there is no network interface but the loopback"),
     attempt!(
         "change-the-network",
         "interfaces, addresses and routes can't be changed",
@@ -57,10 +54,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         "open-unusual-sockets",
         "no socket of an unusual family is opened, the hypervisor's among them"
     ),
-    attempt!(
-        "open-kernel-netlinks",
-        "no netlink socket but that of the routes is opened"
-    ),
+    attempt!("open-kernel-netlinks", "no netlink socket but that of the routes is opened"),
     Behaviour::new(
         "connect-to-the-internet",
         "neither the internet nor a cloud's metadata can be reached",
@@ -94,13 +88,9 @@ fn connect_to_sockets_by_path(subject: &Subject) -> Verdict {
         "/run/systemd/private",
         "/dev/log",
     ];
-    let paths = [path.as_path()]
-        .into_iter()
-        .chain(usual.iter().map(Path::new));
+    let paths = [path.as_path()].into_iter().chain(usual.iter().map(Path::new));
     let paths: Vec<&Path> = paths.collect();
-    Attempt::new("connect-to-sockets-by-path")
-        .words(&paths)
-        .holds_in(subject, &scratch)
+    Attempt::new("connect-to-sockets-by-path").words(&paths).holds_in(subject, &scratch)
 }
 
 /// The address by which the machine would talk to others, if it has one; nothing is sent.
@@ -114,22 +104,14 @@ fn connect_to_host_services(subject: &Subject) -> Verdict {
     let everywhere = TcpListener::bind("0.0.0.0:0")?;
     let port = everywhere.local_addr()?.port().to_string();
     let mut words = vec!["127.0.0.1".to_string(), port.clone()];
-    words.extend(
-        own_address()
-            .into_iter()
-            .flat_map(|own| [own, port.clone()]),
-    );
+    words.extend(own_address().into_iter().flat_map(|own| [own, port.clone()]));
     // Where there is no version 6 of the protocol there is nothing to try.
     let six = TcpListener::bind("[::1]:0").ok();
     let six_port = six.as_ref().and_then(|listener| listener.local_addr().ok());
     words.extend(
-        six_port
-            .into_iter()
-            .flat_map(|address| ["::1".to_string(), address.port().to_string()]),
+        six_port.into_iter().flat_map(|address| ["::1".to_string(), address.port().to_string()]),
     );
-    Attempt::new("connect-to-services")
-        .words(&words)
-        .holds(subject)
+    Attempt::new("connect-to-services").words(&words).holds(subject)
 }
 
 fn has_arrived(socket: &UdpSocket) -> Result<bool, NotPassed> {
@@ -146,21 +128,14 @@ fn send_datagrams_to_the_host(subject: &Subject) -> Verdict {
     let socket = UdpSocket::bind("0.0.0.0:0")?;
     let port = socket.local_addr()?.port().to_string();
     let mut words = vec!["127.0.0.1".to_string(), port.clone()];
-    words.extend(
-        own_address()
-            .into_iter()
-            .flat_map(|own| [own, port.clone()]),
-    );
+    words.extend(own_address().into_iter().flat_map(|own| [own, port.clone()]));
     let attempt = Attempt::new("send-datagrams").words(&words);
     judge(&attempt.inside(subject, &subject.scratch()?)?)?;
     ensure!(!has_arrived(&socket)?, "a datagram came out");
     let all: Vec<String> = [vec!["send-datagrams".to_string()], words].concat();
     let scratch = subject.scratch()?;
     Captured::of(super::probe::outside(crate::Caller::Me, &scratch, &all)?)?.exits(0)?;
-    ensure!(
-        has_arrived(&socket)?,
-        "the control's datagram did not arrive"
-    );
+    ensure!(has_arrived(&socket)?, "the control's datagram did not arrive");
     Ok(())
 }
 

@@ -164,13 +164,7 @@ mod tests {
         let held = |text: &str| matches!(Finding::of(text), Finding::Held(_));
         assert!(held("ready\nheld: mount: Operation not permitted\n"));
         assert!(held("held: it\r\n"));
-        for text in [
-            "",
-            "held",
-            "held: it\nSegmentation fault",
-            "ESCAPED: held: it",
-            "held:",
-        ] {
+        for text in ["", "held", "held: it\nSegmentation fault", "ESCAPED: held: it", "held:"] {
             assert!(!held(text), "{text:?}");
         }
         assert_eq!(Finding::of("ESCAPED: all"), Finding::Escaped("all".into()));

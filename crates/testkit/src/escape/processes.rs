@@ -88,9 +88,7 @@ pub(super) const TABLE: &[Behaviour] = &[
 fn find_host_processes(subject: &Subject) -> Verdict {
     let word = canary();
     let bystander = Bystander::start(subject.caller, &word)?;
-    Attempt::new("find-a-word")
-        .words(&halves(&word))
-        .holds(subject)?;
+    Attempt::new("find-a-word").words(&halves(&word)).holds(subject)?;
     bystander.ends_unharmed()
 }
 
@@ -123,19 +121,12 @@ fn reach_host_processes(subject: &Subject) -> Verdict {
 
 fn reach_everyone(subject: &Subject) -> Verdict {
     let bystander = Bystander::start(subject.caller, "bystander")?;
-    Attempt::new("reach-everyone")
-        .uncontrolled("it would hit everyone")
-        .holds(subject)?;
+    Attempt::new("reach-everyone").uncontrolled("it would hit everyone").holds(subject)?;
     bystander.ends_unharmed()
 }
 
 /// A shell that runs a command in its own process group and says if that was signalled.
-const WATCHFUL: [&str; 4] = [
-    "sh",
-    "-c",
-    "trap 'echo signalled' URG; \"$@\"; echo status $?",
-    "sh",
-];
+const WATCHFUL: [&str; 4] = ["sh", "-c", "trap 'echo signalled' URG; \"$@\"; echo status $?", "sh"];
 
 fn signal_the_callers_group(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
@@ -145,19 +136,13 @@ fn signal_the_callers_group(subject: &Subject) -> Verdict {
     let got = Captured::of(command)?;
     let text = got.text();
     ensure!(text.contains("held: "), "no attempt was made: {got}");
-    ensure!(
-        !text.contains("signalled\n"),
-        "the caller was signalled: {got}"
-    );
+    ensure!(!text.contains("signalled\n"), "the caller was signalled: {got}");
     ensure!(text.ends_with("status 0\n"), "expected status 0: {got}");
     let inner = probe::outside(Caller::Me, &scratch, &["signal-own-group"])?;
     let mut control = Caller::Me.through(&WATCHFUL, &inner);
     control.process_group(0);
     let got = Captured::of(control)?;
-    ensure!(
-        got.text().contains("signalled\n"),
-        "the control hit nobody: {got}"
-    );
+    ensure!(got.text().contains("signalled\n"), "the control hit nobody: {got}");
     Ok(())
 }
 
@@ -177,9 +162,7 @@ fn reach_host_ipc(subject: &Subject) -> Verdict {
     offer.stdin(std::process::Stdio::piped());
     let mut offering = Running::start(offer)?;
     offering.until("there\n")?;
-    let found = Attempt::new("reach-host-ipc")
-        .words(&[&key, &name])
-        .holds(subject);
+    let found = Attempt::new("reach-host-ipc").words(&[&key, &name]).holds(subject);
     // Its next line of input makes it take everything back, whatever was found.
     if let Some(mut stdin) = offering.take_stdin() {
         std::io::Write::write_all(&mut stdin, b"done\n")?;
@@ -209,9 +192,8 @@ fn outlive_the_command(subject: &Subject) -> Verdict {
 
 fn outlive_the_time_limit(subject: &Subject) -> Verdict {
     let word = canary();
-    let attempt = Attempt::new("leave-daemons")
-        .words(&[&word, "stay"])
-        .flags(&["--timeout", "500ms"]);
+    let attempt =
+        Attempt::new("leave-daemons").words(&[&word, "stay"]).flags(&["--timeout", "500ms"]);
     let got = attempt.inside(subject, &subject.scratch()?)?;
     judge(got.exits(124)?)?;
     nobody_is_left(&word)
