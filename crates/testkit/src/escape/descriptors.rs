@@ -24,6 +24,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         find_leaked_descriptors,
     ),
     Behaviour::new(
+        "find-descriptors-in-place-of-streams",
+        "where the caller's streams are closed, nothing of agentkernel's is in their place",
+        &[MountReadOnly],
+        find_descriptors_in_place_of_streams,
+    ),
+    Behaviour::new(
         "read-the-callers-working-directory",
         "the directory in which agentkernel was started is not the command's",
         &[MountReadOnly],
@@ -102,6 +108,20 @@ fn find_leaked_descriptors(subject: &Subject) -> Verdict {
     let command = probe::outside(Caller::Me, &scratch, &[name])?;
     let control = Captured::of(leaking(Caller::Me, &folder, &command))?;
     control_finds(name, &control)
+}
+
+/// Where the caller has a standard stream closed, the next file that agentkernel opens gets its
+/// number.
+fn find_descriptors_in_place_of_streams(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    for script in ["\"$@\" <&-", "\"$@\" 2>&-", "\"$@\" <&- 2>&-"] {
+        let attempt = Attempt::new("find-open-descriptors");
+        let command = attempt.command(subject, &scratch)?;
+        let command = subject.caller.through(&["sh", "-c", script, "sh"], &command);
+        let got = Captured::of(command)?;
+        judge(&got).map_err(|why| why.within(script))?;
+    }
+    Ok(())
 }
 
 fn read_the_callers_working_directory(subject: &Subject) -> Verdict {
