@@ -21,9 +21,8 @@ fn main() -> ExitCode {
         let program = program.map_err(|why| NotPassed::failed_to("copy the program", why))?;
         probe.as_ref().map_err(Clone::clone)?;
         let callers = Caller::all().into_iter();
-        let found: Result<Vec<_>, _> = callers
-            .map(|caller| Subject::all(program.path(), caller))
-            .collect();
+        let found: Result<Vec<_>, _> =
+            callers.map(|caller| Subject::all(program.path(), caller)).collect();
         Ok(found?.concat())
     };
     match run_suite(&table(), &arguments, find_subjects) {

@@ -51,11 +51,6 @@ pub trait Place {
     /// The limits in force, and by what means.
     fn limits(&self) -> &[LimitInForce];
 
-    /// Does what was put off to start the command sooner, such as making sure that nothing is left
-    /// behind even if agentkernel is killed. Called once, if the command still runs a moment after
-    /// its start.
-    fn attend(&mut self) -> io::Result<()>;
-
     /// Says in the words of the edge why the place did not get ready: `error` at this `step` of
     /// what [`boot`](Backend::boot) had planned, as its agent told.
     fn explain(&self, step: u16, error: io::Error) -> BootError;

@@ -27,9 +27,6 @@ const FORWARDED: [i32; 7] = [
     signal::SIGALRM,
 ];
 
-/// How long a command runs before its place is attended to.
-const MOMENT: Duration = Duration::from_millis(20);
-
 /// A command about to be run, with all that connects it to the caller.
 pub struct CommandRun {
     streams: Streams,
@@ -112,23 +109,14 @@ impl CommandRun {
     /// output is delivered. Everything in `place` is dead or dying afterwards.
     pub fn drive(
         mut self,
-        place: &mut dyn Place,
+        place: &dyn Place,
         run: &Run,
         start: Instant,
     ) -> Result<Finished, EngineError> {
         let mut heard = Heard::default();
         let mut decoder = Decoder::default();
-        let mut attended = false;
         while heard.ended.is_none() {
-            let attend = heard.deadline(Some(MOMENT).filter(|_| !attended));
-            let wake = heard.deadline(self.time_limit).into_iter().chain(attend).min();
-            let link_ready = self.wait(place, wake)?;
-            if attend.is_some_and(|at| Instant::now() >= at) {
-                attended = true;
-                place
-                    .attend()
-                    .map_err(|error| EngineError::failed("can't tend the sandbox", &error))?;
-            }
+            let link_ready = self.wait(place, heard.deadline(self.time_limit))?;
             if heard.is_overdue(self.time_limit) {
                 place.kill();
                 heard.ended = Some((Instant::now(), End::TimedOut));

@@ -36,8 +36,8 @@ impl Engine {
         demand::check(backend, &run.spec, streams.is_terminal())?;
         // Before anything is made, so that no signal comes too early to be forwarded.
         let command = CommandRun::new(streams, run.command.time_limit)?;
-        let mut place = backend.boot(&run.spec, Some(Launch { command: &run.command, stdio }))?;
-        let finished = command.drive(&mut *place, &run, start);
+        let place = backend.boot(&run.spec, Some(Launch { command: &run.command, stdio }))?;
+        let finished = command.drive(&*place, &run, start);
         let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
         // Whatever went wrong, nothing is left behind; only then is it told.
         let destroyed = place.destroy();

@@ -9,6 +9,8 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use crate::descriptor;
+
 const ROOT: &str = "/sys/fs/cgroup";
 
 /// The controllers that limit what a sandbox may use.
@@ -62,6 +64,8 @@ pub enum CgroupError {
     NotDelegated { controller: &'static str, dir: PathBuf },
     #[error("{0}")]
     Unknown(String),
+    #[error("can't start a control group's keeper: {0}")]
+    NoKeeper(io::Error),
     #[error("can't {what} {}: {source}", path.display())]
     Refused { what: &'static str, path: PathBuf, source: io::Error },
 }
@@ -94,7 +98,6 @@ pub type Impossible = (Limit, CgroupError);
 
 impl Site {
     /// Looks for a site for as many of `limits` as possible, at most one for each controller.
-    /// That it is found does not yet mean that the caller may make a group there.
     pub fn find(limits: &[Limit]) -> (Self, Vec<Impossible>) {
         let (mut site, mut impossible) = (Self::default(), Vec::new());
         match OwnGroups::read() {
@@ -118,7 +121,9 @@ impl Site {
         let controller = limit.controller;
         if let Some(path) = own.version_1(controller) {
             let root = Path::new(ROOT).join(controller.name());
-            self.limits.push((limit, Version::One, existing(&root, path)));
+            let parent = existing(&root, path);
+            may_write(&parent)?;
+            self.limits.push((limit, Version::One, parent));
             return Ok(());
         }
         let unified = |(_, version, _): &&mut (Limit, Version, PathBuf)| *version == Version::Two;
@@ -126,6 +131,7 @@ impl Site {
             self.limits.iter_mut().filter(unified).map(|(limit, ..)| limit.controller).collect();
         wanted.push(controller);
         let parent = own.version_2_parent(&wanted)?;
+        may_write(&parent)?;
         for (_, _, dir) in self.limits.iter_mut().filter(unified) {
             dir.clone_from(&parent);
         }
@@ -138,6 +144,13 @@ impl Site {
     /// group is [entered](enter) later.
     pub fn has(&self, version: Version) -> bool {
         self.limits.iter().any(|(_, of, _)| *of == version)
+    }
+
+    /// The directories that make up the group `name`, once it is made.
+    pub fn directories(&self, name: &str) -> impl Iterator<Item = PathBuf> {
+        let mut parents: Vec<&PathBuf> = self.limits.iter().map(|(_, _, parent)| parent).collect();
+        parents.dedup();
+        parents.into_iter().map(move |parent| parent.join(name))
     }
 
     /// Makes the group `name`, which nobody else may use. After an error nothing is left behind.
@@ -192,11 +205,6 @@ impl Group {
         let text = fs::read_to_string(part.dir.join(file))?;
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         Ok(count.and_then(|count| count.parse().ok()).unwrap_or(0))
-    }
-
-    /// The directories that make up the group.
-    pub fn directories(&self) -> impl Iterator<Item = &Path> {
-        self.parts.iter().map(|part| part.dir.as_path())
     }
 
     /// Removes the group. While processes in it live that fails, and what is left of the group
@@ -327,6 +335,11 @@ impl OwnGroups {
             .ok_or_else(missing)?;
         delegating_parent(&root, &existing(&root, path), wanted)
     }
+}
+
+/// Whether the caller may make a group in `dir`.
+fn may_write(dir: &Path) -> Result<(), CgroupError> {
+    descriptor::may_write(dir).map_err(|source| refused("make a group in", dir, source))
 }
 
 /// `path` below `root`; the root itself where a container shows only a part of the hierarchy.

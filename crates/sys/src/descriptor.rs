@@ -1,9 +1,11 @@
 //! Files, pipes and what can be known of a descriptor.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::{check, retry};
@@ -156,6 +158,14 @@ pub fn owner(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
 /// Whether a directory is at the place `fd`. Child-safe.
 pub fn is_directory(fd: BorrowedFd<'_>) -> io::Result<bool> {
     stat(fd).map(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+/// Whether the caller may write to what is at `path`.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: the path ends with a NUL.
+    check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK, libc::AT_EACCESS) })
+        .map(drop)
 }
 
 /// Removes the empty directory `path`. Child-safe.

@@ -29,60 +29,40 @@ impl Captured {
 
     /// It ended with this exit status.
     pub fn exits(&self, code: i32) -> Result<&Self, NotPassed> {
-        ensure!(
-            self.status.code() == Some(code),
-            "expected exit {code}: {self}"
-        );
+        ensure!(self.status.code() == Some(code), "expected exit {code}: {self}");
         Ok(self)
     }
 
     /// This signal killed it.
     pub fn dies_of(&self, signal: Signal) -> Result<&Self, NotPassed> {
         let wanted = Some(signal.as_raw());
-        ensure!(
-            self.status.signal() == wanted,
-            "expected death by {signal:?}: {self}"
-        );
+        ensure!(self.status.signal() == wanted, "expected death by {signal:?}: {self}");
         Ok(self)
     }
 
     /// Its standard output is exactly this.
     pub fn prints(&self, expected: impl AsRef<[u8]>) -> Result<&Self, NotPassed> {
         let expected = expected.as_ref();
-        ensure!(
-            self.stdout == expected,
-            "expected stdout {}: {self}",
-            Shown(expected)
-        );
+        ensure!(self.stdout == expected, "expected stdout {}: {self}", Shown(expected));
         Ok(self)
     }
 
     /// Its standard error is exactly this.
     pub fn complains(&self, expected: impl AsRef<[u8]>) -> Result<&Self, NotPassed> {
         let expected = expected.as_ref();
-        ensure!(
-            self.stderr == expected,
-            "expected stderr {}: {self}",
-            Shown(expected)
-        );
+        ensure!(self.stderr == expected, "expected stderr {}: {self}", Shown(expected));
         Ok(self)
     }
 
     /// Its standard error holds `part` somewhere.
     pub fn mentions(&self, part: &str) -> Result<&Self, NotPassed> {
-        ensure!(
-            self.errors().contains(part),
-            "expected {part:?} in stderr: {self}"
-        );
+        ensure!(self.errors().contains(part), "expected {part:?} in stderr: {self}");
         Ok(self)
     }
 
     /// It took no longer than this.
     pub fn takes_less_than(&self, limit: Duration) -> Result<&Self, NotPassed> {
-        ensure!(
-            self.took < limit,
-            "expected an end within {limit:?}: {self}"
-        );
+        ensure!(self.took < limit, "expected an end within {limit:?}: {self}");
         Ok(self)
     }
 
@@ -99,18 +79,9 @@ impl Captured {
 
 impl fmt::Display for Captured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            stdout,
-            stderr,
-            status,
-            took,
-            shown,
-        } = self;
+        let Self { stdout, stderr, status, took, shown } = self;
         let (stdout, stderr) = (Shown(stdout), Shown(stderr));
-        write!(
-            f,
-            "{shown} gave {status} after {took:.1?}, stdout {stdout}, stderr {stderr}"
-        )
+        write!(f, "{shown} gave {status} after {took:.1?}, stdout {stdout}, stderr {stderr}")
     }
 }
 

@@ -54,10 +54,7 @@ impl Process {
         Some(Self {
             pid,
             parent: field("PPid")?.parse().ok()?,
-            numbers: field("NSpid")?
-                .split_whitespace()
-                .filter_map(|n| n.parse().ok())
-                .collect(),
+            numbers: field("NSpid")?.split_whitespace().filter_map(|n| n.parse().ok()).collect(),
             zombie: field("State")?.starts_with('Z'),
             arguments: match arguments.is_empty() {
                 true => format!("[{name}]"),
@@ -85,9 +82,8 @@ impl Process {
         let (mut family, mut rest) = (Vec::new(), Self::all());
         let mut known = BTreeSet::from([ancestor]);
         loop {
-            let (found, others): (Vec<_>, Vec<_>) = rest
-                .into_iter()
-                .partition(|process| known.contains(&process.parent));
+            let (found, others): (Vec<_>, Vec<_>) =
+                rest.into_iter().partition(|process| known.contains(&process.parent));
             if found.is_empty() {
                 return family;
             }
@@ -122,9 +118,7 @@ impl Process {
         let status = status.unwrap_or_default();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
-        kib.and_then(|kib| kib.parse::<u64>().ok())
-            .unwrap_or_default()
-            << 10
+        kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() << 10
     }
 
     fn raw(&self) -> Option<Pid> {
@@ -196,19 +190,14 @@ impl Remains {
         let files = tree(scratch.path()).into_keys().chain(shared_files());
         let files = files.map(|file| format!("file {}", file.display()));
         Self {
-            groups: folders_under(Path::new("/sys/fs/cgroup"))
-                .into_iter()
-                .collect(),
+            groups: folders_under(Path::new("/sys/fs/cgroup")).into_iter().collect(),
             others: processes.chain(mounts).chain(files).collect(),
         }
     }
 
     /// What is here now and was not there before.
     pub fn beyond(&self, before: &Self) -> Vec<String> {
-        let groups = self
-            .groups
-            .difference(&before.groups)
-            .filter(|group| is_abandoned(group));
+        let groups = self.groups.difference(&before.groups).filter(|group| is_abandoned(group));
         let groups = groups.map(|group| format!("control group {}", group.display()));
         let others = self.others.difference(&before.others).cloned();
         groups.chain(others).collect()
@@ -225,22 +214,15 @@ fn folders_under(top: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(top).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
     let folders = folders.map(|entry| entry.path());
-    folders
-        .flat_map(|folder| [folders_under(&folder), vec![folder]].concat())
-        .collect()
+    folders.flat_map(|folder| [folders_under(&folder), vec![folder]].concat()).collect()
 }
 
 /// What bears agentkernel's name in the folders that all users share.
 fn shared_files() -> Vec<PathBuf> {
     let folders = ["/tmp", "/var/tmp", "/dev/shm", "/run", "/run/lock"];
-    let entries = folders
-        .iter()
-        .filter_map(|folder| fs::read_dir(folder).ok())
-        .flatten();
+    let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
     let paths = entries.flatten().map(|entry| entry.path());
-    paths
-        .filter(|path| path.to_string_lossy().contains("agentkernel"))
-        .collect()
+    paths.filter(|path| path.to_string_lossy().contains("agentkernel")).collect()
 }
 
 /// Everything under a folder with what can be told of it: kind, permissions, owner and content.
@@ -254,10 +236,9 @@ pub fn tree(top: &Path) -> BTreeMap<PathBuf, String> {
         };
         let content = match (data.is_dir(), data.is_symlink()) {
             (true, _) => "a folder".into(),
-            (_, true) => format!(
-                "a link to {}",
-                fs::read_link(&path).unwrap_or_default().display()
-            ),
+            (_, true) => {
+                format!("a link to {}", fs::read_link(&path).unwrap_or_default().display())
+            }
             _ => String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned(),
         };
         let (mode, uid, gid) = (data.mode(), data.uid(), data.gid());
@@ -284,9 +265,7 @@ mod tests {
         assert_eq!(Process::sleeping(&duration), []);
         let mut command = Command::new("sh");
         let script = format!("sleep {duration} & echo begun; wait");
-        command
-            .args(["-c", &script])
-            .stdout(std::process::Stdio::piped());
+        command.args(["-c", &script]).stdout(std::process::Stdio::piped());
         let mut running = Running::start(command).unwrap();
         running.line().unwrap();
         let family = Process::descendants_of(running.pid());

@@ -68,9 +68,8 @@ impl Running {
     ) -> Result<Self, NotPassed> {
         let shown = show(&command);
         let started = Instant::now();
-        let mut child = command
-            .spawn()
-            .map_err(|why| NotPassed::failed_to(&format!("start {shown}"), why))?;
+        let mut child =
+            command.spawn().map_err(|why| NotPassed::failed_to(&format!("start {shown}"), why))?;
         // A bounded channel: a program that says more than the test reads must wait.
         let (sender, events) = sync_channel(64);
         collect_from(&mut child, &sender);
@@ -124,9 +123,7 @@ impl Running {
     pub fn until(&mut self, mark: &str) -> Result<String, NotPassed> {
         loop {
             let rest = self.stdout.get(self.consumed..).unwrap_or_default();
-            let found = rest
-                .windows(mark.len())
-                .position(|part| part == mark.as_bytes());
+            let found = rest.windows(mark.len()).position(|part| part == mark.as_bytes());
             if let Some(length) = found {
                 let part = rest.get(..length).unwrap_or_default();
                 let part = String::from_utf8_lossy(part).into_owned();
@@ -260,12 +257,7 @@ mod tests {
     #[test]
     fn streams_and_status_are_kept_apart() {
         let got = Captured::of(shell("echo out; echo err >&2; exit 3")).unwrap();
-        got.exits(3)
-            .unwrap()
-            .prints("out\n")
-            .unwrap()
-            .complains("err\n")
-            .unwrap();
+        got.exits(3).unwrap().prints("out\n").unwrap().complains("err\n").unwrap();
         assert!(got.exits(0).is_err());
         assert!(got.prints("err\n").is_err());
     }
@@ -273,22 +265,15 @@ mod tests {
     #[test]
     fn a_hang_is_a_failure_that_says_so() {
         let limit = Duration::from_millis(100);
-        let hung = Running::start(shell("echo begun; exec sleep 60"))
-            .unwrap()
-            .within(limit);
+        let hung = Running::start(shell("echo begun; exec sleep 60")).unwrap().within(limit);
         let why = format!("{:?}", hung.finish().unwrap_err());
-        assert!(
-            why.contains("still running") && why.contains("begun"),
-            "{why}"
-        );
+        assert!(why.contains("still running") && why.contains("begun"), "{why}");
     }
 
     #[test]
     fn an_output_held_open_is_a_failure_that_says_so() {
         let limit = Duration::from_millis(200);
-        let hung = Running::start(shell("sleep 1 & exit 0"))
-            .unwrap()
-            .within(limit);
+        let hung = Running::start(shell("sleep 1 & exit 0")).unwrap().within(limit);
         let why = format!("{:?}", hung.finish().unwrap_err());
         assert!(why.contains("still open"), "{why}");
     }

@@ -27,10 +27,7 @@ pub enum Caller {
 impl Caller {
     /// An ordinary user for root to become. The number belongs to nobody, so that whatever is
     /// owned by it comes from a test.
-    const ORDINARY: Self = Self::User {
-        uid: 23456,
-        gid: 23456,
-    };
+    const ORDINARY: Self = Self::User { uid: 23456, gid: 23456 };
 
     /// Every caller the tests can be: oneself, and as root an ordinary user besides.
     pub fn all() -> Vec<Self> {
@@ -71,21 +68,14 @@ impl Caller {
     pub fn through(self, wrapper: &[&str], command: &Command) -> Command {
         let (program, words) = wrapper.split_first().unwrap_or((&"env", &[]));
         let mut wrapped = Command::new(program);
-        wrapped
-            .args(words)
-            .arg(command.get_program())
-            .args(command.get_args())
-            .env_clear();
+        wrapped.args(words).arg(command.get_program()).args(command.get_args()).env_clear();
         let variables = command.get_envs();
         wrapped.envs(variables.filter_map(|(name, value)| Some((name, value?))));
         if let Some(directory) = command.get_current_dir() {
             wrapped.current_dir(directory);
         }
         self.become_in(&mut wrapped);
-        wrapped
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        wrapped.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         wrapped
     }
 
@@ -110,10 +100,7 @@ impl Program {
         let folder = Scratch::public_in(&std::env::temp_dir())?;
         let path = folder.path().join("agentkernel");
         fs::copy(original, &path)?;
-        Ok(Self {
-            path,
-            _folder: folder,
-        })
+        Ok(Self { path, _folder: folder })
     }
 
     pub fn path(&self) -> &Path {
@@ -166,10 +153,7 @@ impl Subject {
         let backends = document["backends"].as_array();
         let backends = backends.ok_or_else(|| reading("no list of backends".into()))?;
         ensure!(!backends.is_empty(), "doctor knows no backend: {got}");
-        backends
-            .iter()
-            .map(|backend| bare.with_backend(backend))
-            .collect()
+        backends.iter().map(|backend| bare.with_backend(backend)).collect()
     }
 
     fn with_backend(&self, entry: &Value) -> Result<Self, NotPassed> {
@@ -197,11 +181,7 @@ impl Subject {
 
     /// `backend/caller`, as it stands before a behaviour's name.
     pub fn label(&self) -> String {
-        let caller = if self.caller.is_root() {
-            "root"
-        } else {
-            "user"
-        };
+        let caller = if self.caller.is_root() { "root" } else { "user" };
         format!("{}/{caller}", self.backend)
     }
 
@@ -214,10 +194,7 @@ impl Subject {
         match self.limits.iter().find(|limit| limit.name == kind.name()) {
             Some(limit) if limit.exact => Ok(()),
             Some(limit) => Err(limit.why.clone()),
-            None => Err(format!(
-                "doctor names no means for the {} limit",
-                kind.name()
-            )),
+            None => Err(format!("doctor names no means for the {} limit", kind.name())),
         }
     }
 
@@ -257,11 +234,7 @@ impl Subject {
         argv: &[impl AsRef<OsStr>],
     ) -> Command {
         let mut command = self.agentkernel(scratch);
-        command
-            .args(["run", "-B", &self.backend])
-            .args(flags)
-            .arg("--")
-            .args(argv);
+        command.args(["run", "-B", &self.backend]).args(flags).arg("--").args(argv);
         command
     }
 

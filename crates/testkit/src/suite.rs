@@ -32,35 +32,21 @@ impl Behaviour {
         needs: &'static [Capability],
         test: fn(&Subject) -> Verdict,
     ) -> Self {
-        Self {
-            name,
-            promise,
-            needs,
-            alone: false,
-            test,
-        }
+        Self { name, promise, needs, alone: false, test }
     }
 
     /// The same behaviour, tried while nothing else is.
     pub const fn alone(self) -> Self {
-        Self {
-            alone: true,
-            ..self
-        }
+        Self { alone: true, ..self }
     }
 
     fn judge(&self, subject: &Subject) -> Verdict {
         if let Some(why) = &subject.unavailable {
-            return Err(NotPassed::Skipped(format!(
-                "{} is not available: {why}",
-                subject.backend
-            )));
+            return Err(NotPassed::Skipped(format!("{} is not available: {why}", subject.backend)));
         }
         if let Some(lacking) = self.needs.iter().find(|need| !subject.has(**need)) {
             let (backend, lacking) = (&subject.backend, lacking.name());
-            return Err(NotPassed::Skipped(format!(
-                "{backend} lacks the capability {lacking:?}"
-            )));
+            return Err(NotPassed::Skipped(format!("{backend} lacks the capability {lacking:?}")));
         }
         // The tests report by their verdict; a panic is a mistake in one, and ends only that one.
         catch_unwind(AssertUnwindSafe(|| (self.test)(subject)))
@@ -94,11 +80,7 @@ impl Tally {
     }
 
     fn close(&self) {
-        let Self {
-            passed,
-            failed,
-            skipped,
-        } = self;
+        let Self { passed, failed, skipped } = self;
         println!("{passed} passed, {failed} failed, {skipped} skipped");
     }
 }
@@ -113,9 +95,8 @@ pub fn run_suite(
     arguments: &[String],
     find_subjects: impl FnOnce() -> Result<Vec<Subject>, NotPassed>,
 ) -> bool {
-    let (options, filters): (Vec<_>, Vec<_>) = arguments
-        .iter()
-        .partition(|argument| argument.starts_with('-'));
+    let (options, filters): (Vec<_>, Vec<_>) =
+        arguments.iter().partition(|argument| argument.starts_with('-'));
     if options.iter().any(|option| *option == "--list") {
         for behaviour in table {
             println!("{}: {}", behaviour.name, behaviour.promise);
@@ -142,9 +123,8 @@ fn go_through(table: &[Behaviour], subjects: &[Subject], filters: &[&String], ta
             subject,
         })
     });
-    let (alone, together): (Vec<_>, Vec<_>) = trials
-        .filter(|trial| picked(&trial.name))
-        .partition(|trial| trial.behaviour.alone);
+    let (alone, together): (Vec<_>, Vec<_>) =
+        trials.filter(|trial| picked(&trial.name)).partition(|trial| trial.behaviour.alone);
     let tally = Mutex::new(tally);
     work_off(together.into(), WORKERS, &tally);
     work_off(alone.into(), 1, &tally);
@@ -161,12 +141,7 @@ fn work_off(trials: VecDeque<Trial<'_>>, workers: usize, tally: &Mutex<&mut Tall
     let trials = Mutex::new(trials);
     let work = || {
         // A worker that panicked outside a test has left whole values behind.
-        let next = || {
-            trials
-                .lock()
-                .unwrap_or_else(|poison| poison.into_inner())
-                .pop_front()
-        };
+        let next = || trials.lock().unwrap_or_else(|poison| poison.into_inner()).pop_front();
         while let Some(trial) = next() {
             let verdict = trial.behaviour.judge(trial.subject);
             let mut tally = tally.lock().unwrap_or_else(|poison| poison.into_inner());
@@ -185,17 +160,12 @@ pub fn bad_names(table: &[Behaviour]) -> Vec<&'static str> {
     let mut seen = BTreeSet::new();
     let kebab = |name: &str| {
         let word = |word: &str| {
-            !word.is_empty()
-                && word
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
         };
         name.split('-').all(word)
     };
     let names = table.iter().map(|behaviour| behaviour.name);
-    names
-        .filter(|name| !kebab(name) || !seen.insert(*name))
-        .collect()
+    names.filter(|name| !kebab(name) || !seen.insert(*name)).collect()
 }
 
 #[cfg(test)]
@@ -221,10 +191,7 @@ mod tests {
         let passing = Behaviour::new("a", "", &[Capability::User], |_| Ok(()));
         assert_eq!(passing.judge(&subject(None)), Ok(()));
         let panicking = Behaviour::new("b", "", &[], |_| panic!("as it should"));
-        assert!(matches!(
-            panicking.judge(&subject(None)),
-            Err(NotPassed::Failed(_))
-        ));
+        assert!(matches!(panicking.judge(&subject(None)), Err(NotPassed::Failed(_))));
         let demanding = Behaviour::new("c", "", &[Capability::Terminal], |_| Ok(()));
         for (behaviour, unavailable) in [(demanding, None), (passing, Some("no reason"))] {
             let verdict = behaviour.judge(&subject(unavailable));
@@ -236,9 +203,7 @@ mod tests {
     fn a_filter_picks_by_the_whole_name_and_one_failure_fails_the_suite() {
         let table = [
             Behaviour::new("good", "", &[], |_| Ok(())),
-            Behaviour::new("bad", "", &[], |_| {
-                Err(NotPassed::Failed("as it should".into()))
-            }),
+            Behaviour::new("bad", "", &[], |_| Err(NotPassed::Failed("as it should".into()))),
         ];
         let run = |filter: &str| {
             let arguments: Vec<String> = filter.split_whitespace().map(Into::into).collect();
@@ -246,27 +211,13 @@ mod tests {
         };
         assert!(run("good") && run("--list") && run("no-such-name"));
         assert!(!run("") && !run("native/") && !run("good bad"));
-        assert!(!run_suite(&[], &[], || Err(NotPassed::Failed(
-            "as it should".into()
-        ))));
+        assert!(!run_suite(&[], &[], || Err(NotPassed::Failed("as it should".into()))));
     }
 
     #[test]
     fn names_are_in_kebab_case_and_there_once() {
         let named = |name| Behaviour::new(name, "", &[], |_| Ok(()));
-        let table = [
-            "exit-status",
-            "Exit",
-            "a--b",
-            "a_b",
-            "",
-            "exit-status",
-            "x-1",
-        ]
-        .map(named);
-        assert_eq!(
-            bad_names(&table),
-            ["Exit", "a--b", "a_b", "", "exit-status"]
-        );
+        let table = ["exit-status", "Exit", "a--b", "a_b", "", "exit-status", "x-1"].map(named);
+        assert_eq!(bad_names(&table), ["Exit", "a--b", "a_b", "", "exit-status"]);
     }
 }

@@ -54,18 +54,9 @@ impl TerminalSession {
             .stderr(terminal.try_clone()?);
         let initial = modes_of(&terminal)?;
         let (unwatched, watched) = io::pipe()?;
-        let screen = Screen {
-            controller: keyboard.try_clone()?,
-            unwatched,
-        };
+        let screen = Screen { controller: keyboard.try_clone()?, unwatched };
         let running = Running::start_on(command, screen)?;
-        Ok(Self {
-            running,
-            initial,
-            keyboard,
-            watched,
-            terminal,
-        })
+        Ok(Self { running, initial, keyboard, watched, terminal })
     }
 
     /// Types on the keyboard.
@@ -125,12 +116,7 @@ fn modes_of(terminal: &OwnedFd) -> Result<Modes, NotPassed> {
 }
 
 fn size(rows: u16, columns: u16) -> Winsize {
-    Winsize {
-        ws_row: rows,
-        ws_col: columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
-    }
+    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
 }
 
 #[cfg(test)]
@@ -139,9 +125,7 @@ mod tests {
 
     fn session(script: &str) -> TerminalSession {
         let mut command = Command::new("sh");
-        command
-            .args(["-c", script])
-            .env("PATH", std::env::var_os("PATH").unwrap());
+        command.args(["-c", script]).env("PATH", std::env::var_os("PATH").unwrap());
         TerminalSession::start(&command, Caller::Me, (33, 77)).unwrap()
     }
 

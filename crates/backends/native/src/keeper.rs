@@ -2,57 +2,72 @@
 //! it was killed.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::{io, mem};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
 
-use agentkernel_sys::cgroup::Group;
 use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::process::{self, Child, Fork, Namespaces};
+use agentkernel_sys::process::{self, Companion, Pid};
 
 /// A handle on the keeper. Dropped, it leaves the keeper to its work.
 #[derive(Debug)]
 pub struct Keeper {
-    process: Child,
+    companion: Companion<Watch>,
     /// A byte dismisses it; the end of the stream means that agentkernel is dead.
     dismissal: OwnedFd,
 }
 
+/// What the keeper shares with agentkernel.
+#[derive(Debug)]
+struct Watch {
+    directories: Vec<CString>,
+    dismissed: OwnedFd,
+    /// The sandbox's process 1, the last to die in the group; 0 until there is one.
+    init: AtomicI32,
+}
+
 impl Keeper {
-    /// Starts a keeper of `group`, whose last process is the sandbox's init.
-    pub fn start(group: &Group, init: BorrowedFd<'_>) -> io::Result<Self> {
-        let directories: Vec<CString> = group
-            .directories()
-            .map(|dir| CString::new(dir.as_os_str().as_bytes()))
-            .collect::<Result<_, _>>()?;
+    /// Starts a keeper of the group that is to consist of `directories`.
+    pub fn start(directories: impl Iterator<Item = PathBuf>) -> io::Result<Self> {
+        let directories = directories.map(|dir| CString::new(dir.as_os_str().as_bytes()));
+        let directories = directories.collect::<Result<_, _>>()?;
         let (dismissed, dismissal) = descriptor::pipe()?;
-        // SAFETY: the child calls only what is child-safe.
-        match unsafe { process::fork(Namespaces::NONE, None)? } {
-            Fork::Parent(process) => Ok(Self { process, dismissal }),
-            Fork::Child => {
-                mem::forget(dismissal);
-                keep(&directories, init, dismissed.as_fd());
-                process::exit_now(0)
-            }
-        }
+        let watch = Watch { directories, dismissed, init: AtomicI32::new(0) };
+        // SAFETY: `keep` calls only what is child-safe, and until agentkernel is dead or done
+        // only what can't fail.
+        let companion = unsafe { Companion::start(watch, keep)? };
+        Ok(Self { companion, dismissal })
+    }
+
+    /// Tells it which process it has to outlive.
+    pub fn outlive(&self, init: Pid) {
+        self.companion.argument().init.store(init, Ordering::Release);
     }
 
     /// Tells it that its work has been done, and waits until it is gone.
     pub fn dismiss(self) -> io::Result<()> {
         // If it was killed, it needs no telling.
         let _ = descriptor::write(self.dismissal.as_fd(), &[1]);
-        self.process.wait().map(drop)
+        self.companion.wait()
     }
 }
 
-fn keep(directories: &[CString], init: BorrowedFd<'_>, dismissed: BorrowedFd<'_>) {
+fn keep(watch: &Watch) {
     // A signal to agentkernel's process group must not hit it, and it must keep nothing open for
     // which somebody waits to see it closed. What fails here makes it no worse a keeper.
     let _ = process::new_session();
-    let _ = descriptor::close_all_but(&mut [init.as_raw_fd(), dismissed.as_raw_fd()]);
-    if let Ok(0) = descriptor::read(dismissed, &mut [0]) {
-        let _ = descriptor::poll(&mut [Interest::readable(init)], None);
-        for directory in directories {
+    let _ = descriptor::close_all_but(&mut [watch.dismissed.as_raw_fd()]);
+    if let Ok(0) = descriptor::read(watch.dismissed.as_fd(), &mut [0]) {
+        let init = watch.init.load(Ordering::Acquire);
+        // Process 1 dies with agentkernel, and everything inside before it.
+        if init != 0
+            && let Ok(init) = process::open_pidfd(init)
+        {
+            let _ = descriptor::poll(&mut [Interest::readable(init.as_fd())], None);
+        }
+        for directory in &watch.directories {
             let _ = descriptor::remove_directory(directory);
         }
     }

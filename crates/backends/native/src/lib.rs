@@ -7,10 +7,10 @@
 #![cfg(target_os = "linux")]
 
 mod explain;
+mod group;
 mod identity;
 mod inside;
 mod keeper;
-mod leftovers;
 mod limits;
 mod outside;
 mod plan;

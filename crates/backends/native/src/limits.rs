@@ -4,9 +4,11 @@ use agentkernel_core::{
     Asked, BootError, Bytes, LimitInForce, LimitKind, Limited, Limits, Origin, Spec,
 };
 use agentkernel_guest::ResourceLimit;
-use agentkernel_sys::cgroup::{CgroupError, Controller, Group, Limit, Site, Version};
+use agentkernel_sys::cgroup::{CgroupError, Controller, Limit, Site, Version};
 use agentkernel_sys::rlimit::Resource;
 use agentkernel_sys::{machine, rlimit};
+
+use crate::group::{Grouped, KeptGroup};
 
 /// Less than this holds no program: the least amount of memory, in bytes.
 const LEAST_MEMORY: Bytes = Bytes::mib(4);
@@ -93,21 +95,21 @@ impl LimitPlan {
     }
 
     /// The limits in force, with the group or the reason why there is none, if one was tried.
-    pub fn in_force(&self, group: &Option<Result<Group, CgroupError>>) -> Vec<LimitInForce> {
+    pub fn in_force(&self, grouped: &Grouped) -> Vec<LimitInForce> {
         let disk = self.disk.map(|asked| LimitInForce {
             kind: LimitKind::Disk,
             value: asked.value.get(),
             by: Limited::Exactly("tmpfs"),
         });
         let others = self.wanted.iter().map(|wanted| {
-            let why = match (&wanted.impossible, group) {
+            let why = match (&wanted.impossible, grouped) {
                 (Some(why), _) => Some(why.clone()),
                 (None, Some(Err(why))) => Some(why.to_string()),
                 (None, _) => None,
             };
-            let by = match (why, group) {
+            let by = match (why, grouped) {
                 _ if wanted.is_all => Limited::Exactly("the machine's size"),
-                (None, Some(Ok(group))) => by_group(group, wanted),
+                (None, Some(Ok(kept))) => Limited::Exactly(means(kept, wanted)),
                 (why, _) => Limited::Nearly {
                     means: Nearest::of(wanted.limit).name(),
                     why: why.unwrap_or_default(),
@@ -119,8 +121,9 @@ impl LimitPlan {
     }
 }
 
-fn by_group(group: &Group, wanted: &Wanted) -> Limited {
-    Limited::Exactly(group.enforced_by(wanted.limit.controller).map_or("cgroup", Version::name))
+fn means(kept: &KeptGroup, wanted: &Wanted) -> &'static str {
+    let version = kept.group().and_then(|group| group.enforced_by(wanted.limit.controller));
+    version.map_or("cgroup", Version::name)
 }
 
 fn wanted(limits: &Limits) -> Vec<Wanted> {

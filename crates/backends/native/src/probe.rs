@@ -26,12 +26,9 @@ pub fn probe(native: &Native) -> Probe {
 }
 
 fn try_one(native: &Native) -> Result<Box<dyn Place>, BootError> {
-    let mut place = native.boot(&trial(), None)?;
+    let place = native.boot(&trial(), None)?;
     match first_word(&*place) {
-        Ok(FromAgent::Hello { .. }) => match place.attend() {
-            Ok(()) => Ok(place),
-            Err(error) => Err(failed(error)),
-        },
+        Ok(FromAgent::Hello { .. }) => Ok(place),
         Ok(FromAgent::Unready { step, errno }) => {
             Err(place.explain(step, io::Error::from_raw_os_error(errno)))
         }

@@ -71,12 +71,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[],
         settings_in_order,
     ),
-    Behaviour::new(
-        "no-command",
-        "a run without a command is refused",
-        &[],
-        no_command,
-    ),
+    Behaviour::new("no-command", "a run without a command is refused", &[], no_command),
     Behaviour::new(
         "report-with-no-room",
         "a report that can't be written is an error, never a silent loss",
@@ -95,22 +90,11 @@ pub(super) const TABLE: &[Behaviour] = &[
 fn refused<'a>(got: &'a Captured, parts: &[&str]) -> Result<&'a Captured, NotPassed> {
     got.exits(125)?.prints("")?;
     let errors = got.errors();
-    let count = |start: &str| {
-        errors
-            .lines()
-            .filter(|line| line.starts_with(start))
-            .count()
-    };
-    ensure!(
-        errors.starts_with("error: ") && count("error:") == 1,
-        "expected one error: {got}"
-    );
+    let count = |start: &str| errors.lines().filter(|line| line.starts_with(start)).count();
+    ensure!(errors.starts_with("error: ") && count("error:") == 1, "expected one error: {got}");
     ensure!(count("hint: ") == 1, "expected one hint: {got}");
     for noise in ["panicked", "Os {", "Err(", "RUST_BACKTRACE", "Error {"] {
-        ensure!(
-            !errors.contains(noise),
-            "expected a message for people: {got}"
-        );
+        ensure!(!errors.contains(noise), "expected a message for people: {got}");
     }
     for part in parts {
         got.mentions(part)?;
@@ -128,15 +112,9 @@ fn all_refused(subject: &Subject, scratch: &Scratch, cases: Cases<'_>) -> Verdic
     good.exits(0)?.prints("ran\n")?;
     let before = tree(scratch.path());
     each_holds(cases, |(flags, parts)| {
-        refused(
-            &Captured::of(subject.run_command(scratch, flags, &argv))?,
-            parts,
-        )?;
+        refused(&Captured::of(subject.run_command(scratch, flags, &argv))?, parts)?;
         let after = tree(scratch.path());
-        ensure!(
-            before == after,
-            "files were left behind by {flags:?}: {after:?}"
-        );
+        ensure!(before == after, "files were left behind by {flags:?}: {after:?}");
         Ok(())
     })
 }
@@ -159,10 +137,7 @@ fn bad_command_line(subject: &Subject) -> Verdict {
     let cases: Cases<'_> = &[
         (&[], &["agentkernel"]),
         (&["rum", "--", "true"], &["rum", "run"]),
-        (
-            &["run", "--memroy", "1g", "--", "true"],
-            &["--memroy", "--memory"],
-        ),
+        (&["run", "--memroy", "1g", "--", "true"], &["--memroy", "--memory"]),
         (&["run", "-Z", "--", "true"], &["-Z"]),
         (&["run", "--memory"], &["--memory"]),
         (&["run", "--strict=yes", "--", "true"], &["--strict"]),
@@ -198,24 +173,15 @@ fn bad_names(subject: &Subject) -> Verdict {
 
 fn missing_capability(subject: &Subject) -> Verdict {
     let flags: [(Capability, &[&str]); 5] = [
-        (
-            Capability::NetworkAllow,
-            &["--network", "allow=example.org"],
-        ),
+        (Capability::NetworkAllow, &["--network", "allow=example.org"]),
         (Capability::NetworkFull, &["--network", "full"]),
         (Capability::User, &["-u", "0"]),
         (Capability::Terminal, &["-t"]),
         (Capability::MountCopyOnWrite, &["--project=.:cow"]),
     ];
-    let mut missing = flags
-        .iter()
-        .filter(|(capability, _)| !subject.has(*capability))
-        .peekable();
+    let mut missing = flags.iter().filter(|(capability, _)| !subject.has(*capability)).peekable();
     if missing.peek().is_none() {
-        skip!(
-            "{} lacks none of the capabilities that a flag asks for",
-            subject.backend
-        );
+        skip!("{} lacks none of the capabilities that a flag asks for", subject.backend);
     }
     let scratch = subject.scratch()?;
     missing.try_for_each(|(_, flags)| all_refused(subject, &scratch, &[(flags, &[])]))
@@ -223,69 +189,17 @@ fn missing_capability(subject: &Subject) -> Verdict {
 
 /// Flags that take an amount, with texts that are none.
 const NO_AMOUNTS: [(&str, &[&str]); 5] = [
-    (
-        "--cpus",
-        &["0", "-1", "0.001", "1e3", "inf", "nan", "two", "", "1.2.3"],
-    ),
-    (
-        "--memory",
-        &[
-            "0",
-            "-1",
-            "1.5g",
-            "99999999999g",
-            "18446744073709551616",
-            "m",
-            "",
-            "1x",
-        ],
-    ),
-    (
-        "--pids",
-        &[
-            "0",
-            "-1",
-            "1.5",
-            "4294967296",
-            "18446744073709551616",
-            "many",
-            "",
-        ],
-    ),
-    (
-        "--disk",
-        &[
-            "0",
-            "-1",
-            "1.5g",
-            "99999999999g",
-            "18446744073709551616",
-            "g",
-            "",
-            "1x",
-        ],
-    ),
-    (
-        "--timeout",
-        &[
-            "0",
-            "-1s",
-            "0s",
-            "1001d",
-            "1y",
-            "soon",
-            "",
-            "s",
-            "99999999999999999999s",
-        ],
-    ),
+    ("--cpus", &["0", "-1", "0.001", "1e3", "inf", "nan", "two", "", "1.2.3"]),
+    ("--memory", &["0", "-1", "1.5g", "99999999999g", "18446744073709551616", "m", "", "1x"]),
+    ("--pids", &["0", "-1", "1.5", "4294967296", "18446744073709551616", "many", ""]),
+    ("--disk", &["0", "-1", "1.5g", "99999999999g", "18446744073709551616", "g", "", "1x"]),
+    ("--timeout", &["0", "-1s", "0s", "1001d", "1y", "soon", "", "s", "99999999999999999999s"]),
 ];
 
 fn bad_amounts(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    let pairs = NO_AMOUNTS
-        .iter()
-        .flat_map(|(flag, texts)| texts.iter().map(move |text| [*flag, *text]));
+    let pairs =
+        NO_AMOUNTS.iter().flat_map(|(flag, texts)| texts.iter().map(move |text| [*flag, *text]));
     let pairs: Vec<[&str; 2]> = pairs.collect();
     let cases: Vec<(&[&str], &[&str])> = pairs.iter().map(|pair| (&pair[..], &pair[..])).collect();
     all_refused(subject, &scratch, &cases)
@@ -322,10 +236,7 @@ fn bad_paths(subject: &Subject) -> Verdict {
         (&["-w", "/etc/passwd"], &["/etc/passwd"]),
         (&["--env-file", "/no/such/file"], &["/no/such/file"]),
         (&["--env-file", "folder"], &["folder"]),
-        (
-            &["--report", "/no/such/folder/report"],
-            &["/no/such/folder/report"],
-        ),
+        (&["--report", "/no/such/folder/report"], &["/no/such/folder/report"]),
         (&["--report", "folder"], &["folder"]),
     ];
     all_refused(subject, &scratch, cases)
@@ -346,14 +257,8 @@ fn bad_environment(subject: &Subject) -> Verdict {
 
 fn bad_settings_file(subject: &Subject) -> Verdict {
     let cases: [(&[u8], &[&str]); 7] = [
-        (
-            b"# a comment\n\nmemroy = \"1g\"\n",
-            &["3", "memroy", "memory"],
-        ),
-        (
-            b"profile = \"moderate\"\nnetwork = \"ful\"\n",
-            &["2", "ful"],
-        ),
+        (b"# a comment\n\nmemroy = \"1g\"\n", &["3", "memroy", "memory"]),
+        (b"profile = \"moderate\"\nnetwork = \"ful\"\n", &["2", "ful"]),
         (b"cpus = 1\nmemory = \"0\"\n", &["2", "0"]),
         (b"cpus = [1, 2]\n", &["1"]),
         (b"cpus = 1\nmemory = \"unclosed\n", &["2"]),
@@ -364,9 +269,7 @@ fn bad_settings_file(subject: &Subject) -> Verdict {
         let scratch = subject.scratch()?;
         scratch.file("work/agentkernel.toml", text)?;
         let command = subject.run_command(&scratch, &NO_FLAGS, &["echo", "ran"]);
-        refused(&Captured::of(command)?, parts)?
-            .mentions("agentkernel.toml")
-            .map(drop)
+        refused(&Captured::of(command)?, parts)?.mentions("agentkernel.toml").map(drop)
     })?;
     let scratch = subject.scratch()?;
     scratch.folder("work/agentkernel.toml")?;
@@ -394,9 +297,7 @@ fn settings_in_order(subject: &Subject) -> Verdict {
     let profile = |flags: &[&str], variable: Option<&str>| {
         let report = scratch.path().join("work/report.json");
         let flags = flags.iter().map(OsStr::new);
-        let flags: Vec<&OsStr> = flags
-            .chain(["--report".as_ref(), report.as_os_str()])
-            .collect();
+        let flags: Vec<&OsStr> = flags.chain(["--report".as_ref(), report.as_os_str()]).collect();
         let mut command = subject.run_command(&scratch, &flags, &["true"]);
         command.envs(variable.map(|value| ("AGENTKERNEL_PROFILE", value)));
         Captured::of(command)?.exits(0)?.complains("")?;
@@ -412,20 +313,13 @@ fn settings_in_order(subject: &Subject) -> Verdict {
         profile(&["--profile", "moderate"], Some("permissive"))?,
     ];
     let expected = ["moderate", "restrictive", "permissive", "moderate"];
-    ensure!(
-        found == expected,
-        "nothing, file, variable, flag gave {found:?}, not {expected:?}"
-    );
+    ensure!(found == expected, "nothing, file, variable, flag gave {found:?}, not {expected:?}");
     Ok(())
 }
 
 fn no_command(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    for arguments in [
-        &["run"][..],
-        &["run", "--"],
-        &["run", "--memory", "1g", "--"],
-    ] {
+    for arguments in [&["run"][..], &["run", "--"], &["run", "--memory", "1g", "--"]] {
         let mut command = subject.agentkernel(&scratch);
         command.args(arguments);
         refused(&Captured::of(command)?, &["command"])?;
@@ -457,23 +351,12 @@ fn output_with_no_room(subject: &Subject) -> Verdict {
         Captured::of(doctor)
     };
     let full = doctor(File::options().write(true).open("/dev/full")?.into())?;
-    full.exits(125)?
-        .mentions("error: ")?
-        .mentions("No space left")?;
-    ensure!(
-        !full.errors().contains("panicked"),
-        "expected a message for people: {full}"
-    );
+    full.exits(125)?.mentions("error: ")?.mentions("No space left")?;
+    ensure!(!full.errors().contains("panicked"), "expected a message for people: {full}");
     let (reader, writer) = std::io::pipe()?;
     drop(reader);
     let closed = doctor(writer.into())?;
-    ensure!(
-        !closed.errors().contains("panicked"),
-        "expected a quiet end: {closed}"
-    );
-    ensure!(
-        !closed.status.success(),
-        "lost output was taken for a success: {closed}"
-    );
+    ensure!(!closed.errors().contains("panicked"), "expected a quiet end: {closed}");
+    ensure!(!closed.status.success(), "lost output was taken for a success: {closed}");
     Ok(())
 }

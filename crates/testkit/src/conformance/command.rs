@@ -68,12 +68,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[Capability::User],
         user,
     ),
-    Behaviour::new(
-        "home",
-        "the home is /home/agent, private and writable",
-        &[],
-        home,
-    ),
+    Behaviour::new("home", "the home is /home/agent, private and writable", &[], home),
 ];
 
 fn arguments(subject: &Subject) -> Verdict {
@@ -109,20 +104,11 @@ fn arguments(subject: &Subject) -> Verdict {
 /// The arguments come out of `printf`, each with a NUL behind it.
 fn prints_its_arguments(subject: &Subject, words: &[impl AsRef<OsStr>]) -> Verdict {
     let words: Vec<&OsStr> = words.iter().map(AsRef::as_ref).collect();
-    let argv: Vec<&OsStr> = ["printf", "%s\\0"]
-        .map(OsStr::new)
-        .into_iter()
-        .chain(words.iter().copied())
-        .collect();
-    let expected: Vec<u8> = words
-        .iter()
-        .flat_map(|word| [word.as_encoded_bytes(), b"\0"].concat())
-        .collect();
-    subject
-        .run(&NO_FLAGS, &argv)?
-        .exits(0)?
-        .prints(expected)?
-        .complains("")?;
+    let argv: Vec<&OsStr> =
+        ["printf", "%s\\0"].map(OsStr::new).into_iter().chain(words.iter().copied()).collect();
+    let expected: Vec<u8> =
+        words.iter().flat_map(|word| [word.as_encoded_bytes(), b"\0"].concat()).collect();
+    subject.run(&NO_FLAGS, &argv)?.exits(0)?.prints(expected)?.complains("")?;
     Ok(())
 }
 
@@ -141,50 +127,24 @@ fn many_arguments(subject: &Subject) -> Verdict {
 fn flags_after_the_command(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let mut command = subject.agentkernel(&scratch);
-    command.args([
-        "run",
-        "-B",
-        &subject.backend,
-        "echo",
-        "--memory",
-        "-t",
-        "--",
-        "end",
-    ]);
-    Captured::of(command)?
-        .exits(0)?
-        .prints("--memory -t -- end\n")?
-        .complains("")?;
+    command.args(["run", "-B", &subject.backend, "echo", "--memory", "-t", "--", "end"]);
+    Captured::of(command)?.exits(0)?.prints("--memory -t -- end\n")?.complains("")?;
     Ok(())
 }
 
 fn environment_is_bare(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["env"]);
-    command
-        .env("CANARY_TOKEN", "secret")
-        .env("AWS_SECRET_ACCESS_KEY", "secret");
-    command
-        .env("LD_LIBRARY_PATH", "/nowhere")
-        .env("LANG", "C")
-        .env("TERM", "dumb");
+    command.env("CANARY_TOKEN", "secret").env("AWS_SECRET_ACCESS_KEY", "secret");
+    command.env("LD_LIBRARY_PATH", "/nowhere").env("LANG", "C").env("TERM", "dumb");
     let got = Captured::of(command)?;
     got.exits(0)?.complains("")?;
     let text = got.text();
-    let mut names: Vec<_> = text
-        .lines()
-        .filter_map(|line| line.split('=').next())
-        .collect();
+    let mut names: Vec<_> = text.lines().filter_map(|line| line.split('=').next()).collect();
     names.sort_unstable();
-    ensure!(
-        names == ["HOME", "PATH", "USER"],
-        "expected HOME, PATH and USER: {got}"
-    );
+    ensure!(names == ["HOME", "PATH", "USER"], "expected HOME, PATH and USER: {got}");
     for line in ["HOME=/home/agent", "USER=agent"] {
-        ensure!(
-            text.lines().any(|found| found == line),
-            "expected {line}: {got}"
-        );
+        ensure!(text.lines().any(|found| found == line), "expected {line}: {got}");
     }
     Ok(())
 }
@@ -197,10 +157,7 @@ fn no_secrets_in_proc(subject: &Subject) -> Verdict {
         command.env("CANARY_TOKEN", "a-secret-of-the-host");
         let got = Captured::of(command)?;
         let found = got.exits(0)?.text().contains("a-secret-of-the-host");
-        ensure!(
-            found == expected,
-            "the secret was given: {expected}, seen: {found}: {got}"
-        );
+        ensure!(found == expected, "the secret was given: {expected}, seen: {found}: {got}");
     }
     Ok(())
 }
@@ -251,18 +208,10 @@ fn environment_as_given(subject: &Subject) -> Verdict {
         "TWICE=2",
         "SPACED=two words",
     ] {
-        ensure!(
-            variables.contains(&expected),
-            "expected {expected:?}: {got}"
-        );
+        ensure!(variables.contains(&expected), "expected {expected:?}: {got}");
     }
-    let missing = variables
-        .iter()
-        .any(|variable| variable.starts_with("MISSING"));
-    ensure!(
-        !missing,
-        "a variable that the caller lacks was made up: {got}"
-    );
+    let missing = variables.iter().any(|variable| variable.starts_with("MISSING"));
+    ensure!(!missing, "a variable that the caller lacks was made up: {got}");
     Ok(())
 }
 
@@ -270,10 +219,7 @@ fn caller_without_environment(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", "echo \"$HOME\""]);
     command.env_clear();
-    Captured::of(command)?
-        .exits(0)?
-        .prints("/home/agent\n")?
-        .complains("")?;
+    Captured::of(command)?.exits(0)?.prints("/home/agent\n")?.complains("")?;
     Ok(())
 }
 
@@ -285,11 +231,7 @@ fn directory(subject: &Subject) -> Verdict {
         (&["-w", "/"], "/\n"),
     ];
     for (flags, expected) in cases {
-        subject
-            .run(flags, &["pwd"])?
-            .exits(0)?
-            .prints(expected)?
-            .complains("")?;
+        subject.run(flags, &["pwd"])?.exits(0)?.prints(expected)?.complains("")?;
     }
     Ok(())
 }
@@ -308,20 +250,11 @@ fn user(subject: &Subject) -> Verdict {
         let group = expected.split(' ').next_back().unwrap_or_default();
         let errors = got.errors();
         let mut groups = errors.split_whitespace();
-        ensure!(
-            groups.all(|found| found == group),
-            "expected no group but {group}: {got}"
-        );
+        ensure!(groups.all(|found| found == group), "expected no group but {group}: {got}");
     }
-    subject
-        .run(&NO_FLAGS, &["id", "-un"])?
-        .exits(0)?
-        .prints("agent\n")?;
+    subject.run(&NO_FLAGS, &["id", "-un"])?.exits(0)?.prints("agent\n")?;
     let got = subject.run(&["-u", "nobody-that-is-known"], &["id"])?;
-    got.exits(125)?
-        .prints("")?
-        .mentions("error: ")?
-        .mentions("nobody-that-is-known")?;
+    got.exits(125)?.prints("")?.mentions("error: ")?.mentions("nobody-that-is-known")?;
     got.mentions("hint: ")?;
     Ok(())
 }
@@ -332,12 +265,7 @@ fn home(subject: &Subject) -> Verdict {
     let got = subject.shell(&NO_FLAGS, script)?;
     got.exits(0)?.complains("")?;
     let text = got.text();
-    let mode = text
-        .strip_prefix("kept\n")
-        .and_then(|rest| rest.strip_suffix(" 1000:1000\n"));
-    ensure!(
-        mode.is_some_and(|mode| mode.starts_with("7")),
-        "the home is not agent's own: {got}"
-    );
+    let mode = text.strip_prefix("kept\n").and_then(|rest| rest.strip_suffix(" 1000:1000\n"));
+    ensure!(mode.is_some_and(|mode| mode.starts_with("7")), "the home is not agent's own: {got}");
     Ok(())
 }

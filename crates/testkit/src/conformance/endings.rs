@@ -124,10 +124,7 @@ fn deaths_by_signal(subject: &Subject) -> Verdict {
         got.exits(128 + signal)?.prints("")?;
         let ended = &report["ended"];
         let expected = json!({"kind": "signaled", "signal": signal});
-        ensure!(
-            *ended == expected,
-            "expected {expected} in the report, not {ended}: {got}"
-        );
+        ensure!(*ended == expected, "expected {expected} in the report, not {ended}: {got}");
     }
     Ok(())
 }
@@ -161,19 +158,10 @@ fn guest(running: &Running, mark: &str) -> Result<Process, NotPassed> {
 fn time_limit(subject: &Subject) -> Verdict {
     let flags = ["--timeout", "300ms"];
     let (got, report) = reported(subject, &flags, &["sh", "-c", "echo begun; exec sleep 60"])?;
-    got.exits(124)?
-        .prints("begun\n")?
-        .mentions("time")?
-        .takes_less_than(SOON)?;
-    ensure!(
-        got.took >= Duration::from_millis(300),
-        "it ended before its time limit: {got}"
-    );
+    got.exits(124)?.prints("begun\n")?.mentions("time")?.takes_less_than(SOON)?;
+    ensure!(got.took >= Duration::from_millis(300), "it ended before its time limit: {got}");
     let kind = &report["ended"]["kind"];
-    ensure!(
-        kind == "timed_out",
-        "expected timed_out in the report, not {kind}"
-    );
+    ensure!(kind == "timed_out", "expected timed_out in the report, not {kind}");
     let in_time = subject.shell(&["--timeout", "60s"], "sleep 0.1; exit 9")?;
     in_time.exits(9)?.complains("")?.takes_less_than(SOON)?;
     Ok(())
@@ -191,14 +179,8 @@ fn time_limit_for_all(subject: &Subject) -> Verdict {
     let before = Process::sleeping(&duration);
     running.finish()?.exits(124)?.takes_less_than(SOON)?;
     let after = Process::sleeping(&duration);
-    ensure!(
-        after.is_empty(),
-        "still running after the time limit: {after:?}"
-    );
-    ensure!(
-        !before.is_empty(),
-        "the descendants never ran, so the test shows nothing"
-    );
+    ensure!(after.is_empty(), "still running after the time limit: {after:?}");
+    ensure!(!before.is_empty(), "the descendants never ran, so the test shows nothing");
     Ok(())
 }
 
@@ -210,43 +192,23 @@ fn out_of_memory(subject: &Subject) -> Verdict {
     got.exits(137)?.mentions("out of memory")?;
     let (ended, kills) = (&report["ended"], report["oom_kills"].as_u64());
     let expected = json!({"kind": "out_of_memory"});
-    ensure!(
-        *ended == expected,
-        "expected {expected} in the report, not {ended}: {got}"
-    );
-    ensure!(
-        kills >= Some(1),
-        "expected oom_kills in the report, not {kills:?}"
-    );
+    ensure!(*ended == expected, "expected {expected} in the report, not {ended}: {got}");
+    ensure!(kills >= Some(1), "expected oom_kills in the report, not {kills:?}");
     // A kill that has nothing to do with memory is not taken for one.
     let killed = subject.shell(&["--memory", "32m"], "kill -9 $$")?;
     killed.exits(137)?;
-    ensure!(
-        !killed.errors().contains("out of memory"),
-        "memory was blamed for a kill: {killed}"
-    );
+    ensure!(!killed.errors().contains("out of memory"), "memory was blamed for a kill: {killed}");
     Ok(())
 }
 
 fn command_not_found(subject: &Subject) -> Verdict {
     for missing in ["no-such-program", "/no/such/program", "./no-such-program"] {
         let (got, report) = reported(subject, &NO_FLAGS, &[missing])?;
-        got.exits(127)?
-            .prints("")?
-            .mentions("error: ")?
-            .mentions(missing)?
-            .mentions("hint: ")?;
-        ensure!(
-            report["exit_code"] == 127,
-            "the report has {}: {got}",
-            report["exit_code"]
-        );
+        got.exits(127)?.prints("")?.mentions("error: ")?.mentions(missing)?.mentions("hint: ")?;
+        ensure!(report["exit_code"] == 127, "the report has {}: {got}", report["exit_code"]);
     }
     // The guest's own 127 is no business of agentkernel's.
-    subject
-        .shell(&NO_FLAGS, "exit 127")?
-        .exits(127)?
-        .complains("")?;
+    subject.shell(&NO_FLAGS, "exit 127")?.exits(127)?.complains("")?;
     Ok(())
 }
 
@@ -258,16 +220,9 @@ fn command_not_executable(subject: &Subject) -> Verdict {
             .mentions("error: ")?
             .mentions(no_program)?
             .mentions("hint: ")?;
-        ensure!(
-            report["exit_code"] == 126,
-            "the report has {}: {got}",
-            report["exit_code"]
-        );
+        ensure!(report["exit_code"] == 126, "the report has {}: {got}", report["exit_code"]);
     }
-    subject
-        .shell(&NO_FLAGS, "exit 126")?
-        .exits(126)?
-        .complains("")?;
+    subject.shell(&NO_FLAGS, "exit 126")?.exits(126)?.complains("")?;
     Ok(())
 }
 
@@ -280,11 +235,7 @@ fn lost(subject: &Subject) -> Verdict {
     let command = subject.run_command(
         &scratch,
         &flags,
-        &[
-            "sh".as_ref(),
-            "-c".as_ref(),
-            script.as_ref() as &std::ffi::OsStr,
-        ],
+        &["sh".as_ref(), "-c".as_ref(), script.as_ref() as &std::ffi::OsStr],
     );
     let mut running = Running::start(command)?;
     running.line()?;
@@ -304,10 +255,7 @@ fn lost(subject: &Subject) -> Verdict {
     got.exits(125)?.mentions("error: ")?.takes_less_than(SOON)?;
     let report = super::report::read(&report)?;
     let ended = &report["ended"];
-    ensure!(
-        ended["kind"] == "lost",
-        "expected lost in the report, not {ended}"
-    );
+    ensure!(ended["kind"] == "lost", "expected lost in the report, not {ended}");
     ensure!(
         ended["why"].as_str().is_some_and(|why| !why.is_empty()),
         "lost for no reason: {ended}"
@@ -324,15 +272,10 @@ fn background_ends_with_the_command(subject: &Subject) -> Verdict {
     command.stdin(std::process::Stdio::piped());
     let mut running = Running::start(command)?;
     running.line()?;
-    ensure!(
-        !Process::marked(&duration).is_empty(),
-        "the command's processes can't be seen"
-    );
+    ensure!(!Process::marked(&duration).is_empty(), "the command's processes can't be seen");
     // Without any word that closes its input, the script reads on and ends.
     let got = running.finish()?;
-    got.exits(0)?
-        .prints("begun\ndone\n")?
-        .takes_less_than(SOON)?;
+    got.exits(0)?.prints("begun\ndone\n")?.takes_less_than(SOON)?;
     let left = Process::sleeping(&duration);
     ensure!(left.is_empty(), "still running in the background: {left:?}");
     Ok(())
@@ -355,9 +298,7 @@ fn signals_are_forwarded(subject: &Subject) -> Verdict {
         running.line()?;
         running.signal(signal)?;
         let got = running.finish()?;
-        got.exits(9)?
-            .prints(format!("begun\n{name}\n"))?
-            .takes_less_than(SOON)?;
+        got.exits(9)?.prints(format!("begun\n{name}\n"))?.takes_less_than(SOON)?;
     }
     Ok(())
 }
@@ -369,10 +310,7 @@ fn forwarded_signals_kill(subject: &Subject) -> Verdict {
         let mut running = Running::start(subject.run_command(&scratch, &NO_FLAGS, &argv))?;
         running.line()?;
         running.signal(signal)?;
-        running
-            .finish()?
-            .exits(128 + number)?
-            .takes_less_than(SOON)?;
+        running.finish()?.exits(128 + number)?.takes_less_than(SOON)?;
     }
     Ok(())
 }
@@ -381,16 +319,11 @@ fn signals_start_out_plain(subject: &Subject) -> Verdict {
     // The C library's own two: its posix_spawn, by which the tests start agentkernel, leaves
     // them ignored.
     const INTERNAL: u64 = 1 << 31 | 1 << 32;
-    let got = subject.run(
-        &NO_FLAGS,
-        &["grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status"],
-    )?;
+    let got = subject.run(&NO_FLAGS, &["grep", "-E", "^Sig(Blk|Ign):", "/proc/self/status"])?;
     got.exits(0)?;
     let text = got.text();
     let sets = text.lines().filter_map(|line| line.split_once('\t'));
-    let sets: Vec<_> = sets
-        .filter_map(|(_, set)| u64::from_str_radix(set, 16).ok())
-        .collect();
+    let sets: Vec<_> = sets.filter_map(|(_, set)| u64::from_str_radix(set, 16).ok()).collect();
     ensure!(sets.len() == 2, "no sets of signals: {got}");
     let plain = sets.iter().all(|set| set & !INTERNAL == 0);
     ensure!(plain, "a signal is blocked or ignored: {got}");
@@ -407,11 +340,7 @@ fn twenty_at_once(subject: &Subject) -> Verdict {
     };
     let started: Result<Vec<_>, _> = (0..20).map(start).collect();
     for (number, running) in started?.into_iter().enumerate() {
-        running
-            .finish()?
-            .exits(0)?
-            .prints(format!("{number}\n"))?
-            .complains("")?;
+        running.finish()?.exits(0)?.prints(format!("{number}\n"))?.complains("")?;
     }
     Ok(())
 }

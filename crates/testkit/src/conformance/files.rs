@@ -50,11 +50,7 @@ pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
         "volume-directory",
         "-v puts a directory at any path, as ro, rw or cow",
-        &[
-            Capability::MountReadOnly,
-            Capability::MountReadWrite,
-            Capability::MountCopyOnWrite,
-        ],
+        &[Capability::MountReadOnly, Capability::MountReadWrite, Capability::MountCopyOnWrite],
         volume_directory,
     ),
     Behaviour::new(
@@ -130,16 +126,9 @@ const CHANGED: &str = "./changed\n./empty\n./folder/again\n./hard-link\n./kept\n
 fn project_copy_on_write(subject: &Subject) -> Verdict {
     let project = Project::new(subject)?;
     let before = tree(&project.path);
-    project
-        .run(subject, "cow", CHANGE)?
-        .exits(0)?
-        .prints(CHANGED)?
-        .complains("")?;
+    project.run(subject, "cow", CHANGE)?.exits(0)?.prints(CHANGED)?.complains("")?;
     let after = tree(&project.path);
-    ensure!(
-        before == after,
-        "the host's project was changed from {before:?} to {after:?}"
-    );
+    ensure!(before == after, "the host's project was changed from {before:?} to {after:?}");
     Ok(())
 }
 
@@ -160,10 +149,7 @@ fn project_read_only(subject: &Subject) -> Verdict {
         "mv kept deleted",
     ] {
         let got = project.run(subject, "ro", change)?;
-        ensure!(
-            !got.status.success(),
-            "a read-only project was changed: {got}"
-        );
+        ensure!(!got.status.success(), "a read-only project was changed: {got}");
         got.mentions("Read-only file system")?;
     }
     // Not even root inside may.
@@ -174,42 +160,20 @@ fn project_read_only(subject: &Subject) -> Verdict {
         let flags = [flag.as_os_str(), OsStr::new("-u"), OsStr::new("0")];
         let argv = ["sh", "-c", "mount -o remount,rw . ; echo new > changed"];
         let got = Captured::of(subject.run_command(&project.scratch, &flags, &argv))?;
-        ensure!(
-            !got.status.success(),
-            "root changed a read-only project: {got}"
-        );
+        ensure!(!got.status.success(), "root changed a read-only project: {got}");
     }
-    ensure!(
-        before == tree(&project.path),
-        "the host's project was changed"
-    );
+    ensure!(before == tree(&project.path), "the host's project was changed");
     Ok(())
 }
 
 fn project_read_write(subject: &Subject) -> Verdict {
     let project = Project::new(subject)?;
-    project
-        .run(subject, "rw", CHANGE)?
-        .exits(0)?
-        .prints(CHANGED)?
-        .complains("")?;
+    project.run(subject, "rw", CHANGE)?.exits(0)?.prints(CHANGED)?.complains("")?;
     let read = |name: &str| fs::read_to_string(project.path.join(name));
-    ensure!(
-        read("changed")? == "new\n",
-        "a change did not reach the host"
-    );
-    ensure!(
-        read("kept")? == "kept\nmore\n",
-        "an addition did not reach the host"
-    );
-    ensure!(
-        read("made/deep/file")? == "made\n",
-        "a new file did not reach the host"
-    );
-    ensure!(
-        read("new-folder/content")? == "content\n",
-        "a renamed folder is gone"
-    );
+    ensure!(read("changed")? == "new\n", "a change did not reach the host");
+    ensure!(read("kept")? == "kept\nmore\n", "an addition did not reach the host");
+    ensure!(read("made/deep/file")? == "made\n", "a new file did not reach the host");
+    ensure!(read("new-folder/content")? == "content\n", "a renamed folder is gone");
     for gone in ["deleted", "folder/moved", "renamed-folder", "link"] {
         let there = project.path.join(gone).symlink_metadata().is_ok();
         ensure!(!there, "{gone} was deleted inside and is still there");
@@ -217,19 +181,10 @@ fn project_read_write(subject: &Subject) -> Verdict {
     let mode = project.path.join("script").metadata()?.mode();
     ensure!(mode & 0o777 == 0o600, "the script's mode is {mode:o}");
     let owner = (subject.caller.uid(), subject.caller.gid());
-    for new in [
-        "made",
-        "made/deep/file",
-        "new-link",
-        "empty",
-        "folder/again",
-    ] {
+    for new in ["made", "made/deep/file", "new-link", "empty", "folder/again"] {
         let data = project.path.join(new).symlink_metadata()?;
         let found = (data.uid(), data.gid());
-        ensure!(
-            found == owner,
-            "{new} belongs to {found:?}, the caller is {owner:?}"
-        );
+        ensure!(found == owner, "{new} belongs to {found:?}, the caller is {owner:?}");
     }
     Ok(())
 }
@@ -249,10 +204,7 @@ fn project_by_default(subject: &Subject) -> Verdict {
         let got = Captured::of(command)?;
         got.exits(0)?.prints(&expected)?.complains("")?;
         let found = fs::read_to_string(project.path.join("changed"))?;
-        ensure!(
-            found == remains,
-            "the host's file is {found:?}, not {remains:?}: {got}"
-        );
+        ensure!(found == remains, "the host's file is {found:?}, not {remains:?}: {got}");
     }
     Ok(())
 }
@@ -260,32 +212,16 @@ fn project_by_default(subject: &Subject) -> Verdict {
 fn project_alone(subject: &Subject) -> Verdict {
     let project = Project::new(subject)?;
     project.scratch.file("work/beside", "beside\n")?;
-    let got = project.run(
-        subject,
-        "ro",
-        "pwd; ls ..; ls ../..; test -e ../beside; echo $?",
-    )?;
+    let got = project.run(subject, "ro", "pwd; ls ..; ls ../..; test -e ../beside; echo $?")?;
     got.exits(0)?.complains("")?;
-    got.prints(format!(
-        "{}\nthe project\nwork\n1\n",
-        project.path.display()
-    ))?;
+    got.prints(format!("{}\nthe project\nwork\n1\n", project.path.display()))?;
     Ok(())
 }
 
 fn project_unchanged_is_equal(subject: &Subject) -> Verdict {
     let project = Project::new(subject)?;
-    for name in [
-        "-dash",
-        "new\nline",
-        "quo'te\"",
-        "\u{fc}ml\u{e4}ut",
-        "a:b",
-        "back\\slash",
-    ] {
-        project
-            .scratch
-            .file(Path::new("work/the project").join(name), name)?;
+    for name in ["-dash", "new\nline", "quo'te\"", "\u{fc}ml\u{e4}ut", "a:b", "back\\slash"] {
+        project.scratch.file(Path::new("work/the project").join(name), name)?;
     }
     let secret = project.scratch.file("work/the project/secret", "own\n")?;
     fs::set_permissions(secret, Permissions::from_mode(0o600))?;
@@ -310,17 +246,10 @@ fn volume(source: &Path, target: &str, access: &str) -> [OsString; 2] {
 }
 
 fn volume_directory(subject: &Subject) -> Verdict {
-    for target in [
-        "/data",
-        "/opt/deeply/nested/data",
-        "/tmp/data",
-        "/home/agent/data",
-    ] {
-        for (access, inside, outside) in [
-            ("ro", "old\n", "old\n"),
-            ("rw", "new\n", "new\n"),
-            ("cow", "new\n", "old\n"),
-        ] {
+    for target in ["/data", "/opt/deeply/nested/data", "/tmp/data", "/home/agent/data"] {
+        for (access, inside, outside) in
+            [("ro", "old\n", "old\n"), ("rw", "new\n", "new\n"), ("cow", "new\n", "old\n")]
+        {
             let scratch = subject.scratch()?;
             let source = scratch.folder("data")?;
             let file = scratch.file("data/file", "old\n")?;
@@ -330,10 +259,7 @@ fn volume_directory(subject: &Subject) -> Verdict {
             let got = Captured::of(subject.run_command(&scratch, &flags, &argv))?;
             got.exits(0)?.prints(inside)?;
             let found = fs::read_to_string(file)?;
-            ensure!(
-                found == outside,
-                "the host's file is {found:?}, not {outside:?}: {got}"
-            );
+            ensure!(found == outside, "the host's file is {found:?}, not {outside:?}: {got}");
         }
     }
     Ok(())
@@ -349,18 +275,12 @@ fn volume_file(subject: &Subject) -> Verdict {
         let got = Captured::of(command)?;
         got.prints("old\n")?;
         ensure!(!got.status.success(), "a read-only file was changed: {got}");
-        ensure!(
-            fs::read_to_string(&file)? == "old\n",
-            "the host's file was changed: {got}"
-        );
+        ensure!(fs::read_to_string(&file)? == "old\n", "the host's file was changed: {got}");
     }
     let argv = ["sh", "-c", "echo new > /opt/file"];
     let command = subject.run_command(&scratch, &volume(&file, "/opt/file", "rw"), &argv);
     Captured::of(command)?.exits(0)?.complains("")?;
-    ensure!(
-        fs::read_to_string(&file)? == "new\n",
-        "the change did not reach the host"
-    );
+    ensure!(fs::read_to_string(&file)? == "new\n", "the change did not reach the host");
     Ok(())
 }
 
@@ -374,16 +294,10 @@ fn volumes_in_each_other(subject: &Subject) -> Verdict {
     flag.push(&project.path);
     let mut flags = vec![flag];
     flags.extend(volume(&cache, &inside.to_string_lossy(), "cow"));
-    flags.extend(volume(
-        &deep,
-        &inside.join("cached").to_string_lossy(),
-        "ro",
-    ));
+    flags.extend(volume(&deep, &inside.join("cached").to_string_lossy(), "ro"));
     let argv = ["sh", "-c", "ls folder; cat folder/cached kept"];
     let got = Captured::of(subject.run_command(&project.scratch, &flags, &argv))?;
-    got.exits(0)?
-        .prints("cached\ndeep\nkept\n")?
-        .complains("")?;
+    got.exits(0)?.prints("cached\ndeep\nkept\n")?.complains("")?;
     Ok(())
 }
 
@@ -391,11 +305,7 @@ fn copies_start_afresh(subject: &Subject) -> Verdict {
     let project = Project::new(subject)?;
     let script = "test -e mark && echo seen; touch mark; cat changed; echo new > changed";
     for _ in 0..2 {
-        project
-            .run(subject, "cow", script)?
-            .exits(0)?
-            .prints("old\n")?
-            .complains("")?;
+        project.run(subject, "cow", script)?.exits(0)?.prints("old\n")?.complains("")?;
     }
     Ok(())
 }

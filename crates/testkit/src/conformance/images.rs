@@ -36,12 +36,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[],
         private_directories,
     ),
-    Behaviour::new(
-        "devices",
-        "the usual devices work and no others are there",
-        &[],
-        devices,
-    ),
+    Behaviour::new("devices", "the usual devices work and no others are there", &[], devices),
     Behaviour::new(
         "moderate-root-is-thrown-away",
         "in the moderate profile the root can be written, and the next run does not see it",
@@ -97,54 +92,26 @@ fn host_image_root(subject: &Subject) -> Verdict {
     got.exits(0)?.complains("")?;
     let text = got.text();
     let found: BTreeSet<&str> = text.lines().collect();
-    let allowed: BTreeSet<&str> = ROOT
-        .iter()
-        .map(|entry| entry.trim_end_matches('*'))
-        .collect();
-    let needed = ROOT
-        .iter()
-        .filter_map(|entry| entry.strip_suffix('*'))
-        .collect();
-    let (extra, missing): (Vec<_>, Vec<_>) = (
-        found.difference(&allowed).collect(),
-        BTreeSet::difference(&needed, &found).collect(),
-    );
-    ensure!(
-        extra.is_empty() && missing.is_empty(),
-        "extra {extra:?}, missing {missing:?}: {got}"
-    );
+    let allowed: BTreeSet<&str> = ROOT.iter().map(|entry| entry.trim_end_matches('*')).collect();
+    let needed = ROOT.iter().filter_map(|entry| entry.strip_suffix('*')).collect();
+    let (extra, missing): (Vec<_>, Vec<_>) =
+        (found.difference(&allowed).collect(), BTreeSet::difference(&needed, &found).collect());
+    ensure!(extra.is_empty() && missing.is_empty(), "extra {extra:?}, missing {missing:?}: {got}");
     let empty = "for i in boot home/* mnt opt root srv var/tmp; do ls -A /$i; done 2>/dev/null; \
                  ls /home";
-    subject
-        .shell(&NO_FLAGS, empty)?
-        .exits(0)?
-        .prints("agent\n")?;
+    subject.shell(&NO_FLAGS, empty)?.exits(0)?.prints("agent\n")?;
     Ok(())
 }
 
 fn host_image_programs(subject: &Subject) -> Verdict {
     let got = subject.shell(&NO_FLAGS, "ls /usr/bin | wc -l; sha256sum /usr/bin/env")?;
     let mut outside = Command::new("sh");
-    outside
-        .args(["-c", "ls /usr/bin | wc -l; sha256sum /usr/bin/env"])
-        .stdout(Stdio::piped());
+    outside.args(["-c", "ls /usr/bin | wc -l; sha256sum /usr/bin/env"]).stdout(Stdio::piped());
     got.exits(0)?.prints(Captured::of(outside)?.stdout)?;
-    for change in [
-        "touch /usr/bin/env",
-        ": > /usr/new",
-        "rm /usr/bin/env",
-        "chmod 777 /usr",
-    ] {
-        let user: &[&str] = if subject.has(Capability::User) {
-            &["-u", "0"]
-        } else {
-            &[]
-        };
+    for change in ["touch /usr/bin/env", ": > /usr/new", "rm /usr/bin/env", "chmod 777 /usr"] {
+        let user: &[&str] = if subject.has(Capability::User) { &["-u", "0"] } else { &[] };
         let got = subject.shell(user, change)?;
-        ensure!(
-            !got.status.success(),
-            "the host's programs were changed: {got}"
-        );
+        ensure!(!got.status.success(), "the host's programs were changed: {got}");
         got.mentions("Read-only file system")?;
     }
     Ok(())
@@ -173,11 +140,7 @@ fn private_directories(subject: &Subject) -> Verdict {
             );
             let flags = ["--profile", profile];
             for _ in 0..2 {
-                subject
-                    .shell(&flags, &script)?
-                    .exits(0)?
-                    .prints("new\n")?
-                    .complains("")?;
+                subject.shell(&flags, &script)?.exits(0)?.prints("new\n")?.complains("")?;
             }
             let mark = Path::new(place).join("mark-of-a-test");
             ensure!(!mark.exists(), "{} is there on the host", mark.display());
@@ -192,18 +155,13 @@ fn devices(subject: &Subject) -> Verdict {
                   (echo full > /dev/full) 2>/dev/null || echo no space; \
                   echo piped | cat /dev/stdin; echo out > /dev/fd/1 | cat";
     let got = subject.shell(&NO_FLAGS, script)?;
-    got.exits(0)?
-        .prints(" 00 00 00\n9\n9\nno space\npiped\nout\n")?;
+    got.exits(0)?.prints(" 00 00 00\n9\n9\nno space\npiped\nout\n")?;
     let list = subject.shell(&NO_FLAGS, "find /dev -type b; find /dev -type c | sort")?;
     list.exits(0)?;
     let text = list.text();
-    let usual = [
-        "console", "full", "null", "ptmx", "random", "tty", "urandom", "zero",
-    ];
+    let usual = ["console", "full", "null", "ptmx", "random", "tty", "urandom", "zero"];
     let other = text.lines().find(|device| {
-        let name = device
-            .trim_start_matches("/dev/")
-            .trim_start_matches("pts/");
+        let name = device.trim_start_matches("/dev/").trim_start_matches("pts/");
         !usual.contains(&name)
     });
     ensure!(other.is_none(), "an unusual device is there: {other:?}");
@@ -211,19 +169,11 @@ fn devices(subject: &Subject) -> Verdict {
 }
 
 fn moderate_root_is_thrown_away(subject: &Subject) -> Verdict {
-    let flags: &[&str] = if subject.has(Capability::User) {
-        &["-u", "0"]
-    } else {
-        &[]
-    };
+    let flags: &[&str] = if subject.has(Capability::User) { &["-u", "0"] } else { &[] };
     let script = "ls -d /mark /etc/mark /var/mark 2>/dev/null; \
                   touch /mark /etc/mark /var/mark && mkdir -p /srv/mark && echo written";
     for _ in 0..2 {
-        subject
-            .shell(flags, script)?
-            .exits(0)?
-            .prints("written\n")?
-            .complains("")?;
+        subject.shell(flags, script)?.exits(0)?.prints("written\n")?.complains("")?;
     }
     for mark in ["/mark", "/etc/mark", "/var/mark", "/srv/mark"] {
         ensure!(!Path::new(mark).exists(), "{mark} is there on the host");
@@ -238,24 +188,17 @@ fn restrictive_root_is_read_only(subject: &Subject) -> Verdict {
     }
     for place in ["", "/etc", "/var", "/home", "/usr", "/proc", "/dev"] {
         let got = subject.shell(&flags, &format!(": > {place}/mark-of-a-test"))?;
-        ensure!(
-            !got.status.success(),
-            "the read-only root was written: {got}"
-        );
+        ensure!(!got.status.success(), "the read-only root was written: {got}");
     }
     for place in PRIVATE {
-        subject
-            .shell(&flags, &format!(": > {place}/mark"))?
-            .exits(0)?
-            .complains("")?;
+        subject.shell(&flags, &format!(": > {place}/mark"))?.exits(0)?.complains("")?;
     }
     Ok(())
 }
 
 fn permissive_user_is_the_caller(subject: &Subject) -> Verdict {
     let got = subject.run(&["--profile", "permissive"], &["id", "-u"])?;
-    got.exits(0)?
-        .prints(format!("{}\n", subject.caller.uid()))?;
+    got.exits(0)?.prints(format!("{}\n", subject.caller.uid()))?;
     Ok(())
 }
 
@@ -268,15 +211,9 @@ fn build_rootfs(scratch: &Scratch, programs: &[&str]) -> Result<PathBuf, NotPass
         let Some(program) = found.iter().find(|path| path.exists()) else {
             return Err(NotPassed::Skipped(format!("the host has no {program}")));
         };
-        put_into(
-            &root,
-            &Path::new("/bin").join(program.file_name().unwrap_or_default()),
-            program,
-        )?;
+        put_into(&root, &Path::new("/bin").join(program.file_name().unwrap_or_default()), program)?;
         let mut ldd = Command::new("ldd");
-        ldd.arg(program)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        ldd.arg(program).stdout(Stdio::piped()).stderr(Stdio::piped());
         // A static program has no libraries, and ldd says so by its status.
         for word in Captured::of(ldd)?.text().split_whitespace() {
             if word.starts_with('/') {
@@ -322,23 +259,14 @@ fn rootfs(subject: &Subject) -> Verdict {
     got.exits(0)?;
     let text = got.text();
     let rest = text.strip_prefix("of the image\n1000\n");
-    ensure!(
-        rest.is_some(),
-        "expected the image's file and user 1000: {got}"
-    );
+    ensure!(rest.is_some(), "expected the image's file and user 1000: {got}");
     for of_the_host in ["env\n", "os-release", "debian", "fedora", "shadow"] {
-        ensure!(
-            !text.contains(of_the_host),
-            "{of_the_host:?} is seen: {got}"
-        );
+        ensure!(!text.contains(of_the_host), "{of_the_host:?} is seen: {got}");
     }
     let proc = run_in(subject, &scratch, &root, &[], &["cat", "/proc/self/comm"])?;
     proc.exits(0)?.prints("cat\n")?.complains("")?;
     let tmp = ["sh", "-c", "echo new > /tmp/file; cat /tmp/file /dev/null"];
-    run_in(subject, &scratch, &root, &[], &tmp)?
-        .exits(0)?
-        .prints("new\n")?
-        .complains("")?;
+    run_in(subject, &scratch, &root, &[], &tmp)?.exits(0)?.prints("new\n")?.complains("")?;
     run_in(subject, &scratch, &root, &[], &["no-such-program"])?.exits(127)?;
     Ok(())
 }
@@ -348,31 +276,16 @@ fn rootfs_stays_as_it_is(subject: &Subject) -> Verdict {
     let root = build_rootfs(&scratch, &["sh", "cat", "rm"])?;
     fs::write(root.join("mark"), "of the image\n")?;
     let before = tree(&root);
-    let user: &[&str] = if subject.has(Capability::User) {
-        &["-u", "0"]
-    } else {
-        &[]
-    };
+    let user: &[&str] = if subject.has(Capability::User) { &["-u", "0"] } else { &[] };
     let script = "cat /mark; echo changed > /mark; echo new > /new; rm /bin/rm; cat /mark /new";
     for _ in 0..2 {
         let got = run_in(subject, &scratch, &root, user, &["sh", "-c", script])?;
-        got.exits(0)?
-            .prints("of the image\nchanged\nnew\n")?
-            .complains("")?;
+        got.exits(0)?.prints("of the image\nchanged\nnew\n")?.complains("")?;
     }
     ensure!(before == tree(&root), "the image on the host was changed");
     let flags = [user, &["--profile", "restrictive"]].concat();
-    let got = run_in(
-        subject,
-        &scratch,
-        &root,
-        &flags,
-        &["sh", "-c", "echo changed > /mark"],
-    )?;
-    ensure!(
-        !got.status.success(),
-        "a read-only image was changed: {got}"
-    );
+    let got = run_in(subject, &scratch, &root, &flags, &["sh", "-c", "echo changed > /mark"])?;
+    ensure!(!got.status.success(), "a read-only image was changed: {got}");
     Ok(())
 }
 

@@ -63,12 +63,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[],
         no_further_descriptors,
     ),
-    Behaviour::new(
-        "own-host-name",
-        "a sandbox does not tell the host's name",
-        &[],
-        own_host_name,
-    ),
+    Behaviour::new("own-host-name", "a sandbox does not tell the host's name", &[], own_host_name),
 ];
 
 fn network_none(subject: &Subject) -> Verdict {
@@ -80,10 +75,7 @@ fn network_none(subject: &Subject) -> Verdict {
     let words: Vec<&str> = text.split_whitespace().collect();
     // The table of local addresses is empty for as long as the interface is down.
     let up = words.get(1).is_some_and(|count| *count != "0");
-    ensure!(
-        words.len() == 2 && words.first() == Some(&"lo") && up,
-        "expected lo, and up: {got}"
-    );
+    ensure!(words.len() == 2 && words.first() == Some(&"lo") && up, "expected lo, and up: {got}");
     Ok(())
 }
 
@@ -93,26 +85,19 @@ fn host_loopback(subject: &Subject) -> Verdict {
     let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; echo hello >&3");
     let argv = ["bash", "-c", &script];
     let none = subject.run(&["--network", "none"], &argv)?;
-    ensure!(
-        !none.status.success(),
-        "the host was reached without a network: {none}"
-    );
+    ensure!(!none.status.success(), "the host was reached without a network: {none}");
     none.mentions("refused")?;
     if subject.has(Capability::NetworkFull) {
         let guest = thread::spawn(move || {
             let mut said = String::new();
-            let accepted = listener
-                .accept()
-                .and_then(|(mut peer, _)| peer.read_to_string(&mut said));
+            let accepted =
+                listener.accept().and_then(|(mut peer, _)| peer.read_to_string(&mut said));
             accepted.map(|_| said)
         });
         let full = subject.run(&["--network", "full"], &argv)?;
         full.exits(0)?.complains("")?;
         let said = guest.join().ok().and_then(Result::ok);
-        ensure!(
-            said.as_deref() == Some("hello\n"),
-            "the listener heard {said:?}: {full}"
-        );
+        ensure!(said.as_deref() == Some("hello\n"), "the listener heard {said:?}: {full}");
     }
     Ok(())
 }
@@ -130,11 +115,7 @@ fn network_of_a_profile(subject: &Subject) -> Verdict {
         (vec!["--profile", "permissive"], "0\n"),
         (vec!["--profile", "permissive", "--network", "none"], "1\n"),
     ] {
-        subject
-            .run(&flags, &argv)?
-            .exits(0)?
-            .prints(expected)?
-            .complains("")?;
+        subject.run(&flags, &argv)?.exits(0)?.prints(expected)?.complains("")?;
     }
     Ok(())
 }
@@ -148,17 +129,11 @@ fn host_files_hidden(subject: &Subject) -> Verdict {
     let shared = Scratch::public_in(Path::new("/var/tmp"))?;
     let paths = [canary.as_path(), shared.path(), scratch.path()];
     let words = ["sh", "-c", COUNT_SEEN, "sh"].map(OsStr::new);
-    let argv: Vec<&OsStr> = words
-        .into_iter()
-        .chain(paths.map(Path::as_os_str))
-        .collect();
+    let argv: Vec<&OsStr> = words.into_iter().chain(paths.map(Path::as_os_str)).collect();
     let inside = Captured::of(subject.run_command(&scratch, &NO_FLAGS, &argv))?;
     inside.exits(0)?.prints("0 seen\n")?.complains("")?;
     let mut outside = Command::new("sh");
-    outside
-        .args(argv.iter().skip(1))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+    outside.args(argv.iter().skip(1)).stdin(Stdio::null()).stdout(Stdio::piped());
     subject.caller.become_in(&mut outside);
     Captured::of(outside)?.prints("3 seen\n")?;
     let secrets = "for i in /etc/shadow /root/.ssh /var/log /var/lib/dpkg /var/lib/rpm /boot/grub; \
@@ -189,22 +164,10 @@ fn host_processes_hidden(subject: &Subject) -> Verdict {
     drop(host);
     got.exits(0)?.complains("")?;
     let text = got.text();
-    ensure!(
-        text.contains(&inner),
-        "its own processes can't be seen: {got}"
-    );
-    ensure!(
-        !text.contains(&outer),
-        "the host's processes can be seen: {got}"
-    );
-    let count = text
-        .split_whitespace()
-        .next_back()
-        .and_then(|count| count.parse::<u32>().ok());
-    ensure!(
-        count.is_some_and(|count| count < 10),
-        "too many processes: {got}"
-    );
+    ensure!(text.contains(&inner), "its own processes can't be seen: {got}");
+    ensure!(!text.contains(&outer), "the host's processes can be seen: {got}");
+    let count = text.split_whitespace().next_back().and_then(|count| count.parse::<u32>().ok());
+    ensure!(count.is_some_and(|count| count < 10), "too many processes: {got}");
     Ok(())
 }
 
@@ -236,18 +199,12 @@ fn runs_do_not_meet(subject: &Subject) -> Verdict {
         seen.push(got);
     }
     for (got, other) in seen.iter().zip(marks.iter().rev()) {
-        ensure!(
-            !got.text().contains(other),
-            "one run sees the other's mark {other}: {got}"
-        );
+        ensure!(!got.text().contains(other), "one run sees the other's mark {other}: {got}");
     }
     for (got, own) in seen.iter().zip(&marks) {
         // Four files and a process.
         let count = got.text().matches(own).count();
-        ensure!(
-            count == 5,
-            "a run sees its own mark {own} {count} times: {got}"
-        );
+        ensure!(count == 5, "a run sees its own mark {own} {count} times: {got}");
     }
     Ok(())
 }
@@ -273,17 +230,10 @@ fn no_privileges(subject: &Subject) -> Verdict {
 fn no_further_descriptors(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let command = subject.run_command(&scratch, &NO_FLAGS, &["ls", "/proc/self/fd"]);
-    let leaky = [
-        "sh",
-        "-c",
-        "exec 7</dev/null 9</etc/passwd; exec \"$0\" \"$@\"",
-    ];
+    let leaky = ["sh", "-c", "exec 7</dev/null 9</etc/passwd; exec \"$0\" \"$@\""];
     for command in [subject.caller.through(&leaky, &command), command] {
         // The last is the one that ls reads the folder through.
-        Captured::of(command)?
-            .exits(0)?
-            .prints("0\n1\n2\n3\n")?
-            .complains("")?;
+        Captured::of(command)?.exits(0)?.prints("0\n1\n2\n3\n")?.complains("")?;
     }
     Ok(())
 }
@@ -292,9 +242,6 @@ fn own_host_name(subject: &Subject) -> Verdict {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname")?;
     let got = subject.run(&NO_FLAGS, &["uname", "-n"])?;
     got.exits(0)?.complains("")?;
-    ensure!(
-        got.text() != host && got.text().len() > 1,
-        "expected a name of its own: {got}"
-    );
+    ensure!(got.text() != host && got.text().len() > 1, "expected a name of its own: {got}");
     Ok(())
 }

@@ -98,23 +98,16 @@ impl<'a> Watch<'a> {
         scratch.file("work/project/file", "old\n")?;
         let orphanage = Orphanage::open()?;
         let before = Remains::look(&orphanage, &scratch);
-        Ok(Self {
-            subject,
-            scratch,
-            orphanage,
-            before,
-        })
+        Ok(Self { subject, scratch, orphanage, before })
     }
 
     /// A run that leaves traces if anything does: with every limit that can be had here, and a
     /// copy of a project.
     fn run(&self, flags: &[&str], script: &str) -> Command {
         let mut all: Vec<OsString> = flags.iter().map(Into::into).collect();
-        for (kind, value) in [
-            (LimitKind::Cpus, "1"),
-            (LimitKind::Memory, "256m"),
-            (LimitKind::Pids, "64"),
-        ] {
+        for (kind, value) in
+            [(LimitKind::Cpus, "1"), (LimitKind::Memory, "256m"), (LimitKind::Pids, "64")]
+        {
             if self.subject.exact_limit(kind).is_ok() {
                 all.extend([format!("--{}", kind.name()).into(), value.into()]);
             }
@@ -125,8 +118,7 @@ impl<'a> Watch<'a> {
             project.push(":cow");
             all.push(project);
         }
-        self.subject
-            .run_command(&self.scratch, &all, &["sh", "-c", script])
+        self.subject.run_command(&self.scratch, &all, &["sh", "-c", script])
     }
 
     /// The run of `script` that is begun and marked: it has said a line.
@@ -140,11 +132,7 @@ impl<'a> Watch<'a> {
     /// Nothing is here that was not there before; `what` names the deed in the message.
     fn nothing_left(&self, what: &str) -> Verdict {
         let left = Remains::look(&self.orphanage, &self.scratch).beyond(&self.before);
-        ensure!(
-            left.is_empty(),
-            "left behind by {what}: {}",
-            left.join("; ")
-        );
+        ensure!(left.is_empty(), "left behind by {what}: {}", left.join("; "));
         Ok(())
     }
 
@@ -152,10 +140,7 @@ impl<'a> Watch<'a> {
     fn nothing_left_in_the_end(&self, what: &str) -> Verdict {
         let empty = self.orphanage.empties_within(AFTERMATH)?;
         let inmates = self.orphanage.inmates();
-        ensure!(
-            empty,
-            "still running {AFTERMATH:?} after {what}: {inmates:?}"
-        );
+        ensure!(empty, "still running {AFTERMATH:?} after {what}: {inmates:?}");
         self.nothing_left(what)
     }
 }
@@ -165,10 +150,7 @@ fn nothing_left_by_success(subject: &Subject) -> Verdict {
     // While it runs there is something to be seen, or the look would show nothing at the end.
     let running = watch.begun("sleep 60 & setsid sleep 60 & sleep 0.1")?;
     let during = Remains::look(&watch.orphanage, &watch.scratch).beyond(&watch.before);
-    ensure!(
-        !during.is_empty(),
-        "a running sandbox can't be seen, so nothing is shown"
-    );
+    ensure!(!during.is_empty(), "a running sandbox can't be seen, so nothing is shown");
     running.finish()?.exits(0)?;
     watch.nothing_left("a success")?;
     for profile in ["restrictive", "moderate", "permissive"] {

@@ -65,10 +65,7 @@ pub(super) fn limited(
 ) -> Result<Captured, NotPassed> {
     let got = subject.run(flags, argv)?;
     if subject.exact_limit(kind).is_err() {
-        got.exits(125)?
-            .prints("")?
-            .mentions("error: ")?
-            .mentions("hint: ")?;
+        got.exits(125)?.prints("")?.mentions("error: ")?.mentions("hint: ")?;
         skip!("{}", got.errors().trim_end().replace('\n', "; "));
     }
     Ok(got)
@@ -83,28 +80,16 @@ fn busy_share(subject: &Subject, limit: &str) -> Result<f64, NotPassed> {
     let usage = &report["rusage"];
     let used = micros(&usage["user_us"]) + micros(&usage["system_us"]);
     let passed = micros(&report["phases_us"]["exec"]);
-    ensure!(
-        passed >= 1e6,
-        "exec took {passed} us, but the command worked for a second"
-    );
+    ensure!(passed >= 1e6, "exec took {passed} us, but the command worked for a second");
     Ok(used / passed)
 }
 
 fn limit_cpus(subject: &Subject) -> Verdict {
     limited(subject, LimitKind::Cpus, &["--cpus", "0.2"], &["true"])?.exits(0)?;
     let (little, much) = (busy_share(subject, "0.2")?, busy_share(subject, "1")?);
-    ensure!(
-        little < 0.3,
-        "{little:.2} processors were used, 0.2 allowed"
-    );
-    ensure!(
-        little > 0.05,
-        "only {little:.2} processors were used, 0.2 allowed"
-    );
-    ensure!(
-        much > 0.4,
-        "only {much:.2} processors were used, 1 allowed: nothing is shown"
-    );
+    ensure!(little < 0.3, "{little:.2} processors were used, 0.2 allowed");
+    ensure!(little > 0.05, "only {little:.2} processors were used, 0.2 allowed");
+    ensure!(much > 0.4, "only {much:.2} processors were used, 1 allowed: nothing is shown");
     ensure!(much < 1.2, "{much:.2} processors were used, 1 allowed");
     Ok(())
 }
@@ -113,19 +98,11 @@ fn limit_memory(subject: &Subject) -> Verdict {
     let keep = |size: &str| format!("head -c {size} /dev/zero | tail -c {size} | wc -c");
     let run = |size: &str| {
         let script = keep(size);
-        limited(
-            subject,
-            LimitKind::Memory,
-            &["--memory", "64m"],
-            &["sh", "-c", &script],
-        )
+        limited(subject, LimitKind::Memory, &["--memory", "64m"], &["sh", "-c", &script])
     };
     run("16m")?.exits(0)?.prints("16777216\n")?;
     let got = run("256m")?;
-    ensure!(
-        !got.text().contains("268435456"),
-        "256 MiB fit into 64: {got}"
-    );
+    ensure!(!got.text().contains("268435456"), "256 MiB fit into 64: {got}");
     // Without the limit, the same does no harm.
     let free = subject.shell(&["--memory", "1g"], &keep("256m"))?;
     free.exits(0)?.prints("268435456\n")?;
@@ -139,10 +116,7 @@ fn limit_memory_covers_scratch(subject: &Subject) -> Verdict {
         let small = subject.shell(&["--memory", "64m"], &fill("8m"))?;
         small.exits(0)?.prints("written\n")?;
         let large = subject.shell(&["--memory", "64m"], &fill("256m"))?;
-        ensure!(
-            large.status.code() != Some(0),
-            "256 MiB fit into {place} with 64: {large}"
-        );
+        ensure!(large.status.code() != Some(0), "256 MiB fit into {place} with 64: {large}");
         large.prints("")?;
     }
     Ok(())
@@ -151,12 +125,7 @@ fn limit_memory_covers_scratch(subject: &Subject) -> Verdict {
 /// How many processes a shell manages to have at once, of 60 that it would like, with itself.
 fn processes(subject: &Subject, limit: &str) -> Result<usize, NotPassed> {
     let script = "echo 1; i=1; while [ $i -lt 60 ]; do sleep 60 & i=$((i+1)); echo $i; done";
-    let got = limited(
-        subject,
-        LimitKind::Pids,
-        &["--pids", limit],
-        &["sh", "-c", script],
-    )?;
+    let got = limited(subject, LimitKind::Pids, &["--pids", limit], &["sh", "-c", script])?;
     let all = got.text().lines().count() == 60;
     ensure!(got.status.success() == all, "60 processes or not? {got}");
     Ok(got.text().lines().count())
@@ -173,18 +142,9 @@ fn limit_pids(subject: &Subject) -> Verdict {
 fn limit_disk(subject: &Subject) -> Verdict {
     let exact = subject.exact_limit(LimitKind::Disk);
     // A file system in memory has a size for everyone.
-    ensure!(
-        exact.is_ok() || subject.backend != "native",
-        "native can't limit disk: {exact:?}"
-    );
-    let run = |script: &str| {
-        limited(
-            subject,
-            LimitKind::Disk,
-            &["--disk", "16m"],
-            &["sh", "-c", script],
-        )
-    };
+    ensure!(exact.is_ok() || subject.backend != "native", "native can't limit disk: {exact:?}");
+    let run =
+        |script: &str| limited(subject, LimitKind::Disk, &["--disk", "16m"], &["sh", "-c", script]);
     let small = "head -c 8m /dev/zero > /tmp/file && wc -c < /tmp/file";
     run(small)?.exits(0)?.prints("8388608\n")?;
     let sizes = "cat /tmp/* \"$HOME\"/* /run/* /dev/shm/* 2>/dev/null | wc -c";
@@ -192,14 +152,8 @@ fn limit_disk(subject: &Subject) -> Verdict {
                       head -c 12m /dev/zero > $place/file || echo no space in $place >&2; done";
     let got = run(&format!("{everywhere}; {sizes}"))?;
     let written: u64 = got.text().trim().parse().unwrap_or(u64::MAX);
-    ensure!(
-        written <= 16 << 20,
-        "{written} bytes were written, 16 MiB allowed: {got}"
-    );
-    ensure!(
-        written >= 8 << 20,
-        "only {written} bytes were written, 16 MiB allowed: {got}"
-    );
+    ensure!(written <= 16 << 20, "{written} bytes were written, 16 MiB allowed: {got}");
+    ensure!(written >= 8 << 20, "only {written} bytes were written, 16 MiB allowed: {got}");
     got.mentions("No space left")?;
     let free = subject.shell(&["--disk", "256m"], &format!("{everywhere}; {sizes}"))?;
     free.prints("50331648\n")?.complains("")?;
@@ -209,37 +163,20 @@ fn limit_disk(subject: &Subject) -> Verdict {
 fn limits_of_a_profile(subject: &Subject) -> Verdict {
     let (got, report) = reported(subject, &["--profile", "restrictive"], &["true"])?;
     got.exits(0)?;
-    let limits = report["limits"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    for (kind, value) in [
-        (LimitKind::Cpus, 1000_u64),
-        (LimitKind::Memory, 256 << 20),
-        (LimitKind::Pids, 64),
-    ] {
+    let limits = report["limits"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for (kind, value) in
+        [(LimitKind::Cpus, 1000_u64), (LimitKind::Memory, 256 << 20), (LimitKind::Pids, 64)]
+    {
         let limit = limits.iter().find(|limit| limit["name"] == kind.name());
         let Some(limit) = limit else {
-            return Err(NotPassed::Failed(format!(
-                "no {} in {limits:?}",
-                kind.name()
-            )));
+            return Err(NotPassed::Failed(format!("no {} in {limits:?}", kind.name())));
         };
-        ensure!(
-            limit["value"] == value,
-            "expected the value {value}: {limit}"
-        );
+        ensure!(limit["value"] == value, "expected the value {value}: {limit}");
         let exact = limit["exact"].as_bool();
         let doctor = subject.exact_limit(kind);
-        ensure!(
-            exact == Some(doctor.is_ok()),
-            "doctor says {doctor:?}, the report {limit}"
-        );
+        ensure!(exact == Some(doctor.is_ok()), "doctor says {doctor:?}, the report {limit}");
         let reason = limit["why"].as_str().is_some_and(|why| !why.is_empty());
-        ensure!(
-            exact == Some(true) || reason,
-            "it is not exact for no reason: {limit}"
-        );
+        ensure!(exact == Some(true) || reason, "it is not exact for no reason: {limit}");
     }
     Ok(())
 }
@@ -249,18 +186,11 @@ fn strict_refuses_a_weaker_wall(subject: &Subject) -> Verdict {
     let weaker = kinds.iter().any(|kind| subject.exact_limit(*kind).is_err());
     let got = subject.shell(&["--profile", "restrictive", "--strict"], "echo ran")?;
     match weaker {
-        true => got
-            .exits(125)?
-            .prints("")?
-            .mentions("error: ")?
-            .mentions("hint: ")?,
+        true => got.exits(125)?.prints("")?.mentions("error: ")?.mentions("hint: ")?,
         false => got.exits(0)?.prints("ran\n")?.complains("")?,
     };
     // Without --strict it runs either way.
     let lenient = subject.shell(&["--profile", "restrictive"], "echo ran")?;
-    lenient
-        .exits(0)?
-        .prints("ran\n")?
-        .takes_less_than(Duration::from_secs(10))?;
+    lenient.exits(0)?.prints("ran\n")?.takes_less_than(Duration::from_secs(10))?;
     Ok(())
 }

@@ -45,10 +45,7 @@ mod tests {
     #[test]
     fn every_promise_is_a_sentence_without_its_full_stop() {
         for Behaviour { name, promise, .. } in table() {
-            assert!(
-                promise.len() > 20 && !promise.ends_with('.'),
-                "{name}: {promise}"
-            );
+            assert!(promise.len() > 20 && !promise.ends_with('.'), "{name}: {promise}");
         }
     }
 }

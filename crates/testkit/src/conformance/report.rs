@@ -89,17 +89,11 @@ fn report_names_the_run(subject: &Subject) -> Verdict {
     ];
     for (key, expected) in expected {
         let found = &report[key];
-        ensure!(
-            *found == expected,
-            "the report's {key} is {found}, not {expected}"
-        );
+        ensure!(*found == expected, "the report's {key} is {found}, not {expected}");
     }
     let (_, report) = reported(subject, &NO_FLAGS, &["true"])?;
     let profile = &report["profile"];
-    ensure!(
-        profile == "moderate",
-        "the profile without a word is {profile}, not moderate"
-    );
+    ensure!(profile == "moderate", "the profile without a word is {profile}, not moderate");
     Ok(())
 }
 
@@ -117,19 +111,10 @@ fn report_phases_add_up(subject: &Subject) -> Verdict {
     let exec = phase("exec")?;
     let sum = phase("boot")? + phase("ready")? + exec + phase("shutdown")?;
     let total = phase("total")?;
-    ensure!(
-        sum == total,
-        "the phases make {sum:?}, the total is {total:?}: {phases}"
-    );
-    ensure!(
-        total <= whole,
-        "the total is {total:?}, but the clock counted {whole:?}"
-    );
+    ensure!(sum == total, "the phases make {sum:?}, the total is {total:?}: {phases}");
+    ensure!(total <= whole, "the total is {total:?}, but the clock counted {whole:?}");
     let slept = Duration::from_millis(300);
-    ensure!(
-        exec >= slept,
-        "exec is {exec:?}, but the command slept {slept:?}"
-    );
+    ensure!(exec >= slept, "exec is {exec:?}, but the command slept {slept:?}");
     Ok(())
 }
 
@@ -146,32 +131,13 @@ fn report_usage(subject: &Subject) -> Verdict {
     let idle_count = |key: &str| idle["rusage"][key].as_u64().unwrap_or(u64::MAX >> 1);
     let idle_cpu = Duration::from_micros(idle_count("user_us") + idle_count("system_us"));
     let processors = std::thread::available_parallelism().map_or(1, usize::from) as u32;
-    ensure!(
-        cpu > Duration::from_millis(50),
-        "the busy command used only {cpu:?}: {usage}"
-    );
-    ensure!(
-        cpu < got.took * processors,
-        "{cpu:?} of processor time in {:?}: {usage}",
-        got.took
-    );
-    ensure!(
-        idle_cpu < cpu / 2,
-        "sleeping took {idle_cpu:?}, working {cpu:?}"
-    );
+    ensure!(cpu > Duration::from_millis(50), "the busy command used only {cpu:?}: {usage}");
+    ensure!(cpu < got.took * processors, "{cpu:?} of processor time in {:?}: {usage}", got.took);
+    ensure!(idle_cpu < cpu / 2, "sleeping took {idle_cpu:?}, working {cpu:?}");
     let (most, idle_most) = (count("max_rss_bytes"), idle_count("max_rss_bytes"));
-    ensure!(
-        most >= 64 << 20,
-        "64 MiB were in memory, the report says {most} bytes"
-    );
-    ensure!(
-        most < 256 << 20,
-        "64 MiB were in memory, the report says {most} bytes"
-    );
-    ensure!(
-        idle_most < 64 << 20,
-        "sleep had {idle_most} bytes in memory"
-    );
+    ensure!(most >= 64 << 20, "64 MiB were in memory, the report says {most} bytes");
+    ensure!(most < 256 << 20, "64 MiB were in memory, the report says {most} bytes");
+    ensure!(idle_most < 64 << 20, "sleep had {idle_most} bytes in memory");
     Ok(())
 }
 
@@ -193,11 +159,7 @@ const NATIVE_WALLS: [&str; 10] = [
 fn standing_walls(walls: &Value) -> Result<Vec<String>, NotPassed> {
     let list = walls.as_array().map(Vec::as_slice).unwrap_or_default();
     let missing = list.iter().find(|wall| wall["in_force"] != true);
-    ensure!(
-        missing.is_none(),
-        "a wall is missing: {}",
-        missing.unwrap_or(walls)
-    );
+    ensure!(missing.is_none(), "a wall is missing: {}", missing.unwrap_or(walls));
     let names = list.iter().filter_map(|wall| wall["name"].as_str());
     Ok(names.map(Into::into).collect())
 }
@@ -208,9 +170,7 @@ fn walls_stand(subject: &Subject) -> Verdict {
     let walls = standing_walls(&report["walls"])?;
     ensure!(!walls.is_empty(), "the report names no walls");
     if subject.backend == "native" {
-        let missing = NATIVE_WALLS
-            .iter()
-            .find(|wall| !walls.iter().any(|found| found == *wall));
+        let missing = NATIVE_WALLS.iter().find(|wall| !walls.iter().any(|found| found == *wall));
         ensure!(missing.is_none(), "no wall is named {missing:?}: {walls:?}");
     }
     Ok(())
@@ -224,36 +184,17 @@ fn doctor_agrees(subject: &Subject) -> Verdict {
     got.exits(0)?.complains("")?;
     let document: Value = serde_json::from_slice(&got.stdout)
         .map_err(|why| NotPassed::failed_to("read what doctor says", why))?;
-    ensure!(
-        document["version"] == 1,
-        "doctor's version is {}",
-        document["version"]
-    );
-    let backends = document["backends"]
-        .as_array()
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let ours = backends
-        .iter()
-        .find(|backend| backend["name"] == subject.backend.as_str());
+    ensure!(document["version"] == 1, "doctor's version is {}", document["version"]);
+    let backends = document["backends"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ours = backends.iter().find(|backend| backend["name"] == subject.backend.as_str());
     let promised = standing_walls(&ours.unwrap_or(&Value::Null)["walls"])?;
     let (_, report) = reported(subject, &["--network", "none"], &["true"])?;
     let built = standing_walls(&report["walls"])?;
-    ensure!(
-        promised == built,
-        "doctor promises {promised:?}, a run has {built:?}"
-    );
-    let known = |name: &&String| {
-        ALL_CAPABILITIES
-            .iter()
-            .all(|known| known.name() != name.as_str())
-    };
+    ensure!(promised == built, "doctor promises {promised:?}, a run has {built:?}");
+    let known = |name: &&String| ALL_CAPABILITIES.iter().all(|known| known.name() != name.as_str());
     let unknown = subject.capabilities.iter().find(known);
     ensure!(unknown.is_none(), "nobody knows the capability {unknown:?}");
-    ensure!(
-        !subject.capabilities.is_empty(),
-        "the backend claims no capability"
-    );
+    ensure!(!subject.capabilities.is_empty(), "the backend claims no capability");
     Ok(())
 }
 
@@ -282,13 +223,7 @@ fn doctor_for_people(subject: &Subject) -> Verdict {
     let got = Captured::of(doctor)?;
     got.exits(0)?.complains("")?;
     let text = got.text();
-    ensure!(
-        text.contains(&subject.backend),
-        "doctor does not name the backend: {got}"
-    );
-    ensure!(
-        !text.trim_start().starts_with('{'),
-        "doctor speaks JSON to people: {got}"
-    );
+    ensure!(text.contains(&subject.backend), "doctor does not name the backend: {got}");
+    ensure!(!text.trim_start().starts_with('{'), "doctor speaks JSON to people: {got}");
     Ok(())
 }

@@ -104,11 +104,7 @@ fn input_from_a_pipe(subject: &Subject) -> Verdict {
     command.stdin(Stdio::piped());
     let mut running = Running::start(command)?;
     write_to(&mut running, b"one\ntwo")?;
-    running
-        .finish()?
-        .exits(0)?
-        .prints("one\ntwo")?
-        .complains("")?;
+    running.finish()?.exits(0)?.prints("one\ntwo")?.complains("")?;
     Ok(())
 }
 
@@ -126,10 +122,7 @@ fn input_from_a_file(subject: &Subject) -> Verdict {
     file.seek(SeekFrom::Start(9))?;
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["cat"]);
     command.stdin(file);
-    Captured::of(command)?
-        .exits(0)?
-        .prints("read")?
-        .complains("")?;
+    Captured::of(command)?.exits(0)?.prints("read")?.complains("")?;
     Ok(())
 }
 
@@ -138,9 +131,7 @@ fn input_from_a_socket(subject: &Subject) -> Verdict {
     let (mut ours, theirs) = UnixStream::pair()?;
     ours.set_read_timeout(Some(SOON))?;
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["cat"]);
-    command
-        .stdin(OwnedFd::from(theirs.try_clone()?))
-        .stdout(OwnedFd::from(theirs));
+    command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
     let running = Running::start(command)?;
     ours.write_all(b"there and back")?;
     ours.shutdown(Shutdown::Write)?;
@@ -155,22 +146,14 @@ fn input_from_nothing(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let script = ["sh", "-c", "cat; echo end"];
     let null = subject.run_command(&scratch, &NO_FLAGS, &script);
-    let closed = subject
-        .caller
-        .through(&["sh", "-c", "exec \"$0\" \"$@\" <&-"], &null);
+    let closed = subject.caller.through(&["sh", "-c", "exec \"$0\" \"$@\" <&-"], &null);
     for command in [null, closed] {
-        Captured::of(command)?
-            .exits(0)?
-            .prints("end\n")?
-            .complains("")?;
+        Captured::of(command)?.exits(0)?.prints("end\n")?.complains("")?;
     }
     for (flags, expected) in [(vec![], "given\nend\n"), (vec!["--no-stdin"], "end\n")] {
         let mut command = subject.run_command(&scratch, &flags, &script);
         command.stdin(File::open(scratch.file("input", "given\n")?)?);
-        Captured::of(command)?
-            .exits(0)?
-            .prints(expected)?
-            .complains("")?;
+        Captured::of(command)?.exits(0)?.prints(expected)?.complains("")?;
     }
     Ok(())
 }
@@ -192,13 +175,8 @@ fn input_never_read(subject: &Subject) -> Verdict {
     full.finish()?.exits(0)?.takes_less_than(SOON)?;
     // With all readers gone, the writer learns it rather than hang.
     let written = writer.join().ok().flatten();
-    let kind = written
-        .and_then(|written| written.err())
-        .map(|error| error.kind());
-    ensure!(
-        kind == Some(io::ErrorKind::BrokenPipe),
-        "8 MiB that nobody read gave {kind:?}"
-    );
+    let kind = written.and_then(|written| written.err()).map(|error| error.kind());
+    ensure!(kind == Some(io::ErrorKind::BrokenPipe), "8 MiB that nobody read gave {kind:?}");
     Ok(())
 }
 
@@ -224,10 +202,7 @@ fn noise(block: &mut [u8], number: u64) {
     // Not a multiple of the block, so that no two blocks line up.
     let seed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
     block.chunks_mut(4099).for_each(|chunk| {
-        chunk
-            .iter_mut()
-            .zip(seed)
-            .for_each(|(byte, salt)| *byte ^= salt);
+        chunk.iter_mut().zip(seed).for_each(|(byte, salt)| *byte ^= salt);
     });
 }
 
@@ -253,31 +228,20 @@ fn large_stream(subject: &Subject) -> Verdict {
         let mut block = mebibyte();
         for number in 0..MEBIBYTES {
             noise(&mut block, number);
-            stdin
-                .as_mut()
-                .and_then(|stdin| stdin.write_all(&block).ok())?;
+            stdin.as_mut().and_then(|stdin| stdin.write_all(&block).ok())?;
         }
         stdin
     });
-    let mut reader = Within {
-        inner: reader,
-        deadline: Instant::now() + limit,
-    };
+    let mut reader = Within { inner: reader, deadline: Instant::now() + limit };
     let (mut expected, mut found) = (mebibyte(), vec![0; 1 << 20]);
     for number in 0..MEBIBYTES {
         noise(&mut expected, number);
         reader.read_exact(&mut found)?;
-        ensure!(
-            found == expected,
-            "the mebibyte number {number} came back changed"
-        );
+        ensure!(found == expected, "the mebibyte number {number} came back changed");
     }
     // Everything has passed, and the input is still open: all processes are there to be asked.
     let peak = peak_memory(&running)?;
-    ensure!(
-        peak < 32 << 20,
-        "agentkernel grew to {peak} bytes for 256 MiB"
-    );
+    ensure!(peak < 32 << 20, "agentkernel grew to {peak} bytes for 256 MiB");
     drop(source.join());
     let more = reader.read(&mut found)?;
     ensure!(more == 0, "{more} bytes too many came back");
@@ -287,9 +251,7 @@ fn large_stream(subject: &Subject) -> Verdict {
 
 /// The most memory that agentkernel and any process under it ever had, each by itself.
 fn peak_memory(running: &Running) -> Result<u64, NotPassed> {
-    let own = Process::find(running.pid())
-        .map(|own| own.peak_memory())
-        .unwrap_or_default();
+    let own = Process::find(running.pid()).map(|own| own.peak_memory()).unwrap_or_default();
     ensure!(own > 0, "the memory of agentkernel can't be measured");
     let family = Process::descendants_of(running.pid());
     Ok(family.iter().map(Process::peak_memory).fold(own, u64::max))
@@ -306,18 +268,13 @@ fn large_files(subject: &Subject) -> Verdict {
     let input = scratch.file("input", &content)?;
     let output = scratch.file("output", "kept\n")?;
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["cat"]);
-    command
-        .stdin(File::open(input)?)
-        .stdout(File::options().append(true).open(&output)?);
+    command.stdin(File::open(input)?).stdout(File::options().append(true).open(&output)?);
     Captured::of(command)?.exits(0)?.complains("")?;
     let written = fs::read(output)?;
     let rest = written.strip_prefix(b"kept\n".as_slice());
     ensure!(rest.is_some(), "what was in the output file is gone");
     let count = written.len();
-    ensure!(
-        rest == Some(&content),
-        "the output file differs, with {count} bytes in it"
-    );
+    ensure!(rest == Some(&content), "the output file differs, with {count} bytes in it");
     Ok(())
 }
 
@@ -327,19 +284,14 @@ fn every_byte(subject: &Subject) -> Verdict {
     let script = "cat > /tmp/all; cat /tmp/all; cat /tmp/all >&2";
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", script]);
     command.stdin(File::open(scratch.file("input", &all)?)?);
-    Captured::of(command)?
-        .exits(0)?
-        .prints(&all)?
-        .complains(&all)?;
+    Captured::of(command)?.exits(0)?.prints(&all)?.complains(&all)?;
     Ok(())
 }
 
 fn streams_apart(subject: &Subject) -> Verdict {
     let script = "for i in 1 2 3; do echo out $i; echo err $i >&2; done";
     let got = subject.shell(&NO_FLAGS, script)?;
-    got.exits(0)?
-        .prints("out 1\nout 2\nout 3\n")?
-        .complains("err 1\nerr 2\nerr 3\n")?;
+    got.exits(0)?.prints("out 1\nout 2\nout 3\n")?.complains("err 1\nerr 2\nerr 3\n")?;
     Ok(())
 }
 
@@ -375,10 +327,7 @@ fn closed_reader(subject: &Subject) -> Verdict {
     drop(reader);
     running.finish()?.exits(141)?.takes_less_than(SOON)?;
     let ended = &report::read(&file)?["ended"];
-    ensure!(
-        ended["signal"] == 13,
-        "expected death by signal 13 in the report, not {ended}"
-    );
+    ensure!(ended["signal"] == 13, "expected death by signal 13 in the report, not {ended}");
     Ok(())
 }
 
@@ -400,19 +349,13 @@ fn slow_reader(subject: &Subject) -> Verdict {
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", script]);
     command.stdout(writer);
     let running = Running::start(command)?;
-    let mut reader = Within {
-        inner: reader,
-        deadline: Instant::now() + SOON,
-    };
+    let mut reader = Within { inner: reader, deadline: Instant::now() + SOON };
     let mut first = vec![0; 1 << 20];
     reader.read_exact(&mut first)?;
     // Now it can only fill what buffers there are; were these without bounds, it would end.
     let guest_waits = !Process::descendants_of(running.pid()).is_empty();
     let peak = peak_memory(&running)?;
-    ensure!(
-        guest_waits && peak < 32 << 20,
-        "agentkernel grew to {peak} bytes for a slow reader"
-    );
+    ensure!(guest_waits && peak < 32 << 20, "agentkernel grew to {peak} bytes for a slow reader");
     let mut rest = Vec::new();
     reader.read_to_end(&mut rest)?;
     let count = first.len() + rest.len();

@@ -118,10 +118,7 @@ fn terminal_by_force(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let mut command = subject.run_command(&scratch, &["-t"], &["sh", "-c", WHICH]);
     command.stdin(Stdio::null());
-    Captured::of(command)?
-        .exits(0)?
-        .prints("yes yes yes\r\n")?
-        .complains("")?;
+    Captured::of(command)?.exits(0)?.prints("yes yes yes\r\n")?.complains("")?;
     Ok(())
 }
 
@@ -130,10 +127,7 @@ fn terminal_controls_the_session(subject: &Subject) -> Verdict {
     got.exits(0)?;
     let text = got.text();
     let known = text.starts_with("/dev/pts/") || text.starts_with("/dev/console");
-    ensure!(
-        known && text.ends_with("through /dev/tty\r\n"),
-        "no terminal of its own: {got}"
-    );
+    ensure!(known && text.ends_with("through /dev/tty\r\n"), "no terminal of its own: {got}");
     // None is left to a command without one.
     let none = subject.shell(&NO_FLAGS, "(echo through > /dev/tty) 2>/dev/null; tty")?;
     none.prints("not a tty\n")?;
@@ -149,9 +143,7 @@ fn terminal_size(subject: &Subject) -> Verdict {
     session.running.until("ready\r\n")?;
     session.resize(50, 120)?;
     let (got, _) = session.finish()?;
-    got.exits(4)?
-        .prints("37 91\r\nready\r\n50 120\r\n")?
-        .takes_less_than(SOON)?;
+    got.exits(4)?.prints("37 91\r\nready\r\n50 120\r\n")?.takes_less_than(SOON)?;
     Ok(())
 }
 
@@ -162,9 +154,7 @@ fn terminal_keys(subject: &Subject) -> Verdict {
     session.running.until("ready\r\n")?;
     session.type_in(b"\x03")?;
     let (got, _) = session.finish()?;
-    got.exits(5)?
-        .prints("ready\r\n^Cinterrupted\r\n")?
-        .takes_less_than(SOON)?;
+    got.exits(5)?.prints("ready\r\n^Cinterrupted\r\n")?.takes_less_than(SOON)?;
 
     let mut session = start(subject, &scratch, &[], "echo ready; cat; echo end")?;
     session.running.until("ready\r\n")?;
@@ -173,9 +163,7 @@ fn terminal_keys(subject: &Subject) -> Verdict {
     session.type_in(b"\x04")?;
     let (got, _) = session.finish()?;
     // Once echoed by the terminal, once said by cat.
-    got.exits(0)?
-        .prints("ready\r\ntyped\r\ntyped\r\nend\r\n")?
-        .takes_less_than(SOON)?;
+    got.exits(0)?.prints("ready\r\ntyped\r\ntyped\r\nend\r\n")?.takes_less_than(SOON)?;
     Ok(())
 }
 
@@ -187,18 +175,12 @@ fn terminal_modes_restored(subject: &Subject) -> Verdict {
         session.running.until("ready")?;
         let meanwhile = session.modes()?;
         // The keys go to the inner terminal untouched, so the outer one must be in other modes.
-        ensure!(
-            meanwhile != before,
-            "the caller's terminal was not changed, so nothing is shown"
-        );
+        ensure!(meanwhile != before, "the caller's terminal was not changed, so nothing is shown");
         if let Some(signal) = signal {
             session.running.signal(signal)?;
         }
         let (got, after) = session.finish()?;
-        ensure!(
-            after == before,
-            "the terminal was left as {after:?}, not {before:?}: {got}"
-        );
+        ensure!(after == before, "the terminal was left as {after:?}, not {before:?}: {got}");
         Ok(())
     };
     restored(&[], "stty raw -echo; exit 3", None)?;
@@ -217,25 +199,18 @@ fn terminal_as_input_only(subject: &Subject) -> Verdict {
     session.running.until("ready\r\n")?;
     session.type_in(b"typed\n\x04")?;
     let (got, _) = session.finish()?;
-    got.exits(0)?
-        .prints("ready\r\ntyped\r\n0\r\ntyped\r\n")?
-        .takes_less_than(SOON)?;
+    got.exits(0)?.prints("ready\r\ntyped\r\n0\r\ntyped\r\n")?.takes_less_than(SOON)?;
     Ok(())
 }
 
 fn terminal_last_words(subject: &Subject) -> Verdict {
     for _ in 0..10 {
-        on_terminal(subject, &[], "printf 'last words'")?
-            .exits(0)?
-            .prints("last words")?;
+        on_terminal(subject, &[], "printf 'last words'")?.exits(0)?.prints("last words")?;
     }
     let got = on_terminal(subject, &[], "seq 1 20000")?;
     got.exits(0)?;
     let expected: String = (1..=20000).map(|number| format!("{number}\r\n")).collect();
-    ensure!(
-        got.text() == expected,
-        "20000 numbers did not arrive whole: {got}"
-    );
+    ensure!(got.text() == expected, "20000 numbers did not arrive whole: {got}");
     Ok(())
 }
 
@@ -248,10 +223,7 @@ fn terminal_statuses(subject: &Subject) -> Verdict {
     let session = TerminalSession::start(&command, subject.caller, (24, 80))?;
     let (got, _) = session.finish()?;
     got.exits(127)?;
-    ensure!(
-        got.text().contains("no-such-program"),
-        "nothing says what was not found: {got}"
-    );
+    ensure!(got.text().contains("no-such-program"), "nothing says what was not found: {got}");
     Ok(())
 }
 
@@ -264,9 +236,6 @@ fn terminal_hang_up(subject: &Subject) -> Verdict {
     // It has nobody left to tell, so its status is of no interest, but it must end.
     session.hang_up().wait()?;
     let left = Process::sleeping(&duration);
-    ensure!(
-        left.is_empty(),
-        "still running after the terminal is gone: {left:?}"
-    );
+    ensure!(left.is_empty(), "still running after the terminal is gone: {left:?}");
     Ok(())
 }
