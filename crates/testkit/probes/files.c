@@ -70,7 +70,8 @@ static void climb_out_of_a_moved_folder(int argc, char **argv)
 static void overwrite_files(int argc, char **argv)
 {
     for (int i = 0; i < argc; i++) {
-        int fd = open(argv[i], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_CLOEXEC;
+        int fd = open(argv[i], flags, 0666);
         if (fd >= 0 && write(fd, "overwritten", 11) == 11)
             told("%s: written", argv[i]);
         else

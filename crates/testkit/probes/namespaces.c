@@ -147,7 +147,8 @@ static void climb_to_parents(int argc, char **argv)
                                         "/proc/self/ns/net"};
     static const int other_kind[] = {EINVAL, ENOTTY, 0};
     /* Where this is allowed the parent of pid_for_children is within reach. */
-    (void)!unshare(CLONE_NEWPID);
+    if (unshare(CLONE_NEWPID) < 0)
+        (void)!unshare(CLONE_NEWUSER | CLONE_NEWPID);
     for (size_t i = 0; i < COUNT(paths); i++) {
         int fd = open(paths[i], O_RDONLY | O_CLOEXEC);
         if (fd < 0) {
