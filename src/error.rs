@@ -8,31 +8,36 @@ use crate::output;
 /// The exit status of everything that is agentkernel's own failure, as with Docker.
 pub(crate) const FAILED: u8 = 125;
 
+/// What to do about something that should not happen.
+const REPORT_IT: &str = "if it happens again, please report it with what agentkernel doctor says";
+
 /// Why a verb came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct CommandError {
     pub message: String,
-    pub hint: Option<String>,
+    /// What the user can do about it.
+    pub hint: String,
     pub exit_code: u8,
 }
 
 impl CommandError {
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, exit_code: FAILED }
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: hint.into(), exit_code: FAILED }
     }
 
-    pub fn hinted(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
+    /// An error that only a mistake in agentkernel itself explains.
+    pub fn bug(message: impl Into<String>) -> Self {
+        Self::new(message, REPORT_IT)
     }
 
     /// Says it on standard error, once, and returns the exit status that stands for it.
     pub fn say(self, json: bool) -> u8 {
         let exit_code = self.exit_code;
-        match (json, &self.hint) {
-            (true, _) => output::note(&self.report().to_json()),
-            (false, Some(hint)) => output::note(&format!("error: {}\nhint: {hint}", self.message)),
-            (false, None) => output::note(&format!("error: {}", self.message)),
+        if json {
+            output::note(&self.report().to_json());
+        } else {
+            output::note(&format!("error: {}\nhint: {}", self.message, self.hint));
         }
         exit_code
     }
@@ -45,13 +50,13 @@ impl CommandError {
 
 impl From<RequestError> for CommandError {
     fn from(err: RequestError) -> Self {
-        let hint = err.hint().map(String::from);
-        Self { hint, ..Self::new(err.to_string()) }
+        Self::new(err.to_string(), err.hint())
     }
 }
 
 impl From<EngineError> for CommandError {
     fn from(err: EngineError) -> Self {
-        Self { message: err.why, hint: err.hint, exit_code: err.exit_code }
+        let hint = err.hint.unwrap_or_else(|| REPORT_IT.into());
+        Self { message: err.why, hint, exit_code: err.exit_code }
     }
 }

@@ -8,9 +8,10 @@ use crate::error::CommandError;
 pub(crate) fn text(text: &str) -> Result<(), CommandError> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(err) if err.kind() != ErrorKind::BrokenPipe => {
-            Err(CommandError::new(format!("standard output can't be written: {err}")))
-        }
+        Err(err) if err.kind() != ErrorKind::BrokenPipe => Err(CommandError::new(
+            format!("standard output can't be written: {err}"),
+            "make room where it goes, or send it elsewhere",
+        )),
         _ => Ok(()),
     }
 }

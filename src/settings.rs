@@ -69,8 +69,10 @@ pub(crate) fn gather(
 fn variable_error(err: VariableError) -> CommandError {
     let message = err.to_string();
     match err {
-        VariableError::Unknown { hint, .. } => CommandError::new(message).hinted(hint),
-        VariableError::Value { .. } => CommandError::new(message),
+        VariableError::Unknown { hint, .. } => CommandError::new(message, hint),
+        VariableError::Value { name, .. } => {
+            CommandError::new(message, format!("correct AGENTKERNEL_{name}, or unset it"))
+        }
     }
 }
 
@@ -79,7 +81,10 @@ fn lay_over_env_files(flags: &mut SpecRequest, paths: &[PathBuf]) -> Result<(), 
     let mut all = Environment::new();
     for path in paths {
         let text = fs::read(path).map_err(|err| unreadable(path, &err))?;
-        let wrong = |err| CommandError::new(format!("{}:{err}", path.display()));
+        let wrong = |err| {
+            let message = format!("{}:{err}", path.display());
+            CommandError::new(message, "each line is NAME=VALUE, NAME alone, or a # comment")
+        };
         all.extend(read_env_file(&text).map_err(wrong)?);
     }
     all.append(&mut flags.env);
@@ -135,9 +140,9 @@ fn load(path: &Path, project: Option<&Path>) -> Result<Option<SpecRequest>, Comm
     let Some(text) = read_owned(path)? else {
         return Ok(None);
     };
-    let mut request = read_file(&text).map_err(|err| CommandError {
-        hint: err.hint.clone(),
-        ..CommandError::new(format!("{}:{err}", path.display()))
+    let mut request = read_file(&text).map_err(|err| {
+        let hint = err.hint.clone().unwrap_or_else(|| "correct it, or pass --no-config".into());
+        CommandError::new(format!("{}:{err}", path.display()), hint)
     })?;
     if let Some(folder) = path.parent() {
         request.anchor(folder, project.unwrap_or(folder));
@@ -160,13 +165,14 @@ fn read_owned(path: &Path) -> Result<Option<Vec<u8>>, CommandError> {
     let owner = file.metadata().map_err(unreadable)?.uid();
     if owner != 0 && owner != caller().map_err(unreadable)? {
         let message = format!("{} belongs to user {owner}, not to you", path.display());
-        return Err(CommandError::new(message)
-            .hinted("read it, then make it yours with chown, or pass --no-config"));
+        let hint = "read it, then make it yours with chown, or pass --no-config";
+        return Err(CommandError::new(message, hint));
     }
     let mut text = Vec::new();
     file.take(MAX_LENGTH + 1).read_to_end(&mut text).map_err(unreadable)?;
     if text.len() as u64 > MAX_LENGTH {
-        return Err(CommandError::new(format!("{} is longer than 1 MiB", path.display())));
+        let message = format!("{} is longer than 1 MiB", path.display());
+        return Err(CommandError::new(message, "shorten it, or pass --no-config"));
     }
     Ok(Some(text))
 }
@@ -181,9 +187,15 @@ fn is_absence(err: &io::Error) -> bool {
 }
 
 fn unreadable(path: &Path, err: &io::Error) -> CommandError {
+    let path = path.display();
     match err.kind() {
-        ErrorKind::InvalidInput => CommandError::new(format!("{} is not a file", path.display())),
-        _ => CommandError::new(format!("{} can't be read: {err}", path.display())),
+        ErrorKind::InvalidInput => {
+            CommandError::new(format!("{path} is not a file"), "a file must be there, or nothing")
+        }
+        _ => CommandError::new(
+            format!("{path} can't be read: {err}"),
+            "name a file that you may read",
+        ),
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn run(
         [shell] => shell,
         [] => {
             let hint = format!("name one of {}", SHELLS.join(", "));
-            return Err(CommandError::new("no shell was named").hinted(hint));
+            return Err(CommandError::new("no shell was named", hint));
         }
         [_, word, ..] => return Err(unexpected(Verb::Completions, word)),
     };

@@ -22,7 +22,7 @@ pub(super) fn run(
         return Err(unexpected(Verb::Doctor, word));
     }
     let Reply::Probed(all) = Engine::new(backends).handle(Action::Doctor)? else {
-        return Err(CommandError::new("the engine answered another question"));
+        return Err(CommandError::bug("the engine answered another question"));
     };
     match low.json {
         true => output::line(&report(&all).to_json())?,

@@ -28,6 +28,8 @@ pub(crate) fn dispatch(
 /// The error for a word that a verb doesn't take.
 fn unexpected(verb: Verb, word: &std::ffi::OsStr) -> CommandError {
     let info = verb.info();
-    CommandError::new(format!("{} doesn't take {word:?}", info.name))
-        .hinted(format!("the form is agentkernel {} {}", info.name, info.usage))
+    CommandError::new(
+        format!("{} doesn't take {word:?}", info.name),
+        format!("the form is agentkernel {} {}", info.name, info.usage),
+    )
 }

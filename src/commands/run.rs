@@ -7,9 +7,9 @@ use std::path::PathBuf;
 
 use agentkernel_core::Backend;
 use agentkernel_engine::{Action, Engine, Outcome, Reply, Run, Terminal};
-use agentkernel_wire::{self as wire, Caller, RequestError, SpecRequest, nearest};
+use agentkernel_wire::{self as wire, Caller, SpecRequest, nearest};
 
-use crate::error::CommandError;
+use crate::error::{CommandError, FAILED};
 use crate::flags::LowArgs;
 use crate::{machine, settings};
 
@@ -43,7 +43,8 @@ pub(super) fn run(
         tell::ending(&outcome, time_limit);
     }
     reports.ended(&outcome)?;
-    Ok(outcome.ended.exit_code())
+    // Output that was lost is our failure, whatever the command made of it.
+    Ok(if outcome.broken.is_empty() { outcome.ended.exit_code() } else { FAILED })
 }
 
 /// Turns the flags and all that lies under them into an action. Also returns the settings files
@@ -60,7 +61,7 @@ fn resolve(
     let caller = Caller { variables: &variables, machine };
     let resolved = settings.request.resolve(&caller)?;
     let argv = mem::take(&mut low.words);
-    let command = wire::command(argv, resolved.time_limit).map_err(command_error)?;
+    let command = wire::command(argv, resolved.time_limit)?;
     let run = Run {
         backend: resolved.backend,
         spec: resolved.spec,
@@ -69,14 +70,6 @@ fn resolve(
         stdin: !low.no_stdin,
     };
     Ok((run, settings.files))
-}
-
-fn command_error(err: RequestError) -> CommandError {
-    let hint = "name one after the flags, as in agentkernel run -- echo hello";
-    match err {
-        RequestError::NoCommand => CommandError::from(err).hinted(hint),
-        err => err.into(),
-    }
 }
 
 fn check_backend(
@@ -92,12 +85,12 @@ fn check_backend(
         Some(name) => format!("did you mean {name}?"),
         None => "agentkernel doctor shows those that there are".into(),
     };
-    Err(CommandError::new(format!("there is no backend {asked:?} here")).hinted(hint))
+    Err(CommandError::new(format!("there is no backend {asked:?} here"), hint))
 }
 
 fn carry_out(run: Run, backends: &'static [&'static dyn Backend]) -> Result<Outcome, CommandError> {
     match Engine::new(backends).handle(Action::Run(Box::new(run)))? {
         Reply::Ran(outcome) => Ok(outcome),
-        Reply::Probed(_) => Err(CommandError::new("the engine answered another question")),
+        Reply::Probed(_) => Err(CommandError::bug("the engine answered another question")),
     }
 }

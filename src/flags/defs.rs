@@ -35,7 +35,7 @@ pub(crate) static FLAGS: [Flag; 26] = [
             read: |low, value| put(&mut low.spec.image, &value),
         },
         verbs: RUN,
-        doc: "Root: host (default) or a directory such as ./rootfs",
+        doc: "Root: host (default) or rootfs:DIR",
     },
     Flag {
         long: "profile",

@@ -26,7 +26,7 @@ pub(crate) fn parse(
 ) -> Result<Invocation, CommandError> {
     let mut parser = Parser::from_args(args);
     let verb = match parser.next().map_err(usage)? {
-        None => return Err(CommandError::new("no verb was given").hinted(ALL_VERBS)),
+        None => return Err(CommandError::new("no verb was given", ALL_VERBS)),
         Some(Arg::Short('V') | Arg::Long("version")) => return Ok(Invocation::Version),
         Some(Arg::Short('h') | Arg::Long("help")) => return Ok(Invocation::Help(None)),
         Some(Arg::Value(word)) => find_verb(&word.to_string_lossy())?,
@@ -54,17 +54,19 @@ pub(crate) fn parse(
 }
 
 const ALL_VERBS: &str = "agentkernel help shows all verbs";
+const ALL_FLAGS: &str = "agentkernel help VERB shows what each flag takes";
 
 /// Takes a flag's value, if it has one, and notes it.
 fn take(flag: &Flag, parser: &mut Parser, low: &mut LowArgs) -> Result<(), CommandError> {
-    let wrong = |err: ValueError| CommandError::new(format!("--{}: {err}", flag.long));
+    let wrong = |err: ValueError| CommandError::new(format!("--{}: {err}", flag.long), ALL_FLAGS);
     match flag.takes {
         Takes::Nothing(note) => {
             note(low);
             Ok(())
         }
         Takes::Value { name, read, .. } => {
-            let missing = |_| CommandError::new(format!("--{} needs a value: {name}", flag.long));
+            let missing =
+                |_| CommandError::new(format!("--{} needs a value: {name}", flag.long), ALL_FLAGS);
             read(low, parser.value().map_err(missing)?).map_err(wrong)
         }
         Takes::Optional { read, .. } => read(low, parser.optional_value()).map_err(wrong),
@@ -77,7 +79,7 @@ fn find_verb(word: &str) -> Result<Verb, CommandError> {
             Some(name) => format!("did you mean {name:?}?"),
             None => ALL_VERBS.into(),
         };
-        CommandError::new(format!("unknown verb {word:?}")).hinted(hint)
+        CommandError::new(format!("unknown verb {word:?}"), hint)
     })
 }
 
@@ -97,19 +99,22 @@ fn find_long(verb: Verb, name: &str) -> Result<&'static Flag, CommandError> {
 
 fn unknown(verb: Verb, flag: &str, meant: Option<&str>) -> CommandError {
     let verb = verb.info().name;
-    CommandError::new(format!("{verb} has no flag {flag}")).hinted(match meant {
+    let hint = match meant {
         Some(name) => format!("did you mean --{name}?"),
         None => format!("agentkernel help {verb} shows all flags"),
-    })
+    };
+    CommandError::new(format!("{verb} has no flag {flag}"), hint)
 }
 
 fn before_verb(flag: &str) -> CommandError {
-    CommandError::new(format!("{flag} stands before the verb"))
-        .hinted(format!("flags follow their verb, as in agentkernel run {flag} ..."))
+    CommandError::new(
+        format!("{flag} stands before the verb"),
+        format!("flags follow their verb, as in agentkernel run {flag} ..."),
+    )
 }
 
 fn usage(err: lexopt::Error) -> CommandError {
-    CommandError::new(err.to_string())
+    CommandError::new(err.to_string(), ALL_FLAGS)
 }
 
 #[cfg(test)]

@@ -74,19 +74,19 @@ pub struct Relay {
     written: usize,
     /// Whether the kernel can move bytes by itself.
     splice: bool,
+    /// Whether the sink, a pipe, took nothing the last time.
+    full: bool,
 }
 
 impl Relay {
     pub fn new(source: Source, sink: Sink) -> Self {
         let splice = source.end == End::Pipe || sink.end == End::Pipe;
-        Self { source, sink, held: Vec::new(), written: 0, splice }
+        Self { source, sink, held: Vec::new(), written: 0, splice, full: false }
     }
 
-    /// What it waits for: the end that holds it up. A sink of the caller's is trusted to be taken
-    /// from sooner or later, and waiting for it in a write is no worse.
+    /// What it waits for: the end that holds it up.
     pub fn interest(&self) -> Interest<'_> {
-        let waits_for_sink = self.sink.end == End::Pipe || self.written < self.held.len();
-        if waits_for_sink {
+        if self.full || self.written < self.held.len() {
             Interest::writable(self.sink.fd.as_fd())
         } else {
             Interest::readable(self.source.fd.as_fd())
@@ -98,12 +98,22 @@ impl Relay {
         if self.written < self.held.len() {
             return self.put();
         }
+        self.full = false;
         if self.splice {
             match descriptor::splice(self.source.fd.as_fd(), self.sink.fd.as_fd(), CHUNK) {
                 Ok(moved) => return Ok(moved > 0),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // The source had something, so it is the sink that has no room.
+                    self.full = self.sink.end == End::Pipe;
+                    return Ok(true);
+                }
                 // Not every file can: one that is appended to, or a terminal.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => self.splice = false,
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    self.splice = false;
+                    // Whether there is anything to read is not known any more; a terminal would
+                    // make us wait for it.
+                    return Ok(true);
+                }
                 Err(error) => return Err(error),
             }
         }

@@ -195,12 +195,15 @@ impl Remains {
         }
     }
 
-    /// What is here now and was not there before.
+    /// What is here now and was not there before, but for control groups.
     pub fn beyond(&self, before: &Self) -> Vec<String> {
+        self.others.difference(&before.others).cloned().collect()
+    }
+
+    /// The control groups that are here now, were not there before, and are of no use to anybody.
+    pub fn groups_beyond(&self, before: &Self) -> Vec<String> {
         let groups = self.groups.difference(&before.groups).filter(|group| is_abandoned(group));
-        let groups = groups.map(|group| format!("control group {}", group.display()));
-        let others = self.others.difference(&before.others).cloned();
-        groups.chain(others).collect()
+        groups.map(|group| format!("control group {}", group.display())).collect()
     }
 }
 

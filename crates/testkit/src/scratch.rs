@@ -70,7 +70,8 @@ impl Scratch {
         Ok(path)
     }
 
-    fn give(&self, path: &Path) -> io::Result<()> {
+    /// Makes the caller the owner of what is at `path` in the scratch.
+    pub fn give(&self, path: &Path) -> io::Result<()> {
         match self.owner {
             Some((uid, gid)) => chown(path, Some(uid), Some(gid)),
             None => Ok(()),

@@ -189,12 +189,12 @@ impl Subject {
         self.capabilities.contains(capability.name())
     }
 
-    /// Whether the limit itself can be enforced here; if not, the doctor's reason.
+    /// Whether the limit itself can be enforced here; if not, the doctor's reason. What doctor
+    /// has no word on is held to be enforced.
     pub fn exact_limit(&self, kind: LimitKind) -> Result<(), String> {
         match self.limits.iter().find(|limit| limit.name == kind.name()) {
-            Some(limit) if limit.exact => Ok(()),
-            Some(limit) => Err(limit.why.clone()),
-            None => Err(format!("doctor names no means for the {} limit", kind.name())),
+            Some(limit) if !limit.exact => Err(limit.why.clone()),
+            _ => Ok(()),
         }
     }
 

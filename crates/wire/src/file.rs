@@ -93,7 +93,7 @@ mod tests {
     fn a_file_holds_a_spec() {
         let text = r#"
             backend = "native"
-            image = "./rootfs"
+            image = "rootfs:./rootfs"
             profile = "permissive"
             network = "full"
             cpus = 1.5

@@ -34,7 +34,7 @@ pub(crate) fn resolve(
     machine: &Machine,
 ) -> Result<Limits, RequestError> {
     Ok(Limits {
-        cpus: choose("processors", request.cpus, defaults.cpus, machine.cpus())?,
+        cpus: choose("cpus", request.cpus, defaults.cpus, machine.cpus())?,
         memory: choose("memory", request.memory, defaults.memory, machine.bytes())?,
         pids: choose("pids", request.pids.map(|pids| pids.get()), defaults.pids, None)?,
         disk: choose("disk", request.disk, None, None)?,

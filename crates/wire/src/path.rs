@@ -14,17 +14,18 @@ use crate::value::{self, ValueError, Written, unexpected};
 pub enum ImageRequest {
     /// `host`: the machine's own programs.
     Host,
-    /// A directory, written with a `/` so that it is never taken for an image's name.
+    /// `rootfs:DIR`: a directory that holds a root file system. Other words will be images' names.
     Rootfs(PathBuf),
 }
 
 impl Written for ImageRequest {
-    const EXPECTED: &'static str = "\"host\" or a directory written with a slash such as ./rootfs";
+    const EXPECTED: &'static str =
+        "\"host\", or rootfs:DIR with a directory that holds a root file system";
 
     fn read(text: &OsStr) -> Result<Self, ValueError> {
-        match text.as_bytes() {
-            b"host" => Ok(Self::Host),
-            [b'/', ..] | [b'.', b'/', ..] | [b'.', b'.', b'/', ..] => Ok(Self::Rootfs(text.into())),
+        match (text.as_bytes(), text.as_bytes().strip_prefix(b"rootfs:")) {
+            (b"host", _) => Ok(Self::Host),
+            (_, Some(dir)) if !dir.is_empty() => Ok(Self::Rootfs(OsStr::from_bytes(dir).into())),
             _ => Err(unexpected::<Self>(text)),
         }
     }
@@ -190,7 +191,8 @@ mod tests {
     fn a_directory_is_told_from_the_name_of_an_image() {
         let rootfs = |text: &str| ImageRequest::read(OsStr::new(text));
         assert_eq!(rootfs("host"), Ok(ImageRequest::Host));
-        assert_eq!(rootfs("./alpine"), Ok(ImageRequest::Rootfs("./alpine".into())));
+        assert_eq!(rootfs("rootfs:./alpine"), Ok(ImageRequest::Rootfs("./alpine".into())));
         assert!(rootfs("alpine").is_err());
+        assert!(rootfs("rootfs:").is_err());
     }
 }

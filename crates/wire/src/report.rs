@@ -195,8 +195,8 @@ pub struct ErrorReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FailureReport {
     pub message: String,
-    /// What the user can do about it, or `null`.
-    pub hint: Option<String>,
+    /// What the user can do about it.
+    pub hint: String,
     pub exit_code: u8,
 }
 
@@ -291,8 +291,8 @@ mod tests {
 
     #[test]
     fn an_error_has_the_published_form() {
-        let error = FailureReport { message: "no".into(), hint: None, exit_code: 125 };
-        let expected = r#"{"version":1,"error":{"message":"no","hint":null,"exit_code":125}}"#;
+        let error = FailureReport { message: "no".into(), hint: "so".into(), exit_code: 125 };
+        let expected = r#"{"version":1,"error":{"message":"no","hint":"so","exit_code":125}}"#;
         assert_eq!(ErrorReport::from(error).to_json(), expected);
     }
 }

@@ -49,7 +49,7 @@ pub enum RequestError {
     Target(PathBuf),
     #[error("two volumes have the target {}", .0.display())]
     SameTarget(PathBuf),
-    #[error("the limit of {asked} {what} is more than the machine has: {most}")]
+    #[error("--{what} {asked} is more than the machine has: {most}")]
     MoreThanMachine { what: &'static str, asked: String, most: String },
     #[error("no command was given")]
     NoCommand,
@@ -59,14 +59,22 @@ pub enum RequestError {
 
 impl RequestError {
     /// What the user can do about it.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> &'static str {
         match self {
-            Self::ProjectHides { .. } => {
-                Some("name the project's own folder with --project=DIR, or use -v SRC:DST")
+            Self::Path { .. } => "check the path; it must exist, and you must be able to read it",
+            Self::Relative { .. } => "name it by its absolute path",
+            Self::ImageNotDirectory(_) => {
+                "name the directory with the image's files, as rootfs:DIR"
             }
-            Self::Target(_) => Some("choose another target"),
-            Self::MoreThanMachine { .. } => Some("lower the limit, or leave it out"),
-            _ => None,
+            Self::ProjectNotDirectory(_) => "name its directory, or mount a file with -v SRC:DST",
+            Self::ProjectHides { .. } => {
+                "name the project's own folder with --project=DIR, or use -v SRC:DST"
+            }
+            Self::Target(_) => "choose another target",
+            Self::SameTarget(_) => "give each volume a target of its own",
+            Self::MoreThanMachine { .. } => "lower the limit, or leave it out",
+            Self::NoCommand => "name one after the flags, as in agentkernel run -- echo hello",
+            Self::Nul => "leave it out: no argument of a program can hold one",
         }
     }
 }
@@ -100,7 +108,8 @@ impl SpecRequest {
 
 /// The core's type of a command.
 pub fn command(argv: Vec<OsString>, time_limit: Option<Duration>) -> Result<Command, RequestError> {
-    if argv.is_empty() {
+    // A program without a name is no program, though a shell would look for it.
+    if argv.first().is_none_or(|program| program.is_empty()) {
         return Err(RequestError::NoCommand);
     }
     if argv.iter().any(|word| word.as_bytes().contains(&0)) {

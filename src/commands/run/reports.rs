@@ -27,10 +27,10 @@ impl Reports {
     pub fn open(path: Option<PathBuf>, json: bool, run: &Run) -> Result<Self, CommandError> {
         let create = |path: PathBuf| match File::create(&path) {
             Ok(file) => Ok((path, file)),
-            Err(err) => Err(CommandError::new(format!(
-                "the report can't be written to {}: {err}",
-                path.display()
-            ))),
+            Err(err) => Err(CommandError::new(
+                format!("the report can't be written to {}: {err}", path.display()),
+                "name a file in a directory that you may write to",
+            )),
         };
         let file = path.map(create).transpose()?;
         let argv = match json || file.is_some() {
@@ -67,8 +67,8 @@ impl Reports {
             let path = self.file.map(|(path, _)| path).unwrap_or_default();
             let message = format!("the report can't be written to {}: {err}", path.display());
             let code = outcome.ended.exit_code();
-            CommandError::new(message)
-                .hinted(format!("the command did run; its exit status would have been {code}"))
+            let hint = format!("the command did run; its exit status would have been {code}");
+            CommandError::new(message, hint)
         })?;
         if self.json {
             output::note(&text);
@@ -110,6 +110,7 @@ mod tests {
             walls: vec![],
             limits: vec![],
             remains: Remains::default(),
+            broken: vec![],
         }
     }
 
@@ -132,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_run_that_never_was_leaves_its_error_in_the_file() {
-        let text = written("failed", |reports| reports.failed(&CommandError::new("no")));
+        let text = written("failed", |reports| reports.failed(&CommandError::new("no", "yes")));
         assert!(text.contains(r#""error":{"message":"no""#), "{text}");
     }
 
@@ -142,6 +143,6 @@ mod tests {
         let err = reports("/dev/full").ended(&outcome()).unwrap_err();
         assert!(err.message.contains("/dev/full: No space left"), "{}", err.message);
         assert_eq!(err.exit_code, 125);
-        assert!(err.hint.unwrap().contains("exit status would have been 3"));
+        assert!(err.hint.contains("exit status would have been 3"));
     }
 }

@@ -8,6 +8,7 @@ use agentkernel_core::{Bytes, Ended, LimitInForce, LimitKind, Limited};
 use agentkernel_engine::Outcome;
 
 use crate::commands::doctor::{limit_means, wall_state};
+use crate::error::CommandError;
 use crate::output;
 
 /// Says which settings files were read. They decide what a sandbox may do, so nobody should have
@@ -27,8 +28,15 @@ pub(super) fn outcome(outcome: &Outcome, asked: bool) {
 
 /// Says how the run ended, where the exit status alone doesn't.
 pub(super) fn ending(outcome: &Outcome, time_limit: Option<Duration>) {
-    if let Some(message) = unusual(outcome, time_limit) {
+    if let Ended::Lost(why) = &outcome.ended {
+        let hint = "whether its command did its work is not known; look before you run it again";
+        CommandError::new(format!("the sandbox was lost: {why}"), hint).say(false);
+    } else if let Some(message) = unusual(outcome, time_limit) {
         output::note(&format!("agentkernel: {message}"));
+    }
+    for broken in &outcome.broken {
+        let message = format!("{} can't be written: {}", broken.stream, broken.error);
+        CommandError::new(message, "make room where it goes, or send it elsewhere").say(false);
     }
 }
 
@@ -132,6 +140,7 @@ mod tests {
             ],
             limits: vec![limit(LimitKind::Memory, 256 << 20), limit(LimitKind::Cpus, 1500)],
             remains: Remains::default(),
+            broken: vec![],
         }
     }
 

@@ -27,7 +27,7 @@ fn run(words: &[&str]) -> LowArgs {
 fn err(words: &[&str]) -> String {
     let CommandError { message, hint, exit_code } = parse_all(words).unwrap_err();
     assert_eq!(exit_code, 125);
-    format!("{message} ({})", hint.unwrap_or_default())
+    format!("{message} ({})", hint)
 }
 
 #[test]

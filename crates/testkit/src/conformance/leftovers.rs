@@ -131,17 +131,18 @@ impl<'a> Watch<'a> {
 
     /// Nothing is here that was not there before; `what` names the deed in the message.
     fn nothing_left(&self, what: &str) -> Verdict {
-        let left = Remains::look(&self.orphanage, &self.scratch).beyond(&self.before);
+        let now = Remains::look(&self.orphanage, &self.scratch);
+        let left = [now.beyond(&self.before), now.groups_beyond(&self.before)].concat();
         ensure!(left.is_empty(), "left behind by {what}: {}", left.join("; "));
         Ok(())
     }
 
-    /// The same, after those have ended who outlive a killed agentkernel to clean up.
-    fn nothing_left_in_the_end(&self, what: &str) -> Verdict {
+    /// Waits for those who outlive a killed agentkernel to clean up.
+    fn aftermath(&self, what: &str) -> Verdict {
         let empty = self.orphanage.empties_within(AFTERMATH)?;
         let inmates = self.orphanage.inmates();
         ensure!(empty, "still running {AFTERMATH:?} after {what}: {inmates:?}");
-        self.nothing_left(what)
+        Ok(())
     }
 }
 
@@ -219,10 +220,12 @@ fn nothing_left_by_a_kill(subject: &Subject) -> Verdict {
     for signal in [Signal::KILL, Signal::SEGV, Signal::ABORT] {
         let duration = unique_sleep();
         let script = format!("trap '' TERM HUP; setsid sleep {duration} & sleep {duration}");
-        let mut running = watch.begun(&script)?;
+        let mut running = watch.begun(&format!("sleep 0.2; echo settled; {script}"))?;
+        running.line()?;
         running.signal(signal)?;
         running.wait()?;
-        watch.nothing_left_in_the_end(&format!("{signal:?}"))?;
+        watch.aftermath(&format!("{signal:?}"))?;
+        watch.nothing_left(&format!("{signal:?}"))?;
     }
     Ok(())
 }
@@ -241,7 +244,9 @@ fn nothing_left_by_a_kill_at_any_time(subject: &Subject) -> Verdict {
         running.ends_within(delay)?;
         running.signal(Signal::KILL)?;
         running.finish()?;
-        watch.nothing_left_in_the_end(&format!("SIGKILL after {delay:?}"))?;
+        let what = format!("SIGKILL after {delay:?}");
+        watch.aftermath(&what)?;
+        watch.nothing_left(&what)?;
     }
     Ok(())
 }

@@ -165,13 +165,14 @@ fn limits_of_a_profile(subject: &Subject) -> Verdict {
     got.exits(0)?;
     let limits = report["limits"].as_array().map(Vec::as_slice).unwrap_or_default();
     for (kind, value) in
-        [(LimitKind::Cpus, 1000_u64), (LimitKind::Memory, 256 << 20), (LimitKind::Pids, 64)]
+        [(LimitKind::Cpus, 1.0), (LimitKind::Memory, 268_435_456.0), (LimitKind::Pids, 64.0)]
     {
         let limit = limits.iter().find(|limit| limit["name"] == kind.name());
         let Some(limit) = limit else {
             return Err(NotPassed::Failed(format!("no {} in {limits:?}", kind.name())));
         };
-        ensure!(limit["value"] == value, "expected the value {value}: {limit}");
+        let found = limit["value"].as_f64();
+        ensure!(found == Some(value), "expected the value {value}: {limit}");
         let exact = limit["exact"].as_bool();
         let doctor = subject.exact_limit(kind);
         ensure!(exact == Some(doctor.is_ok()), "doctor says {doctor:?}, the report {limit}");

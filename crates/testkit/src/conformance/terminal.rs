@@ -170,12 +170,15 @@ fn terminal_keys(subject: &Subject) -> Verdict {
 fn terminal_modes_restored(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let restored = |flags: &[&str], script: &str, signal: Option<Signal>| {
-        let mut session = start(subject, &scratch, flags, &format!("echo ready; {script}"))?;
+        let mut session =
+            start(subject, &scratch, flags, &format!("echo ready; read go; {script}"))?;
         let before = session.initial.clone();
         session.running.until("ready")?;
         let meanwhile = session.modes()?;
         // The keys go to the inner terminal untouched, so the outer one must be in other modes.
         ensure!(meanwhile != before, "the caller's terminal was not changed, so nothing is shown");
+        session.type_in(b"go\r")?;
+        session.running.until("go\r\n")?;
         if let Some(signal) = signal {
             session.running.signal(signal)?;
         }
