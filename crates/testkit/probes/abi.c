@@ -2,6 +2,8 @@
  * numbers there are others, so that a filter which looks at the number alone lets them through. */
 #include <sched.h>
 #include <signal.h>
+#include <sys/ptrace.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 
 #include "probe.h"
@@ -79,7 +81,59 @@ static void use_x32_calls(int argc, char **argv)
     for (size_t i = 0; i < COUNT(calls); i++)
         try_call(&calls[i]);
 }
+
+/* Stops itself, and then calls what its tracer makes of it. */
+static void be_traced(void)
+{
+    if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0)
+        _exit(1);
+    raise(SIGSTOP);
+    syscall(SYS_getppid);
+    _exit(0);
+}
+
+static int resume_until_stopped(pid_t child)
+{
+    int status;
+    return ptrace(PTRACE_SYSCALL, child, NULL, NULL) == 0 &&
+           waitpid(child, &status, 0) == child && WIFSTOPPED(status);
+}
+
+/* The filter looks at a call when it is made; a tracer can make another of it afterwards. */
+static void change_a_call(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    struct user_regs_struct registers;
+    int status;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0)
+        be_traced();
+    if (waitpid(child, &status, 0) != child || !WIFSTOPPED(status)) {
+        errno = EPERM;
+        denied(-1, "trace a child");
+        return;
+    }
+    if (!resume_until_stopped(child) || ptrace(PTRACE_GETREGS, child, NULL, &registers) < 0)
+        stuck("stop the child at its call");
+    registers.orig_rax = SYS_unshare;
+    registers.rdi = CLONE_NEWUSER;
+    if (ptrace(PTRACE_SETREGS, child, NULL, &registers) < 0 || !resume_until_stopped(child) ||
+        ptrace(PTRACE_GETREGS, child, NULL, &registers) < 0)
+        stuck("change the call");
+    long result = (long)registers.rax;
+    kill(child, SIGKILL);
+    waitpid(child, &status, 0);
+    errno = result < 0 ? (int)-result : 0;
+    denied(result < 0 ? -1 : 0, "unshare in a call's stead");
+}
 #else
+static void change_a_call(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    skip("the attempt is written for x86-64");
+}
+
 static void use_i386_calls(int argc, char **argv)
 {
     (void)argc, (void)argv;
@@ -96,5 +150,6 @@ static void use_x32_calls(int argc, char **argv)
 const struct attempt abi_attempts[] = {
     {"use-i386-system-calls", use_i386_calls},
     {"use-x32-system-calls", use_x32_calls},
+    {"change-a-call-by-tracing", change_a_call},
     {NULL, NULL},
 };

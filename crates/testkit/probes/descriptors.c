@@ -1,6 +1,8 @@
 /* Attempts to use descriptors that the caller of the sandbox had open. */
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <linux/nsfs.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
@@ -11,9 +13,10 @@
 
 #include "probe.h"
 
+/* No test gives a socket to those who ask: one would be agentkernel's own. */
 static int is_stream(const struct stat *file)
 {
-    return S_ISFIFO(file->st_mode) || S_ISSOCK(file->st_mode) ||
+    return S_ISFIFO(file->st_mode) ||
            (S_ISCHR(file->st_mode) && file->st_rdev == makedev(1, 3)) ||
            (S_ISCHR(file->st_mode) && major(file->st_rdev) == 136);
 }
@@ -113,6 +116,26 @@ static void join_by_input(int argc, char **argv)
     denied_or(ioctl(0, NS_GET_USERNS), no_namespace, "ask for the input's owner");
 }
 
+/* A socket keeps the network in which it was made, whoever has it now. Takes the address and port
+ * of someone else in that network. */
+static void reconnect_the_input(int argc, char **argv)
+{
+    static const int no_socket[] = {ENOTSOCK, EBADF, EAFNOSUPPORT, EINVAL, ENETUNREACH,
+                                    ECONNREFUSED, EISCONN, EPIPE, 0};
+    struct sockaddr nobody_else = {.sa_family = AF_UNSPEC};
+    struct sockaddr_in other = {.sin_family = AF_INET};
+    if (argc < 2 || inet_pton(AF_INET, argv[0], &other.sin_addr) != 1)
+        stuck("find the address and the port");
+    other.sin_port = htons(atoi(argv[1]));
+    for (int fd = 0; fd < 3; fd++) {
+        (void)!connect(fd, &nobody_else, sizeof nobody_else);
+        denied_or(connect(fd, (struct sockaddr *)&other, sizeof other), no_socket,
+                  "connect %d to %s:%s", fd, argv[0], argv[1]);
+        denied_or(sendto(fd, "escaped", 7, MSG_NOSIGNAL, (struct sockaddr *)&other, sizeof other),
+                  no_socket, "send from %d", fd);
+    }
+}
+
 static int connect_to(const char *path)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -145,7 +168,30 @@ static void open_below_a_handed_folder(int argc, char **argv)
     denied(openat(folder, argv[1], O_RDONLY), "open %s below", argv[1]);
     denied(openat(folder, ".", O_RDONLY | O_DIRECTORY), "list the folder");
     denied(openat(folder, "new", O_WRONLY | O_CREAT, 0600), "make a file below");
-    denied(openat(folder, path_in("..", argv[1]), O_RDONLY), "open above");
+    denied_or(openat(folder, path_in("..", argv[1]), O_RDONLY), absent, "open above");
+}
+
+/* Gives its output to someone outside, who keeps it open when everyone in here is dead. */
+static void leave_the_output_with_someone(int argc, char **argv)
+{
+    if (argc < 1)
+        stuck("find the socket");
+    int to = connect_to(argv[0]), given[3] = {0, 1, 2};
+    char byte = 'x', space[CMSG_SPACE(sizeof given)] = {0};
+    struct iovec data = {&byte, 1};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = space,
+                             .msg_controllen = sizeof space};
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof given);
+    memcpy(CMSG_DATA(header), given, sizeof given);
+    if (sendmsg(to, &message, 0) < 0)
+        denied(-1, "hand the streams over");
+    else
+        told("the streams were handed over");
+    /* Until they have arrived. */
+    (void)!read(to, &byte, 1);
 }
 
 const struct attempt descriptor_attempts[] = {
@@ -154,6 +200,8 @@ const struct attempt descriptor_attempts[] = {
     {"read-back-own-output", read_back_own_output},
     {"use-a-folder-descriptor", use_a_folder_descriptor},
     {"join-by-input", join_by_input},
+    {"reconnect-the-input", reconnect_the_input},
     {"open-below-a-handed-folder", open_below_a_handed_folder},
+    {"leave-the-output-with-someone", leave_the_output_with_someone},
     {NULL, NULL},
 };

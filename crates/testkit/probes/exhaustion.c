@@ -1,6 +1,6 @@
 /* Attempts to use the machine up. Each stops by itself well before a healthy machine suffers:
  * how much it asks for is its first argument. */
-#include <dirent.h>
+#include <linux/aio_abi.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/inotify.h>
@@ -96,26 +96,30 @@ static void hog_memory(int argc, char **argv)
 
 static void hog_memory_by_many(int argc, char **argv)
 {
-    long asked = wanted(argc, argv), part = asked / 8;
+    long asked = wanted(argc, argv), total = 0, reached;
+    pid_t children[8];
     int done[2];
-    long total = 0, reached;
     if (pipe(done) < 0)
         stuck("make a pipe");
-    for (int i = 0; i < 8; i++)
-        if (fork() == 0) {
-            reached = touch_memory(part);
+    fflush(stdout);
+    for (int i = 0; i < 8; i++) {
+        children[i] = fork();
+        if (children[i] == 0) {
+            reached = touch_memory(asked / 8);
             (void)!write(done[1], &reached, sizeof reached);
             for (;;)
                 pause();
         }
+    }
     close(done[1]);
     /* A child that was killed says nothing, and its end of the pipe closes. */
     for (int i = 0; i < 8 && read(done[0], &reached, sizeof reached) == sizeof reached; i++)
         total += reached;
     errno = ENOMEM;
     stay_full(total, asked, "MiB in all");
-    signal(SIGTERM, SIG_IGN);
-    kill(0, SIGTERM);
+    for (int i = 0; i < 8; i++)
+        if (children[i] > 0)
+            kill(children[i], SIGKILL);
 }
 
 static void hog_memory_files(int argc, char **argv)
@@ -214,6 +218,66 @@ static void hog_inotify(int argc, char **argv)
         if (inotify_init1(IN_CLOEXEC) < 0)
             break;
     stay_full(count, asked, "inotify instances");
+}
+
+/* The kernel has a number of these for everyone together, fs.aio-max-nr. */
+static void hog_asynchronous_io(int argc, char **argv)
+{
+    long asked = wanted(argc, argv), count;
+    for (count = 0; count < asked; count += 512) {
+        aio_context_t context = 0;
+        if (syscall(SYS_io_setup, 512, &context) < 0)
+            break;
+    }
+    stay_full(count, asked, "asynchronous requests");
+}
+
+static long open_many(long most)
+{
+    long count;
+    for (count = 0; count < most; count++)
+        if (open("/dev/null", O_RDONLY) < 0)
+            break;
+    return count;
+}
+
+/* The kernel has a table of open files for everyone together, fs.file-max; one process can't
+ * have that many. */
+static void hog_the_file_table(int argc, char **argv)
+{
+    long asked = wanted(argc, argv), total = 0, reached;
+    int children = 0;
+    pid_t all[40];
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    fflush(stdout);
+    while (children < (int)COUNT(all) && total < asked) {
+        int done[2];
+        if (pipe(done) < 0)
+            break;
+        all[children] = fork();
+        if (all[children] == 0) {
+            reached = open_many(asked - total);
+            (void)!write(done[1], &reached, sizeof reached);
+            for (;;)
+                pause();
+        }
+        close(done[1]);
+        if (all[children] < 0)
+            break;
+        children++;
+        /* One that is killed closes its end without a word. */
+        if (read(done[0], &reached, sizeof reached) != sizeof reached)
+            break;
+        close(done[0]);
+        total += reached;
+    }
+    errno = EMFILE;
+    stay_full(total, asked, "open files in all");
+    while (children-- > 0)
+        kill(all[children], SIGKILL);
 }
 
 enum daemon {
@@ -315,6 +379,8 @@ const struct attempt exhaustion_attempts[] = {
     {"fill-with-files", fill_with_files},
     {"hog-descriptors", hog_descriptors},
     {"hog-inotify", hog_inotify},
+    {"hog-asynchronous-io", hog_asynchronous_io},
+    {"hog-the-file-table", hog_the_file_table},
     {"leave-daemons", leave_daemons},
     {"crash", crash},
     {NULL, NULL},

@@ -1,6 +1,8 @@
 /* Attempts on files: to read what is hidden, to change what is only lent, to climb out of what
  * is shared. */
 #include <linux/fs.h>
+#include <poll.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -68,7 +70,8 @@ static void climb_out_of_a_moved_folder(int argc, char **argv)
 static void overwrite_files(int argc, char **argv)
 {
     for (int i = 0; i < argc; i++) {
-        int fd = open(argv[i], O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK | O_CLOEXEC;
+        int fd = open(argv[i], flags, 0666);
         if (fd >= 0 && write(fd, "overwritten", 11) == 11)
             told("%s: written", argv[i]);
         else
@@ -170,6 +173,52 @@ static void open_planted_devices(int argc, char **argv)
         }
 }
 
+/* Puts another program into files that will run as their owner. A write takes the setuid bit away,
+ * but one through a mapping may not; whether any is left, only the host can tell. */
+static void rewrite_privileged_programs(int argc, char **argv)
+{
+    for (int i = 0; i < argc; i++) {
+        int fd = open(argv[i], O_RDWR | O_CLOEXEC);
+        if (fd < 0) {
+            told("open %s: %s", argv[i], strerror(errno));
+            continue;
+        }
+        void *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (page == MAP_FAILED) {
+            told("map %s: %s", argv[i], strerror(errno));
+        } else {
+            memcpy(page, "overwritten", 11);
+            msync(page, 4096, MS_SYNC);
+            told("%s: written by a mapping", argv[i]);
+        }
+        close(fd);
+    }
+}
+
+/* Takes a folder of the host's and a name: somebody there opens the file of that name. */
+static void watch_files(int argc, char **argv)
+{
+    char bytes[4096];
+    int events = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    struct pollfd wait = {.fd = events, .events = POLLIN};
+    if (argc < 2)
+        stuck("find the folder and the name");
+    if (events < 0 || inotify_add_watch(events, argv[0], IN_OPEN | IN_ACCESS) < 0) {
+        denied_or(-1, absent, "watch %s", argv[0]);
+        say("there");
+        await_line();
+        return;
+    }
+    say("there");
+    await_line();
+    /* What happened before the line is there already. */
+    ssize_t length = poll(&wait, 1, 0) > 0 ? read(events, bytes, sizeof bytes) : 0;
+    if (length > 0 && memmem(bytes, (size_t)length, argv[1], strlen(argv[1])))
+        got("%s was opened on the host", argv[1]);
+    else
+        told("nothing of %s was seen", argv[1]);
+}
+
 /* Marks of the overlay's own that lead a look-up elsewhere. */
 static void redirect_an_overlay(int argc, char **argv)
 {
@@ -201,6 +250,8 @@ const struct attempt file_attempts[] = {
     {"change-a-lent-folder", change_a_lent_folder},
     {"link-files-in", link_in},
     {"open-planted-devices", open_planted_devices},
+    {"rewrite-privileged-programs", rewrite_privileged_programs},
+    {"watch-files", watch_files},
     {"redirect-an-overlay", redirect_an_overlay},
     {NULL, NULL},
 };

@@ -15,7 +15,7 @@
 #include "probe.h"
 
 /* An id without a place in the sandbox's map does not exist for it. */
-static const int unmapped[] = {EINVAL, 0};
+static const int unmapped[] = {EINVAL, EOVERFLOW, 0};
 
 static void become_others(int argc, char **argv)
 {
@@ -24,6 +24,8 @@ static void become_others(int argc, char **argv)
     uid_t ids[] = {0, 1, 65534, 100000, getuid() + 1};
     for (size_t i = 0; i < COUNT(ids); i++) {
         uid_t id = ids[i];
+        if (id == getuid() || id == getgid())
+            continue;
         denied_or(setuid(id), unmapped, "setuid %u", id);
         denied_or(seteuid(id), unmapped, "seteuid %u", id);
         denied_or(setreuid(id, id), unmapped, "setreuid %u", id);
@@ -101,6 +103,8 @@ static void run_privileged_copies(int argc, char **argv)
 static void write_id_maps(int argc, char **argv)
 {
     (void)argc, (void)argv;
+    /* Where this is allowed the maps of the new namespace can be written. */
+    (void)!unshare(CLONE_NEWUSER);
     static const char *const files[] = {"/proc/self/uid_map", "/proc/self/gid_map",
                                         "/proc/1/uid_map", "/proc/1/gid_map",
                                         "/proc/1/setgroups", "/proc/self/setgroups",
@@ -126,7 +130,7 @@ static void raise_priorities(int argc, char **argv)
     denied(setrlimit(RLIMIT_MEMLOCK, &more), "lock all memory");
     denied(setrlimit(RLIMIT_NICE, &more), "raise the limit of priorities");
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    denied(fd < 0 ? fd : write(fd, "-1000", 5), "be spared when memory runs out");
+    denied_or(fd < 0 ? fd : write(fd, "-1000", 5), absent, "be spared when memory runs out");
 }
 
 /* How each way of making a file setuid went; its host looks at what came of them. */
@@ -181,7 +185,7 @@ static void try_attributes(const char *path)
     denied_or(setxattr(path, "security.capability", capabilities, sizeof capabilities, 0),
               unsupported, "file capabilities");
     denied_or(setxattr(path, "trusted.probe", "x", 1, 0), unsupported, "a trusted attribute");
-    denied_or(setxattr(path, "security.selinux", "x", 1, 0), unsupported, "a security label");
+    denied_or(setxattr(path, "security.probe", "x", 1, 0), unsupported, "a security label");
     denied_or(ioctl(fd, FS_IOC_SETFLAGS, &immutable), unsupported, "make it immutable");
     /* Else nobody could remove it. */
     (void)ioctl(fd, FS_IOC_SETFLAGS, &mutable);

@@ -68,6 +68,8 @@ static void mount_over(int argc, char **argv)
     (void)argc, (void)argv;
     char *folder = make_folder(), *upper = path_in(folder, "upper"), *options;
     char *work = path_in(folder, "work"), *merged = path_in(folder, "merged");
+    /* Where this is allowed what the overlay leaves goes with it. */
+    (void)!mount("none", folder, "tmpfs", 0, NULL);
     if (mkdir(upper, 0700) || mkdir(work, 0700) || mkdir(merged, 0700))
         stuck("make the folders of an overlay");
     if (asprintf(&options, "lowerdir=/usr,upperdir=%s,workdir=%s", upper, work) < 0)

@@ -173,12 +173,16 @@ static void enter_throwaway_namespaces(void)
 {
     int others = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWCGROUP | CLONE_NEWNET;
     uid_t uid = geteuid();
+    gid_t gid = getegid();
     if (uid != 0) {
         char map[64];
         if (unshare(CLONE_NEWUSER) < 0)
             stuck("enter a user namespace");
         snprintf(map, sizeof map, "0 %u 1", uid);
         write_file("/proc/self/uid_map", map);
+        write_file("/proc/self/setgroups", "deny");
+        snprintf(map, sizeof map, "0 %u 1", gid);
+        write_file("/proc/self/gid_map", map);
     }
     if (unshare(others) < 0)
         stuck("enter throwaway namespaces");

@@ -168,6 +168,9 @@ static void reach_host_processes(int argc, char **argv)
                   "processors of %d", process);
         denied_or(sched_setscheduler(process, SCHED_IDLE, &parameters), nobody, "scheduler of %d",
                   process);
+        char path[64];
+        snprintf(path, sizeof path, "/proc/%d/oom_score_adj", process);
+        denied_or(open(path, O_WRONLY | O_CLOEXEC), nobody, "open %s", path);
         trace(process, nobody);
     }
 }

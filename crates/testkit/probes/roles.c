@@ -1,4 +1,5 @@
 /* What has to happen on the host's side of an attempt, in calls that only C has. */
+#include <linux/aio_abi.h>
 #include <mqueue.h>
 #include <signal.h>
 #include <sys/inotify.h>
@@ -103,6 +104,31 @@ static void hand_a_folder_over(int argc, char **argv)
     told("it was handed over");
 }
 
+/* Listens at the socket, keeps the descriptors that the first to connect hands over, and lets go
+ * of them when its input ends. */
+static void keep_descriptors(int argc, char **argv)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (argc < 1)
+        stuck("find the socket");
+    int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    strncpy(address.sun_path, argv[0], sizeof address.sun_path - 1);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) < 0 ||
+        listen(listener, 4) < 0 || chmod(argv[0], 0777) < 0)
+        stuck("listen");
+    say("there");
+    int peer = accept(listener, NULL, NULL);
+    char byte, space[CMSG_SPACE(3 * sizeof(int))];
+    struct iovec data = {&byte, 1};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = space,
+                             .msg_controllen = sizeof space};
+    if (recvmsg(peer, &message, 0) < 0 || write(peer, "x", 1) < 0)
+        stuck("receive descriptors");
+    say("kept");
+    await_line();
+    told("they are let go");
+}
+
 static void use_inotify(int argc, char **argv)
 {
     (void)argc, (void)argv;
@@ -110,6 +136,16 @@ static void use_inotify(int argc, char **argv)
         got("no inotify instance is left: %s", strerror(errno));
     else
         told("there are inotify instances left");
+}
+
+static void use_asynchronous_io(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    aio_context_t context = 0;
+    if (syscall(SYS_io_setup, 16, &context) < 0)
+        got("no asynchronous input and output is left: %s", strerror(errno));
+    else
+        told("there is asynchronous input and output left");
 }
 
 /* Says whether any of the files has file capabilities. */
@@ -122,12 +158,11 @@ static void look_for_capabilities(int argc, char **argv)
     told("%d files: none has capabilities", argc);
 }
 
-/* Gives a file every capability, as root can. */
+/* Gives a file the capabilities to read everything and to become anyone, as root can. */
 static void give_capabilities(int argc, char **argv)
 {
-    static const unsigned char all[20] = {1, 0, 0, 2, 255, 255, 255, 255, 0, 0, 0, 0,
-                                          255, 1, 0, 0};
-    if (argc < 1 || setxattr(argv[0], "security.capability", all, sizeof all, 0) < 0)
+    static const unsigned char both[20] = {1, 0, 0, 2, 1 << 2 | 1 << 7};
+    if (argc < 1 || setxattr(argv[0], "security.capability", both, sizeof both, 0) < 0)
         stuck("give capabilities");
     told("done");
 }
@@ -137,7 +172,9 @@ const struct attempt host_roles[] = {
     {"name-the-terminal", name_the_terminal},
     {"offer-ipc", offer_ipc},
     {"hand-a-folder-over", hand_a_folder_over},
+    {"keep-descriptors", keep_descriptors},
     {"use-inotify", use_inotify},
+    {"use-asynchronous-io", use_asynchronous_io},
     {"look-for-capabilities", look_for_capabilities},
     {"give-capabilities", give_capabilities},
     {NULL, NULL},

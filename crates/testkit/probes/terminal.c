@@ -55,9 +55,9 @@ static void steal_the_console(int argc, char **argv)
         denied_or(-1, absent, "open a terminal");
         return;
     }
-    denied(ioctl(control, TIOCCONS), "TIOCCONS");
     int terminal = open(ptsname(control), O_RDWR | O_NOCTTY | O_CLOEXEC);
-    denied_or(ioctl(terminal, TIOCVHANGUP), absent, "TIOCVHANGUP");
+    denied(ioctl(terminal, TIOCCONS), "TIOCCONS");
+    denied(ioctl(terminal, TIOCVHANGUP), "TIOCVHANGUP");
 }
 
 static void push_into_terminal(int argc, char **argv)

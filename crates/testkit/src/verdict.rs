@@ -14,6 +14,14 @@ pub enum NotPassed {
 }
 
 impl NotPassed {
+    /// The same, said of something that the test did among others.
+    pub fn within(self, what: &str) -> Self {
+        match self {
+            Self::Failed(why) if !what.is_empty() => Self::Failed(format!("{what}: {why}")),
+            other => other,
+        }
+    }
+
     /// A failure to do `what`, a step that the test itself needs.
     pub fn failed_to(what: &str, why: impl fmt::Display) -> Self {
         Self::Failed(format!("could not {what}: {why}"))

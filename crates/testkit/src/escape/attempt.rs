@@ -7,6 +7,10 @@ use std::process::Command;
 use super::probe::{self, Finding, judge};
 use crate::{Caller, Captured, NotPassed, Scratch, Subject, Verdict, ensure};
 
+/// The kinds of sandbox in which the walls must be the same: the default, the loosest, and one
+/// that makes its program root inside.
+const KINDS: [&[&str]; 3] = [&[], &["--profile", "permissive"], &["-u", "0"]];
+
 /// An attempt, and how to tell that it can succeed.
 #[derive(Debug, Clone)]
 pub(super) struct Attempt {
@@ -65,12 +69,24 @@ impl Attempt {
         Self { control, ..self }
     }
 
-    /// Runs the control, then the attempt in a sandbox; passes if only the sandbox held.
+    /// Runs the control, then the attempt in sandboxes of every [kind](KINDS); passes if only
+    /// the sandboxes held.
     pub(super) fn holds(&self, subject: &Subject) -> Verdict {
-        self.holds_in(subject, &subject.scratch()?)
+        self.run_control(subject)?;
+        for kind in KINDS {
+            let attempt = self.clone().flags(kind);
+            let got = attempt.inside(subject, &subject.scratch()?)?;
+            // An ordinary user, or another backend, may not be able to have such a sandbox.
+            let refused = got.status.code() == Some(125) && !kind.is_empty();
+            if !refused {
+                judge(&got).map_err(|why| why.within(&kind.join(" ")))?;
+            }
+        }
+        Ok(())
     }
 
-    /// The same where the caller's own folders are those in `scratch`.
+    /// Runs the control, then the attempt in one sandbox, where the caller's own folders are those
+    /// in `scratch`.
     pub(super) fn holds_in(&self, subject: &Subject, scratch: &Scratch) -> Verdict {
         self.run_control(subject)?;
         judge(&self.inside(subject, scratch)?)
@@ -115,6 +131,10 @@ impl Attempt {
         scratch: &Scratch,
     ) -> Result<Command, NotPassed> {
         let mut flags: Vec<OsString> = probe::volume()?.map(Into::into).into();
+        // The profiles differ in that, and the walls do not depend on it.
+        if !self.flags.iter().any(|flag| flag == "--network") {
+            flags.extend(["--network", "none"].map(Into::into));
+        }
         flags.extend(self.flags.iter().cloned());
         let mut argv: Vec<OsString> = vec![probe::INSIDE.into(), self.name.into()];
         argv.extend(self.words.iter().cloned());

@@ -2,10 +2,14 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::fchown;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use agentkernel_core::Capability::{MountReadOnly, MountReadWrite};
+use agentkernel_core::Capability::{MountReadOnly, MountReadWrite, NetworkNone};
 
 use super::attempt::{Attempt, control_finds};
 use super::probe::{self, Finding, judge};
@@ -18,6 +22,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         "no descriptor of the caller's but the three streams is open",
         &[MountReadOnly],
         find_leaked_descriptors,
+    ),
+    Behaviour::new(
+        "find-descriptors-in-place-of-streams",
+        "where the caller's streams are closed, nothing of agentkernel's is in their place",
+        &[MountReadOnly],
+        find_descriptors_in_place_of_streams,
     ),
     Behaviour::new(
         "read-the-callers-working-directory",
@@ -56,6 +66,18 @@ pub(super) const TABLE: &[Behaviour] = &[
         read_back_the_callers_output,
     ),
     Behaviour::new(
+        "reconnect-an-inherited-socket",
+        "a socket that is the caller's input leads to no other place in the caller's network",
+        &[MountReadOnly, NetworkNone],
+        reconnect_an_inherited_socket,
+    ),
+    Behaviour::new(
+        "leave-the-output-with-someone",
+        "a run ends with its command, even if someone outside was given its streams",
+        &[MountReadOnly, MountReadWrite],
+        leave_the_output_with_someone,
+    ),
+    Behaviour::new(
         "open-below-a-handed-folder",
         "a folder handed in over a socket stays closed below",
         &[MountReadOnly, MountReadWrite],
@@ -86,6 +108,20 @@ fn find_leaked_descriptors(subject: &Subject) -> Verdict {
     let command = probe::outside(Caller::Me, &scratch, &[name])?;
     let control = Captured::of(leaking(Caller::Me, &folder, &command))?;
     control_finds(name, &control)
+}
+
+/// Where the caller has a standard stream closed, the next file that agentkernel opens gets its
+/// number.
+fn find_descriptors_in_place_of_streams(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    for script in ["\"$@\" <&-", "\"$@\" 2>&-", "\"$@\" <&- 2>&-"] {
+        let attempt = Attempt::new("find-open-descriptors");
+        let command = attempt.command(subject, &scratch)?;
+        let command = subject.caller.through(&["sh", "-c", script, "sh"], &command);
+        let got = Captured::of(command)?;
+        judge(&got).map_err(|why| why.within(script))?;
+    }
+    Ok(())
 }
 
 fn read_the_callers_working_directory(subject: &Subject) -> Verdict {
@@ -187,9 +223,10 @@ fn join_a_namespace_by_input(subject: &Subject) -> Verdict {
     Ok(())
 }
 
-/// Runs `command` with a pipe as output in which there is something already.
-fn with_a_used_pipe(mut command: Command) -> Result<String, NotPassed> {
+/// Runs `command` with a pipe of the caller's as output in which there is something already.
+fn with_a_used_pipe(caller: Caller, mut command: Command) -> Result<String, NotPassed> {
     let (mut reader, mut writer) = std::io::pipe()?;
+    fchown(&writer, Some(caller.uid()), Some(caller.gid()))?;
     writer.write_all(b"a secret\n")?;
     command.stdout(writer);
     Running::start(command)?.finish()?;
@@ -201,10 +238,10 @@ fn with_a_used_pipe(mut command: Command) -> Result<String, NotPassed> {
 fn read_back_the_callers_output(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let name = "read-back-own-output";
-    let text = with_a_used_pipe(Attempt::new(name).command(subject, &scratch)?)?;
+    let text = with_a_used_pipe(subject.caller, Attempt::new(name).command(subject, &scratch)?)?;
     let held = matches!(Finding::of(&text), Finding::Held(_));
     ensure!(held && text.starts_with("a secret\n"), "the pipe had only {text:?}");
-    let text = with_a_used_pipe(probe::outside(Caller::Me, &scratch, &[name])?)?;
+    let text = with_a_used_pipe(Caller::Me, probe::outside(Caller::Me, &scratch, &[name])?)?;
     ensure!(!text.starts_with("a secret\n"), "the control took nothing: {text:?}");
     Ok(())
 }
@@ -232,4 +269,62 @@ fn open_below_a_handed_folder(subject: &Subject) -> Verdict {
     let control = Captured::of(probe::outside(Caller::Me, &scratch, &words)?)?;
     giving.finish()?;
     control_finds(name, &control)
+}
+
+/// A TCP connection and a UDP socket, each connected to someone, as a network service starts its
+/// programs.
+fn sockets_of_services() -> Result<[OwnedFd; 2], NotPassed> {
+    let client = TcpListener::bind("127.0.0.1:0")?;
+    let connection = TcpStream::connect(client.local_addr()?)?;
+    let peer = UdpSocket::bind("127.0.0.1:0")?;
+    let datagrams = UdpSocket::bind("127.0.0.1:0")?;
+    datagrams.connect(peer.local_addr()?)?;
+    Ok([connection.into(), datagrams.into()])
+}
+
+fn reconnect_an_inherited_socket(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let victim = TcpListener::bind("127.0.0.1:0")?;
+    let port = victim.local_addr()?.port().to_string();
+    let name = "reconnect-the-input";
+    for socket in sockets_of_services()? {
+        let attempt = Attempt::new(name).words(&["127.0.0.1", &port]);
+        let mut command = attempt.command(subject, &scratch)?;
+        command.stdin(socket);
+        refused_or_held(&Captured::of(command)?)?;
+    }
+    for socket in sockets_of_services()? {
+        let words = [name, "127.0.0.1", &port];
+        let mut control = probe::outside(Caller::Me, &scratch, &words)?;
+        control.stdin(socket);
+        control_finds(name, &Captured::of(control)?)?;
+    }
+    Ok(())
+}
+
+fn leave_the_output_with_someone(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let shared = open_folder(&scratch, "shared")?;
+    let socket = shared.join("socket");
+    let mut keep = probe::outside(Caller::Me, &scratch, &[Path::new("keep-descriptors"), &socket])?;
+    keep.stdin(Stdio::piped());
+    let mut keeping = Running::start(keep)?;
+    keeping.until("there\n")?;
+    let attempt = Attempt::new("leave-the-output-with-someone")
+        .words(&["/shared/socket"])
+        .flags(&volume(&shared, "/shared", "rw"));
+    let output = open_file(&scratch, "output", "")?;
+    let mut command = attempt.command(subject, &scratch)?;
+    // A file is not handed over as it is, so it is agentkernel that waits for the end of output.
+    command.stdout(appending(&output)?).stderr(Stdio::null());
+    let mut running = Running::start(command)?.within(Duration::from_secs(5));
+    let ended = running.wait();
+    if let Some(mut stdin) = keeping.take_stdin() {
+        stdin.write_all(b"done\n")?;
+    }
+    keeping.finish()?;
+    ended?;
+    let held = matches!(Finding::of(&fs::read_to_string(&output)?), Finding::Held(_));
+    ensure!(held, "no attempt was made");
+    Ok(())
 }

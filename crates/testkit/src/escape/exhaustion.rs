@@ -98,6 +98,20 @@ pub(super) const TABLE: &[Behaviour] = &[
     )
     .alone(),
     Behaviour::new(
+        "hog-asynchronous-io",
+        "a sandbox leaves others the asynchronous input and output that the machine has",
+        &[MountReadOnly],
+        hog_asynchronous_io,
+    )
+    .alone(),
+    Behaviour::new(
+        "hog-the-file-table",
+        "a sandbox can't have half of all files that the machine can have open",
+        &[MountReadOnly],
+        hog_the_file_table,
+    )
+    .alone(),
+    Behaviour::new(
         "leave-a-core",
         "a crash leaves no core in a shared folder",
         &[MountReadOnly, MountReadWrite],
@@ -215,8 +229,17 @@ fn hog_exactly(subject: &Subject, name: &'static str) -> Verdict {
     }
 }
 
+/// Makes the attempt with a disk limit, which a backend may not be able to enforce here.
+fn in_a_small_sandbox(subject: &Subject, attempt: Attempt) -> Verdict {
+    let got = in_a_sandbox(subject, attempt.flags(&["--disk", "64m"]))?;
+    if got.status.code() == Some(125) {
+        skip!("{}", got.errors().trim_end().replace('\n', "; "));
+    }
+    refused_or_killed(&got)
+}
+
 fn fill_disks(subject: &Subject) -> Verdict {
-    let folders = [
+    const FOLDERS: [&str; 12] = [
         "/tmp",
         "/run",
         "/dev/shm",
@@ -230,38 +253,25 @@ fn fill_disks(subject: &Subject) -> Verdict {
         "/var",
         "/opt",
     ];
-    let flags = match subject.exact_limit(LimitKind::Disk) {
-        Ok(()) => ["--disk", "64m"],
-        Err(why) => skip!("the limit on disk is not exact here: {why}"),
-    };
     note("fill-disks", "the host's disk is not filled");
-    let attempt = Attempt::new("fill-disks").words(&["64"]).words(&folders).flags(&flags);
-    refused_or_killed(&in_a_sandbox(subject, attempt)?)
+    in_a_small_sandbox(subject, Attempt::new("fill-disks").words(&["64"]).words(&FOLDERS))
 }
 
 fn fill_a_copy_on_write_folder(subject: &Subject) -> Verdict {
-    if let Err(why) = subject.exact_limit(LimitKind::Disk) {
-        skip!("the limit on disk is not exact here: {why}");
-    }
     let scratch = subject.scratch()?;
     let shared = open_folder(&scratch, "shared")?;
     let attempt = Attempt::new("fill-disks")
         .words(&["64", "/shared"])
-        .flags(&["--disk", "64m"])
         .flags(&volume(&shared, "/shared", "cow"));
-    refused_or_killed(&in_a_sandbox(subject, attempt)?)?;
+    in_a_small_sandbox(subject, attempt)?;
     ensure!(fs::read_dir(&shared)?.next().is_none(), "the host's folder is not empty");
     Ok(())
 }
 
 fn fill_with_files(subject: &Subject) -> Verdict {
-    let flags = match subject.exact_limit(LimitKind::Disk) {
-        Ok(()) => ["--disk", "64m"],
-        Err(_) => ["--profile", "restrictive"],
-    };
     for folder in ["/tmp", "/dev/shm"] {
-        let attempt = Attempt::new("fill-with-files").words(&["300000", folder]).flags(&flags);
-        refused_or_killed(&in_a_sandbox(subject, attempt)?)?;
+        let attempt = Attempt::new("fill-with-files").words(&["300000", folder]);
+        in_a_small_sandbox(subject, attempt).map_err(|why| why.within(folder))?;
     }
     Ok(())
 }
@@ -281,6 +291,31 @@ fn hog_inotify(subject: &Subject) -> Verdict {
         judge(&Captured::of(command)?)
     };
     judge(&at_its_fullest(subject, command, use_one)?)
+}
+
+fn hog_asynchronous_io(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let name = "hog-asynchronous-io";
+    let command = Attempt::new(name).words(&["1000000"]).command(subject, &scratch)?;
+    let use_some = || {
+        let command = probe::outside(subject.caller, &scratch, &["use-asynchronous-io"])?;
+        judge(&Captured::of(command)?)
+    };
+    let got = at_its_fullest(subject, command, use_some)?;
+    judge(&got)
+}
+
+fn hog_the_file_table(subject: &Subject) -> Verdict {
+    /// More than any sandbox needs, and no more than a machine with a small table stands.
+    const MOST: u64 = 1_200_000;
+    let table = fs::read_to_string("/proc/sys/fs/file-max")?;
+    let half = table.trim().parse::<u64>().unwrap_or(u64::MAX) / 2;
+    if half > 100 * MOST {
+        skip!("this machine's table of open files has no end");
+    }
+    let asked = half.min(MOST).to_string();
+    let attempt = Attempt::new("hog-the-file-table").words(&[&asked]);
+    refused_or_killed(&in_a_sandbox(subject, attempt)?)
 }
 
 fn leave_a_core(subject: &Subject) -> Verdict {

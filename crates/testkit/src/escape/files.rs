@@ -1,17 +1,19 @@
 //! Files: to read what is hidden, to change what is only lent, to climb out of what is shared.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use agentkernel_core::Capability::{MountCopyOnWrite, MountReadOnly, MountReadWrite};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
-use super::attempt::Attempt;
-use super::probe::judge;
+use super::attempt::{Attempt, control_finds};
+use super::probe::{self, judge};
 use super::scene::{Planted, canary, open_file, open_folder, open_to_all, volume};
 use crate::host::tree;
-use crate::{Behaviour, NotPassed, Running, Scratch, Subject, Verdict, ensure, skip};
+use crate::{Behaviour, Caller, Captured, NotPassed, Running, Scratch, Subject, Verdict};
+use crate::{ensure, skip};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -86,6 +88,13 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[MountReadOnly, MountReadWrite, MountCopyOnWrite],
         open_planted_devices,
     ),
+    Behaviour::new(
+        "watch-the-hosts-files",
+        "what is opened on the host can't be watched from a sandbox that sees the file",
+        &[MountReadOnly],
+        watch_the_hosts_files,
+    )
+    .alone(),
     Behaviour::new(
         "redirect-an-overlay",
         "the marks of overlays don't lead a copy-on-write folder elsewhere",
@@ -228,16 +237,9 @@ fn climb_out_of_a_moved_folder(subject: &Subject) -> Verdict {
     let attempt = Attempt::new("climb-out-of-a-moved-folder")
         .words(&["/shared/inner", "secret"])
         .flags(&volume(&shared, "/shared", "rw"));
-    let mut command = attempt.command(subject, &scratch)?;
-    command.stdin(std::process::Stdio::piped());
-    let mut running = Running::start(command)?;
-    running.until("there\n")?;
-    fs::rename(shared.join("inner"), scratch.path().join("outside/inner"))?;
-    let mut stdin = running.take_stdin();
-    if let Some(stdin) = &mut stdin {
-        std::io::Write::write_all(stdin, b"moved\n")?;
-    }
-    judge(&running.finish()?)
+    let moved = || Ok(fs::rename(shared.join("inner"), scratch.path().join("outside/inner"))?);
+    let got = with_an_event(attempt.command(subject, &scratch)?, moved)?;
+    judge(&got)
 }
 
 /// A folder with a file in it, open to everyone.
@@ -365,4 +367,34 @@ fn redirect_an_overlay(subject: &Subject) -> Verdict {
         .flags(&volume(&shared, "/shared", "cow"))
         .uncontrolled("no overlay is set up to be led away")
         .holds_in(subject, &scratch)
+}
+
+/// Starts the attempt, lets `meanwhile` happen once it says that it is there, and lets it go on.
+fn with_an_event(
+    mut command: std::process::Command,
+    meanwhile: impl FnOnce() -> Verdict,
+) -> Result<Captured, NotPassed> {
+    command.stdin(std::process::Stdio::piped());
+    let mut running = Running::start(command)?;
+    running.until("there\n")?;
+    meanwhile()?;
+    if let Some(mut stdin) = running.take_stdin() {
+        stdin.write_all(b"done\n")?;
+    }
+    running.finish()
+}
+
+fn watch_the_hosts_files(subject: &Subject) -> Verdict {
+    let (name, words) = ("watch-files", ["/usr/bin", "env"]);
+    let open_it = || {
+        let mut command = std::process::Command::new("/usr/bin/env");
+        command.arg("true");
+        Captured::of(command)?.exits(0).map(drop)
+    };
+    let scratch = subject.scratch()?;
+    let command = Attempt::new(name).words(&words).command(subject, &scratch)?;
+    judge(&with_an_event(command, open_it)?)?;
+    let words = [name, "/usr/bin", "env"];
+    let control = probe::outside(Caller::Me, &scratch, &words)?;
+    control_finds(name, &with_an_event(control, open_it)?)
 }

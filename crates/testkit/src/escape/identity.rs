@@ -32,6 +32,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         run_setuid_copies,
     ),
     Behaviour::new(
+        "rewrite-setuid-programs",
+        "a setuid program in a shared folder does not keep its bit and become another",
+        &[MountReadOnly, MountReadWrite],
+        rewrite_setuid_programs,
+    ),
+    Behaviour::new(
         "run-the-hosts-setuid-programs",
         "su and mount of the host's have no more rights than anyone inside",
         &[MountReadOnly],
@@ -90,6 +96,24 @@ fn run_setuid_copies(subject: &Subject) -> Verdict {
             }
         }
     }
+    Ok(())
+}
+
+fn rewrite_setuid_programs(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let shared = open_folder(&scratch, "shared")?;
+    let program = shared.join("program");
+    probe::copy_to(&program)?;
+    chown(&program, Some(subject.caller.uid()), Some(subject.caller.gid()))?;
+    fs::set_permissions(&program, Permissions::from_mode(0o4755))?;
+    let before = fs::read(&program)?;
+    let attempt = Attempt::new("rewrite-privileged-programs")
+        .words(&["/shared/program"])
+        .flags(&volume(&shared, "/shared", "rw"));
+    judge(&attempt.inside(subject, &scratch)?)?;
+    let setuid = fs::metadata(&program)?.mode() & 0o4000 != 0;
+    let rewritten = fs::read(&program)? != before;
+    ensure!(!(setuid && rewritten), "a setuid program on the host is another now");
     Ok(())
 }
 

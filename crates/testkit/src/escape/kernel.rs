@@ -32,4 +32,8 @@ pub(super) const TABLE: &[Behaviour] = &[
         "the filter is not passed by the x32 system calls",
         uncontrolled(NO_SUCH_KERNEL)
     ),
+    attempt!(
+        "change-a-call-by-tracing",
+        "a tracer can't make a refused system call of an allowed one"
+    ),
 ];

@@ -13,7 +13,7 @@ use super::attempt::{Attempt, attempt};
 use super::probe::judge;
 use super::scene::{open_file, open_folder, volume};
 use crate::host::tree;
-use crate::{Behaviour, Captured, NotPassed, Scratch, Subject, Verdict, ensure};
+use crate::{Behaviour, Captured, NotPassed, Scratch, Subject, Verdict, ensure, skip};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -44,6 +44,18 @@ pub(super) const TABLE: &[Behaviour] = &[
         "a link planted where the report goes leads it nowhere else",
         &[MountReadOnly, MountReadWrite],
         redirect_the_report,
+    ),
+    Behaviour::new(
+        "redirect-the-next-report",
+        "a link that a sandbox left where a later run reports leads that nowhere else",
+        &[MountReadOnly, MountReadWrite],
+        redirect_the_next_report,
+    ),
+    Behaviour::new(
+        "plant-settings",
+        "settings that a sandbox left in a shared folder give the next one nothing more",
+        &[MountReadOnly, MountReadWrite],
+        plant_settings,
     ),
     Behaviour::new(
         "swap-a-mount-target",
@@ -131,6 +143,46 @@ fn redirect_the_report(subject: &Subject) -> Verdict {
     Ok(())
 }
 
+/// Runs a shell's script with a word in a sandbox that may write to the folder.
+fn prepare(subject: &Subject, shared: &Path, script: &str, word: &str) -> Verdict {
+    let flags = volume(shared, "/shared", "rw");
+    let argv = ["sh", "-c", script, "sh", word];
+    subject.run(&flags, &argv)?.exits(0).map(drop)
+}
+
+fn redirect_the_next_report(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let shared = open_folder(&scratch, "shared")?;
+    let victim = scratch.file("victim", "precious\n")?;
+    let to = victim.to_string_lossy();
+    prepare(subject, &shared, "ln -s \"$1\" /shared/report", &to)?;
+    let report = shared.join("report");
+    let flags = [Path::new("--report"), &report];
+    Captured::of(subject.run_command(&scratch, &flags, &["true"]))?;
+    let now = fs::read_to_string(&victim)?;
+    ensure!(now == "precious\n", "the victim has become {now:?}");
+    Ok(())
+}
+
+fn plant_settings(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let shared = open_folder(&scratch, "shared")?;
+    let outside = open_folder(&scratch, "outside")?;
+    open_file(&scratch, "outside/secret", "a secret\n")?;
+    let settings = format!("volumes = [\"{}:/data:rw\"]", outside.display());
+    let script = "printf '%s\\n' \"$1\" > /shared/agentkernel.toml";
+    prepare(subject, &shared, script, &settings)?;
+    let attempt = Attempt::new("read-files").words(&["/data/secret"]);
+    let mut command = attempt.command(subject, &scratch)?;
+    command.current_dir(&shared);
+    let got = Captured::of(command)?;
+    // To refuse such settings is as good as not to follow them.
+    if got.status.code() == Some(125) {
+        return got.prints("")?.mentions("agentkernel.toml").map(drop);
+    }
+    judge(&got)
+}
+
 /// Swaps two paths again and again while `runs` goes on.
 fn while_swapping(one: &Path, other: &Path, runs: impl FnOnce() -> Verdict) -> Verdict {
     let over = AtomicBool::new(false);
@@ -199,8 +251,19 @@ fn swap_a_mount_target(subject: &Subject) -> Verdict {
 
 fn swap_a_mount_source(subject: &Subject) -> Verdict {
     let race = Race::prepare(subject)?;
+    if follows_links(subject, &race)? {
+        skip!("links in a volume's source are followed, so that there is nothing to win");
+    }
     let attempt = Attempt::new("overwrite-files")
         .words(&["/data/planted", "/data/file"])
         .flags(&volume(&race.shared.join("folder"), "/data", "rw"));
     race.run(subject, &attempt)
+}
+
+/// Whether a source that is a link is taken for what the link leads to, as Docker does: then it
+/// is the caller who gave that away, race or not.
+fn follows_links(subject: &Subject, race: &Race) -> Result<bool, NotPassed> {
+    let flags = volume(&race.shared.join("link"), "/data", "ro");
+    let got = Captured::of(subject.run_command(&race.scratch, &flags, &["cat", "/data/file"]))?;
+    Ok(got.text() == "precious\n")
 }

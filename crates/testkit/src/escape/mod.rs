@@ -10,6 +10,7 @@ mod descriptors;
 mod exhaustion;
 mod files;
 mod identity;
+mod images;
 mod kernel;
 mod launcher;
 mod mounts;
@@ -34,6 +35,7 @@ pub fn table() -> Vec<Behaviour> {
         terminal::TABLE,
         network::TABLE,
         identity::TABLE,
+        images::TABLE,
         launcher::TABLE,
         exhaustion::TABLE,
     ]
