@@ -1,5 +1,6 @@
 /* Attempts to push input into the terminal of the caller, or to reach it at all. */
 #include <dirent.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -84,6 +85,8 @@ static void find_a_terminal(int argc, char **argv)
 {
     (void)argc, (void)argv;
     static const int no_terminal[] = {ENOTTY, ENXIO, EIO, ENOENT, EBADF, 0};
+    /* A session that gives its terminal up is hung up on. */
+    signal(SIGHUP, SIG_IGN);
     for (int fd = 0; fd < 3; fd++) {
         if (isatty(fd))
             got("descriptor %d is a terminal", fd);

@@ -61,8 +61,8 @@ fn boot(subject: &Subject, scratch: &Scratch, image: &Path) -> Result<Captured, 
         "/home/agent/planted",
         "/planted",
     ];
-    let attempt =
-        Attempt::new("overwrite-files").words(&paths).flags(&[Path::new("--image"), image]);
+    let flags = ["--image".to_string(), format!("rootfs:{}", image.display())];
+    let attempt = Attempt::new("overwrite-files").words(&paths).flags(&flags);
     let got = attempt.inside(subject, scratch)?;
     let refused = got.status.code().is_some_and(|code| (125..=127).contains(&code));
     if !(refused && Finding::of(&got.text()) == Finding::Missing) {
