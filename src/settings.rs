@@ -27,6 +27,16 @@ const MAX_LENGTH: u64 = 1 << 20;
 /// The caller's environment.
 pub(crate) type Variables = [(OsString, OsString)];
 
+/// Which settings files are read, and how far a project's is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReadFiles {
+    None,
+    /// A project's file may ask for less than there would be, but for no more than its project.
+    All,
+    /// A project's file may ask for anything.
+    Trusted,
+}
+
 /// A request with everything laid under its flags, and the files that were read for it.
 #[derive(Debug)]
 pub(crate) struct Settings {
@@ -39,7 +49,7 @@ pub(crate) struct Settings {
 pub(crate) fn gather(
     mut flags: SpecRequest,
     env_files: &[PathBuf],
-    read_files: bool,
+    read: ReadFiles,
     variables: &Variables,
 ) -> Result<Settings, CommandError> {
     // A folder that was deleted is no obstacle to a run that doesn't depend on it.
@@ -50,20 +60,36 @@ pub(crate) fn gather(
         request.anchor(here, here);
     }
     let mut files = Vec::new();
-    if read_files {
+    if read != ReadFiles::None {
         let home = path_variable(variables, "HOME");
         let project = find_project_file(here.as_deref(), &request, home).map(|path| (path, None));
         // The user's own folder of settings is nobody's project.
         let user = user_file(variables, home).map(|path| (path, here.as_deref()));
-        for (path, project) in project.into_iter().chain(user) {
-            let Some(lower) = load(&path, project)? else {
+        for (path, above) in project.into_iter().chain(user) {
+            let Some(lower) = load(&path, above)? else {
                 continue;
             };
+            let is_projects = above.is_none();
+            if is_projects && read != ReadFiles::Trusted {
+                refuse_widening(&path, &lower)?;
+            }
             request = request.over(lower);
             files.push(path);
         }
     }
     Ok(Settings { request, files })
+}
+
+/// A command in a sandbox may have written the project's file, to get more the next time.
+fn refuse_widening(path: &Path, request: &SpecRequest) -> Result<(), CommandError> {
+    let folder = path.parent().and_then(|folder| folder.canonicalize().ok()).unwrap_or_default();
+    match request.widens_beyond(&folder) {
+        None => Ok(()),
+        Some(key) => Err(CommandError::new(
+            format!("{} asks by `{key}` for more than its project", path.display()),
+            "look at it; then give that by a flag or in your own file, or pass --trust",
+        )),
+    }
 }
 
 fn variable_error(err: VariableError) -> CommandError {

@@ -11,6 +11,7 @@ use agentkernel_wire::{self as wire, Caller, SpecRequest, nearest};
 
 use crate::error::{CommandError, FAILED};
 use crate::flags::LowArgs;
+use crate::settings::ReadFiles;
 use crate::{machine, settings};
 
 use reports::Reports;
@@ -55,7 +56,7 @@ fn resolve(
 ) -> Result<(Run, Vec<PathBuf>), CommandError> {
     let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
     let flags = mem::take(&mut low.spec);
-    let settings = settings::gather(flags, &low.env_files, !low.no_config, &variables)?;
+    let settings = settings::gather(flags, &low.env_files, read_files(low), &variables)?;
     check_backend(&settings.request, backends)?;
     let machine = machine::facts();
     let caller = Caller { variables: &variables, machine };
@@ -70,6 +71,14 @@ fn resolve(
         stdin: !low.no_stdin,
     };
     Ok((run, settings.files))
+}
+
+fn read_files(low: &LowArgs) -> ReadFiles {
+    match (low.no_config, low.trust) {
+        (true, _) => ReadFiles::None,
+        (false, false) => ReadFiles::All,
+        (false, true) => ReadFiles::Trusted,
+    }
 }
 
 fn check_backend(

@@ -12,7 +12,7 @@ use crate::verbs::Verb;
 const RUN: &[Verb] = &[Verb::Run];
 
 /// Every flag but `--help` and `--version`, which end the parsing where they stand.
-pub(crate) static FLAGS: [Flag; 26] = [
+pub(crate) static FLAGS: [Flag; 27] = [
     Flag {
         long: "backend",
         short: Some('B'),
@@ -275,6 +275,14 @@ pub(crate) static FLAGS: [Flag; 26] = [
         takes: Takes::Nothing(|low| low.no_config = true),
         verbs: RUN,
         doc: "Read neither agentkernel.toml nor the user's file",
+    },
+    Flag {
+        long: "trust",
+        short: None,
+        aliases: &[],
+        takes: Takes::Nothing(|low| low.trust = true),
+        verbs: RUN,
+        doc: "Let agentkernel.toml open more than its project",
     },
     Flag {
         long: "report",

@@ -15,6 +15,7 @@ pub(crate) struct LowArgs {
     pub terminal: Option<Terminal>,
     pub no_stdin: bool,
     pub no_config: bool,
+    pub trust: bool,
     pub report: Option<PathBuf>,
     pub json: bool,
     pub verbose: bool,

@@ -124,13 +124,13 @@ fn flags_go_over_variables_over_the_users_file() {
         ("AGENTKERNEL_PIDS".into(), "2".into()),
     ];
     let flags = SpecRequest { memory: Some(Bytes::mib(3)), ..SpecRequest::default() };
-    let gathered = gather(flags.clone(), &[], true, variables).unwrap();
+    let gathered = gather(flags.clone(), &[], ReadFiles::All, variables).unwrap();
     assert!(gathered.files.contains(&scratch.0.join(USER_FILE)));
     let request = gathered.request;
     assert_eq!(request.memory, Some(Bytes::mib(3)));
     assert_eq!(request.pids.map(|pids| pids.get()), Some(2));
     assert_eq!(request.cpus.map(|cpus| cpus.millis()), Some(1000));
-    let bare = gather(flags, &[], false, variables).unwrap();
+    let bare = gather(flags, &[], ReadFiles::None, variables).unwrap();
     assert_eq!((bare.files, bare.request.cpus), (vec![], None));
 }
 

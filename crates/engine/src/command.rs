@@ -57,7 +57,7 @@ impl Timeline {
 /// A command that has ended.
 pub struct Finished {
     pub timeline: Timeline,
-    pub broken: Vec<Broken>,
+    streams: Streams,
     end: End,
 }
 
@@ -69,6 +69,12 @@ enum End {
 }
 
 impl Finished {
+    /// Delivers the output that is left, once its place is gone, and returns what could not be
+    /// delivered.
+    pub fn deliver_rest(self) -> Vec<Broken> {
+        self.streams.deliver_rest()
+    }
+
     /// How it ended, now that it is known whether memory ran out. The kernel kills for that with
     /// an ordinary signal; a shell that waited for the victim says 137.
     pub fn ending(&self, remains: &Remains) -> Ended {
@@ -105,8 +111,8 @@ impl CommandRun {
         Ok(Self { streams, signals, time_limit })
     }
 
-    /// Carries the command's streams, signals and time limit until it has ended and all its
-    /// output is delivered. Everything in `place` is dead or dying afterwards.
+    /// Carries the command's streams, signals and time limit until it has ended. Processes that it
+    /// left behind may still run, and output may be left to deliver when the place is gone.
     pub fn drive(
         mut self,
         place: &dyn Place,
@@ -127,10 +133,7 @@ impl CommandRun {
                 self.listen(place, &mut decoder, &mut heard, run)?;
             }
         }
-        // What the command left running must not hold its output open.
-        place.kill();
-        self.streams.drain()?;
-        Ok(heard.finish(start, self.streams.into_broken()))
+        Ok(heard.finish(start, self.streams))
     }
 
     /// Waits for something to do, and carries the streams meanwhile. Returns whether the link has
@@ -248,11 +251,11 @@ impl Heard {
         self.deadline(time_limit).is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    fn finish(self, start: Instant, broken: Vec<Broken>) -> Finished {
+    fn finish(self, start: Instant, streams: Streams) -> Finished {
         let (ended, end) = self.ended.unwrap_or_else(|| (start, End::Lost(String::new())));
         let started = self.started.unwrap_or(ended);
         let ready = self.ready.unwrap_or(started);
-        Finished { timeline: Timeline { ready, started, ended }, broken, end }
+        Finished { timeline: Timeline { ready, started, ended }, streams, end }
     }
 }
 
@@ -265,14 +268,14 @@ fn not_started(run: &Run, stage: Stage, error: &io::Error) -> EngineError {
     let program = run.command.argv.first().map(|p| p.to_string_lossy()).unwrap_or_default();
     let failed = |what: &str| EngineError::failed(what, error);
     match stage {
-        Stage::Program => return program_not_started(&program, error),
+        Stage::Program => program_not_started(&program, error),
         Stage::Directory => {
             let directory = run.spec.directory.as_deref().unwrap_or("the home".as_ref());
-            return EngineError::refused(
+            EngineError::refused(
                 format!("can't start in {}: {error}", directory.display()),
                 "name a directory that is in the sandbox; mount it with --project or --volume"
                     .into(),
-            );
+            )
         }
         Stage::Place => failed("can't give the command its network and limits"),
         Stage::Session => failed("can't make a session for the command"),

@@ -5,7 +5,7 @@ use std::time::Instant;
 use agentkernel_core::{Backend, Launch};
 
 use crate::action::{Action, EngineError, Outcome, Probed, Reply, Run};
-use crate::command::{CommandRun, Timeline};
+use crate::command::CommandRun;
 use crate::demand;
 use crate::streams::Streams;
 
@@ -51,16 +51,11 @@ impl Engine {
                 ));
             }
         };
-        let Timeline { ready, started, ended } = finished.timeline;
-        Ok(Outcome {
-            backend: backend.name(),
-            ended: finished.ending(&remains),
-            phases: Timeline { ready, started, ended }.phases(start, Instant::now()),
-            walls,
-            limits,
-            remains,
-            broken: finished.broken,
-        })
+        let (timeline, ended) = (finished.timeline, finished.ending(&remains));
+        let broken = finished.deliver_rest();
+        let phases = timeline.phases(start, Instant::now());
+        let backend = backend.name();
+        Ok(Outcome { backend, ended, phases, walls, limits, remains, broken })
     }
 
     /// The backend of this name, or the first that is there. A backend that turns out not to work

@@ -120,6 +120,28 @@ impl Relay {
         self.take()
     }
 
+    /// Carries what is in the source now, if no more than a pipe can hold.
+    pub fn carry_rest(&mut self) -> io::Result<()> {
+        /// The largest pipe that an ordinary process can make, in bytes (pipe(7)).
+        const LARGEST_PIPE: usize = 1 << 20;
+        let mut left = LARGEST_PIPE / CHUNK + 1;
+        self.splice = false;
+        while left > 0 {
+            if self.written < self.held.len() {
+                // A sink of the caller's takes it sooner or later, or fails.
+                self.put()?;
+                continue;
+            }
+            self.held.clear();
+            self.written = 0;
+            if !self.take()? || self.held.is_empty() {
+                break;
+            }
+            left -= 1;
+        }
+        Ok(())
+    }
+
     fn take(&mut self) -> io::Result<bool> {
         self.held.resize(CHUNK, 0);
         self.written = 0;

@@ -1,7 +1,7 @@
 //! The caller's standard streams, connected to a command's.
 //!
-//! A pipe, a socket or `/dev/null` is handed to the command as it is: its bytes never come by
-//! here. Anything else a sandbox could reopen with more rights than it was given, or push input
+//! A pipe, a local connection or `/dev/null` is handed to the command as it is: its bytes never
+//! come by here. Anything else a sandbox could reopen with more rights than it was given, or push input
 //! into, so it stays here, and its bytes are relayed through a pipe or the command's own terminal.
 
 use std::io::{self, IsTerminal, stderr, stdin, stdout};
@@ -160,28 +160,23 @@ impl Streams {
         Ok(())
     }
 
-    /// Delivers all output that there still is, to the end. The command must be dead or dying.
-    pub fn drain(&mut self) -> Result<(), EngineError> {
-        self.input = None;
-        while !self.output.is_empty() {
-            let mut interests = Vec::new();
-            self.add_interests(&mut interests);
-            descriptor::poll(&mut interests, None)
-                .map_err(|error| EngineError::failed("can't deliver the output", &error))?;
-            let ready: Vec<bool> = interests.iter().map(Interest::is_ready).collect();
-            self.carry(&ready)?;
+    /// Delivers the output that is left when everything in the place is dead, and returns what
+    /// could not be delivered. The caller's terminal is as it was before.
+    ///
+    /// It does not wait for the output's end: a command can have left it with somebody outside,
+    /// through a socket in a shared directory, who may never close it.
+    pub fn deliver_rest(mut self) -> Vec<Broken> {
+        for relay in &mut self.output {
+            if let Err(error) = relay.carry_rest() {
+                self.broken.extend(relay.broken(error));
+            }
         }
-        Ok(())
-    }
-
-    /// What could not be delivered. The caller's terminal is as it was before.
-    pub fn into_broken(self) -> Vec<Broken> {
         self.broken
     }
 }
 
 fn may_be_handed_over(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    Ok(matches!(descriptor::kind(fd)?, Kind::Pipe | Kind::Socket | Kind::Null))
+    Ok(matches!(descriptor::kind(fd)?, Kind::Pipe | Kind::LocalConnection | Kind::Null))
 }
 
 fn null() -> io::Result<OwnedFd> {

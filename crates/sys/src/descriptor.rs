@@ -14,11 +14,13 @@ use crate::{check, retry};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Pipe,
-    Socket,
+    /// One end of a local connection, of which nothing else can be made. Any other socket can be
+    /// connected anew, to whatever its own network namespace reaches.
+    LocalConnection,
     Terminal,
     /// `/dev/null`.
     Null,
-    /// A file, a directory, another device.
+    /// A file, a directory, another device, another socket.
     Other,
 }
 
@@ -27,12 +29,39 @@ pub fn kind(fd: BorrowedFd<'_>) -> io::Result<Kind> {
     let stat = stat(fd)?;
     Ok(match stat.st_mode & libc::S_IFMT {
         libc::S_IFIFO => Kind::Pipe,
-        libc::S_IFSOCK => Kind::Socket,
+        libc::S_IFSOCK if is_local_connection(fd) => Kind::LocalConnection,
         // The number of the null device is fixed by Linux' devices.txt.
         libc::S_IFCHR if stat.st_rdev == libc::makedev(1, 3) => Kind::Null,
         libc::S_IFCHR if crate::terminal::is_terminal(fd) => Kind::Terminal,
         _ => Kind::Other,
     })
+}
+
+fn is_local_connection(socket: BorrowedFd<'_>) -> bool {
+    let option = |name| -> Option<libc::c_int> {
+        let mut value: libc::c_int = 0;
+        let mut len = size_of::<libc::c_int>() as libc::socklen_t;
+        // SAFETY: `value` has the size that the kernel is told.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_SOCKET,
+                name,
+                (&raw mut value).cast(),
+                &raw mut len,
+            )
+        };
+        (result == 0).then_some(value)
+    };
+    // SAFETY: all-zero is a valid address, and the kernel is told its size.
+    let connected = unsafe {
+        let mut peer: libc::sockaddr_un = std::mem::zeroed();
+        let mut len = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        libc::getpeername(socket.as_raw_fd(), (&raw mut peer).cast(), &raw mut len) == 0
+    };
+    connected
+        && option(libc::SO_DOMAIN) == Some(libc::AF_UNIX)
+        && matches!(option(libc::SO_TYPE), Some(libc::SOCK_STREAM | libc::SOCK_SEQPACKET))
 }
 
 fn stat(fd: BorrowedFd<'_>) -> io::Result<libc::stat> {
@@ -54,10 +83,10 @@ pub fn is_anonymous_pipe(fd: BorrowedFd<'_>) -> bool {
     }
 }
 
-/// Gives the file behind `fd` to `uid` and `gid`.
-pub fn change_owner(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
+/// Sets the permission bits of the file behind `fd`.
+pub fn set_mode(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     // SAFETY: no memory is involved.
-    check(unsafe { libc::fchown(fd.as_raw_fd(), uid, gid) }).map(drop)
+    check(unsafe { libc::fchmod(fd.as_raw_fd(), mode) }).map(drop)
 }
 
 /// A pipe: its reading and its writing end, both closed on exec.

@@ -98,6 +98,15 @@ pub fn map_ids(process: &CStr, uid: Range, gid: Range, deny_groups: bool) -> io:
     Ok(())
 }
 
+/// Limits how many inotify instances processes in the calling process's user namespace may have
+/// together. Child-safe.
+pub fn limit_inotify_instances(most: u32) -> io::Result<()> {
+    let mut text = Text::<64>::default();
+    text.push_number(most);
+    let setting = open_write(c"/proc/sys/user/max_inotify_instances")?;
+    crate::descriptor::write(setting.as_fd(), text.as_bytes()).map(drop)
+}
+
 /// Text on the stack, for places where nothing may allocate. What does not fit is cut off, which
 /// its readers notice.
 struct Text<const N: usize> {

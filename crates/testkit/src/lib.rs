@@ -23,4 +23,4 @@ pub use scratch::Scratch;
 pub use subject::{Caller, LimitInForce, NO_FLAGS, Program, Subject};
 pub use suite::{Behaviour, bad_names, run_suite};
 pub use terminal::{Modes, TerminalSession};
-pub use verdict::{NotPassed, Verdict};
+pub use verdict::{NotPassed, Verdict, known_limit};

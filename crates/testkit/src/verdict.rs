@@ -28,6 +28,15 @@ impl NotPassed {
     }
 }
 
+/// A failure that ARCHITECTURE.md names among what the walls do not hold is shown as skipped with
+/// the reason, so that it is neither forgotten nor taken for news. A pass stays one.
+pub fn known_limit(verdict: Verdict, limit: &str) -> Verdict {
+    verdict.map_err(|not_passed| match not_passed {
+        NotPassed::Failed(seen) => NotPassed::Skipped(format!("a known limit: {limit} ({seen})")),
+        skipped => skipped,
+    })
+}
+
 impl From<std::io::Error> for NotPassed {
     fn from(error: std::io::Error) -> Self {
         Self::Failed(format!("input or output failed: {error}"))

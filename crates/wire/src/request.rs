@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel_core::{Bytes, Cpus, Network, Profile, User};
+use agentkernel_core::{Access, Bytes, Cpus, Network, Profile, User};
 use serde::Deserialize;
 
 use crate::environment::{self, Environment};
@@ -98,14 +98,82 @@ impl SpecRequest {
     }
 }
 
+impl SpecRequest {
+    /// The first key by which this anchored request would open more to a sandbox than a project in
+    /// `folder` has to give: whoever can change a project's file must not gain by it what the
+    /// caller has elsewhere.
+    pub fn widens_beyond(&self, folder: &Path) -> Option<&'static str> {
+        let outside = |path: &Path| path.canonicalize().is_ok_and(|path| !path.starts_with(folder));
+        let image = match &self.image {
+            Some(ImageRequest::Rootfs(path)) => outside(path),
+            Some(ImageRequest::Host) | None => false,
+        };
+        let project = match &self.project {
+            Some(ProjectRequest::On { directory, access }) => {
+                *access == Some(Access::ReadWrite) || directory.as_deref().is_some_and(outside)
+            }
+            Some(ProjectRequest::Off) | None => false,
+        };
+        let volume =
+            |volume: &Volume| volume.access == Access::ReadWrite || outside(&volume.source);
+        let copied = |value: &Option<_>| value.is_none();
+        [
+            ("image", image),
+            ("profile", self.profile.is_some_and(|profile| profile != Profile::Restrictive)),
+            ("network", self.network.as_ref().is_some_and(|network| *network != Network::None)),
+            ("project", project),
+            ("volumes", self.volumes.iter().any(volume)),
+            ("env", self.env.values().any(copied)),
+            ("strict", self.strict == Some(false)),
+        ]
+        .into_iter()
+        .find_map(|(key, widens)| widens.then_some(key))
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use agentkernel_core::Access;
-
     use super::*;
 
     fn volume(source: &str, target: &str) -> Volume {
         Volume { source: source.into(), target: target.into(), access: Access::ReadOnly }
+    }
+
+    #[test]
+    fn a_projects_file_gives_nothing_that_is_not_the_projects() {
+        let folder = std::env::temp_dir().canonicalize().unwrap();
+        let inside = folder.join(format!("request-{}", std::process::id()));
+        std::fs::create_dir(&inside).unwrap();
+        let link = inside.join("link");
+        std::os::unix::fs::symlink("/etc", &link).unwrap();
+        let path = |path: &Path| path.to_str().unwrap().to_owned();
+        let widens = |text: &str| {
+            let request: SpecRequest = toml::from_str(text).unwrap();
+            request.widens_beyond(&inside)
+        };
+        let own = path(&inside);
+        for (text, key) in [
+            ("network = \"full\"".to_owned(), "network"),
+            ("profile = \"permissive\"".to_owned(), "profile"),
+            ("strict = false".to_owned(), "strict"),
+            ("image = \"rootfs:/usr\"".to_owned(), "image"),
+            (format!("project = \"{own}:rw\""), "project"),
+            ("project = \"/etc:ro\"".to_owned(), "project"),
+            (format!("volumes = [\"{own}:/x:rw\"]"), "volumes"),
+            ("volumes = [\"/etc:/x\"]".to_owned(), "volumes"),
+            (format!("volumes = [\"{own}/../..:/x\"]"), "volumes"),
+            (format!("volumes = [\"{}:/x\"]", path(&link)), "volumes"),
+        ] {
+            assert_eq!(widens(&text), Some(key), "{text}");
+        }
+        for text in [
+            "profile = \"restrictive\"\nnetwork = \"none\"\nmemory = \"4g\"\nstrict = true"
+                .to_owned(),
+            format!("project = \"{own}:cow\"\nvolumes = [\"{own}:/x:ro\"]"),
+        ] {
+            assert_eq!(widens(&text), None, "{text}");
+        }
+        std::fs::remove_dir_all(&inside).unwrap();
     }
 
     #[test]

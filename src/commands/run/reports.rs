@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use agentkernel_core::Profile;
 use agentkernel_engine::{Outcome, Run};
@@ -25,7 +25,7 @@ pub(super) struct Reports {
 impl Reports {
     /// Opens the report's file, so that one that can't be written stops the run before it starts.
     pub fn open(path: Option<PathBuf>, json: bool, run: &Run) -> Result<Self, CommandError> {
-        let create = |path: PathBuf| match File::create(&path) {
+        let create = |path: PathBuf| match create(&path) {
             Ok(file) => Ok((path, file)),
             Err(err) => Err(CommandError::new(
                 format!("the report can't be written to {}: {err}", path.display()),
@@ -82,6 +82,15 @@ impl Reports {
             None => Ok(()),
         }
     }
+}
+
+/// Creates the report's file. A link is not followed, for a command may have put it into a project
+/// to have another file of the caller's overwritten; those of the system's own `/dev` are.
+fn create(path: &Path) -> io::Result<File> {
+    if path.is_symlink() && !path.starts_with("/dev") {
+        return Err(io::Error::other("it is a symbolic link"));
+    }
+    File::create(path)
 }
 
 #[cfg(test)]

@@ -176,6 +176,6 @@ mod tests {
     fn nobody_in_a_sandbox_of_roots_is_anybody_outside() {
         let (uid, gid) = Mapping::Many.outside(&known(0, 0, "root"));
         assert!(uid >= 524_288 && gid >= 524_288);
-        assert!(OUTSIDE_BASE + OUTSIDE_COUNT <= 1_879_048_192);
+        const { assert!(OUTSIDE_BASE + OUTSIDE_COUNT <= 1_879_048_192) };
     }
 }

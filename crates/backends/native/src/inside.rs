@@ -74,6 +74,9 @@ pub fn run(plan: &Plan, doors: Doors) -> ! {
 
 type Failure = (u16, io::Error);
 
+/// They count against the caller, who has 128 as a rule, and needs some for itself.
+const INOTIFY_INSTANCES: u32 = 16;
+
 fn make_place(
     plan: &Plan,
     agent: &Agent,
@@ -98,6 +101,9 @@ fn make_place(
     let entrance = entry.map(AsFd::as_fd);
     agent.close_inherited(first.as_ref(), entrance).map_err(at(step::DESCRIPTORS))?;
     become_sandbox_user(plan, agent, entry)?;
+    // Where it can't be set, by a container's read-only settings, that is no wall that was
+    // promised.
+    let _ = identity::limit_inotify_instances(INOTIFY_INSTANCES);
     mount::make_private().map_err(at(step::PRIVATE_MOUNTS))?;
     let mut sent =
         || receive(entry, word::TREE)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());

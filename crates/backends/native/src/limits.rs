@@ -1,5 +1,7 @@
 //! By what means each limit holds on this machine.
 
+use std::io;
+
 use agentkernel_core::{
     Asked, BootError, Bytes, LimitInForce, LimitKind, Limited, Limits, Origin, Spec,
 };
@@ -168,19 +170,20 @@ fn check_sizes(limits: &Limits) -> Result<(), BootError> {
 /// A wall that is weaker than a group's limit: it holds each process by itself, or roughly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nearest {
-    Resource(ResourceLimit),
+    /// So many bytes of private memory. Open files take the kernel's, which nothing accounts for
+    /// then, so they are fewer.
+    Memory(u64),
+    /// So many processes and threads of the sandbox's user.
+    Processes(u64),
     /// The first so many processors.
     Processors(u32),
 }
 
 impl Nearest {
     fn of(limit: Limit) -> Self {
-        let resource = |resource| {
-            Self::Resource(ResourceLimit { resource, soft: limit.value, hard: limit.value })
-        };
         match limit.controller {
-            Controller::Memory => resource(Resource::Data),
-            Controller::Pids => resource(Resource::Processes),
+            Controller::Memory => Self::Memory(limit.value),
+            Controller::Pids => Self::Processes(limit.value),
             Controller::Cpu => {
                 Self::Processors(u32::try_from(limit.value.div_ceil(1000)).unwrap_or(u32::MAX))
             }
@@ -189,16 +192,21 @@ impl Nearest {
 
     fn name(self) -> &'static str {
         match self {
-            Self::Resource(_) => "rlimit",
+            Self::Memory(_) | Self::Processes(_) => "rlimit",
             Self::Processors(_) => "affinity",
         }
     }
 
     /// Puts the calling process under it. Child-safe.
-    pub fn apply(&self) -> std::io::Result<()> {
-        match self {
-            Self::Resource(limit) => limit.apply(),
-            Self::Processors(count) => rlimit::use_processors(*count),
+    pub fn apply(&self) -> io::Result<()> {
+        const FEW_FILES: u64 = 4096;
+        match *self {
+            Self::Memory(bytes) => {
+                rlimit::limit(Resource::Data, bytes, bytes)?;
+                rlimit::limit(Resource::Descriptors, FEW_FILES, FEW_FILES)
+            }
+            Self::Processes(count) => rlimit::limit(Resource::Processes, count, count),
+            Self::Processors(count) => rlimit::use_processors(count),
         }
     }
 }

@@ -89,7 +89,7 @@ fn prepare(
         uid: identity.uid,
         gid: identity.gid,
         drop_groups: mapping == Mapping::Many,
-        streams: streams(stdio, mapping, identity)?,
+        streams: streams(stdio, mapping)?,
         limits: limits::for_every_process(),
         privileges: Privileges {
             filter: Filter::new(Policy { no_setuid_files: writes_to_host(spec) }),
@@ -104,19 +104,20 @@ fn writes_to_host(spec: &Spec) -> bool {
     spec.mounts.iter().any(|mount| mount.access == Access::ReadWrite)
 }
 
-/// The streams, with pipes made the sandbox user's own where root made them: else a program could
-/// not open `/dev/stdout`. It is the engine's or the caller's pipe, but only its few holders ever
-/// notice who owns it.
-fn streams(stdio: Stdio, mapping: Mapping, identity: &Identity) -> Result<Streams, BootError> {
+/// The streams, with root's pipes opened to the sandbox's user in the one direction that they are
+/// for: else a program could not open `/dev/stdout`. It is the engine's or the caller's pipe, but
+/// only its few holders ever notice its mode.
+fn streams(stdio: Stdio, mapping: Mapping) -> Result<Streams, BootError> {
+    const MODES: [u32; 3] = [0o644, 0o622, 0o622];
     let fds = match stdio {
         Stdio::Terminal { rows, columns } => return Ok(Streams::Terminal { rows, columns }),
         Stdio::Streams(fds) => fds,
     };
     if mapping == Mapping::Many {
-        let (uid, gid) = mapping.outside(identity);
-        for fd in fds.iter().filter(|fd| descriptor::is_anonymous_pipe(fd.as_fd())) {
-            descriptor::change_owner(fd.as_fd(), uid, gid).map_err(|source| BootError::Failed {
-                what: "can't hand a pipe to the sandbox's user".into(),
+        let pipes = fds.iter().zip(MODES);
+        for (fd, mode) in pipes.filter(|(fd, _)| descriptor::is_anonymous_pipe(fd.as_fd())) {
+            descriptor::set_mode(fd.as_fd(), mode).map_err(|source| BootError::Failed {
+                what: "can't open a pipe to the sandbox's user".into(),
                 source,
             })?;
         }

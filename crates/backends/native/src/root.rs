@@ -96,7 +96,10 @@ impl Root {
         scratch: Option<u64>,
     ) -> Result<Self, BootError> {
         let mut steps = Steps(Vec::with_capacity(96));
-        let size = scratch.map_or(String::new(), |size| format!(",size={size}"));
+        // Empty files take room too: as much as if each held a page.
+        let size =
+            scratch.map(|size| format!(",size={size},nr_inodes={}", (size / 4096).max(1024)));
+        let size = size.unwrap_or_default();
         steps.0.push(Step::Scratch { options: c_string(format!("mode=755{size}"))? });
         steps.directory("root", 0o755)?;
         match &spec.image {

@@ -7,7 +7,7 @@
 use libc::{c_long, sock_filter};
 
 use super::{Policy, table};
-use table::{Condition, Conditional};
+use table::{Answer, Rule, Test, Word};
 
 /// A filter, ready to be installed.
 #[derive(Debug)]
@@ -26,24 +26,26 @@ const NATIVE: u32 = 0xc000_00b7; // AUDIT_ARCH_AARCH64
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
 const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
 const ABSENT: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
+const PRETEND: u32 = libc::SECCOMP_RET_ERRNO;
 
 /// A jump that is given its distance when the target is known.
 const OPEN: u8 = 0;
 
 impl Filter {
     pub fn new(policy: Policy) -> Self {
-        let (freely, mode_setters) = table::mode_setters(policy.no_setuid_files);
+        let no_lending = if policy.no_setuid_files { table::NO_LENDING } else { &[] };
         let mut filter = Self(Vec::with_capacity(512));
         filter.refuse_foreign_architectures();
         filter.load(NUMBER);
-        for conditional in table::CONDITIONAL.iter().chain(&mode_setters) {
-            filter.judge(*conditional);
+        for rule in table::RULES.iter().chain(no_lending) {
+            filter.apply(rule);
         }
-        let mut answers: Vec<(u32, u32)> = [table::ALLOWED, table::ALLOWED_HERE, &freely]
+        let allowed = [table::ALLOWED, table::ALLOWED_HERE, table::ALLOWED_BY_NUMBER];
+        let mut answers: Vec<(u32, u32)> = allowed
             .into_iter()
             .flatten()
             .map(|&call| (number(call), ALLOW))
-            .chain(table::absent(policy.no_setuid_files).map(|call| (number(call), ABSENT)))
+            .chain(table::ABSENT.iter().map(|&call| (number(call), ABSENT)))
             .collect();
         answers.sort_unstable();
         filter.search(&ranges(&answers));
@@ -61,29 +63,69 @@ impl Filter {
         self.answer(ABSENT);
     }
 
-    /// Answers the call if it is the one that the condition is about.
-    fn judge(&mut self, conditional: Conditional) {
+    /// Answers the call if it is the one that the rule is about and passes its tests. Else what
+    /// follows finds the call's number loaded again.
+    fn apply(&mut self, rule: &Rule) {
         let other_call = self.0.len();
-        self.jump(libc::BPF_JEQ, number(conditional.call), 0, OPEN);
-        self.load(ARGUMENTS + 8 * conditional.argument);
-        match conditional.condition {
-            Condition::Without(bits) => {
-                self.jump(libc::BPF_JSET, bits, 1, 0);
-                self.answer(ALLOW);
-                self.answer(REFUSE);
-            }
-            Condition::OneOf(values) => self.compare(values, ALLOW, REFUSE),
-            Condition::NoneOf(values) => self.compare(values, REFUSE, ALLOW),
+        self.jump(libc::BPF_JEQ, number(rule.call), 0, OPEN);
+        // The jumps to take when a test fails, and whether they are taken if it is true.
+        let mut failures = Vec::new();
+        for test in rule.tests {
+            self.test(*test, &mut failures);
         }
-        self.0[other_call].jf = (self.0.len() - other_call - 1) as u8;
+        self.answer(match rule.answer {
+            Answer::Allow => ALLOW,
+            Answer::Refuse => REFUSE,
+            Answer::Absent => ABSENT,
+            Answer::Pretend => PRETEND,
+        });
+        for (at, if_true) in failures {
+            let distance = self.distance_from(at);
+            if if_true {
+                self.0[at].jt = distance;
+            } else {
+                self.0[at].jf = distance;
+            }
+        }
+        self.load(NUMBER);
+        self.0[other_call].jf = self.distance_from(other_call);
     }
 
-    fn compare(&mut self, values: &[u32], same: u32, other: u32) {
-        for value in values {
-            self.jump(libc::BPF_JEQ, *value, 0, 1);
-            self.answer(same);
+    /// Goes on if the test holds.
+    fn test(&mut self, test: Test, failures: &mut Vec<(usize, bool)>) {
+        let (Test::AnyOf(word, _)
+        | Test::Without(word, _)
+        | Test::OneOf(word, _)
+        | Test::Not(word, _)) = test;
+        let Word(word) = word;
+        self.load(ARGUMENTS + 4 * word);
+        match test {
+            Test::AnyOf(_, bits) => {
+                failures.push((self.0.len(), false));
+                self.jump(libc::BPF_JSET, bits, 0, OPEN);
+            }
+            Test::Without(_, bits) => {
+                failures.push((self.0.len(), true));
+                self.jump(libc::BPF_JSET, bits, OPEN, 0);
+            }
+            Test::Not(_, value) => {
+                failures.push((self.0.len(), true));
+                self.jump(libc::BPF_JEQ, value, OPEN, 0);
+            }
+            Test::OneOf(_, values) => {
+                for (left, value) in (0..values.len()).rev().zip(values) {
+                    if left == 0 {
+                        failures.push((self.0.len(), false));
+                    }
+                    self.jump(libc::BPF_JEQ, *value, left as u8, OPEN);
+                }
+            }
         }
-        self.answer(other);
+    }
+
+    /// How far a jump at `at` has to go to what comes next.
+    fn distance_from(&self, at: usize) -> u8 {
+        u8::try_from(self.0.len() - at - 1).expect("a rule has a few dozen instructions at most")
     }
 
     /// Answers the call by the range that its number is in. `ranges` are (first number, answer),
@@ -201,18 +243,17 @@ mod tests {
     fn every_number_gets_the_answer_of_the_table() {
         for policy in POLICIES {
             let filter = Filter::new(policy);
-            let (freely, setters) = table::mode_setters(policy.no_setuid_files);
-            let absent: Vec<c_long> = table::absent(policy.no_setuid_files).collect();
-            let conditional =
-                |c: &c_long| table::CONDITIONAL.iter().chain(&setters).any(|x| x.call == *c);
+            let ruled = |c: &c_long| {
+                table::RULES.iter().chain(table::NO_LENDING).any(|rule| rule.call == *c)
+            };
             for call in 0..2000 {
-                if conditional(&call) {
+                if ruled(&call) {
                     continue;
                 }
-                let allowed = [table::ALLOWED, table::ALLOWED_HERE, &freely];
+                let allowed = [table::ALLOWED, table::ALLOWED_HERE];
                 let expected = if allowed.iter().any(|list| list.contains(&call)) {
                     ALLOW
-                } else if absent.contains(&call) || call > table::NEWEST_KNOWN {
+                } else if table::ABSENT.contains(&call) || call > table::NEWEST_KNOWN {
                     ABSENT
                 } else {
                     REFUSE
@@ -227,14 +268,39 @@ mod tests {
 
     #[test]
     fn no_call_is_listed_twice() {
-        let (freely, _) = table::mode_setters(false);
         let mut all: Vec<c_long> =
-            [table::ALLOWED, table::ALLOWED_HERE, table::ABSENT, &freely].concat();
-        all.extend(table::CONDITIONAL.iter().map(|c| c.call));
+            [table::ALLOWED, table::ALLOWED_HERE, table::ALLOWED_BY_NUMBER, table::ABSENT].concat();
         let listed = all.len();
         all.sort_unstable();
         all.dedup();
         assert_eq!(all.len(), listed);
+    }
+
+    #[test]
+    fn the_core_limit_seems_to_change_and_does_not() {
+        let filter = Filter::new(POLICIES[0]);
+        let core = u64::from(libc::RLIMIT_CORE);
+        let prlimit =
+            |resource, new| answer(&filter, libc::SYS_prlimit64, [0, resource, new, 0, 0, 0]);
+        assert_eq!(prlimit(core, 0x7fff_0000_1000), PRETEND);
+        assert_eq!(prlimit(core, 0x7fff_0000_0000), PRETEND);
+        assert_eq!(prlimit(core, 0x1000), PRETEND);
+        assert_eq!(prlimit(core, 0), ALLOW);
+        assert_eq!(prlimit(u64::from(libc::RLIMIT_STACK), 0x1000), ALLOW);
+        assert_eq!(answer(&filter, libc::SYS_setrlimit, [core, 1, 0, 0, 0, 0]), PRETEND);
+        assert_eq!(answer(&filter, libc::SYS_setrlimit, [7, 1, 0, 0, 0, 0]), ALLOW);
+    }
+
+    #[test]
+    fn of_netlink_only_routes_can_be_asked_for() {
+        let filter = Filter::new(POLICIES[0]);
+        let socket = |family: i32, protocol| {
+            answer(&filter, libc::SYS_socket, [family as u64, 2, protocol, 0, 0, 0])
+        };
+        assert_eq!(socket(libc::AF_NETLINK, 0), ALLOW);
+        assert_eq!(socket(libc::AF_NETLINK, 16), REFUSE);
+        assert_eq!(socket(libc::AF_INET6, 17), ALLOW);
+        assert_eq!(socket(libc::AF_VSOCK, 0), REFUSE);
     }
 
     #[test]
@@ -273,5 +339,15 @@ mod tests {
         assert_eq!(chmod(POLICIES[1], 0o755), ALLOW);
         assert_eq!(chmod(POLICIES[1], 0o4755), REFUSE);
         assert_eq!(chmod(POLICIES[1], 0o2755), REFUSE);
+        let open = |flags: i32, mode| {
+            let arguments = [0, 0, flags as u64, mode, 0, 0];
+            answer(&Filter::new(POLICIES[1]), libc::SYS_openat, arguments)
+        };
+        assert_eq!(open(libc::O_CREAT, 0o4755), REFUSE);
+        assert_eq!(open(libc::O_TMPFILE, 0o4755), REFUSE);
+        assert_eq!(open(libc::O_CREAT, 0o755), ALLOW);
+        // Without a file to be made, the mode is whatever was left in a register.
+        assert_eq!(open(libc::O_DIRECTORY, 0o4755), ALLOW);
+        assert_eq!(answer(&Filter::new(POLICIES[1]), libc::SYS_openat2, [0; 6]), ABSENT);
     }
 }

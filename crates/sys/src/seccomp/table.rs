@@ -2,30 +2,60 @@
 //!
 //! The list is the container engines' default profile (moby/profiles, seccomp/default.json) for a
 //! container without capabilities, less what no sandboxed command has a use for: `adjtimex`,
-//! `clock_adjtime`, `fanotify_mark`, `modify_ldt`, and calls newer than `mseal`. `ptrace` and its
+//! `clock_adjtime`, `fanotify_mark`, `modify_ldt`, the `io_setup` family (its contexts are few, and
+//! shared by the whole machine), and calls newer than `mseal`. `ptrace` and its
 //! kin are on it for debuggers: the process namespace keeps them inside. New user namespaces,
 //! mounts, `bpf`, `perf_event_open`, `keyctl` and its family, `userfaultfd` and `io_uring` are on
 //! no list, so they are refused.
 
 use libc::c_long;
 
-/// A condition on one argument, on its lower 32 bits: the kernel reads no more of these.
+/// What is asked of one word of a call's arguments.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Condition {
+pub(super) enum Test {
+    /// It has any of these bits.
+    AnyOf(Word, u32),
     /// It has none of these bits.
-    Without(u32),
+    Without(Word, u32),
     /// It is one of these.
-    OneOf(&'static [u32]),
-    /// It is none of these.
-    NoneOf(&'static [u32]),
+    OneOf(Word, &'static [u32]),
+    /// It is not this.
+    Not(Word, u32),
 }
 
-/// A system call that is allowed if an argument meets a condition.
+/// 32 bits of an argument. The kernel reads no more of most that are asked here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Word(pub u32);
+
+/// The lower word of the argument of this number, counted from 0.
+pub(super) const fn low(argument: u32) -> Word {
+    Word(2 * argument)
+}
+
+/// The upper word.
+const fn high(argument: u32) -> Word {
+    Word(2 * argument + 1)
+}
+
+/// What becomes of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    Allow,
+    /// `EPERM`.
+    Refuse,
+    /// `ENOSYS`.
+    Absent,
+    /// Success, with nothing done.
+    Pretend,
+}
+
+/// An answer to a call whose arguments pass all tests. The first rule for a call that applies
+/// counts; where none does, the lists below decide.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Conditional {
+pub(super) struct Rule {
     pub call: c_long,
-    pub argument: u32,
-    pub condition: Condition,
+    pub tests: &'static [Test],
+    pub answer: Answer,
 }
 
 macro_rules! calls {
@@ -44,22 +74,21 @@ pub(super) const ALLOWED: &[c_long] = calls![
     SYS_clock_gettime SYS_clock_nanosleep SYS_close SYS_close_range SYS_connect
     SYS_copy_file_range SYS_dup SYS_dup3 SYS_epoll_create1 SYS_epoll_ctl SYS_epoll_pwait
     SYS_epoll_pwait2 SYS_eventfd2 SYS_execve SYS_execveat SYS_exit SYS_exit_group SYS_faccessat
-    SYS_faccessat2 SYS_fadvise64 SYS_fallocate SYS_fchdir SYS_fchown SYS_fchownat SYS_fcntl
+    SYS_faccessat2 SYS_fadvise64 SYS_fallocate SYS_fchdir SYS_fchmod SYS_fchmodat SYS_fchown SYS_fchownat SYS_fcntl
     SYS_fdatasync SYS_fgetxattr SYS_flistxattr SYS_flock SYS_fremovexattr SYS_fsetxattr
     SYS_fstat SYS_fstatfs SYS_fsync SYS_ftruncate SYS_futex SYS_futex_waitv SYS_get_robust_list
     SYS_getcpu SYS_getcwd SYS_getdents64 SYS_getegid SYS_geteuid SYS_getgid SYS_getgroups
     SYS_getitimer SYS_getpeername SYS_getpgid SYS_getpid SYS_getppid SYS_getpriority
     SYS_getrandom SYS_getresgid SYS_getresuid SYS_getrlimit SYS_getrusage SYS_getsid
     SYS_getsockname SYS_getsockopt SYS_gettid SYS_gettimeofday SYS_getuid SYS_getxattr
-    SYS_inotify_add_watch SYS_inotify_init1 SYS_inotify_rm_watch SYS_io_cancel SYS_io_destroy
-    SYS_io_getevents SYS_io_setup SYS_io_submit SYS_ioprio_get SYS_ioprio_set
+    SYS_inotify_add_watch SYS_inotify_init1 SYS_inotify_rm_watch SYS_ioctl SYS_ioprio_get SYS_ioprio_set
     SYS_kill SYS_landlock_add_rule SYS_landlock_create_ruleset SYS_landlock_restrict_self
     SYS_lgetxattr SYS_linkat SYS_listen SYS_listxattr SYS_llistxattr SYS_lremovexattr SYS_lseek
     SYS_lsetxattr SYS_madvise SYS_membarrier SYS_memfd_create SYS_memfd_secret SYS_mincore
-    SYS_mkdirat SYS_mlock SYS_mlock2 SYS_mlockall SYS_mmap SYS_mprotect SYS_mq_getsetattr
+    SYS_mkdirat SYS_mknodat SYS_mlock SYS_mlock2 SYS_mlockall SYS_mmap SYS_mprotect SYS_mq_getsetattr
     SYS_mq_notify SYS_mq_open SYS_mq_timedreceive SYS_mq_timedsend SYS_mq_unlink SYS_mremap
     SYS_mseal SYS_msgctl SYS_msgget SYS_msgrcv SYS_msgsnd SYS_msync SYS_munlock SYS_munlockall
-    SYS_munmap SYS_name_to_handle_at SYS_nanosleep SYS_newfstatat SYS_pidfd_open
+    SYS_munmap SYS_name_to_handle_at SYS_nanosleep SYS_newfstatat SYS_openat SYS_openat2 SYS_pidfd_open
     SYS_pidfd_send_signal SYS_pipe2 SYS_pkey_alloc SYS_pkey_free SYS_pkey_mprotect SYS_ppoll
     SYS_prctl SYS_pread64 SYS_preadv SYS_preadv2 SYS_prlimit64 SYS_process_mrelease
     SYS_process_vm_readv SYS_process_vm_writev SYS_pselect6 SYS_ptrace SYS_pwrite64 SYS_pwritev
@@ -83,12 +112,15 @@ pub(super) const ALLOWED: &[c_long] = calls![
     SYS_waitid SYS_write SYS_writev
 ];
 
+/// Allowed calls that the libc crate does not name everywhere.
+pub(super) const ALLOWED_BY_NUMBER: &[c_long] = &[SYS_FCHMODAT2];
+
 /// The older calls that only this architecture still has.
 #[cfg(target_arch = "x86_64")]
 pub(super) const ALLOWED_HERE: &[c_long] = calls![
-    SYS_access SYS_alarm SYS_arch_prctl SYS_chown SYS_dup2 SYS_epoll_create SYS_epoll_ctl_old
+    SYS_access SYS_alarm SYS_arch_prctl SYS_chmod SYS_chown SYS_creat SYS_dup2 SYS_epoll_create SYS_epoll_ctl_old
     SYS_epoll_wait SYS_epoll_wait_old SYS_eventfd SYS_fork SYS_futimesat SYS_get_thread_area
-    SYS_getdents SYS_getpgrp SYS_inotify_init SYS_lchown SYS_link SYS_lstat SYS_mkdir SYS_pause
+    SYS_getdents SYS_getpgrp SYS_inotify_init SYS_lchown SYS_link SYS_lstat SYS_mkdir SYS_mknod SYS_open SYS_pause
     SYS_pipe SYS_poll SYS_readlink SYS_rename SYS_rmdir SYS_select SYS_set_thread_area
     SYS_signalfd SYS_stat SYS_symlink SYS_time SYS_unlink SYS_utime SYS_utimes SYS_vfork
 ];
@@ -111,65 +143,72 @@ const INPUT_FAKERS: &[u32] = &[libc::TIOCSTI as u32, libc::TIOCLINUX as u32];
 
 /// Families whose sockets stay within the sandbox's own network namespace. The others are a wide
 /// and seldom walked way into the kernel, and vsock leads to a hypervisor's host.
-const FAMILIES: &[u32] =
-    &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32, libc::AF_NETLINK as u32];
+const FAMILIES: &[u32] = &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32];
+
+/// The one family more that is allowed for one purpose: to ask for interfaces and routes.
+const NETLINK: &[u32] = &[libc::AF_NETLINK as u32];
+const ROUTES: &[u32] = &[libc::NETLINK_ROUTE as u32];
 
 /// Linux itself, with or without two harmless variations, and the question which it is.
 const PERSONALITIES: &[u32] = &[0, 0x8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
-pub(super) const CONDITIONAL: &[Conditional] = &[
-    when(libc::SYS_clone, 0, Condition::Without(NAMESPACES)),
-    when(libc::SYS_ioctl, 1, Condition::NoneOf(INPUT_FAKERS)),
-    when(libc::SYS_personality, 0, Condition::OneOf(PERSONALITIES)),
-    when(libc::SYS_socket, 0, Condition::OneOf(FAMILIES)),
-    when(libc::SYS_socketpair, 0, Condition::OneOf(FAMILIES)),
+/// Only a core limit of 1 byte keeps the kernel from starting the program that the host's core
+/// pattern may name (fs/coredump.c), so nobody inside may change it. Many scripts set it to 0,
+/// which is what they get in effect.
+const CORE: &[u32] = &[libc::RLIMIT_CORE];
+
+pub(super) const RULES: &[Rule] = &[
+    rule(libc::SYS_clone, &[Test::Without(low(0), NAMESPACES)], Answer::Allow),
+    rule(libc::SYS_ioctl, &[Test::OneOf(low(1), INPUT_FAKERS)], Answer::Refuse),
+    rule(libc::SYS_personality, &[Test::OneOf(low(0), PERSONALITIES)], Answer::Allow),
+    rule(libc::SYS_socket, &[Test::OneOf(low(0), FAMILIES)], Answer::Allow),
+    rule(
+        libc::SYS_socket,
+        &[Test::OneOf(low(0), NETLINK), Test::OneOf(low(2), ROUTES)],
+        Answer::Allow,
+    ),
+    rule(libc::SYS_socketpair, &[Test::OneOf(low(0), FAMILIES)], Answer::Allow),
+    rule(libc::SYS_setrlimit, &[Test::OneOf(low(0), CORE)], Answer::Pretend),
+    rule(libc::SYS_prlimit64, &[Test::OneOf(low(1), CORE), Test::Not(low(2), 0)], Answer::Pretend),
+    rule(libc::SYS_prlimit64, &[Test::OneOf(low(1), CORE), Test::Not(high(2), 0)], Answer::Pretend),
 ];
 
-/// Calls that can give a file a setuid or setgid bit, by the argument with the file's mode.
-const MODE_SETTERS: &[(c_long, u32)] = &[
-    (libc::SYS_fchmod, 1),
-    (libc::SYS_fchmodat, 2),
-    (SYS_FCHMODAT2, 2),
-    (libc::SYS_mknodat, 2),
-    (libc::SYS_openat, 3),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_chmod, 1),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_creat, 1),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_mknod, 1),
-    #[cfg(target_arch = "x86_64")]
-    (libc::SYS_open, 2),
-];
+/// Setuid and setgid bits, which lend their owner's rights.
+const LENDING: u32 = libc::S_ISUID | libc::S_ISGID;
 
-/// It takes the mode in memory, where no filter sees it.
-const MODE_IN_MEMORY: &[c_long] = calls![SYS_openat2];
+/// Flags of an opening that may make a file, and so make its mode count.
+const MAKING: u32 = (libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
 
 /// The same number on every architecture; the libc crate lacks it on some.
 const SYS_FCHMODAT2: c_long = 452;
 
-const SETUID_AND_SETGID: u32 = libc::S_ISUID | libc::S_ISGID;
+/// Rules under which no file gets a setuid or setgid bit.
+pub(super) const NO_LENDING: &[Rule] = &[
+    rule(libc::SYS_fchmod, &[Test::AnyOf(low(1), LENDING)], Answer::Refuse),
+    rule(libc::SYS_fchmodat, &[Test::AnyOf(low(2), LENDING)], Answer::Refuse),
+    rule(SYS_FCHMODAT2, &[Test::AnyOf(low(2), LENDING)], Answer::Refuse),
+    rule(libc::SYS_mknodat, &[Test::AnyOf(low(2), LENDING)], Answer::Refuse),
+    rule(
+        libc::SYS_openat,
+        &[Test::AnyOf(low(2), MAKING), Test::AnyOf(low(3), LENDING)],
+        Answer::Refuse,
+    ),
+    // It takes the mode in memory, where no filter sees it.
+    rule(libc::SYS_openat2, &[], Answer::Absent),
+    #[cfg(target_arch = "x86_64")]
+    rule(libc::SYS_chmod, &[Test::AnyOf(low(1), LENDING)], Answer::Refuse),
+    #[cfg(target_arch = "x86_64")]
+    rule(libc::SYS_creat, &[Test::AnyOf(low(1), LENDING)], Answer::Refuse),
+    #[cfg(target_arch = "x86_64")]
+    rule(libc::SYS_mknod, &[Test::AnyOf(low(1), LENDING)], Answer::Refuse),
+    #[cfg(target_arch = "x86_64")]
+    rule(
+        libc::SYS_open,
+        &[Test::AnyOf(low(1), MAKING), Test::AnyOf(low(2), LENDING)],
+        Answer::Refuse,
+    ),
+];
 
-/// The mode setters, freely or without setuid and setgid bits.
-pub(super) fn mode_setters(no_setuid_files: bool) -> (Vec<c_long>, Vec<Conditional>) {
-    if no_setuid_files {
-        let without = |&(call, argument): &(c_long, u32)| {
-            when(call, argument, Condition::Without(SETUID_AND_SETGID))
-        };
-        (Vec::new(), MODE_SETTERS.iter().map(without).collect())
-    } else {
-        let freely =
-            MODE_SETTERS.iter().map(|(call, _)| *call).chain(MODE_IN_MEMORY.iter().copied());
-        (freely.collect(), Vec::new())
-    }
-}
-
-/// Calls that do not exist here while setuid bits are refused.
-pub(super) fn absent(no_setuid_files: bool) -> impl Iterator<Item = c_long> {
-    let more = if no_setuid_files { MODE_IN_MEMORY } else { &[] };
-    ABSENT.iter().chain(more).copied()
-}
-
-const fn when(call: c_long, argument: u32, condition: Condition) -> Conditional {
-    Conditional { call, argument, condition }
+const fn rule(call: c_long, tests: &'static [Test], answer: Answer) -> Rule {
+    Rule { call, tests, answer }
 }

@@ -14,7 +14,8 @@ use agentkernel_core::Capability::{MountReadOnly, MountReadWrite, NetworkNone};
 use super::attempt::{Attempt, control_finds};
 use super::probe::{self, Finding, judge};
 use super::scene::{open_file, open_folder, volume};
-use crate::{Behaviour, Caller, Captured, NotPassed, Running, Scratch, Subject, Verdict, ensure};
+use crate::{Behaviour, Caller, Captured, NotPassed, Running, Scratch, Subject, Verdict};
+use crate::{ensure, known_limit};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -239,11 +240,18 @@ fn read_back_the_callers_output(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let name = "read-back-own-output";
     let text = with_a_used_pipe(subject.caller, Attempt::new(name).command(subject, &scratch)?)?;
-    let held = matches!(Finding::of(&text), Finding::Held(_));
-    ensure!(held && text.starts_with("a secret\n"), "the pipe had only {text:?}");
+    let held = matches!(Finding::of(&text), Finding::Held(_)) && text.starts_with("a secret\n");
+    let pipe_kept = || -> Verdict {
+        ensure!(held, "the pipe had only {text:?}");
+        Ok(())
+    };
+    let verdict = pipe_kept();
     let text = with_a_used_pipe(Caller::Me, probe::outside(Caller::Me, &scratch, &[name])?)?;
     ensure!(!text.starts_with("a secret\n"), "the control took nothing: {text:?}");
-    Ok(())
+    match subject.caller.uid() {
+        0 => verdict,
+        _ => known_limit(verdict, "an ordinary caller's pipe is the sandbox user's own"),
+    }
 }
 
 fn open_below_a_handed_folder(subject: &Subject) -> Verdict {

@@ -13,7 +13,7 @@ use super::probe::{self, judge};
 use super::scene::{Planted, canary, open_file, open_folder, open_to_all, volume};
 use crate::host::tree;
 use crate::{Behaviour, Caller, Captured, NotPassed, Running, Scratch, Subject, Verdict};
-use crate::{ensure, skip};
+use crate::{ensure, known_limit, skip};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -393,8 +393,9 @@ fn watch_the_hosts_files(subject: &Subject) -> Verdict {
     };
     let scratch = subject.scratch()?;
     let command = Attempt::new(name).words(&words).command(subject, &scratch)?;
-    judge(&with_an_event(command, open_it)?)?;
+    let verdict = judge(&with_an_event(command, open_it)?);
     let words = [name, "/usr/bin", "env"];
     let control = probe::outside(Caller::Me, &scratch, &words)?;
-    control_finds(name, &with_an_event(control, open_it)?)
+    control_finds(name, &with_an_event(control, open_it)?)?;
+    known_limit(verdict, "inotify tells when the host opens a program that the sandbox sees")
 }
