@@ -160,8 +160,7 @@ impl<const N: usize> Text<N> {
 /// [`Detached::map_owners`](crate::mount::Detached::map_owners).
 pub fn mapping_namespace(uid: Range, gid: Range) -> io::Result<OwnedFd> {
     let (reading, writing) = crate::descriptor::pipe()?;
-    // SAFETY: the child calls only what is child-safe.
-    let child = match unsafe { fork(Namespaces::USER, None)? } {
+    let child = match fork(Namespaces::USER, None)? {
         Fork::Child => {
             drop(writing);
             // It lives until the parent has what it wants and closes the pipe, or dies.

@@ -7,11 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use agentkernel_core::BootError;
 use agentkernel_sys::cgroup::{CgroupError, Group, Site, Version};
+use agentkernel_sys::keeper::Keeper;
 use agentkernel_sys::process::Pid;
 use agentkernel_sys::socket;
 
 use crate::inside::{Admission, word};
-use crate::keeper::Keeper;
 use crate::limits::LimitPlan;
 
 /// A group that is removed whatever becomes of agentkernel.

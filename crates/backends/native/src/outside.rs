@@ -35,9 +35,7 @@ pub fn boot(plan: Plan) -> Result<NativePlace, BootError> {
     let (entry, entry_inside) = (plan.mapping == Mapping::Many).then(pair).transpose()?.unzip();
     let (grouping, admission) = Grouping::begin(&plan.limits)?;
     let doors = Doors { link: link_inside, entry: entry_inside, admission };
-    // SAFETY: everything in `inside` is child-safe.
-    let fork =
-        unsafe { process::fork(Namespaces::USER.and(Namespaces::PID), grouping.directory()) };
+    let fork = process::fork(Namespaces::USER.and(Namespaces::PID), grouping.directory());
     let init = match fork.map_err(explain::no_user_namespace)? {
         Fork::Parent(child) => child,
         Fork::Child => {
