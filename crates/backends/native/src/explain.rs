@@ -5,7 +5,7 @@ use std::io;
 use agentkernel_core::BootError;
 use agentkernel_sys::machine;
 
-use crate::inside::step;
+use crate::doors::step;
 use crate::root::{Sent, Step, TreeSource};
 
 /// A setting of the kernel's that keeps users from making sandboxes, while it has this value.
