@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+mod doors;
 mod explain;
 mod group;
 mod identity;
