@@ -33,6 +33,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         flags_after_the_command,
     ),
     Behaviour::new(
+        "old-habits",
+        "flags that people know from elsewhere mean what they mean there",
+        &[],
+        old_habits,
+    ),
+    Behaviour::new(
         "environment-is-bare",
         "a command sees PATH, HOME and USER, and no variable of the caller's",
         &[],
@@ -129,6 +135,25 @@ fn flags_after_the_command(subject: &Subject) -> Verdict {
     let mut command = subject.agentkernel(&scratch);
     command.args(["run", "-B", &subject.backend, "echo", "--memory", "-t", "--", "end"]);
     Captured::of(command)?.exits(0)?.prints("--memory -t -- end\n")?.complains("")?;
+    Ok(())
+}
+
+fn old_habits(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let project = scratch.folder("work/project")?;
+    let mut dir = OsString::from("--dir=");
+    dir.push(&project);
+    let here = format!("{}\n", project.display());
+    let cases: [(&[&OsStr], &str); 4] = [
+        (&[&dir], &here),
+        (&["-i".as_ref()], "/home/agent\n"),
+        (&["--no-network".as_ref()], "/home/agent\n"),
+        (&["--workdir=/usr".as_ref(), "--user=0".as_ref()], "/usr\n"),
+    ];
+    for (flags, expected) in cases {
+        let got = Captured::of(subject.run_command(&scratch, flags, &["pwd"]))?;
+        got.exits(0)?.prints(expected)?.complains("")?;
+    }
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use agentkernel_core::{Capability, LimitKind};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::SLEEP;
 use super::limits::limited;
 use super::report::reported;
 use crate::host::{Process, unique_sleep};
@@ -175,19 +176,15 @@ fn time_limit(subject: &Subject) -> Verdict {
 
 fn time_limit_for_all(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    let duration = unique_sleep();
-    // Until a descendant has become its program it is not found by that.
-    let stubborn = format!(
-        "trap \"\" TERM INT HUP; sleep {duration} & \
-         until grep -aq ^sleep /proc/$!/cmdline; do :; done; echo begun; sleep {duration}"
-    );
-    let script = format!("trap '' TERM; setsid sh -c '{stubborn}' & wait; sleep {duration}");
+    let mark = unique_sleep();
+    let stubborn = format!("trap \"\" TERM INT HUP; {SLEEP}; echo begun; sleep $mark");
+    let script = format!("trap '' TERM; export mark={mark}; setsid sh -c '{stubborn}' & wait");
     let command = subject.run_command(&scratch, &["--timeout", "1s"], &["sh", "-c", &script]);
     let mut running = Running::start(command)?;
     running.line()?;
-    let before = Process::sleeping(&duration);
+    let before = Process::sleeping(&mark);
     running.finish()?.exits(124)?.takes_less_than(SOON)?;
-    let after = Process::sleeping(&duration);
+    let after = Process::sleeping(&mark);
     ensure!(after.is_empty(), "still running after the time limit: {after:?}");
     ensure!(!before.is_empty(), "the descendants never ran, so the test shows nothing");
     Ok(())
@@ -282,18 +279,20 @@ fn lost(subject: &Subject) -> Verdict {
 
 fn background_ends_with_the_command(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    let duration = unique_sleep();
-    let script =
-        format!("sleep {duration} & setsid sleep {duration} & echo begun; read go; echo done");
+    let mark = unique_sleep();
+    let script = format!(
+        "export mark={mark}; {SLEEP}; setsid sh -c '{SLEEP}; wait' & echo begun; \
+         read go; echo done"
+    );
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", &script]);
     command.stdin(std::process::Stdio::piped());
     let mut running = Running::start(command)?;
     running.line()?;
-    ensure!(!Process::marked(&duration).is_empty(), "the command's processes can't be seen");
-    // Without any word that closes its input, the script reads on and ends.
+    ensure!(!Process::sleeping(&mark).is_empty(), "the command's processes can't be seen");
+    // At the end of its input the script goes on, and ends.
     let got = running.finish()?;
     got.exits(0)?.prints("begun\ndone\n")?.takes_less_than(SOON)?;
-    let left = Process::sleeping(&duration);
+    let left = Process::sleeping(&mark);
     ensure!(left.is_empty(), "still running in the background: {left:?}");
     Ok(())
 }

@@ -54,6 +54,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         volume_directory,
     ),
     Behaviour::new(
+        "volume-by-default",
+        "-v without a word on access gives a volume that can only be read",
+        &[Capability::MountReadOnly],
+        volume_by_default,
+    ),
+    Behaviour::new(
         "volume-file",
         "-v puts a single file at any path, as ro or rw",
         &[Capability::MountReadOnly, Capability::MountReadWrite],
@@ -262,6 +268,19 @@ fn volume_directory(subject: &Subject) -> Verdict {
             ensure!(found == outside, "the host's file is {found:?}, not {outside:?}: {got}");
         }
     }
+    Ok(())
+}
+
+fn volume_by_default(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    scratch.folder("work/data")?;
+    let file = scratch.file("work/data/file", "old\n")?;
+    // A relative source is the caller's.
+    let argv = ["sh", "-c", "cat /data/file; echo new > /data/file"];
+    let got = Captured::of(subject.run_command(&scratch, &["-v", "./data:/data"], &argv))?;
+    got.prints("old\n")?;
+    ensure!(!got.status.success(), "a volume was changed: {got}");
+    ensure!(fs::read_to_string(file)? == "old\n", "the host's file was changed: {got}");
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use std::thread;
 
 use agentkernel_core::Capability;
 
+use super::SLEEP;
 use crate::host::unique_sleep;
 use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Running, Scratch, Subject, Verdict, ensure};
 
@@ -142,9 +143,6 @@ fn host_files_hidden(subject: &Subject) -> Verdict {
     subject.shell(&NO_FLAGS, secrets)?.exits(0)?.prints("")?;
     Ok(())
 }
-
-/// Starts `sleep $mark` and returns once it is what the process shows.
-const SLEEP: &str = "sleep $mark & until grep -aq ^sleep /proc/$!/cmdline; do :; done";
 
 /// Shows the arguments of every process that it can see.
 const PROCESSES: &str = "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '";

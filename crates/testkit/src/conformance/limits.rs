@@ -48,6 +48,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         limits_of_a_profile,
     ),
     Behaviour::new(
+        "limits-of-a-profile-hold",
+        "a profile's own limits hold for a process, exactly or by the nearest wall",
+        &[],
+        limits_of_a_profile_hold,
+    ),
+    Behaviour::new(
         "strict-refuses-a-weaker-wall",
         "--strict refuses a profile whose limits can't be enforced exactly, and runs otherwise",
         &[],
@@ -179,6 +185,18 @@ fn limits_of_a_profile(subject: &Subject) -> Verdict {
         let reason = limit["why"].as_str().is_some_and(|why| !why.is_empty());
         ensure!(exact == Some(true) || reason, "it is not exact for no reason: {limit}");
     }
+    Ok(())
+}
+
+fn limits_of_a_profile_hold(subject: &Subject) -> Verdict {
+    let flags = |profile| ["--profile", profile];
+    let hungry = ["dd", "if=/dev/zero", "of=/dev/null", "bs=600M", "count=1"];
+    let got = subject.run(&flags("restrictive"), &hungry)?;
+    ensure!(!got.status.success(), "600 MiB fit into 256: {got}");
+    subject.run(&flags("moderate"), &hungry)?.exits(0)?;
+    let many = "i=0; while [ $i -lt 100 ]; do sleep 60 & i=$((i+1)); done; echo forked";
+    subject.shell(&flags("restrictive"), many)?.prints("")?;
+    subject.shell(&flags("moderate"), many)?.exits(0)?.prints("forked\n")?;
     Ok(())
 }
 

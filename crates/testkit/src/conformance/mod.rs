@@ -14,6 +14,10 @@ mod terminal;
 
 use crate::Behaviour;
 
+/// Starts `sleep $mark` in the background of a shell, and goes on once that is what the process
+/// shows: until then it is the shell's copy, with the shell's arguments.
+const SLEEP: &str = "sleep $mark & until grep -aq ^sleep /proc/$!/cmdline; do :; done";
+
 /// Every behaviour of the suite.
 pub fn table() -> Vec<Behaviour> {
     [

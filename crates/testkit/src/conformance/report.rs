@@ -36,6 +36,18 @@ pub(super) const TABLE: &[Behaviour] = &[
         walls_stand,
     ),
     Behaviour::new(
+        "report-as-a-line",
+        "--json puts the report on standard error as one line, and an error in its place",
+        &[],
+        report_as_a_line,
+    ),
+    Behaviour::new(
+        "verbose-tells",
+        "--verbose names the backend, each wall, and each limit with what is missing from it",
+        &[],
+        verbose_tells,
+    ),
+    Behaviour::new(
         "doctor-agrees",
         "doctor names the walls that a run then has, and only capabilities that there are",
         &[],
@@ -172,6 +184,38 @@ fn walls_stand(subject: &Subject) -> Verdict {
     if subject.backend == "native" {
         let missing = NATIVE_WALLS.iter().find(|wall| !walls.iter().any(|found| found == *wall));
         ensure!(missing.is_none(), "no wall is named {missing:?}: {walls:?}");
+    }
+    Ok(())
+}
+
+fn report_as_a_line(subject: &Subject) -> Verdict {
+    let line = |got: &Captured| -> Result<Value, NotPassed> {
+        ensure!(got.errors().lines().count() == 1, "expected one line of JSON: {got}");
+        serde_json::from_slice(&got.stderr)
+            .map_err(|why| NotPassed::Failed(format!("no JSON on standard error ({why}): {got}")))
+    };
+    let got = subject.shell(&["--json"], "echo out; exit 3")?;
+    got.exits(3)?.prints("out\n")?;
+    let report = line(&got)?;
+    let expected = json!({"kind": "exited", "code": 3});
+    ensure!(report["ended"] == expected, "expected {expected} in the report: {report}");
+    let got = subject.run(&["--json"], &["no-such-program"])?;
+    got.exits(127)?.prints("")?;
+    let error = &line(&got)?["error"];
+    let message = error["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("no-such-program"), "expected a message on it: {error}");
+    ensure!(error["exit_code"] == 127, "expected exit status 127: {error}");
+    Ok(())
+}
+
+fn verbose_tells(subject: &Subject) -> Verdict {
+    let flags = ["--verbose", "--profile", "restrictive"];
+    let (got, report) = reported(subject, &flags, &["true"])?;
+    got.exits(0)?.prints("")?.mentions(&subject.backend)?;
+    let lists = [&report["walls"], &report["limits"]];
+    for entry in lists.into_iter().filter_map(Value::as_array).flatten() {
+        got.mentions(entry["name"].as_str().unwrap_or_default())?;
+        got.mentions(entry["why"].as_str().unwrap_or_default())?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Terminals, as a person at one meets them.
 
+use std::fs::File;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -119,6 +120,11 @@ fn terminal_by_force(subject: &Subject) -> Verdict {
     let mut command = subject.run_command(&scratch, &["-t"], &["sh", "-c", WHICH]);
     command.stdin(Stdio::null());
     Captured::of(command)?.exits(0)?.prints("yes yes yes\r\n")?.complains("")?;
+    // The end of a pipe means to a terminal's reader what Ctrl-D does.
+    let mut command = subject.run_command(&scratch, &["-t"], &["cat"]);
+    command.stdin(File::open(scratch.file("input", "typed\n")?)?);
+    let got = Captured::of(command)?;
+    got.exits(0)?.prints("typed\r\ntyped\r\n")?.takes_less_than(SOON)?;
     Ok(())
 }
 
