@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::process::{
     Pid, PidfdFlags, WaitOptions, getpid, kill_process, pidfd_open, set_child_subreaper, waitpid,
 };
 
-use crate::running::ended_within;
+use crate::running::readable_within;
 use crate::{NotPassed, Scratch, Verdict};
 
 /// A number of seconds for `sleep` that no other process has in its arguments: long enough for
@@ -99,7 +100,7 @@ impl Process {
             return Ok(true);
         };
         match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => ended_within(&pidfd, limit),
+            Ok(pidfd) => readable_within(&pidfd, limit),
             Err(rustix::io::Errno::SRCH) => Ok(true),
             Err(errno) => Err(errno.into()),
         }
@@ -151,13 +152,13 @@ impl Orphanage {
 
     /// Waits until every orphan has ended, and reaps it; `false` if one has not within `limit`.
     pub fn empties_within(&self, limit: Duration) -> Result<bool, NotPassed> {
-        let deadline = std::time::Instant::now() + limit;
+        let deadline = Instant::now() + limit;
         loop {
             self.reap();
             let Some(orphan) = self.inmates().into_iter().next() else {
                 return Ok(true);
             };
-            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || !orphan.ends_within(left)? {
                 return Ok(false);
             }
@@ -200,17 +201,39 @@ impl Remains {
         self.others.difference(&before.others).cloned().collect()
     }
 
-    /// The control groups that are here now, were not there before, and are of no use to anybody.
-    pub fn groups_beyond(&self, before: &Self) -> Vec<String> {
-        let groups = self.groups.difference(&before.groups).filter(|group| is_abandoned(group));
-        groups.map(|group| format!("control group {}", group.display())).collect()
+    /// The control groups that are here now, were not there before, and stay without use.
+    pub fn groups_beyond(&self, before: &Self) -> Result<Vec<String>, NotPassed> {
+        let mut found = Vec::new();
+        for group in self.groups.difference(&before.groups) {
+            if stays_abandoned(group)? {
+                found.push(format!("control group {}", group.display()));
+            }
+        }
+        Ok(found)
     }
 }
 
-/// Whether the control group is there with no process in it. Another program's may come and go
-/// meanwhile; what agentkernel still has processes in shows by these.
-fn is_abandoned(group: &Path) -> bool {
-    fs::read_to_string(group.join("cgroup.procs")).is_ok_and(|processes| processes.is_empty())
+/// Whether the control group has no process in it and keeps none. Those of other programs on the
+/// machine, other runs of agentkernel among them, come and go meanwhile, and are empty for a
+/// moment. What a run of ours still has processes in shows by these.
+fn stays_abandoned(group: &Path) -> Result<bool, NotPassed> {
+    const LONG_ENOUGH: Duration = Duration::from_secs(2);
+    let deadline = Instant::now() + LONG_ENOUGH;
+    while let Some(parent) = group.parent() {
+        // Watched before it is looked at, so that no removal is missed.
+        let watch = inotify::init(CreateFlags::CLOEXEC)?;
+        let watched = inotify::add_watch(&watch, parent, WatchFlags::DELETE);
+        let processes = fs::read_to_string(group.join("cgroup.procs"));
+        if watched.is_err() || !processes.is_ok_and(|processes| processes.is_empty()) {
+            return Ok(false);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(true);
+        }
+        readable_within(&watch, left)?;
+    }
+    Ok(false)
 }
 
 fn folders_under(top: &Path) -> Vec<PathBuf> {
@@ -278,6 +301,26 @@ mod tests {
         sleeper.signal(Signal::KILL).unwrap();
         assert!(sleeper.ends_within(Duration::from_secs(10)).unwrap());
         running.finish().unwrap();
+    }
+
+    #[test]
+    fn a_group_counts_as_abandoned_only_if_it_stays() {
+        let scratch = Scratch::new(None).unwrap();
+        let group = |name: &str, processes: &str| {
+            let group = scratch.folder(name).unwrap();
+            fs::write(group.join("cgroup.procs"), processes).unwrap();
+            group
+        };
+        assert!(stays_abandoned(&group("left", "")).unwrap());
+        assert!(!stays_abandoned(&group("used", "1\n")).unwrap());
+        let passing = group("passing", "");
+        let begun = Instant::now();
+        std::thread::scope(|scope| {
+            let judged = scope.spawn(|| stays_abandoned(&passing).unwrap());
+            fs::remove_dir_all(&passing).unwrap();
+            assert!(!judged.join().unwrap());
+        });
+        assert!(begun.elapsed() < Duration::from_secs(1));
     }
 
     #[test]

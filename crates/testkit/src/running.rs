@@ -76,7 +76,7 @@ impl Running {
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty())?;
         let watched = pidfd.try_clone()?;
         thread::spawn(move || {
-            if ended_within(&watched, Duration::MAX).is_ok() {
+            if readable_within(&watched, Duration::MAX).is_ok() {
                 let _ = sender.send(Event::Ended);
             }
         });
@@ -156,7 +156,7 @@ impl Running {
 
     /// Waits until the program has ended or `limit` has passed; whether it has ended.
     pub fn ends_within(&self, limit: Duration) -> Result<bool, NotPassed> {
-        ended_within(&self.pidfd, limit)
+        readable_within(&self.pidfd, limit)
     }
 
     /// Waits for the next event; `false` after the last.
@@ -197,14 +197,15 @@ impl Drop for Running {
     }
 }
 
-/// Waits until the process of `pidfd` has ended; `false` if it has not within `limit`.
-pub(crate) fn ended_within(pidfd: &OwnedFd, limit: Duration) -> Result<bool, NotPassed> {
+/// Waits until there is something to read, which for a pidfd is when its process has ended;
+/// `false` if there is not within `limit`.
+pub(crate) fn readable_within(fd: &OwnedFd, limit: Duration) -> Result<bool, NotPassed> {
     // A limit that is no moment in time, or no number for the kernel, is no limit.
     let deadline = Instant::now().checked_add(limit);
     loop {
         let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        match poll(&mut [PollFd::new(pidfd, PollFlags::IN)], timeout.as_ref()) {
+        match poll(&mut [PollFd::new(fd, PollFlags::IN)], timeout.as_ref()) {
             Ok(ready) => return Ok(ready > 0),
             Err(rustix::io::Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),

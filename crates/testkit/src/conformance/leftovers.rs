@@ -132,7 +132,7 @@ impl<'a> Watch<'a> {
     /// Nothing is here that was not there before; `what` names the deed in the message.
     fn nothing_left(&self, what: &str) -> Verdict {
         let now = Remains::look(&self.orphanage, &self.scratch);
-        let left = [now.beyond(&self.before), now.groups_beyond(&self.before)].concat();
+        let left = [now.beyond(&self.before), now.groups_beyond(&self.before)?].concat();
         ensure!(left.is_empty(), "left behind by {what}: {}", left.join("; "));
         Ok(())
     }

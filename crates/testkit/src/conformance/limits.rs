@@ -90,12 +90,24 @@ fn busy_share(subject: &Subject, limit: &str) -> Result<f64, NotPassed> {
     Ok(used / passed)
 }
 
+/// The share for `limit`, tried again while a busy machine keeps it below `least`.
+fn share_of_at_least(subject: &Subject, limit: &str, least: f64) -> Result<f64, NotPassed> {
+    let mut most = 0.0_f64;
+    for _ in 0..4 {
+        most = most.max(busy_share(subject, limit)?);
+        if most >= least {
+            break;
+        }
+    }
+    ensure!(most >= least, "of {limit} processors only {most:.2} were used, so nothing is shown");
+    Ok(most)
+}
+
 fn limit_cpus(subject: &Subject) -> Verdict {
     limited(subject, LimitKind::Cpus, &["--cpus", "0.2"], &["true"])?.exits(0)?;
-    let (little, much) = (busy_share(subject, "0.2")?, busy_share(subject, "1")?);
+    let little = share_of_at_least(subject, "0.2", 0.05)?;
     ensure!(little < 0.3, "{little:.2} processors were used, 0.2 allowed");
-    ensure!(little > 0.05, "only {little:.2} processors were used, 0.2 allowed");
-    ensure!(much > 0.4, "only {much:.2} processors were used, 1 allowed: nothing is shown");
+    let much = share_of_at_least(subject, "1", 0.4)?;
     ensure!(much < 1.2, "{much:.2} processors were used, 1 allowed");
     Ok(())
 }

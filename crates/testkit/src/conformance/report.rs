@@ -125,8 +125,9 @@ fn report_phases_add_up(subject: &Subject) -> Verdict {
     let total = phase("total")?;
     ensure!(sum == total, "the phases make {sum:?}, the total is {total:?}: {phases}");
     ensure!(total <= whole, "the total is {total:?}, but the clock counted {whole:?}");
-    let slept = Duration::from_millis(300);
-    ensure!(exec >= slept, "exec is {exec:?}, but the command slept {slept:?}");
+    // A busy machine may let the command start a little before it is noticed.
+    let slept = Duration::from_millis(280);
+    ensure!(exec >= slept, "exec is {exec:?}, but the command slept for longer than {slept:?}");
     Ok(())
 }
 
