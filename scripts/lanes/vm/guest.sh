@@ -115,7 +115,7 @@ if part delegated; then
     for limit in cpus memory pids; do
         check "delegated-$limit" "$limit.*cgroup v2"
     done
-    try as_user agentkernel run --memory 64m -- tail -c 256m /dev/zero
+    try as_user agentkernel run --memory 64m -- sh -c 'head -c 256m /dev/zero | tail -c 256m | wc -c'
     check delegated-out-of-memory-status '^exit 137$'
     check delegated-out-of-memory-message 'out of memory'
     suite conformance-delegated as_user /lane/conformance

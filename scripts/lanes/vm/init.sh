@@ -11,6 +11,7 @@ done </modules/order
 mount -t devtmpfs dev /dev
 mount -t ext4 /dev/vda /root
 mount -t ext4 -o ro /dev/vdb /root/lane
+ifconfig lo 127.0.0.1 up
 umount /dev
 umount /proc
 exec switch_root /root /lane/guest.sh
