@@ -3,8 +3,6 @@
 use agentkernel_engine::EngineError;
 use agentkernel_wire::{ErrorReport, FailureReport, RequestError};
 
-use crate::output;
-
 /// The exit status of everything that is agentkernel's own failure, as with Docker.
 pub(crate) const FAILED: u8 = 125;
 
@@ -31,17 +29,7 @@ impl CommandError {
         Self::new(message, REPORT_IT)
     }
 
-    /// Says it on standard error, once, and returns the exit status that stands for it.
-    pub fn say(self, json: bool) -> u8 {
-        let exit_code = self.exit_code;
-        if json {
-            output::note(&self.report().to_json());
-        } else {
-            output::note(&format!("error: {}\nhint: {}", self.message, self.hint));
-        }
-        exit_code
-    }
-
+    /// The form that programs read.
     pub fn report(self) -> ErrorReport {
         let Self { message, hint, exit_code } = self;
         FailureReport { message, hint, exit_code }.into()

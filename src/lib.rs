@@ -32,13 +32,14 @@ pub fn run(
         Ok(Invocation::Help(verb)) => output::text(&flags::help(verb)),
         Ok(Invocation::Verb(verb)) => {
             let json = low.json;
-            return commands::dispatch(verb, low, backends).unwrap_or_else(|err| err.say(json));
+            return commands::dispatch(verb, low, backends)
+                .unwrap_or_else(|err| output::error(err, json));
         }
         Err(err) => Err(err),
     };
     match done {
         Ok(()) => 0,
-        Err(err) => err.say(low.json),
+        Err(err) => output::error(err, low.json),
     }
 }
 

@@ -26,3 +26,15 @@ pub(crate) fn line(line: &str) -> Result<(), CommandError> {
 pub(crate) fn note(lines: &str) {
     let _ = io::stderr().write_all(format!("{lines}\n").as_bytes());
 }
+
+/// Says on standard error why a verb came to nothing, for people or as JSON, and returns the exit
+/// status that stands for it.
+pub(crate) fn error(error: CommandError, json: bool) -> u8 {
+    let exit_code = error.exit_code;
+    if json {
+        note(&error.report().to_json());
+    } else {
+        note(&format!("error: {}\nhint: {}", error.message, error.hint));
+    }
+    exit_code
+}

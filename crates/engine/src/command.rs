@@ -155,10 +155,11 @@ impl CommandRun {
                 self.streams.resize();
                 continue;
             }
-            let signal = u8::try_from(signal).unwrap_or(signal::SIGTERM as u8);
-            let word = ToAgent::Signal { command: FIRST, signal };
-            // An agent that has gone says so by the end of its link.
-            let _ = socket::send(place.link(), word.encode().as_bytes(), &[]);
+            send_signal(place, signal);
+            // A command that was stopped could not heed it, as timeout(1) knows too.
+            if matches!(signal, signal::SIGTERM | signal::SIGHUP) {
+                send_signal(place, signal::SIGCONT);
+            }
         }
         Ok(())
     }
@@ -257,6 +258,13 @@ impl Heard {
         let ready = self.ready.unwrap_or(started);
         Finished { timeline: Timeline { ready, started, ended }, streams, end }
     }
+}
+
+fn send_signal(place: &dyn Place, signal: i32) {
+    let Ok(signal) = u8::try_from(signal) else { return };
+    let word = ToAgent::Signal { command: FIRST, signal };
+    // An agent that has gone says so by the end of its link.
+    let _ = socket::send(place.link(), word.encode().as_bytes(), &[]);
 }
 
 fn broken_link(error: io::Error) -> EngineError {

@@ -47,7 +47,8 @@ impl Agent {
     }
 
     /// Makes the first command's process ahead of everything else, so that it prepares itself
-    /// beside the agent, who prepares the place. It first does what `place` wants of it.
+    /// beside the agent, who prepares the place. It first does what `place` wants of it, which must
+    /// be child-safe.
     pub fn fork_first(
         &self,
         command: &Prepared,
@@ -55,8 +56,7 @@ impl Agent {
     ) -> io::Result<Forked> {
         let (gate_inside, gate) = descriptor::pipe()?;
         let (failure, failure_inside) = descriptor::pipe()?;
-        // SAFETY: all that follows in the child is child-safe, `place` by its caller's promise.
-        match unsafe { process::fork(Namespaces::NONE, None)? } {
+        match process::fork(Namespaces::NONE, None)? {
             Fork::Parent(child) => Ok(Forked { child, gate, failure }),
             Fork::Child => {
                 drop(gate);

@@ -4,6 +4,7 @@
 //! It is synchronous and never allocates: all that it needs is prepared before the process splits
 //! that becomes it. It knows nothing of how its place was made.
 #![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
 
 mod agent;
 mod command;

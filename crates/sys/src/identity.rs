@@ -156,12 +156,29 @@ impl<const N: usize> Text<N> {
     }
 }
 
+/// Whether the calling process's user namespace has the user and group numbers from `first` on.
+pub fn has_numbers(first: u32, count: u32) -> bool {
+    ["/proc/self/uid_map", "/proc/self/gid_map"].iter().all(|path| {
+        // Without /proc nothing can be mapped, and whoever tries says so.
+        std::fs::read_to_string(path).map_or(true, |map| covers(&map, first, count))
+    })
+}
+
+/// Whether a line of `map` covers the numbers from `first` on, seen from inside.
+fn covers(map: &str, first: u32, count: u32) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(|n| n.parse::<u64>().unwrap_or(0));
+        let (start, _, len) = (numbers.next(), numbers.next(), numbers.next());
+        let (start, len) = (start.unwrap_or(0), len.unwrap_or(0));
+        start <= u64::from(first) && u64::from(first) + u64::from(count) <= start + len
+    })
+}
+
 /// A user namespace that nobody lives in, mapping `uid` and `gid`: for
 /// [`Detached::map_owners`](crate::mount::Detached::map_owners).
 pub fn mapping_namespace(uid: Range, gid: Range) -> io::Result<OwnedFd> {
     let (reading, writing) = crate::descriptor::pipe()?;
-    // SAFETY: the child calls only what is child-safe.
-    let child = match unsafe { fork(Namespaces::USER, None)? } {
+    let child = match fork(Namespaces::USER, None)? {
         Fork::Child => {
             drop(writing);
             // It lives until the parent has what it wants and closes the pipe, or dies.
@@ -175,4 +192,30 @@ pub fn mapping_namespace(uid: Range, gid: Range) -> io::Result<OwnedFd> {
     drop(writing);
     child.wait()?;
     opened
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_covers_what_lies_in_one_of_its_lines() {
+        let host = "         0          0 4294967295\n";
+        assert!(covers(host, 1_790_967_808, 65536));
+        let container = "0 100000 65536\n70000 200000 10\n";
+        assert!(covers(container, 0, 65536));
+        assert!(!covers(container, 1, 65536));
+        assert!(!covers(container, 1_790_967_808, 65536));
+        assert!(!covers("", 0, 1));
+    }
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        let mut text = Text::<64>::default();
+        for number in [0, 7, 65536, u32::MAX] {
+            text.push_number(number);
+            text.push(b" ");
+        }
+        assert_eq!(text.as_bytes(), b"0 7 65536 4294967295 ");
+    }
 }

@@ -6,9 +6,11 @@
 #![cfg(target_os = "linux")]
 
 pub mod cgroup;
+mod companion;
 pub mod descriptor;
 pub mod entry;
 pub mod identity;
+pub mod keeper;
 pub mod landlock;
 pub mod machine;
 pub mod mount;

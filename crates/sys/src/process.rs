@@ -39,6 +39,10 @@ pub struct Child {
 }
 
 impl Child {
+    pub(crate) fn new(pid: Pid, pidfd: OwnedFd) -> Self {
+        Self { pid, pidfd }
+    }
+
     pub fn pid(&self) -> Pid {
         self.pid
     }
@@ -124,9 +128,9 @@ pub enum Fork {
 /// Splits the calling process: the child is a copy with only the calling thread, in new
 /// `namespaces`, and in the version 2 control group that `cgroup` is the directory of, if any.
 ///
-/// # Safety
-/// If the process has more than one thread, the child may call only what is child-safe.
-pub unsafe fn fork(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+/// If the process has more than one thread, the child must call only what is child-safe: a lock
+/// that another thread holds is held for ever in the copy, so that anything else may hang.
+pub fn fork(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     let mut pidfd: RawFd = -1;
     // SAFETY: all-zero clone_args ask for nothing.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -137,8 +141,8 @@ pub unsafe fn fork(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
-    // SAFETY: without CLONE_VM the child has a copy of this stack; the kernel reads `args`, as
-    // large as it is told, and writes `pidfd` in the parent only.
+    // SAFETY: without CLONE_VM the child has a copy of all memory, this stack included; the kernel
+    // reads `args`, as large as it is told, and writes `pidfd` in the parent only.
     let pid = check(unsafe {
         libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>())
     })?;
@@ -148,90 +152,6 @@ pub unsafe fn fork(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io
     // SAFETY: the kernel has just opened it, and nobody else owns it.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Fork::Parent(Child { pid: pid as Pid, pidfd }))
-}
-
-/// A child process that shares the caller's memory for as long as both live, which makes it cheap
-/// to start and to end. Dropping this neither ends it nor frees what it uses.
-#[derive(Debug)]
-pub struct Companion<T: Sync + 'static> {
-    child: Child,
-    argument: *const T,
-    stack: *mut libc::c_void,
-}
-
-/// Room for the few calls of a companion, and a page below that nobody may touch.
-const COMPANION_STACK: usize = 32 * 1024;
-const PAGE: usize = 4096;
-
-impl<T: Sync + 'static> Companion<T> {
-    /// Starts one that runs `run` on `argument` and ends.
-    ///
-    /// # Safety
-    /// It also shares the caller's thread-local storage: `run` may call only what is child-safe,
-    /// and while the caller lives nothing that fails.
-    pub unsafe fn start(argument: T, run: fn(&T)) -> io::Result<Self> {
-        struct Start<T> {
-            argument: *const T,
-            run: fn(&T),
-        }
-        extern "C" fn start<T>(start: *mut libc::c_void) -> libc::c_int {
-            // SAFETY: both it and the argument are never freed before the companion's end.
-            let start = unsafe { &*start.cast::<Start<T>>() };
-            // SAFETY: as above.
-            (start.run)(unsafe { &*start.argument });
-            0
-        }
-        let stack = companion_stack()?;
-        let argument: *const T = Box::into_raw(Box::new(argument));
-        // Left to the companion for good: it may read it at any time, and it is tiny.
-        let start_argument = Box::into_raw(Box::new(Start { argument, run }));
-        let mut pidfd: RawFd = -1;
-        // SAFETY: the stack is the child's alone and large enough, and grows down from its end;
-        // the kernel writes `pidfd` in the caller before this returns.
-        let pid = check(unsafe {
-            libc::clone(
-                start::<T>,
-                stack.add(COMPANION_STACK),
-                libc::CLONE_VM | libc::CLONE_PIDFD | libc::SIGCHLD,
-                start_argument.cast(),
-                &raw mut pidfd,
-            )
-        })?;
-        // SAFETY: the kernel has just opened it, and nobody else owns it.
-        let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-        Ok(Self { child: Child { pid, pidfd }, argument, stack })
-    }
-
-    /// What it runs on.
-    pub fn argument(&self) -> &T {
-        // SAFETY: it is freed only by `wait`, which consumes this.
-        unsafe { &*self.argument }
-    }
-
-    /// Waits for its end, and frees what it used.
-    pub fn wait(self) -> io::Result<()> {
-        self.child.wait()?;
-        // SAFETY: the companion is dead, so nobody uses its stack and its argument any more.
-        unsafe {
-            libc::munmap(self.stack, COMPANION_STACK);
-            drop(Box::from_raw(self.argument.cast_mut()));
-        }
-        Ok(())
-    }
-}
-
-fn companion_stack() -> io::Result<*mut libc::c_void> {
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
-    // SAFETY: a new mapping, wherever the kernel likes.
-    let stack =
-        unsafe { libc::mmap(std::ptr::null_mut(), COMPANION_STACK, protection, flags, -1, 0) };
-    if stack == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the first page of what was just mapped.
-    check(unsafe { libc::mprotect(stack, PAGE, libc::PROT_NONE) })?;
-    Ok(stack)
 }
 
 /// Opens a descriptor that becomes readable when the process `pid` has died. Child-safe.

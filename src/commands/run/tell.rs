@@ -30,13 +30,14 @@ pub(super) fn outcome(outcome: &Outcome, asked: bool) {
 pub(super) fn ending(outcome: &Outcome, time_limit: Option<Duration>) {
     if let Ended::Lost(why) = &outcome.ended {
         let hint = "whether its command did its work is not known; look before you run it again";
-        CommandError::new(format!("the sandbox was lost: {why}"), hint).say(false);
+        output::error(CommandError::new(format!("the sandbox was lost: {why}"), hint), false);
     } else if let Some(message) = unusual(outcome, time_limit) {
         output::note(&format!("agentkernel: {message}"));
     }
     for broken in &outcome.broken {
         let message = format!("{} can't be written: {}", broken.stream, broken.error);
-        CommandError::new(message, "make room where it goes, or send it elsewhere").say(false);
+        let hint = "make room where it goes, or send it elsewhere";
+        output::error(CommandError::new(message, hint), false);
     }
 }
 

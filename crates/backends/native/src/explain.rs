@@ -5,7 +5,7 @@ use std::io;
 use agentkernel_core::BootError;
 use agentkernel_sys::machine;
 
-use crate::inside::step;
+use crate::doors::step;
 use crate::root::{Sent, Step, TreeSource};
 
 /// A setting of the kernel's that keeps users from making sandboxes, while it has this value.
@@ -32,7 +32,8 @@ pub fn no_user_namespace(error: io::Error) -> BootError {
         io::ErrorKind::PermissionDenied => BootError::Unavailable {
             why: format!("new user namespaces are forbidden here: {error}"),
             fix: "inside a container, start that with a seccomp profile that allows clone with \
-                  CLONE_NEWUSER (for Docker: --security-opt seccomp=unconfined)"
+                  CLONE_NEWUSER (for Docker: --security-opt seccomp=unconfined); inside a chroot \
+                  there are none"
                 .into(),
         },
         _ => BootError::Failed {
@@ -59,11 +60,15 @@ fn restricted() -> Option<BootError> {
     })
 }
 
+/// Why the sandbox's numbers could not be mapped.
 pub fn no_mapping(error: io::Error) -> BootError {
-    BootError::Unavailable {
-        why: format!("can't map the sandbox's users to unprivileged ones of the host: {error}"),
-        fix: "run as an ordinary user, or as a root who has the numbers from 1790967808 on".into(),
+    if error.kind() == io::ErrorKind::NotFound {
+        return BootError::Unavailable {
+            why: "the host's /proc is not mounted".into(),
+            fix: "as root: mount -t proc proc /proc".into(),
+        };
     }
+    BootError::Failed { what: "can't map the sandbox's users".into(), source: error }
 }
 
 /// Why a tree could not be opened for a sandbox of root's.
@@ -101,7 +106,7 @@ pub fn unready(steps: &[Step], number: u16, error: io::Error) -> BootError {
         step::PARENT => "can't tie the sandbox's life to agentkernel's".into(),
         step::NAMESPACES => "can't make the sandbox's namespaces".into(),
         step::COMMAND => "can't make the command's process".into(),
-        step::MAPPING => "can't map the sandbox's users".into(),
+        step::MAPPING => return no_mapping(error),
         step::IDENTITY => "can't become the sandbox's user".into(),
         step::PRIVATE_MOUNTS => "can't part the sandbox's mounts from the host's".into(),
         step::DESCRIPTORS => "can't close the caller's descriptors in the sandbox".into(),

@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use agentkernel_core::BootError;
+use agentkernel_core::{BootError, LimitInForce};
 use agentkernel_sys::cgroup::{CgroupError, Group, Site, Version};
+use agentkernel_sys::keeper::Keeper;
 use agentkernel_sys::process::Pid;
 use agentkernel_sys::socket;
 
-use crate::inside::{Admission, word};
-use crate::keeper::Keeper;
+use crate::doors::{Admission, pair, word};
 use crate::limits::LimitPlan;
 
 /// A group that is removed whatever becomes of agentkernel.
@@ -91,7 +91,7 @@ impl Grouping {
         if matches!(grouping.grouped, Some(Err(_))) {
             admission.beyond_group.append(&mut admission.instead_of_group);
         } else if limits.site.has(Version::One) {
-            let (door, inside) = crate::outside::pair()?;
+            let (door, inside) = pair()?;
             (grouping.door, admission.door) = (Some(door), Some(inside));
         }
         Ok((grouping, admission))
@@ -138,6 +138,18 @@ fn make(limits: &LimitPlan) -> Result<Result<KeptGroup, CgroupError>, BootError>
         limits.without_group(why)?;
     }
     Ok(made)
+}
+
+/// The limits in force in a sandbox with this group, or without one.
+pub fn limits_in_force(limits: &LimitPlan, grouped: &Grouped) -> Vec<LimitInForce> {
+    match grouped {
+        Some(Ok(kept)) => {
+            let means = |controller| Some(kept.group()?.enforced_by(controller)?.name());
+            limits.in_force(means, "")
+        }
+        Some(Err(why)) => limits.in_force(|_| None, &why.to_string()),
+        None => limits.in_force(|_| None, ""),
+    }
 }
 
 /// A name for the group of a sandbox that the calling process boots now. A number of a process

@@ -35,9 +35,11 @@ pub enum Mapping {
 }
 
 impl Mapping {
+    /// What the caller may map. A root that has too few numbers itself, because it is one in a
+    /// user namespace, can map only itself, as anybody can.
     pub fn for_caller() -> Self {
         match identity::effective() {
-            (0, _) => Self::Many,
+            (0, _) if identity::has_numbers(OUTSIDE_BASE, OUTSIDE_COUNT) => Self::Many,
             (uid, gid) => Self::Single { uid, gid },
         }
     }

@@ -5,12 +5,13 @@
 //! be allocated, looked up or refused, and [`inside`] and [`outside`] are the two sides of the
 //! process split, which only execute it.
 #![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
 
+mod doors;
 mod explain;
 mod group;
 mod identity;
 mod inside;
-mod keeper;
 mod limits;
 mod outside;
 mod plan;

@@ -6,11 +6,9 @@ use agentkernel_core::{
     Asked, BootError, Bytes, LimitInForce, LimitKind, Limited, Limits, Origin, Spec,
 };
 use agentkernel_guest::ResourceLimit;
-use agentkernel_sys::cgroup::{CgroupError, Controller, Limit, Site, Version};
+use agentkernel_sys::cgroup::{CgroupError, Controller, Limit, Site};
 use agentkernel_sys::rlimit::Resource;
 use agentkernel_sys::{machine, rlimit};
-
-use crate::group::{Grouped, KeptGroup};
 
 /// Less than this holds no program: the least amount of memory, in bytes.
 const LEAST_MEMORY: Bytes = Bytes::mib(4);
@@ -96,36 +94,31 @@ impl LimitPlan {
         wanted.map(|wanted| Nearest::of(wanted.limit)).collect()
     }
 
-    /// The limits in force, with the group or the reason why there is none, if one was tried.
-    pub fn in_force(&self, grouped: &Grouped) -> Vec<LimitInForce> {
+    /// The limits in force: exactly by the means that `group` has for a controller, else nearly,
+    /// for the reason `why_none` if there was no other.
+    pub fn in_force(
+        &self,
+        group: impl Fn(Controller) -> Option<&'static str>,
+        why_none: &str,
+    ) -> Vec<LimitInForce> {
         let disk = self.disk.map(|asked| LimitInForce {
             kind: LimitKind::Disk,
             value: asked.value.get(),
             by: Limited::Exactly("tmpfs"),
         });
         let others = self.wanted.iter().map(|wanted| {
-            let why = match (&wanted.impossible, grouped) {
-                (Some(why), _) => Some(why.clone()),
-                (None, Some(Err(why))) => Some(why.to_string()),
-                (None, _) => None,
-            };
-            let by = match (why, grouped) {
+            let by = match group(wanted.limit.controller) {
                 _ if wanted.is_all => Limited::Exactly("the machine's size"),
-                (None, Some(Ok(kept))) => Limited::Exactly(means(kept, wanted)),
-                (why, _) => Limited::Nearly {
+                Some(means) => Limited::Exactly(means),
+                None => Limited::Nearly {
                     means: Nearest::of(wanted.limit).name(),
-                    why: why.unwrap_or_default(),
+                    why: wanted.impossible.clone().unwrap_or_else(|| why_none.into()),
                 },
             };
             LimitInForce { kind: wanted.kind, value: wanted.limit.value, by }
         });
         others.chain(disk).collect()
     }
-}
-
-fn means(kept: &KeptGroup, wanted: &Wanted) -> &'static str {
-    let version = kept.group().and_then(|group| group.enforced_by(wanted.limit.controller));
-    version.map_or("cgroup", Version::name)
 }
 
 fn wanted(limits: &Limits) -> Vec<Wanted> {

@@ -12,12 +12,12 @@ use agentkernel_sys::mount::Detached;
 use agentkernel_sys::process::{self, Child, Death, Fork, Namespaces};
 use agentkernel_sys::{signal, socket};
 
-use crate::explain;
+use crate::doors::{Doors, pair, word};
 use crate::group::{Grouping, KeptGroup};
 use crate::identity::{Mapping, one};
-use crate::inside::{self, Doors, word};
 use crate::plan::Plan;
 use crate::root::{Owners, Sent, Step};
+use crate::{explain, group, inside};
 
 /// A booted sandbox.
 pub struct NativePlace {
@@ -35,9 +35,7 @@ pub fn boot(plan: Plan) -> Result<NativePlace, BootError> {
     let (entry, entry_inside) = (plan.mapping == Mapping::Many).then(pair).transpose()?.unzip();
     let (grouping, admission) = Grouping::begin(&plan.limits)?;
     let doors = Doors { link: link_inside, entry: entry_inside, admission };
-    // SAFETY: everything in `inside` is child-safe.
-    let fork =
-        unsafe { process::fork(Namespaces::USER.and(Namespaces::PID), grouping.directory()) };
+    let fork = process::fork(Namespaces::USER.and(Namespaces::PID), grouping.directory());
     let init = match fork.map_err(explain::no_user_namespace)? {
         Fork::Parent(child) => child,
         Fork::Child => {
@@ -61,15 +59,11 @@ pub fn boot(plan: Plan) -> Result<NativePlace, BootError> {
         open_entry(&plan, init, entry.as_fd())?;
     }
     let grouped = grouping.finish(&plan.limits, pid)?;
-    place.limits = plan.limits.in_force(&grouped);
+    place.limits = group::limits_in_force(&plan.limits, &grouped);
     place.group = grouped.and_then(Result::ok);
     place.walls = plan.walls;
     place.steps = plan.root.steps;
     Ok(place)
-}
-
-pub fn pair() -> Result<(OwnedFd, OwnedFd), BootError> {
-    socket::pair().map_err(|source| failed("can't make a link", source))
 }
 
 /// Maps the sandbox's numbers and sends it the trees that it wants.

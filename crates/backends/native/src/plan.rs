@@ -1,6 +1,7 @@
 //! A boot, planned: all that must be allocated, looked up or refused before the process splits.
 
 use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 
 use agentkernel_core::{Access, BootError, Command, Image, Launch, Network, Spec, Stdio, Wall};
@@ -9,7 +10,6 @@ use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::landlock;
 use agentkernel_sys::process::ExecStrings;
 use agentkernel_sys::seccomp::{Filter, Policy};
-use std::os::fd::AsFd;
 
 use crate::identity::{self, Identity, Mapping};
 use crate::limits::{self, LimitPlan};

@@ -88,6 +88,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         forwarded_signals_kill,
     ),
     Behaviour::new(
+        "a-stopped-command-can-be-ended",
+        "a termination signal ends a command that has stopped itself",
+        &[],
+        a_stopped_command_can_be_ended,
+    ),
+    Behaviour::new(
         "signals-start-out-plain",
         "a command starts with no signal blocked or ignored",
         &[],
@@ -319,6 +325,21 @@ fn forwarded_signals_kill(subject: &Subject) -> Verdict {
         running.line()?;
         running.signal(signal)?;
         running.finish()?.exits(128 + number)?.takes_less_than(SOON)?;
+    }
+    Ok(())
+}
+
+fn a_stopped_command_can_be_ended(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    for (signal, number) in [(Signal::TERM, 15), (Signal::HUP, 1)] {
+        let script = "(until grep -q '^State:.T' /proc/$$/status; do :; done; echo stopped) &
+                      kill -STOP $$; echo went on; exit 1";
+        let command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", script]);
+        let mut running = Running::start(command)?;
+        running.line()?;
+        running.signal(signal)?;
+        let got = running.finish()?;
+        got.exits(128 + number)?.prints("stopped\n")?.takes_less_than(SOON)?;
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! The keeper: a process that removes a sandbox's control group when agentkernel can't, because
-//! it was killed.
+//! The keeper: a process that removes a sandbox's control group when its maker can't, because it
+//! was killed.
 
 use std::ffi::CString;
 use std::io;
@@ -8,18 +8,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::process::{self, Companion, Pid};
+use crate::companion::Companion;
+use crate::descriptor::{self, Interest};
+use crate::process::{self, Pid};
 
 /// A handle on the keeper. Dropped, it leaves the keeper to its work.
 #[derive(Debug)]
 pub struct Keeper {
     companion: Companion<Watch>,
-    /// A byte dismisses it; the end of the stream means that agentkernel is dead.
+    /// A byte dismisses it; the end of the stream means that its maker is dead.
     dismissal: OwnedFd,
 }
 
-/// What the keeper shares with agentkernel.
+/// What the keeper shares with its maker.
 #[derive(Debug)]
 struct Watch {
     directories: Vec<CString>,
@@ -35,8 +36,8 @@ impl Keeper {
         let directories = directories.collect::<Result<_, _>>()?;
         let (dismissed, dismissal) = descriptor::pipe()?;
         let watch = Watch { directories, dismissed, init: AtomicI32::new(0) };
-        // SAFETY: `keep` calls only what is child-safe, and until agentkernel is dead or done
-        // only what can't fail.
+        // SAFETY: `keep` calls only what is child-safe, and until its maker is dead or done only
+        // what can't fail.
         let companion = unsafe { Companion::start(watch, keep)? };
         Ok(Self { companion, dismissal })
     }
@@ -55,13 +56,13 @@ impl Keeper {
 }
 
 fn keep(watch: &Watch) {
-    // A signal to agentkernel's process group must not hit it, and it must keep nothing open for
+    // A signal to its maker's process group must not hit it, and it must keep nothing open for
     // which somebody waits to see it closed. What fails here makes it no worse a keeper.
     let _ = process::new_session();
     let _ = descriptor::close_all_but(&mut [watch.dismissed.as_raw_fd()]);
     if let Ok(0) = descriptor::read(watch.dismissed.as_fd(), &mut [0]) {
         let init = watch.init.load(Ordering::Acquire);
-        // Process 1 dies with agentkernel, and everything inside before it.
+        // Process 1 dies with its maker, and everything inside before it.
         if init != 0
             && let Ok(init) = process::open_pidfd(init)
         {
