@@ -165,7 +165,7 @@ run_guest() {
         return
     fi
     timeout --kill-after=10 "${VM_DEADLINE:-900}" \
-        qemu-system-x86_64 "${machine[@]}" </dev/null | tr -d '\r' | tee "$log" || true
+        qemu-system-x86_64 "${machine[@]}" </dev/null | sed -u 's/\r$//' | tee "$log" || true
     grep -q '^lane: nothing failed$' "$log" && return
     if ! grep -q '^lane: ' "$log"; then
         say "the guest did not get to its end; the last of its console:"

@@ -44,7 +44,7 @@ suite() {
     echo "--- $label"
     # shellcheck disable=SC2046 # a filter is words
     { "$@" $(cat /lane/filter); echo "status $?"; } 2>&1 |
-        sed "s/^\([0-9]* passed, \)/$label: \1/; s/^status 0$//" | tee /run/suite
+        sed -u "s/^\([0-9]* passed, \)/$label: \1/; s/^status 0$//" | tee /run/suite
     grep -q '^status ' /run/suite && failed=1
 }
 
