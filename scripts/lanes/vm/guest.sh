@@ -11,8 +11,13 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts -o gid=5,mode=620,ptmxmode=666 pts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t tmpfs -o mode=755 run /run
-ln -sfn /proc/self/fd /dev/fd
+ln -sn /proc/self/fd /dev/fd
+ln -s fd/0 /dev/stdin
+ln -s fd/1 /dev/stdout
+ln -s fd/2 /dev/stderr
 hostname guest
+# As systemd does: what open files take is memory, and that is what is limited.
+echo 9223372036854775807 >/proc/sys/fs/file-max
 exec >/dev/ttyS1 2>&1
 
 ORDINARY=23456
