@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use agentkernel_core::{Access, BootError, Command, Image, Launch, Network, Spec, Stdio, Wall};
 use agentkernel_guest::{Prepared, Privileges, Streams};
 use agentkernel_sys::descriptor::{self, Links};
-use agentkernel_sys::landlock;
 use agentkernel_sys::process::ExecStrings;
 use agentkernel_sys::seccomp::{Filter, Policy};
+use agentkernel_sys::{landlock, machine};
 
 use crate::identity::{self, Identity, Mapping};
 use crate::limits::{self, LimitPlan};
@@ -29,6 +29,7 @@ pub struct Plan {
     pub own_network: bool,
     pub first: Option<Prepared>,
     pub walls: Vec<Wall>,
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -39,15 +40,17 @@ impl Plan {
         let root = Root::plan(spec, &identity, mapping, limits.scratch)?;
         let landlock = landlock::version().ok();
         let walls = walls(spec, landlock);
+        let notes = if writes_to_copies(spec) { note_on_copies() } else { Vec::new() };
         if spec.strict {
             refuse_missing(&walls)?;
+            refuse_noted(&notes)?;
         }
         let first = match first {
             Some(launch) => Some(prepare(spec, launch, &identity, mapping, landlock, &root)?),
             None => None,
         };
         let own_network = spec.network == Network::None;
-        Ok(Self { identity, mapping, root, limits, own_network, first, walls })
+        Ok(Self { identity, mapping, root, limits, own_network, first, walls, notes })
     }
 }
 
@@ -191,6 +194,32 @@ fn walls(spec: &Spec, landlock: Option<u32>) -> Vec<Wall> {
             Wall { name: "landlock", missing: unknown },
         ])
         .collect()
+}
+
+fn writes_to_copies(spec: &Spec) -> bool {
+    spec.image != Image::Host || spec.mounts.iter().any(|mount| mount.access == Access::CopyOnWrite)
+}
+
+/// What a copy can't do here, if there is such a thing.
+///
+/// A directory that is to hide the original's is marked with an attribute. In a user namespace
+/// that can only be one of the user's own (`userxattr`), and the layer with the changes is in a
+/// tmpfs. The kernel mounts it all the same and fails later, with `EIO` and nothing lost.
+pub fn note_on_copies() -> Vec<String> {
+    let note = "in a copy-on-write directory and in the root of an image no directory of the \
+                original can be removed with what is in it, replaced or renamed: that fails with \
+                \"Input/output error\", since a tmpfs keeps no user attributes before Linux 6.6";
+    if machine::tmpfs_keeps_user_attributes() { Vec::new() } else { vec![note.into()] }
+}
+
+fn refuse_noted(notes: &[String]) -> Result<(), BootError> {
+    match notes.first() {
+        None => Ok(()),
+        Some(note) => Err(BootError::Refused {
+            why: format!("--strict wants all of it to work, but {note}"),
+            fix: "leave out --strict, mount the directory ro or rw, or use a newer kernel".into(),
+        }),
+    }
 }
 
 fn refuse_missing(walls: &[Wall]) -> Result<(), BootError> {
