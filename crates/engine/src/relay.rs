@@ -7,7 +7,7 @@ use agentkernel_sys::descriptor::{self, Interest};
 
 use crate::action::Broken;
 
-/// How much is moved at once, and the most that is ever held, in bytes.
+/// How much is read at once, and the most that is ever held here, in bytes.
 const CHUNK: usize = 64 * 1024;
 
 /// Where bytes come from.
@@ -42,6 +42,7 @@ impl Source {
 
     pub fn pipe(fd: OwnedFd) -> io::Result<Self> {
         descriptor::set_nonblocking(fd.as_fd())?;
+        descriptor::widen(fd.as_fd());
         Ok(Self { fd, end: End::Pipe })
     }
 
@@ -57,6 +58,7 @@ impl Sink {
 
     pub fn pipe(fd: OwnedFd) -> io::Result<Self> {
         descriptor::set_nonblocking(fd.as_fd())?;
+        descriptor::widen(fd.as_fd());
         Ok(Self { fd, end: End::Pipe, name: None })
     }
 
@@ -100,7 +102,8 @@ impl Relay {
         }
         self.full = false;
         if self.splice {
-            match descriptor::splice(self.source.fd.as_fd(), self.sink.fd.as_fd(), CHUNK) {
+            let (source, sink) = (self.source.fd.as_fd(), self.sink.fd.as_fd());
+            match descriptor::splice(source, sink, descriptor::LARGEST_PIPE) {
                 Ok(moved) => return Ok(moved > 0),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     // The source had something, so it is the sink that has no room.
@@ -122,9 +125,7 @@ impl Relay {
 
     /// Carries what is in the source now, if no more than a pipe can hold.
     pub fn carry_rest(&mut self) -> io::Result<()> {
-        /// The largest pipe that an ordinary process can make, in bytes (pipe(7)).
-        const LARGEST_PIPE: usize = 1 << 20;
-        let mut left = LARGEST_PIPE / CHUNK + 1;
+        let mut left = descriptor::LARGEST_PIPE / CHUNK + 1;
         self.splice = false;
         while left > 0 {
             if self.written < self.held.len() {

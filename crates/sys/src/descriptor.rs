@@ -98,6 +98,16 @@ pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
 }
 
+/// The largest pipe that an ordinary process can make, in bytes (pipe(7)).
+pub const LARGEST_PIPE: usize = 1 << 20;
+
+/// Has the pipe `fd` hold as much as a pipe can, if the system lets it.
+pub fn widen(fd: BorrowedFd<'_>) {
+    // A user with very many pipes gets small ones, which are slower and nothing worse.
+    // SAFETY: no memory is involved.
+    unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, LARGEST_PIPE as libc::c_int) };
+}
+
 /// Makes reads and writes through `fd` return at once. It holds for everyone who shares `fd`'s
 /// open file, so it is only for pipes and sockets of one's own.
 pub fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {

@@ -176,8 +176,11 @@ fn time_limit(subject: &Subject) -> Verdict {
 fn time_limit_for_all(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let duration = unique_sleep();
-    let stubborn =
-        format!("trap \"\" TERM INT HUP; sleep {duration} & echo begun; sleep {duration}");
+    // Until a descendant has become its program it is not found by that.
+    let stubborn = format!(
+        "trap \"\" TERM INT HUP; sleep {duration} & \
+         until grep -aq ^sleep /proc/$!/cmdline; do :; done; echo begun; sleep {duration}"
+    );
     let script = format!("trap '' TERM; setsid sh -c '{stubborn}' & wait; sleep {duration}");
     let command = subject.run_command(&scratch, &["--timeout", "1s"], &["sh", "-c", &script]);
     let mut running = Running::start(command)?;
