@@ -5,16 +5,17 @@
 #
 #   scripts/lanes/vm.sh [KERNEL...]
 #
-# KERNEL is the start of a version, such as 6.1 or 6.12; without any, every cloud kernel that this
-# machine's apt has is tried. In the environment:
+# KERNEL is the start of a version, such as 6.12, or `all` for every cloud kernel that this
+# machine's apt has; without any, it is the one of the machine's own release. In the environment:
 #
 #   VM_FILTER    what of the suites to run, as their command line takes it; nothing is everything
 #   VM_ONLY      which of the guest's parts to run: conformance delegated escape switches
-#   VM_DEADLINE  seconds after which a guest is taken for hung (900)
+#   VM_DEADLINE  seconds after which a guest is taken for hung (540)
 #   VM_SMP, VM_MEMORY  processors (2) and MiB (3072) of a guest
 #   VM_SHELL     set: a shell on the serial line instead of the suites
 #
-# The exit status is 0 if nothing failed, 1 if something did, 2 if the lane could not run.
+# The exit status is 0 if nothing failed, 1 if something did, and 77, with the reason in the last
+# line, where the lane can't run.
 #
 # Whatever takes long is kept under XDG_CACHE_HOME: unpacked kernels, and a minimal Debian as a
 # disk image, which guests never write to. A cold run needs root, or sudo, for apt and debootstrap.
@@ -28,13 +29,13 @@ trap 'rm -rf "$work"' EXIT
 
 say() { printf '%s vm lane: %s\n' "$(date +%T)" "$*"; }
 
-give_up() {
-    say "can't run: $*" >&2
-    exit 2
+skip() {
+    echo "$*"
+    exit 77
 }
 
 as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
 }
 
 # Installs what is missing of the tools. Each is named with the package that has it.
@@ -55,20 +56,26 @@ get_tools() {
     [ -e /usr/share/doc/busybox-static ] || missing+=(busybox-static)
     [ ${#missing[@]} = 0 ] && return
     say "installing ${missing[*]}"
-    as_root apt-get update -q >/dev/null
-    as_root apt-get install -q -y --no-install-recommends "${missing[@]}" >/dev/null
+    export DEBIAN_FRONTEND=noninteractive
+    as_root apt-get update -qq || skip "missing, and apt-get update failed: ${missing[*]}"
+    as_root apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null ||
+        skip "can't be installed: ${missing[*]}"
 }
 
 # The kernel packages, newest of each generation, that apt knows and the arguments pick.
 kernel_packages() {
-    local meta package version wanted
+    local meta package version wanted own=linux-image-cloud-amd64
     for meta in $(apt-cache pkgnames linux-image- | grep -E '^linux-image-([0-9.]+-)?cloud-amd64$'); do
         package=$(apt-cache show --no-all-versions "$meta" |
             sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p')
         version=${package#linux-image-}
-        [ $# = 0 ] && echo "$package"
+        if [ $# = 0 ] && [ "$meta" = $own ]; then echo "$package"; fi
         for wanted; do
-            case $version in "$wanted" | "$wanted".* | "$wanted"-*) echo "$package" ;; esac
+            case $wanted:$version in
+            "all:$version" | "$version:$version" | "$wanted:$wanted".* | "$wanted:$wanted"-*)
+                echo "$package"
+                ;;
+            esac
         done
     done | sort -uV
 }
@@ -79,7 +86,7 @@ get_kernel() {
     [ -e "$dir/initramfs" ] && [ ! "$here/vm/init.sh" -nt "$dir/initramfs" ] && return
     say "fetching $package"
     mkdir -p "$tree/root/bin" "$tree/root/modules" "$dir"
-    (cd "$tree" && apt-get download -q "$package" >/dev/null 2>&1) || give_up "apt has no $package"
+    (cd "$tree" && apt-get download -q "$package" >/dev/null 2>&1) || skip "apt can't download $package"
     dpkg -x "$tree"/*.deb "$tree/kernel"
     PATH=$PATH:/usr/sbin:/sbin
     depmod -b "$tree/kernel" "$version"
@@ -110,7 +117,7 @@ get_root() {
     say "making a root file system of $suite"
     as_root debootstrap --variant=minbase --include=libcap2-bin,procps \
         "$suite" "$tree" "$mirror" >"$work/debootstrap.log" ||
-        { tail "$work/debootstrap.log" >&2; give_up "debootstrap failed"; }
+        { tail "$work/debootstrap.log"; skip "debootstrap failed"; }
     as_root rm -rf "$tree/var/cache/apt" "$tree/var/lib/apt/lists" "$tree/usr/share/doc"
     as_root mkdir -p "$tree/lane" "$tree/var/cache/apt"
     as_root mke2fs -q -t ext4 -d "$tree" "$cache/root.ext4.part" 1500M
@@ -125,7 +132,7 @@ pack_programs() {
     mkdir -p "$lane"
     say "building the suites"
     built=$(cd "$checkout" && cargo test --release --no-run --test conformance --test escape 2>&1) ||
-        { echo "$built" >&2; give_up "cargo failed"; }
+        { echo "$built" >&2; exit 1; }
     for suite in conformance escape; do
         built_at=$(sed -n "s/^ *Executable tests\/$suite.rs (\(.*\))$/\1/p" <<<"$built")
         case $built_at in /*) ;; *) built_at=$checkout/$built_at ;; esac
@@ -164,7 +171,7 @@ run_guest() {
         qemu-system-x86_64 "${machine[@]}"
         return
     fi
-    timeout --kill-after=10 "${VM_DEADLINE:-900}" \
+    timeout --foreground --kill-after=10 "${VM_DEADLINE:-540}" \
         qemu-system-x86_64 "${machine[@]}" </dev/null | sed -u 's/\r$//' | tee "$log" || true
     grep -q '^lane: nothing failed$' "$log" && return
     if ! grep -q '^lane: ' "$log"; then
@@ -174,21 +181,25 @@ run_guest() {
     return 1
 }
 
-[ "$(uname -m)" = x86_64 ] || give_up "its emulated machine is x86-64 only"
-command -v apt-get >/dev/null || give_up "it gets kernels with apt, which this machine lacks"
-mkdir -p "$cache"
-get_tools
-kernels=$(kernel_packages "$@")
-[ -n "$kernels" ] || give_up "apt knows no kernel ${*:-at all}"
-for kernel in $kernels; do get_kernel "$kernel"; done
-get_root
-pack_programs
+main() {
+    local kernels kernel start status=0
+    [ "$(uname -m)" = x86_64 ] || skip "the emulated machine is an x86-64 one only"
+    command -v apt-get >/dev/null || skip "kernels come by apt-get, which is not there"
+    mkdir -p "$cache"
+    get_tools
+    kernels=$(kernel_packages "$@")
+    [ -n "$kernels" ] || skip "apt knows no kernel ${*:-of its own release}"
+    for kernel in $kernels; do get_kernel "$kernel"; done
+    get_root
+    pack_programs
+    for kernel in $kernels; do
+        start=$SECONDS
+        run_guest "$kernel" || status=1
+        say "$kernel took $((SECONDS - start)) s"
+        sed -n 's/^[^ ]*: [0-9]* passed, .*/    &/p' "$work/$kernel.log"
+    done
+    return $status
+}
 
-status=0
-for kernel in $kernels; do
-    start=$SECONDS
-    run_guest "$kernel" || status=1
-    say "$kernel took $((SECONDS - start)) s"
-    sed -n 's/^[^ ]*: [0-9]* passed, .*/    &/p' "$work/$kernel.log"
-done
-exit $status
+main "$@"
+exit

@@ -186,12 +186,21 @@ fn walls(spec: &Spec, landlock: Option<u32>) -> Vec<Wall> {
     let shared =
         (spec.network != Network::None).then(|| "the spec asks for the host's network".to_owned());
     let unknown = landlock.is_none().then(|| "the kernel has no Landlock".to_owned());
+    // A network namespace keeps them out by itself.
+    let reached = spec.network != Network::None
+        && !landlock.is_some_and(landlock::keeps_abstract_sockets_out);
+    let reached = reached.then(|| {
+        "the host's network brings the host's abstract sockets, which Landlock keeps out from \
+         Linux 6.12 on only"
+            .to_owned()
+    });
     ALWAYS
         .into_iter()
         .map(|name| Wall { name, missing: None })
         .chain([
             Wall { name: "network-namespace", missing: shared },
             Wall { name: "landlock", missing: unknown },
+            Wall { name: "abstract-sockets", missing: reached },
         ])
         .collect()
 }
@@ -223,12 +232,19 @@ fn refuse_noted(notes: &[String]) -> Result<(), BootError> {
 }
 
 fn refuse_missing(walls: &[Wall]) -> Result<(), BootError> {
-    let landlock = walls.iter().find(|wall| wall.name == "landlock" && wall.missing.is_some());
-    match landlock.and_then(|wall| wall.missing.as_deref()) {
+    // The namespace is left out by who asks for the host's network.
+    let wanted = ["landlock", "abstract-sockets"];
+    let mut lacking = walls.iter().filter(|wall| wanted.contains(&wall.name));
+    let lacking = lacking.find_map(|wall| Some((wall.name, wall.missing.as_deref()?)));
+    match lacking {
         None => Ok(()),
-        Some(why) => Err(BootError::Refused {
-            why: format!("--strict wants every wall, but landlock is missing: {why}"),
-            fix: "leave out --strict, or use a kernel with Landlock (Linux 5.13)".into(),
+        Some((name, why)) => Err(BootError::Refused {
+            why: format!("--strict wants every wall, but {name} is missing: {why}"),
+            fix: match name {
+                "landlock" => "leave out --strict, or use a kernel with Landlock (Linux 5.13)",
+                _ => "leave out --strict, or do without the network",
+            }
+            .into(),
         }),
     }
 }
