@@ -29,6 +29,14 @@ commands=(
     "$agentkernel run --network full -- /bin/echo hello"
     "$agentkernel run --profile permissive -- /bin/echo hello"
 )
+# The same namespaces and nothing else: no root, no walls, no limits.
+unshare="unshare --user --map-root-user --net --mount --pid --ipc --uts --cgroup --fork --mount-proc /bin/echo hello"
+if command -v unshare >/dev/null && $unshare >/dev/null 2>&1; then
+    names+=(unshare)
+    commands+=("$unshare")
+else
+    echo "unshare is not installed or does not run here: the table goes without it" >&2
+fi
 bwrap="bwrap --ro-bind / / --unshare-all --die-with-parent --proc /proc --dev /dev /bin/echo hello"
 if command -v bwrap >/dev/null && $bwrap >/dev/null 2>&1; then
     names+=(bwrap)

@@ -44,13 +44,14 @@ fn describe(all: &[Probed]) -> String {
     all.iter().map(describe_one).collect::<Vec<_>>().join("\n")
 }
 
+/// In which writing to a string can't fail.
 fn describe_one(backend: &Probed) -> String {
     let capabilities: Vec<_> = backend.capabilities.iter().map(Capability::name).collect();
     let mut text = match &backend.probe {
         Probe::Unavailable { why, fix } => {
             format!("{}: not ready: {why}\n  fix: {fix}\n", backend.name)
         }
-        Probe::Ready { walls, limits } => {
+        Probe::Ready { walls, limits, notes } => {
             let mut text = format!("{}: ready\n  walls:\n", backend.name);
             for wall in walls {
                 row(&mut text, wall.name, &wall_state(wall));
@@ -59,10 +60,12 @@ fn describe_one(backend: &Probed) -> String {
             for limit in limits {
                 row(&mut text, limit.kind.name(), &limit_means(limit));
             }
+            for note in notes {
+                let _ = writeln!(text, "  note: {note}");
+            }
             text
         }
     };
-    // Writing to a string can't fail.
     let _ = writeln!(text, "  can do: {}", capabilities.join(", "));
     text
 }
@@ -111,6 +114,7 @@ mod tests {
                 limit(LimitKind::Pids, Limited::Exactly("cgroup v2")),
                 limit(LimitKind::Cpus, Limited::Nowise { why: "no cgroup".into() }),
             ],
+            notes: vec!["it is slow".into()],
         })]);
         let expected = "\
 native: ready
@@ -120,6 +124,7 @@ native: ready
   limits:
     pids                 by cgroup v2
     cpus                 not enforced: no cgroup
+  note: it is slow
   can do: network none, user
 ";
         assert_eq!(text, expected);

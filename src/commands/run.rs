@@ -99,7 +99,7 @@ fn check_backend(
 
 fn carry_out(run: Run, backends: &'static [&'static dyn Backend]) -> Result<Outcome, CommandError> {
     match Engine::new(backends).handle(Action::Run(Box::new(run)))? {
-        Reply::Ran(outcome) => Ok(outcome),
+        Reply::Ran(outcome) => Ok(*outcome),
         Reply::Probed(_) => Err(CommandError::bug("the engine answered another question")),
     }
 }

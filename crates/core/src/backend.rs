@@ -51,6 +51,12 @@ pub trait Place {
     /// The limits in force, and by what means.
     fn limits(&self) -> &[LimitInForce];
 
+    /// What the place does less well than others do, as whole sentences without their full stop,
+    /// each with the reason. None of it lets anything out of the place.
+    fn notes(&self) -> &[String] {
+        &[]
+    }
+
     /// Says in the words of the edge why the place did not get ready: `error` at this `step` of
     /// what [`boot`](Backend::boot) had planned, as its agent told.
     fn explain(&self, step: u16, error: io::Error) -> BootError;
@@ -175,8 +181,9 @@ impl Capabilities {
 /// Whether a backend can be used on this machine now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probe {
-    /// It can, with these walls and with limits by these means.
-    Ready { walls: Vec<Wall>, limits: Vec<LimitInForce> },
+    /// It can, with these walls, with limits by these means, and with what is to be
+    /// [noted](Place::notes).
+    Ready { walls: Vec<Wall>, limits: Vec<LimitInForce>, notes: Vec<String> },
     /// It can't: why, and what the user can do about it.
     Unavailable { why: String, fix: String },
 }

@@ -39,7 +39,7 @@ pub enum Terminal {
 /// What came of an action.
 #[derive(Debug)]
 pub enum Reply {
-    Ran(Outcome),
+    Ran(Box<Outcome>),
     Probed(Vec<Probed>),
 }
 
@@ -59,6 +59,8 @@ pub struct Outcome {
     pub phases: Phases,
     pub walls: Vec<Wall>,
     pub limits: Vec<LimitInForce>,
+    /// What the sandbox did less well than others do.
+    pub notes: Vec<String>,
     pub remains: Remains,
     /// Output that could not be delivered. The command was told, as by a closed pipe.
     pub broken: Vec<Broken>,

@@ -34,23 +34,25 @@ pub struct CommandRun {
     time_limit: Option<Duration>,
 }
 
-/// When the parts of a run were over.
+/// Where the time of a run went until its command ended.
+///
+/// What the agent did is measured by its own clock, for its words may lie unread while this
+/// process waits for a processor. It is believed as far as it fits.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeline {
-    pub ready: Instant,
-    pub started: Instant,
-    pub ended: Instant,
+    ended: Instant,
+    ready: Duration,
+    exec: Duration,
 }
 
 impl Timeline {
     /// The phases of a run that began at `start` and was over at `end`. They add up exactly.
     pub fn phases(self, start: Instant, end: Instant) -> Phases {
-        Phases {
-            boot: self.ready - start,
-            ready: self.started - self.ready,
-            exec: self.ended - self.started,
-            shutdown: end - self.ended,
-        }
+        let until_ended = self.ended.saturating_duration_since(start);
+        let exec = self.exec.min(until_ended);
+        let ready = self.ready.min(until_ended - exec);
+        let boot = until_ended - exec - ready;
+        Phases { boot, ready, exec, shutdown: end.saturating_duration_since(self.ended) }
     }
 }
 
@@ -93,12 +95,12 @@ impl Finished {
     }
 }
 
-/// What has been heard of the command.
+/// What has been heard of the command, and when; by the agent's clock, and by ours.
 #[derive(Default)]
 struct Heard {
-    ready: Option<Instant>,
-    started: Option<Instant>,
-    ended: Option<(Instant, End)>,
+    ready: Option<Duration>,
+    started: Option<(Duration, Instant)>,
+    ended: Option<(Option<Duration>, Instant, End)>,
 }
 
 impl CommandRun {
@@ -125,7 +127,7 @@ impl CommandRun {
             let link_ready = self.wait(place, heard.deadline(self.time_limit))?;
             if heard.is_overdue(self.time_limit) {
                 place.kill();
-                heard.ended = Some((Instant::now(), End::TimedOut));
+                heard.ended = Some((None, Instant::now(), End::TimedOut));
                 break;
             }
             self.forward_signals(place)?;
@@ -203,23 +205,23 @@ impl Heard {
     fn hear(&mut self, word: FromAgent, place: &dyn Place, run: &Run) -> Result<(), EngineError> {
         let now = Instant::now();
         match word {
-            FromAgent::Hello { version: VERSION } if self.ready.is_none() => {
-                self.ready = Some(now);
+            FromAgent::Hello { version: VERSION, at } if self.ready.is_none() => {
+                self.ready = Some(at);
                 Ok(())
             }
             FromAgent::Unready { step, errno } if self.ready.is_none() => {
                 Err(place.explain(step, io::Error::from_raw_os_error(errno)).into())
             }
             FromAgent::Terminal { command: FIRST } if self.started.is_none() => Ok(()),
-            FromAgent::Started { command: FIRST } if self.is_ready_to_start() => {
-                self.started = Some(now);
+            FromAgent::Started { command: FIRST, at } if self.is_ready_to_start() => {
+                self.started = Some((at, now));
                 Ok(())
             }
             FromAgent::NotStarted { command: FIRST, stage, errno } if self.started.is_none() => {
                 Err(not_started(run, stage, &io::Error::from_raw_os_error(errno)))
             }
-            FromAgent::Ended { command: FIRST, status, .. } if self.started.is_some() => {
-                self.ended = Some((now, End::Status(status)));
+            FromAgent::Ended { command: FIRST, status, at, .. } if self.started.is_some() => {
+                self.ended = Some((Some(at), now, End::Status(status)));
                 Ok(())
             }
             _ => {
@@ -239,13 +241,13 @@ impl Heard {
             let why = format!("the sandbox could not be made: {why}");
             return Err(EngineError { why, hint: None, exit_code: 125 });
         }
-        self.ended = Some((Instant::now(), End::Lost(why.into())));
+        self.ended = Some((None, Instant::now(), End::Lost(why.into())));
         Ok(())
     }
 
     /// When the command's time is up: it is counted from its start.
     fn deadline(&self, time_limit: Option<Duration>) -> Option<Instant> {
-        self.started?.checked_add(time_limit?)
+        self.started?.1.checked_add(time_limit?)
     }
 
     fn is_overdue(&self, time_limit: Option<Duration>) -> bool {
@@ -253,10 +255,15 @@ impl Heard {
     }
 
     fn finish(self, start: Instant, streams: Streams) -> Finished {
-        let (ended, end) = self.ended.unwrap_or_else(|| (start, End::Lost(String::new())));
-        let started = self.started.unwrap_or(ended);
-        let ready = self.ready.unwrap_or(started);
-        Finished { timeline: Timeline { ready, started, ended }, streams, end }
+        let (ended_at, ended, end) =
+            self.ended.unwrap_or_else(|| (None, start, End::Lost(String::new())));
+        let (started_at, started) = self.started.unwrap_or((Duration::ZERO, ended));
+        let exec = match ended_at {
+            Some(ended_at) => ended_at.saturating_sub(started_at),
+            None => ended.saturating_duration_since(started),
+        };
+        let ready = started_at.saturating_sub(self.ready.unwrap_or(started_at));
+        Finished { timeline: Timeline { ended, ready, exec }, streams, end }
     }
 }
 
@@ -318,4 +325,27 @@ fn program_not_started(program: &str, error: &io::Error) -> EngineError {
         ),
     };
     EngineError { why, hint: Some(hint.into()), exit_code }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_add_up_whatever_the_agent_says() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let millis = Duration::from_millis;
+        for (ready, exec, expected) in [
+            (1, 7, [2, 1, 7]),
+            (0, 0, [10, 0, 0]),
+            (50, 7, [0, 3, 7]),
+            (50, u64::MAX / 1_000_000, [0, 0, 10]),
+        ] {
+            let timeline = Timeline { ended: after(10), ready: millis(ready), exec: millis(exec) };
+            let Phases { boot, ready, exec, shutdown } = timeline.phases(start, after(15));
+            assert_eq!([boot, ready, exec], expected.map(millis));
+            assert_eq!(shutdown, millis(5));
+        }
+    }
 }

@@ -24,7 +24,7 @@ impl Engine {
     /// is gone.
     pub fn handle(&self, action: Action) -> Result<Reply, EngineError> {
         match action {
-            Action::Run(run) => self.run(*run).map(Reply::Ran),
+            Action::Run(run) => self.run(*run).map(Box::new).map(Reply::Ran),
             Action::Doctor => Ok(Reply::Probed(self.probe())),
         }
     }
@@ -39,6 +39,7 @@ impl Engine {
         let place = backend.boot(&run.spec, Some(Launch { command: &run.command, stdio }))?;
         let finished = command.drive(&*place, &run, start);
         let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
+        let notes = place.notes().to_vec();
         // Whatever went wrong, nothing is left behind; only then is it told.
         let destroyed = place.destroy();
         let (finished, remains) = match (finished, destroyed) {
@@ -55,7 +56,7 @@ impl Engine {
         let broken = finished.deliver_rest();
         let phases = timeline.phases(start, Instant::now());
         let backend = backend.name();
-        Ok(Outcome { backend, ended, phases, walls, limits, remains, broken })
+        Ok(Outcome { backend, ended, phases, walls, limits, notes, remains, broken })
     }
 
     /// The backend of this name, or the first that is there. A backend that turns out not to work

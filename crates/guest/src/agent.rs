@@ -111,7 +111,7 @@ impl Agent {
     /// command has ended or the engine has gone. Whatever else still runs dies with the caller,
     /// who is process 1.
     pub fn serve(&self, first: Option<Forked>) -> io::Result<()> {
-        self.say(FromAgent::Hello { version: VERSION })?;
+        self.say(FromAgent::Hello { version: VERSION, at: process::clock() })?;
         let Some(first) = first else {
             return descriptor::poll(&mut [Interest::gone(self.link())], None).map(drop);
         };
@@ -173,7 +173,7 @@ impl Forked {
     fn await_start(&self) -> io::Result<FromAgent> {
         let mut failure = [0; 5];
         Ok(match descriptor::read(self.failure.as_fd(), &mut failure)? {
-            0 => FromAgent::Started { command: FIRST },
+            0 => FromAgent::Started { command: FIRST, at: process::clock() },
             _ => FromAgent::NotStarted {
                 command: FIRST,
                 stage: Stage::from_number(failure[0]).unwrap_or(Stage::Place),
@@ -190,6 +190,7 @@ fn ended(death: &Death) -> FromAgent {
             Ok(code) => Status::Exited(code),
             Err(signal) => Status::Signaled(signal),
         },
+        at: process::clock(),
         user: death.user_time(),
         system: death.system_time(),
         max_resident: death.max_resident(),

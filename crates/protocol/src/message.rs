@@ -11,24 +11,26 @@ pub const VERSION: u16 = 1;
 /// a place was booted with is number 0.
 pub type CommandId = u32;
 
-/// What an agent says.
+/// What an agent says. Where it says when something was, `at`, that is on a clock of its own that
+/// never goes back: only the time between two such words means anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FromAgent {
     /// The place is ready for commands. It comes first, once.
-    Hello { version: u16 },
+    Hello { version: u16, at: Duration },
     /// The place could not be made ready, at this step of the plan it was booted with. It comes
     /// instead of the hello, and nothing follows.
     Unready { step: u16, errno: i32 },
     /// The command has a terminal, whose controlling side comes along. Its start follows.
     Terminal { command: CommandId },
     /// The command's program runs.
-    Started { command: CommandId },
+    Started { command: CommandId, at: Duration },
     /// The command could not be started; nothing of its program ran.
     NotStarted { command: CommandId, stage: Stage, errno: i32 },
     /// The command's process has ended. Processes that it left behind may still run.
     Ended {
         command: CommandId,
         status: Status,
+        at: Duration,
         user: Duration,
         system: Duration,
         max_resident: u64,
@@ -102,24 +104,31 @@ const LAST_SIGNAL: u8 = 64;
 impl FromAgent {
     pub fn encode(&self) -> Frame {
         match *self {
-            Self::Hello { version } => frame(HELLO, |f| f.put(version.to_le_bytes())),
+            Self::Hello { version, at } => frame(HELLO, |f| {
+                f.put(version.to_le_bytes());
+                f.put(micros(at).to_le_bytes());
+            }),
             Self::Unready { step, errno } => frame(UNREADY, |f| {
                 f.put(step.to_le_bytes());
                 f.put(errno.to_le_bytes());
             }),
             Self::Terminal { command } => frame(TERMINAL, |f| f.put(command.to_le_bytes())),
-            Self::Started { command } => frame(STARTED, |f| f.put(command.to_le_bytes())),
+            Self::Started { command, at } => frame(STARTED, |f| {
+                f.put(command.to_le_bytes());
+                f.put(micros(at).to_le_bytes());
+            }),
             Self::NotStarted { command, stage, errno } => frame(NOT_STARTED, |f| {
                 f.put(command.to_le_bytes());
                 f.put([stage as u8]);
                 f.put(errno.to_le_bytes());
             }),
-            Self::Ended { command, status, user, system, max_resident } => frame(ENDED, |f| {
+            Self::Ended { command, status, at, user, system, max_resident } => frame(ENDED, |f| {
                 f.put(command.to_le_bytes());
                 match status {
                     Status::Exited(code) => f.put([EXITED, code]),
                     Status::Signaled(signal) => f.put([SIGNALED, signal]),
                 }
+                f.put(micros(at).to_le_bytes());
                 f.put(micros(user).to_le_bytes());
                 f.put(micros(system).to_le_bytes());
                 f.put(max_resident.to_le_bytes());
@@ -131,13 +140,17 @@ impl FromAgent {
     pub fn parse(kind: u8, body: &[u8]) -> Result<Self, FrameError> {
         let mut body = Body { kind, rest: body, read: 0 };
         let message = match kind {
-            HELLO => Self::Hello { version: u16::from_le_bytes(body.take()?) },
+            HELLO => {
+                Self::Hello { version: u16::from_le_bytes(body.take()?), at: body.take_time()? }
+            }
             UNREADY => Self::Unready {
                 step: u16::from_le_bytes(body.take()?),
                 errno: i32::from_le_bytes(body.take()?),
             },
             TERMINAL => Self::Terminal { command: u32::from_le_bytes(body.take()?) },
-            STARTED => Self::Started { command: u32::from_le_bytes(body.take()?) },
+            STARTED => {
+                Self::Started { command: u32::from_le_bytes(body.take()?), at: body.take_time()? }
+            }
             NOT_STARTED => Self::NotStarted {
                 command: u32::from_le_bytes(body.take()?),
                 stage: match body.take()? {
@@ -152,8 +165,9 @@ impl FromAgent {
                     [SIGNALED, signal @ 1..=LAST_SIGNAL] => Status::Signaled(signal),
                     _ => return Err(FrameError::Value(kind)),
                 },
-                user: Duration::from_micros(u64::from_le_bytes(body.take()?)),
-                system: Duration::from_micros(u64::from_le_bytes(body.take()?)),
+                at: body.take_time()?,
+                user: body.take_time()?,
+                system: body.take_time()?,
                 max_resident: u64::from_le_bytes(body.take()?),
             },
             _ => return Err(FrameError::Kind(kind)),
@@ -218,6 +232,10 @@ impl Body<'_> {
         Ok(*value)
     }
 
+    fn take_time(&mut self) -> Result<Duration, FrameError> {
+        Ok(Duration::from_micros(u64::from_le_bytes(self.take()?)))
+    }
+
     fn end<M>(self, message: M) -> Result<M, FrameError> {
         if self.rest.is_empty() {
             Ok(message)
@@ -235,6 +253,7 @@ mod tests {
     const ENDING: FromAgent = FromAgent::Ended {
         command: 7,
         status: Status::Signaled(64),
+        at: Duration::from_micros(1 << 50),
         user: Duration::from_micros(1_234_567),
         system: Duration::from_micros(3),
         max_resident: 1 << 40,
@@ -242,15 +261,16 @@ mod tests {
 
     fn messages() -> [FromAgent; 7] {
         [
-            FromAgent::Hello { version: VERSION },
+            FromAgent::Hello { version: VERSION, at: Duration::from_micros(9) },
             FromAgent::Unready { step: 65535, errno: -1 },
-            FromAgent::Started { command: u32::MAX },
+            FromAgent::Started { command: u32::MAX, at: Duration::from_secs(1 << 30) },
             FromAgent::Terminal { command: 3 },
             FromAgent::NotStarted { command: 0, stage: Stage::Program, errno: 2 },
             ENDING,
             FromAgent::Ended {
                 command: 1,
                 status: Status::Exited(255),
+                at: Duration::ZERO,
                 user: Duration::ZERO,
                 system: Duration::ZERO,
                 max_resident: 0,
@@ -327,7 +347,7 @@ mod tests {
         let mut decoded = 0;
         for _ in 0..200_000 {
             let kind = (random() % 7) as u8;
-            let body: Vec<u8> = (0..random() % 40).map(|_| (random() % 70) as u8).collect();
+            let body: Vec<u8> = (0..random() % 48).map(|_| (random() % 70) as u8).collect();
             if let Ok(message) = FromAgent::parse(kind, &body) {
                 assert_eq!(message.encode().as_bytes()[5..], body);
                 decoded += 1;

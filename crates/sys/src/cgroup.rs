@@ -132,6 +132,8 @@ impl Site {
         wanted.push(controller);
         let parent = own.version_2_parent(&wanted)?;
         may_write(&parent)?;
+        // Who makes a process in a group below must be allowed to move one there.
+        may_write(&parent.join("cgroup.procs"))?;
         for (_, _, dir) in self.limits.iter_mut().filter(unified) {
             dir.clone_from(&parent);
         }
@@ -344,7 +346,11 @@ fn may_write(dir: &Path) -> Result<(), CgroupError> {
 
 /// `path` below `root`; the root itself where a container shows only a part of the hierarchy.
 fn existing(root: &Path, path: &str) -> PathBuf {
-    let dir = root.join(path.trim_start_matches('/'));
+    let dir = match path.trim_start_matches('/') {
+        // Joined, it would leave a slash at the end.
+        "" => return root.to_owned(),
+        path => root.join(path),
+    };
     if dir.is_dir() { dir } else { root.to_owned() }
 }
 

@@ -1,12 +1,13 @@
 //! The keeper: a process that removes a sandbox's control group when its maker can't, because it
 //! was killed.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use crate::companion::Companion;
 use crate::descriptor::{self, Interest};
@@ -69,7 +70,24 @@ fn keep(watch: &Watch) {
             let _ = descriptor::poll(&mut [Interest::readable(init.as_fd())], None);
         }
         for directory in &watch.directories {
-            let _ = descriptor::remove_directory(directory);
+            remove_once_empty(directory);
+        }
+    }
+}
+
+/// A version 2 group has its process 1 before the maker can tell who that is: one that was killed
+/// in between leaves a group in which somebody is still dying.
+fn remove_once_empty(directory: &CStr) {
+    const PAUSE: Duration = Duration::from_millis(2);
+    /// Half a minute: a process that takes longer to die may never do it.
+    const TRIES: u32 = 15_000;
+    for _ in 0..TRIES {
+        match descriptor::remove_directory(directory) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                let _ = descriptor::poll(&mut [], Some(PAUSE));
+            }
+            // It is removed, or it never was made.
+            _ => return,
         }
     }
 }

@@ -14,6 +14,8 @@ const V2_REFER: u64 = 1 << 13;
 const V3_TRUNCATE: u64 = 1 << 14;
 const V5_IOCTL_DEVICES: u64 = 1 << 15;
 const EXECUTE_AND_READ: u64 = 1 | 1 << 2 | 1 << 3;
+/// The version that brought scopes, of Linux 6.12.
+const SCOPES: u32 = 6;
 const SCOPE_ABSTRACT_SOCKETS: u64 = 1;
 const SCOPE_SIGNALS: u64 = 1 << 1;
 
@@ -32,6 +34,11 @@ pub fn version() -> io::Result<u32> {
     u32::try_from(version).map_err(|_| io::Error::from_raw_os_error(libc::ENOSYS))
 }
 
+/// Whether [`restrict`] promises with this `version` that no abstract socket outside is reached.
+pub fn keeps_abstract_sockets_out(version: u32) -> bool {
+    version >= SCOPES
+}
+
 /// Promises for the calling process that it and all that it starts will reach no file but what is
 /// below the root directory now, will write only below `writable` (everywhere, if that is empty),
 /// and will neither signal processes nor reach abstract sockets outside, as far as `version` of
@@ -44,7 +51,7 @@ pub fn restrict<'a>(
         | if version >= 2 { V2_REFER } else { 0 }
         | if version >= 3 { V3_TRUNCATE } else { 0 }
         | if version >= 5 { V5_IOCTL_DEVICES } else { 0 };
-    let scopes = if version >= 6 { SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS } else { 0 };
+    let scopes = if version >= SCOPES { SCOPE_ABSTRACT_SOCKETS | SCOPE_SIGNALS } else { 0 };
     let ruleset = create(version, rights, scopes)?;
     let below_root = if writable.len() == 0 { rights } else { EXECUTE_AND_READ };
     allow(&ruleset, c"/", below_root)?;
@@ -65,7 +72,7 @@ fn create(version: u32, files: u64, scopes: u64) -> io::Result<OwnedFd> {
     }
     let ruleset = Ruleset { files, network: 0, scopes };
     // An older kernel refuses members that it does not know.
-    let size = if version >= 6 { size_of::<Ruleset>() } else { size_of::<u64>() };
+    let size = if version >= SCOPES { size_of::<Ruleset>() } else { size_of::<u64>() };
     // SAFETY: the kernel reads as much of `ruleset` as it is told.
     let fd = check(unsafe {
         libc::syscall(libc::SYS_landlock_create_ruleset, &raw const ruleset, size, 0)

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// All memory of the machine, in bytes.
 pub fn memory_bytes() -> io::Result<u64> {
@@ -33,4 +34,21 @@ pub fn processors() -> u32 {
 /// A kernel setting under `/proc/sys`, if it exists and can be read.
 pub fn setting(name: &str) -> Option<String> {
     fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|s| s.trim().to_owned())
+}
+
+/// Whether a tmpfs keeps attributes that users may set (`user.*`), as it does since Linux 6.6. What
+/// can't be found out is taken to be so.
+pub fn tmpfs_keeps_user_attributes() -> bool {
+    // A file in memory is in a tmpfs of the kernel's own.
+    // SAFETY: the name ends with a NUL.
+    let fd = crate::check(unsafe { libc::memfd_create(c"attributes".as_ptr(), libc::MFD_CLOEXEC) });
+    let Ok(fd) = fd else { return true };
+    // SAFETY: the kernel has just opened it, and nobody else owns it.
+    let file = unsafe { OwnedFd::from_raw_fd(fd) };
+    let name = c"user.agentkernel";
+    // SAFETY: the name ends with a NUL, and of the value no byte is read.
+    let set = crate::check(unsafe {
+        libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), std::ptr::null(), 0, 0)
+    });
+    !set.is_err_and(|error| error.raw_os_error() == Some(libc::ENOTSUP))
 }

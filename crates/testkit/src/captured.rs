@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
+use crate::running::patiently;
 use crate::{NotPassed, Running, ensure};
 
 /// How a program ended, and everything it said.
@@ -60,8 +61,9 @@ impl Captured {
         Ok(self)
     }
 
-    /// It took no longer than this.
+    /// It took no longer than this; on a slow machine, than so much longer.
     pub fn takes_less_than(&self, limit: Duration) -> Result<&Self, NotPassed> {
+        let limit = patiently(limit);
         ensure!(self.took < limit, "expected an end within {limit:?}: {self}");
         Ok(self)
     }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::process::{Child, ChildStdin, Command, ExitStatus};
+use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +18,17 @@ use crate::{Captured, NotPassed, Verdict, ensure};
 /// How long a program may run unless the test says otherwise: far longer than any takes, so that
 /// only a hang meets it.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long to wait on this machine for what takes no longer than `limit` on an ordinary one: a
+/// slow machine, such as an emulated one, has how many times slower it is in `TESTKIT_PATIENCE`.
+pub(crate) fn patiently(limit: Duration) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    let factor = FACTOR.get_or_init(|| {
+        let variable = std::env::var("TESTKIT_PATIENCE").ok();
+        variable.and_then(|factor| factor.parse().ok()).filter(|factor| *factor > 0).unwrap_or(1)
+    });
+    limit * *factor
+}
 
 /// A started program. It is killed when dropped before it has ended.
 #[derive(Debug)]
@@ -85,7 +97,7 @@ impl Running {
             pidfd,
             shown,
             started,
-            deadline: started + DEADLINE,
+            deadline: started + patiently(DEADLINE),
             events,
             ended: false,
             stdout: Vec::new(),
@@ -94,9 +106,9 @@ impl Running {
         })
     }
 
-    /// Sets how long the program may run, from its start.
+    /// Sets how long the program may run, from its start; on a slow machine, longer.
     pub fn within(mut self, limit: Duration) -> Self {
-        self.deadline = self.started + limit;
+        self.deadline = self.started + patiently(limit);
         self
     }
 

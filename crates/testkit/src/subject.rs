@@ -127,6 +127,8 @@ pub struct Subject {
     /// By [`Capability::name`].
     pub capabilities: BTreeSet<String>,
     pub limits: Vec<LimitInForce>,
+    /// What the backend does less well here than elsewhere, in the words of `doctor`.
+    pub notes: Vec<String>,
     /// Why the backend can't be used here, in the words of `doctor`.
     pub unavailable: Option<String>,
 }
@@ -140,6 +142,7 @@ impl Subject {
             caller,
             capabilities: BTreeSet::new(),
             limits: Vec::new(),
+            notes: Vec::new(),
             unavailable: None,
         };
         let scratch = bare.scratch()?;
@@ -173,6 +176,7 @@ impl Subject {
                 .map(Into::into)
                 .collect(),
             limits: list("limits").iter().map(limit).collect(),
+            notes: list("notes").iter().filter_map(Value::as_str).map(Into::into).collect(),
             unavailable: (!ready)
                 .then(|| entry["why"].as_str().unwrap_or("no reason given").into()),
             ..self.clone()

@@ -182,6 +182,7 @@ mod tests {
             caller: Caller::Me,
             capabilities: BTreeSet::from([Capability::User.name().into()]),
             limits: Vec::new(),
+            notes: Vec::new(),
             unavailable: unavailable.map(Into::into),
         }
     }

@@ -26,6 +26,8 @@ pub struct BackendReport {
     pub walls: Option<Vec<WallReport>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Vec<LimitReport>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 impl BackendReport {
@@ -38,12 +40,14 @@ impl BackendReport {
             capabilities: capabilities.iter().map(Capability::name).collect(),
             walls: None,
             limits: None,
+            notes: Vec::new(),
         };
         match probe {
-            Probe::Ready { walls, limits } => {
+            Probe::Ready { walls, limits, notes } => {
                 report.ready = true;
                 report.walls = Some(walls.iter().map(WallReport::from).collect());
                 report.limits = Some(limits.iter().map(LimitReport::from).collect());
+                report.notes.clone_from(notes);
             }
             Probe::Unavailable { why, fix } => {
                 report.why = Some(why.clone());
@@ -76,6 +80,7 @@ mod tests {
                 value: 64,
                 by: Limited::Exactly("cgroup v2"),
             }],
+            notes: vec!["it is slow".into()],
         };
         let gone = Probe::Unavailable { why: "no kernel".into(), fix: "build one".into() };
         let none = Capabilities::new(&[]);
@@ -87,7 +92,8 @@ mod tests {
             r#"{"version":1,"backends":[{"name":"native","ready":true,"#,
             r#""capabilities":["network none","user"],"#,
             r#""walls":[{"name":"seccomp","in_force":true}],"#,
-            r#""limits":[{"name":"pids","value":64,"by":"cgroup v2","exact":true}]},"#,
+            r#""limits":[{"name":"pids","value":64,"by":"cgroup v2","exact":true}],"#,
+            r#""notes":["it is slow"]},"#,
             r#"{"name":"other","ready":false,"why":"no kernel","fix":"build one","#,
             r#""capabilities":[]}]}"#,
         );

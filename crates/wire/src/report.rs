@@ -21,6 +21,7 @@ pub struct Run<'a> {
     pub phases: [Duration; 4],
     pub walls: &'a [Wall],
     pub limits: &'a [LimitInForce],
+    pub notes: &'a [String],
     pub remains: &'a Remains,
 }
 
@@ -37,6 +38,8 @@ pub struct Report {
     pub phases_us: PhasesReport,
     pub walls: Vec<WallReport>,
     pub limits: Vec<LimitReport>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub notes: Vec<String>,
     pub rusage: UsageReport,
     pub oom_kills: u64,
 }
@@ -53,6 +56,7 @@ impl From<Run<'_>> for Report {
             phases_us: run.phases.into(),
             walls: run.walls.iter().map(WallReport::from).collect(),
             limits: run.limits.iter().map(LimitReport::from).collect(),
+            notes: run.notes.to_vec(),
             rusage: (&run.remains.usage).into(),
             oom_kills: run.remains.oom_kills,
         }
@@ -257,6 +261,7 @@ mod tests {
             phases: [1, 2, 3, 4].map(Duration::from_millis),
             walls: &walls,
             limits: &limits,
+            notes: &["it is slow".into()],
             remains: &remains,
         });
         let expected = concat!(
@@ -268,6 +273,7 @@ mod tests {
             r#""limits":[{"name":"memory","value":1073741824,"by":"cgroup v1","exact":true},"#,
             r#"{"name":"cpus","value":1.5,"by":null,"exact":false,"why":"no"},"#,
             r#"{"name":"pids","value":64,"by":"rlimit","exact":false,"why":"so"}],"#,
+            r#""notes":["it is slow"],"#,
             r#""rusage":{"user_us":7,"system_us":8,"max_rss_bytes":4096},"oom_kills":2}"#,
         );
         assert_eq!(report.to_json(), expected);

@@ -60,6 +60,7 @@ impl Reports {
             phases: [phases.boot, phases.ready, phases.exec, phases.shutdown],
             walls: &outcome.walls,
             limits: &outcome.limits,
+            notes: &outcome.notes,
             remains: &outcome.remains,
         });
         let text = report.to_json();
@@ -118,6 +119,7 @@ mod tests {
             phases,
             walls: vec![],
             limits: vec![],
+            notes: vec![],
             remains: Remains::default(),
             broken: vec![],
         }

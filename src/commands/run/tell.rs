@@ -70,6 +70,7 @@ fn describe(outcome: &Outcome, asked: bool) -> String {
             .into_iter()
             .chain(walls)
             .chain(outcome.limits.iter().map(limit))
+            .chain(outcome.notes.iter().map(|note| format!("note: {note}")))
             .chain([times, ended(&outcome.ended)]),
     )
 }
@@ -140,6 +141,7 @@ mod tests {
                 Wall { name: "landlock", missing: Some("no kernel".into()) },
             ],
             limits: vec![limit(LimitKind::Memory, 256 << 20), limit(LimitKind::Cpus, 1500)],
+            notes: vec!["it is slow".into()],
             remains: Remains::default(),
             broken: vec![],
         }
@@ -165,13 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn verbose_names_the_backend_every_wall_and_limit_the_times_and_the_end() {
+    fn verbose_names_the_backend_all_that_holds_or_is_noted_the_times_and_the_end() {
         let expected = "\
 agentkernel: backend native, the first one that is ready
 agentkernel: wall seccomp: in force
 agentkernel: wall landlock: missing: no kernel
 agentkernel: limit memory 256 MiB: by cgroup v2
 agentkernel: limit cpus 1.5: by cgroup v2
+agentkernel: note: it is slow
 agentkernel: boot 1.5ms, ready 1ms, exec 2s, shutdown 1ms: 2.0035s in all
 agentkernel: the command exited with 0";
         assert_eq!(describe(&of(Ended::Exited(0)), false), expected);

@@ -27,6 +27,7 @@ pub struct NativePlace {
     group: Option<KeptGroup>,
     walls: Vec<Wall>,
     limits: Vec<LimitInForce>,
+    notes: Vec<String>,
     steps: Vec<Step>,
 }
 
@@ -53,6 +54,7 @@ pub fn boot(plan: Plan) -> Result<NativePlace, BootError> {
         group: None,
         walls: Vec::new(),
         limits: Vec::new(),
+        notes: Vec::new(),
         steps: Vec::new(),
     };
     if let (Some(entry), Some(init)) = (&entry, &place.init) {
@@ -62,6 +64,7 @@ pub fn boot(plan: Plan) -> Result<NativePlace, BootError> {
     place.limits = group::limits_in_force(&plan.limits, &grouped);
     place.group = grouped.and_then(Result::ok);
     place.walls = plan.walls;
+    place.notes = plan.notes;
     place.steps = plan.root.steps;
     Ok(place)
 }
@@ -121,6 +124,10 @@ impl Place for NativePlace {
 
     fn limits(&self) -> &[LimitInForce] {
         &self.limits
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     fn explain(&self, step: u16, error: io::Error) -> BootError {

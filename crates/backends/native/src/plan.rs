@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use agentkernel_core::{Access, BootError, Command, Image, Launch, Network, Spec, Stdio, Wall};
 use agentkernel_guest::{Prepared, Privileges, Streams};
 use agentkernel_sys::descriptor::{self, Links};
-use agentkernel_sys::landlock;
 use agentkernel_sys::process::ExecStrings;
 use agentkernel_sys::seccomp::{Filter, Policy};
+use agentkernel_sys::{landlock, machine};
 
 use crate::identity::{self, Identity, Mapping};
 use crate::limits::{self, LimitPlan};
@@ -29,6 +29,7 @@ pub struct Plan {
     pub own_network: bool,
     pub first: Option<Prepared>,
     pub walls: Vec<Wall>,
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -39,15 +40,17 @@ impl Plan {
         let root = Root::plan(spec, &identity, mapping, limits.scratch)?;
         let landlock = landlock::version().ok();
         let walls = walls(spec, landlock);
+        let notes = if writes_to_copies(spec) { note_on_copies() } else { Vec::new() };
         if spec.strict {
             refuse_missing(&walls)?;
+            refuse_noted(&notes)?;
         }
         let first = match first {
             Some(launch) => Some(prepare(spec, launch, &identity, mapping, landlock, &root)?),
             None => None,
         };
         let own_network = spec.network == Network::None;
-        Ok(Self { identity, mapping, root, limits, own_network, first, walls })
+        Ok(Self { identity, mapping, root, limits, own_network, first, walls, notes })
     }
 }
 
@@ -183,23 +186,65 @@ fn walls(spec: &Spec, landlock: Option<u32>) -> Vec<Wall> {
     let shared =
         (spec.network != Network::None).then(|| "the spec asks for the host's network".to_owned());
     let unknown = landlock.is_none().then(|| "the kernel has no Landlock".to_owned());
+    // A network namespace keeps them out by itself.
+    let reached = spec.network != Network::None
+        && !landlock.is_some_and(landlock::keeps_abstract_sockets_out);
+    let reached = reached.then(|| {
+        "the host's network brings the host's abstract sockets, which Landlock keeps out from \
+         Linux 6.12 on only"
+            .to_owned()
+    });
     ALWAYS
         .into_iter()
         .map(|name| Wall { name, missing: None })
         .chain([
             Wall { name: "network-namespace", missing: shared },
             Wall { name: "landlock", missing: unknown },
+            Wall { name: "abstract-sockets", missing: reached },
         ])
         .collect()
 }
 
-fn refuse_missing(walls: &[Wall]) -> Result<(), BootError> {
-    let landlock = walls.iter().find(|wall| wall.name == "landlock" && wall.missing.is_some());
-    match landlock.and_then(|wall| wall.missing.as_deref()) {
+fn writes_to_copies(spec: &Spec) -> bool {
+    spec.image != Image::Host || spec.mounts.iter().any(|mount| mount.access == Access::CopyOnWrite)
+}
+
+/// What a copy can't do here, if there is such a thing.
+///
+/// A directory that is to hide the original's is marked with an attribute. In a user namespace
+/// that can only be one of the user's own (`userxattr`), and the layer with the changes is in a
+/// tmpfs. The kernel mounts it all the same and fails later, with `EIO` and nothing lost.
+pub fn note_on_copies() -> Vec<String> {
+    let note = "in a copy-on-write directory and in the root of an image no directory of the \
+                original can be removed with what is in it, replaced or renamed: that fails with \
+                \"Input/output error\", since a tmpfs keeps no user attributes before Linux 6.6";
+    if machine::tmpfs_keeps_user_attributes() { Vec::new() } else { vec![note.into()] }
+}
+
+fn refuse_noted(notes: &[String]) -> Result<(), BootError> {
+    match notes.first() {
         None => Ok(()),
-        Some(why) => Err(BootError::Refused {
-            why: format!("--strict wants every wall, but landlock is missing: {why}"),
-            fix: "leave out --strict, or use a kernel with Landlock (Linux 5.13)".into(),
+        Some(note) => Err(BootError::Refused {
+            why: format!("--strict wants all of it to work, but {note}"),
+            fix: "leave out --strict, mount the directory ro or rw, or use a newer kernel".into(),
+        }),
+    }
+}
+
+fn refuse_missing(walls: &[Wall]) -> Result<(), BootError> {
+    // The namespace is left out by who asks for the host's network.
+    let wanted = ["landlock", "abstract-sockets"];
+    let mut lacking = walls.iter().filter(|wall| wanted.contains(&wall.name));
+    let lacking = lacking.find_map(|wall| Some((wall.name, wall.missing.as_deref()?)));
+    match lacking {
+        None => Ok(()),
+        Some((name, why)) => Err(BootError::Refused {
+            why: format!("--strict wants every wall, but {name} is missing: {why}"),
+            fix: match name {
+                "landlock" => "leave out --strict, or use a kernel with Landlock (Linux 5.13)",
+                _ => "leave out --strict, or do without the network",
+            }
+            .into(),
         }),
     }
 }

@@ -10,11 +10,16 @@ use agentkernel_core::{
 use agentkernel_protocol::{Decoder, FromAgent};
 use agentkernel_sys::socket;
 
-use crate::Native;
+use crate::{Native, plan};
 
 pub fn probe(native: &Native) -> Probe {
     match try_one(native) {
-        Ok(place) => Probe::Ready { walls: place.walls().into(), limits: place.limits().into() },
+        Ok(place) => Probe::Ready {
+            walls: place.walls().into(),
+            limits: place.limits().into(),
+            // The trial copies nothing, so that no directory of the host is in its way.
+            notes: plan::note_on_copies(),
+        },
         Err(BootError::Unavailable { why, fix } | BootError::Refused { why, fix }) => {
             Probe::Unavailable { why, fix }
         }

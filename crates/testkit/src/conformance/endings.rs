@@ -10,6 +10,7 @@ use super::SLEEP;
 use super::limits::limited;
 use super::report::reported;
 use crate::host::{Process, unique_sleep};
+use crate::running::patiently;
 use crate::{Behaviour, NO_FLAGS, NotPassed, Running, Subject, Verdict, ensure, skip};
 
 /// Far more than any run takes, and far less than the commands here would run if left alone.
@@ -163,10 +164,11 @@ fn guest(running: &Running, mark: &str) -> Result<Process, NotPassed> {
 }
 
 fn time_limit(subject: &Subject) -> Verdict {
-    let flags = ["--timeout", "300ms"];
+    let limit = patiently(Duration::from_millis(300));
+    let flags = ["--timeout".into(), format!("{}ms", limit.as_millis())];
     let (got, report) = reported(subject, &flags, &["sh", "-c", "echo begun; exec sleep 60"])?;
     got.exits(124)?.prints("begun\n")?.mentions("time")?.takes_less_than(SOON)?;
-    ensure!(got.took >= Duration::from_millis(300), "it ended before its time limit: {got}");
+    ensure!(got.took >= limit, "it ended before its time limit: {got}");
     let kind = &report["ended"]["kind"];
     ensure!(kind == "timed_out", "expected timed_out in the report, not {kind}");
     let in_time = subject.shell(&["--timeout", "60s"], "sleep 0.1; exit 9")?;
@@ -179,7 +181,9 @@ fn time_limit_for_all(subject: &Subject) -> Verdict {
     let mark = unique_sleep();
     let stubborn = format!("trap \"\" TERM INT HUP; {SLEEP}; echo begun; sleep $mark");
     let script = format!("trap '' TERM; export mark={mark}; setsid sh -c '{stubborn}' & wait");
-    let command = subject.run_command(&scratch, &["--timeout", "1s"], &["sh", "-c", &script]);
+    let limit = format!("{}s", patiently(Duration::from_secs(1)).as_secs());
+    let flags = ["--timeout", &limit];
+    let command = subject.run_command(&scratch, &flags, &["sh", "-c", &script]);
     let mut running = Running::start(command)?;
     running.line()?;
     let before = Process::sleeping(&mark);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use agentkernel_core::Capability;
 
 use crate::host::tree;
-use crate::{Behaviour, Captured, NotPassed, Scratch, Subject, Verdict, ensure};
+use crate::{Behaviour, Captured, NotPassed, Scratch, Subject, Verdict, ensure, known_limit};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -132,10 +132,14 @@ const CHANGED: &str = "./changed\n./empty\n./folder/again\n./hard-link\n./kept\n
 fn project_copy_on_write(subject: &Subject) -> Verdict {
     let project = Project::new(subject)?;
     let before = tree(&project.path);
-    project.run(subject, "cow", CHANGE)?.exits(0)?.prints(CHANGED)?.complains("")?;
+    let got = project.run(subject, "cow", CHANGE)?;
     let after = tree(&project.path);
     ensure!(before == after, "the host's project was changed from {before:?} to {after:?}");
-    Ok(())
+    let changed = || got.exits(0)?.prints(CHANGED)?.complains("").map(drop);
+    match subject.notes.iter().find(|note| note.contains("copy-on-write")) {
+        None => changed(),
+        Some(note) => known_limit(changed(), note),
+    }
 }
 
 fn project_read_only(subject: &Subject) -> Verdict {

@@ -9,6 +9,7 @@ use agentkernel_core::{Capability, LimitKind};
 use rustix::process::Signal;
 
 use crate::host::{Orphanage, Remains, unique_sleep};
+use crate::running::patiently;
 use crate::{
     Behaviour, Captured, NO_FLAGS, NotPassed, Running, Scratch, Subject, TerminalSession, Verdict,
     ensure,
@@ -139,7 +140,7 @@ impl<'a> Watch<'a> {
 
     /// Waits for those who outlive a killed agentkernel to clean up.
     fn aftermath(&self, what: &str) -> Verdict {
-        let empty = self.orphanage.empties_within(AFTERMATH)?;
+        let empty = self.orphanage.empties_within(patiently(AFTERMATH))?;
         let inmates = self.orphanage.inmates();
         ensure!(empty, "still running {AFTERMATH:?} after {what}: {inmates:?}");
         Ok(())

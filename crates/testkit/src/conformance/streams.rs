@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::report;
 use crate::host::Process;
+use crate::running::patiently;
 use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Running, Subject, Verdict, ensure};
 
 const SOON: Duration = Duration::from_secs(8);
@@ -129,7 +130,7 @@ fn input_from_a_file(subject: &Subject) -> Verdict {
 fn input_from_a_socket(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let (mut ours, theirs) = UnixStream::pair()?;
-    ours.set_read_timeout(Some(SOON))?;
+    ours.set_read_timeout(Some(patiently(SOON)))?;
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["cat"]);
     command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
     let running = Running::start(command)?;
@@ -349,7 +350,7 @@ fn slow_reader(subject: &Subject) -> Verdict {
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", script]);
     command.stdout(writer);
     let running = Running::start(command)?;
-    let mut reader = Within { inner: reader, deadline: Instant::now() + SOON };
+    let mut reader = Within { inner: reader, deadline: Instant::now() + patiently(SOON) };
     let mut first = vec![0; 1 << 20];
     reader.read_exact(&mut first)?;
     // Now it can only fill what buffers there are; were these without bounds, it would end.

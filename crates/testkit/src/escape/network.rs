@@ -10,7 +10,7 @@ use agentkernel_core::Capability::{MountReadOnly, NetworkFull, NetworkNone};
 use super::attempt::{Attempt, attempt};
 use super::probe::judge;
 use super::scene::{canary, open_to_all};
-use crate::{Behaviour, Captured, NotPassed, Subject, Verdict, ensure};
+use crate::{Behaviour, Captured, NotPassed, Subject, Verdict, ensure, known_limit};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -23,7 +23,14 @@ pub(super) const TABLE: &[Behaviour] = &[
         "connect-to-abstract-sockets-by-full-network",
         "the host's abstract sockets are not there with the full network either",
         &[MountReadOnly, NetworkFull],
-        |subject| connect_to_abstract_sockets(subject, "full"),
+        |subject| {
+            let got = subject.run(&["--network", "full", "--verbose"], &["true"])?;
+            let verdict = connect_to_abstract_sockets(subject, "full");
+            match got.errors().contains("wall abstract-sockets: missing") {
+                true => known_limit(verdict, "an older Landlock knows no abstract sockets"),
+                false => verdict,
+            }
+        },
     ),
     Behaviour::new(
         "connect-to-sockets-by-path",

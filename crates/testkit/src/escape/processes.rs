@@ -10,6 +10,7 @@ use super::attempt::{Attempt, attempt, control_finds};
 use super::probe::{self, judge};
 use super::scene::{Bystander, canary, halves};
 use crate::host::Process;
+use crate::running::patiently;
 use crate::{Behaviour, Caller, Captured, Running, Subject, Verdict, ensure};
 
 pub(super) const TABLE: &[Behaviour] = &[
@@ -174,7 +175,7 @@ fn reach_host_ipc(subject: &Subject) -> Verdict {
 /// Whether none of the processes with the word is left, or will be within a few seconds.
 fn nobody_is_left(word: &str) -> Verdict {
     for process in Process::marked(word) {
-        let ended = process.ends_within(Duration::from_secs(5))?;
+        let ended = process.ends_within(patiently(Duration::from_secs(5)))?;
         ensure!(ended, "{} lives on as {}", process.arguments, process.pid);
     }
     // A process may have moved on to another number meanwhile.

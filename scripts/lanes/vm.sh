@@ -1,0 +1,205 @@
+#!/usr/bin/env bash
+# Runs agentkernel's suites on stock Debian kernels, in emulated machines: pure control groups of
+# version 2, as root, as an ordinary user with and without a delegated group, and with user
+# namespaces switched off.
+#
+#   scripts/lanes/vm.sh [KERNEL...]
+#
+# KERNEL is the start of a version, such as 6.12, or `all` for every cloud kernel that this
+# machine's apt has; without any, it is the one of the machine's own release. In the environment:
+#
+#   VM_FILTER    what of the suites to run, as their command line takes it; nothing is everything
+#   VM_ONLY      which of the guest's parts to run: conformance delegated escape switches
+#   VM_DEADLINE  seconds after which a guest is taken for hung (540)
+#   VM_SMP, VM_MEMORY  processors (2) and MiB (3072) of a guest
+#   VM_SHELL     set: a shell on the serial line instead of the suites
+#
+# The exit status is 0 if nothing failed, 1 if something did, and 77, with the reason in the last
+# line, where the lane can't run.
+#
+# Whatever takes long is kept under XDG_CACHE_HOME: unpacked kernels, and a minimal Debian as a
+# disk image, which guests never write to. A cold run needs root, or sudo, for apt and debootstrap.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+checkout=$(cd "$here/../.." && pwd)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/agentkernel-vm-lane
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+say() { printf '%s vm lane: %s\n' "$(date +%T)" "$*"; }
+
+skip() {
+    echo "$*"
+    exit 77
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+# Installs what is missing of the tools. Each is named with the package that has it.
+get_tools() {
+    local missing=() tool package
+    while read -r tool package; do
+        PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || missing+=("$package")
+    done <<-TOOLS
+	qemu-system-x86_64 qemu-system-x86
+	busybox busybox-static
+	debootstrap debootstrap
+	depmod kmod
+	mke2fs e2fsprogs
+	xz xz-utils
+	cc gcc
+	TOOLS
+    # A busybox that needs libraries is of no use in an initramfs.
+    [ -e /usr/share/doc/busybox-static ] || missing+=(busybox-static)
+    [ ${#missing[@]} = 0 ] && return
+    say "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    as_root apt-get update -qq || skip "missing, and apt-get update failed: ${missing[*]}"
+    as_root apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null ||
+        skip "can't be installed: ${missing[*]}"
+}
+
+# The kernel packages, newest of each generation, that apt knows and the arguments pick.
+kernel_packages() {
+    local meta package version wanted own=linux-image-cloud-amd64
+    for meta in $(apt-cache pkgnames linux-image- | grep -E '^linux-image-([0-9.]+-)?cloud-amd64$'); do
+        package=$(apt-cache show --no-all-versions "$meta" |
+            sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p')
+        version=${package#linux-image-}
+        if [ $# = 0 ] && [ "$meta" = $own ]; then echo "$package"; fi
+        for wanted; do
+            case $wanted:$version in
+            "all:$version" | "$version:$version" | "$wanted:$wanted".* | "$wanted:$wanted"-*)
+                echo "$package"
+                ;;
+            esac
+        done
+    done | sort -uV
+}
+
+# Unpacks the kernel of a package, and packs the initramfs that finds the guest's root for it.
+get_kernel() {
+    local package=$1 version=${1#linux-image-} dir=$cache/$1 tree=$work/$1
+    [ -e "$dir/initramfs" ] && [ ! "$here/vm/init.sh" -nt "$dir/initramfs" ] && return
+    say "fetching $package"
+    mkdir -p "$tree/root/bin" "$tree/root/modules" "$dir"
+    (cd "$tree" && apt-get download -q "$package" >/dev/null 2>&1) || skip "apt can't download $package"
+    dpkg -x "$tree"/*.deb "$tree/kernel"
+    PATH=$PATH:/usr/sbin:/sbin
+    depmod -b "$tree/kernel" "$version"
+    modprobe -d "$tree/kernel" -S "$version" --show-depends -a virtio_pci virtio_blk overlay |
+        sed -n 's/^insmod //p' | awk '!seen[$0]++' | while read -r module; do
+        case $module in
+        *.xz) xz -dc "$module" >"$tree/root/modules/$(basename "${module%.xz}")" ;;
+        *) cp "$module" "$tree/root/modules/" ;;
+        esac
+        basename "${module%.xz}" >>"$tree/root/modules/order"
+    done
+    cp "$(command -v busybox)" "$tree/root/bin/busybox"
+    install -m 755 "$here/vm/init.sh" "$tree/root/init"
+    cp "$tree/kernel/boot/vmlinuz-$version" "$dir/vmlinuz"
+    (cd "$tree/root" && find . | busybox cpio -o -H newc 2>/dev/null) | gzip -1 >"$dir/initramfs.part"
+    mv "$dir/initramfs.part" "$dir/initramfs"
+    rm -rf "$tree"
+}
+
+# A minimal Debian as a disk image, of this machine's own release and from where it has that.
+get_root() {
+    [ -e "$cache/root.ext4" ] && return
+    local suite mirror tree=$work/debian
+    suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    # shellcheck disable=SC2016 # the words are apt's to fill in
+    mirror=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+        sed -n "s/^$suite //p" | head -n 1)
+    say "making a root file system of $suite"
+    as_root debootstrap --variant=minbase --include=libcap2-bin,procps \
+        "$suite" "$tree" "$mirror" >"$work/debootstrap.log" ||
+        { tail "$work/debootstrap.log"; skip "debootstrap failed"; }
+    as_root rm -rf "$tree/var/cache/apt" "$tree/var/lib/apt/lists" "$tree/usr/share/doc"
+    as_root mkdir -p "$tree/lane" "$tree/var/cache/apt"
+    as_root mke2fs -q -t ext4 -d "$tree" "$cache/root.ext4.part" 1500M
+    as_root chown "$(id -u)" "$cache/root.ext4.part"
+    mv "$cache/root.ext4.part" "$cache/root.ext4"
+    as_root rm -rf "$tree"
+}
+
+# Builds the suites and packs them, with what the guest does, into a disk image.
+pack_programs() {
+    local lane=$work/lane built built_at suite
+    mkdir -p "$lane"
+    say "building the suites"
+    built=$(cd "$checkout" && cargo test --release --no-run --test conformance --test escape 2>&1) ||
+        { echo "$built" >&2; exit 1; }
+    for suite in conformance escape; do
+        built_at=$(sed -n "s/^ *Executable tests\/$suite.rs (\(.*\))$/\1/p" <<<"$built")
+        case $built_at in /*) ;; *) built_at=$checkout/$built_at ;; esac
+        cp "$built_at" "$lane/$suite"
+    done
+    # The suites look for the program where cargo has put it, and will find it there in the guest.
+    built_at=$(dirname "$(dirname "$built_at")")/agentkernel
+    cp "$built_at" "$lane/agentkernel"
+    echo "$built_at" >"$lane/built-at"
+    strip "$lane/conformance" "$lane/escape"
+    cc -std=gnu11 -D_GNU_SOURCE -O1 -static -o "$lane/probe" "$checkout"/crates/testkit/probes/*.c
+    install -m 755 "$here/vm/guest.sh" "$lane/guest.sh"
+    printf '%s\n' "${VM_FILTER:-}" >"$lane/filter"
+    printf '%s\n' "${VM_ONLY:-conformance delegated escape switches}" >"$lane/parts"
+    [ -z "${VM_SHELL:-}" ] || touch "$lane/shell"
+    PATH=$PATH:/usr/sbin:/sbin mke2fs -q -t ext4 -d "$lane" "$work/lane.ext4" 128M
+}
+
+# Boots a guest, shows what it says, and returns whether it said that nothing failed.
+run_guest() {
+    local dir=$cache/$1 log=$work/$1.log
+    local kernel_arguments="console=ttyS0 quiet panic=-1 reboot=t nokaslr mitigations=off
+        random.trust_cpu=on"
+    local machine=(
+        -M q35 -accel 'tcg,thread=multi,tb-size=512' -cpu max
+        -smp "${VM_SMP:-2}" -m "${VM_MEMORY:-3072}"
+        -kernel "$dir/vmlinuz" -initrd "$dir/initramfs"
+        -append "${kernel_arguments//$'\n'/ }"
+        -drive "file=$cache/root.ext4,format=raw,if=virtio,snapshot=on"
+        -drive "file=$work/lane.ext4,format=raw,if=virtio,readonly=on"
+        -nic none -no-reboot -display none -monitor none
+        -serial "file:$work/console" -serial stdio
+    )
+    say "booting $1"
+    if [ -n "${VM_SHELL:-}" ]; then
+        qemu-system-x86_64 "${machine[@]}"
+        return
+    fi
+    timeout --foreground --kill-after=10 "${VM_DEADLINE:-540}" \
+        qemu-system-x86_64 "${machine[@]}" </dev/null | sed -u 's/\r$//' | tee "$log" || true
+    grep -q '^lane: nothing failed$' "$log" && return
+    if ! grep -q '^lane: ' "$log"; then
+        say "the guest did not get to its end; the last of its console:"
+        tail -n 40 "$work/console"
+    fi
+    return 1
+}
+
+main() {
+    local kernels kernel start status=0
+    [ "$(uname -m)" = x86_64 ] || skip "the emulated machine is an x86-64 one only"
+    command -v apt-get >/dev/null || skip "kernels come by apt-get, which is not there"
+    mkdir -p "$cache"
+    get_tools
+    kernels=$(kernel_packages "$@")
+    [ -n "$kernels" ] || skip "apt knows no kernel ${*:-of its own release}"
+    for kernel in $kernels; do get_kernel "$kernel"; done
+    get_root
+    pack_programs
+    for kernel in $kernels; do
+        start=$SECONDS
+        run_guest "$kernel" || status=1
+        say "$kernel took $((SECONDS - start)) s"
+        sed -n 's/^[^ ]*: [0-9]* passed, .*/    &/p' "$work/$kernel.log"
+    done
+    return $status
+}
+
+main "$@"
+exit

@@ -1,0 +1,167 @@
+#!/bin/sh
+# What the guest does, as its process 1: makes the machine an ordinary one, goes through the parts
+# that the lane asks for, and powers off. All it says goes to the second serial line; the kernel
+# has the first for itself.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mount -t devtmpfs dev /dev
+mkdir -p /dev/pts /dev/shm
+mount -t devpts -o gid=5,mode=620,ptmxmode=666 pts /dev/pts
+mount -t tmpfs -o mode=1777 shm /dev/shm
+mount -t tmpfs -o mode=755 run /run
+ln -sn /proc/self/fd /dev/fd
+ln -s fd/0 /dev/stdin
+ln -s fd/1 /dev/stdout
+ln -s fd/2 /dev/stderr
+hostname guest
+# As systemd does: what open files take is memory, and that is what is limited.
+echo 9223372036854775807 >/proc/sys/fs/file-max
+exec >/dev/ttyS1 2>&1
+
+ORDINARY=23456
+group=/sys/fs/cgroup
+failed=0
+
+built_at=$(cat /lane/built-at)
+mkdir -p "$(dirname "$built_at")" /opt/bin
+cp /lane/agentkernel /opt/bin/
+cp /lane/agentkernel "$built_at"
+export PATH=/opt/bin:$PATH
+export TESTKIT_PROBE=/lane/probe TESTKIT_PATIENCE=4
+mkdir -p /home/user
+chown $ORDINARY:$ORDINARY /home/user
+
+# Runs a command as an ordinary user, and in the group `cgroup` if that is set.
+as_user() {
+    HOME=/home/user sh -c '
+        [ -z "$cgroup" ] || echo 0 >"$cgroup/cgroup.procs" || exit
+        cd && exec setpriv --reuid '$ORDINARY' --regid '$ORDINARY' --clear-groups -- "$@"' sh "$@"
+}
+
+part() { grep -qw "$1" /lane/parts; }
+
+filter=$(cat /lane/filter)
+
+# Runs a suite as the words after its label have it, and puts the label before its closing line.
+suite() {
+    label=$1
+    shift
+    echo "--- $label"
+    # shellcheck disable=SC2086 # a filter is words
+    { "$@" $filter; echo "status $?"; } 2>&1 |
+        sed -u "s/^\([0-9]* passed, \)/$label: \1/; s/^status 0$//" | tee /run/suite
+    grep -q '^status ' /run/suite && failed=1
+}
+
+# A check that is none of a suite's: its name and the pattern that must be found, with the exit
+# status and the output of a command before it.
+check() {
+    name=$1
+    if grep -Eq -- "$2" /run/got; then
+        echo "passed $name"
+        passed=$((passed + 1))
+    else
+        echo "FAILED $name: no '$2' in:"
+        sed 's/^/    /' /run/got
+        failures=$((failures + 1))
+        failed=1
+    fi
+}
+passed=0 failures=0
+
+# Keeps the output and the exit status of a command for checks.
+try() {
+    "$@" >/run/got 2>&1 </dev/null
+    echo "exit $?" >>/run/got
+}
+
+# A group of the ordinary user's own, as systemd would give one: the processes are in a leaf.
+delegate() {
+    echo '+cpu +memory +pids' >$group/cgroup.subtree_control
+    mkdir -p $group/delegated/leaf
+    echo '+cpu +memory +pids' >$group/delegated/cgroup.subtree_control
+    for dir in $group/delegated $group/delegated/leaf; do
+        chown $ORDINARY:$ORDINARY $dir $dir/cgroup.procs $dir/cgroup.threads \
+            $dir/cgroup.subtree_control
+    done
+}
+
+echo "--- $(uname -sr), $(nproc) processors"
+cat /proc/self/cgroup
+if [ -e /lane/shell ]; then
+    setsid -c bash -i <>/dev/ttyS1 >&0 2>&1
+    echo o >/proc/sysrq-trigger
+    sleep 60
+fi
+
+
+echo "--- doctor and a run, as root and as an ordinary user"
+agentkernel doctor
+as_user /opt/bin/agentkernel doctor
+for caller in env as_user; do
+    try $caller /opt/bin/agentkernel run --verbose -- echo hello
+    cat /run/got
+    check "hello-by-$caller" '^hello$'
+done
+
+if part conformance; then
+    suite conformance /lane/conformance
+fi
+
+if part delegated; then
+    echo "--- a delegated group"
+    delegate
+    export cgroup=$group/delegated/leaf
+    try as_user agentkernel doctor
+    cat /run/got
+    try as_user agentkernel run --verbose --memory 64m --pids 16 --cpus 0.5 -- echo hello
+    cat /run/got
+    check delegated-run '^exit 0$'
+    for limit in cpus memory pids; do
+        check "delegated-$limit" "$limit.*cgroup v2"
+    done
+    try as_user agentkernel run --memory 64m -- sh -c 'head -c 256m /dev/zero | tail -c 256m | wc -c'
+    check delegated-out-of-memory-status '^exit 137$'
+    check delegated-out-of-memory-message 'out of memory'
+    # What a group has no part in was shown before.
+    filter=${filter:-limit memory left ends report walls}
+    suite conformance-delegated as_user /lane/conformance
+    filter=$(cat /lane/filter)
+    unset cgroup
+fi
+
+if part escape; then
+    suite escape /lane/escape
+fi
+
+if part switches; then
+    for switch in user.max_user_namespaces kernel.unprivileged_userns_clone; do
+        file=/proc/sys/$(echo $switch | tr . /)
+        if [ ! -e "$file" ]; then
+            echo "skipped $switch: this kernel has no such switch"
+            continue
+        fi
+        echo "--- $switch=0"
+        before=$(cat "$file")
+        echo 0 >"$file"
+        try as_user agentkernel run -- echo hello
+        cat /run/got
+        check "$switch-status" '^exit 125$'
+        check "$switch-name" "$switch is 0"
+        check "$switch-hint" "hint: .*sysctl -w $switch=[1-9]"
+        try as_user agentkernel doctor
+        cat /run/got
+        check "$switch-doctor" "$switch is 0"
+        check "$switch-doctor-hint" "sysctl -w $switch=[1-9]"
+        echo "$before" >"$file"
+    done
+fi
+
+echo "checks: $passed passed, $failures failed, 0 skipped"
+[ $failed = 0 ] && echo "lane: nothing failed" || echo "lane: something failed"
+# Without a moment's wait the last words might not leave the serial line.
+sleep 1
+echo o >/proc/sysrq-trigger
+sleep 60
