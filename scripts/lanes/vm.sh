@@ -12,7 +12,7 @@
 #   VM_ONLY      which of the guest's parts to run: conformance delegated escape switches
 #   VM_DEADLINE  seconds after which a guest is taken for hung (540)
 #   VM_SMP, VM_MEMORY  processors (2) and MiB (3072) of a guest
-#   VM_SHELL     set: a shell on the serial line instead of the suites
+#   VM_SHELL     set: a shell instead of the suites
 #
 # The exit status is 0 if nothing failed, 1 if something did, and 77, with the reason in the last
 # line, where the lane can't run.
@@ -83,14 +83,17 @@ kernel_packages() {
 # Unpacks the kernel of a package, and packs the initramfs that finds the guest's root for it.
 get_kernel() {
     local package=$1 version=${1#linux-image-} dir=$cache/$1 tree=$work/$1
-    [ -e "$dir/initramfs" ] && [ ! "$here/vm/init.sh" -nt "$dir/initramfs" ] && return
+    # Whatever says how it is packed may have changed.
+    [ -e "$dir/initramfs" ] && [ ! "$here/vm/init.sh" -nt "$dir/initramfs" ] &&
+        [ ! "$here/vm.sh" -nt "$dir/initramfs" ] && return
     say "fetching $package"
     mkdir -p "$tree/root/bin" "$tree/root/modules" "$dir"
     (cd "$tree" && apt-get download -q "$package" >/dev/null 2>&1) || skip "apt can't download $package"
     dpkg -x "$tree"/*.deb "$tree/kernel"
     PATH=$PATH:/usr/sbin:/sbin
     depmod -b "$tree/kernel" "$version"
-    modprobe -d "$tree/kernel" -S "$version" --show-depends -a virtio_pci virtio_blk overlay |
+    modprobe -d "$tree/kernel" -S "$version" --show-depends -a virtio_pci virtio_blk virtio_console \
+        overlay |
         sed -n 's/^insmod //p' | awk '!seen[$0]++' | while read -r module; do
         case $module in
         *.xz) xz -dc "$module" >"$tree/root/modules/$(basename "${module%.xz}")" ;;
@@ -164,7 +167,8 @@ run_guest() {
         -drive "file=$cache/root.ext4,format=raw,if=virtio,snapshot=on"
         -drive "file=$work/lane.ext4,format=raw,if=virtio,readonly=on"
         -nic none -no-reboot -display none -monitor none
-        -serial "file:$work/console" -serial stdio
+        -serial "file:$work/console"
+        -device virtio-serial-pci -chardev stdio,id=lane -device virtconsole,chardev=lane
     )
     say "booting $1"
     if [ -n "${VM_SHELL:-}" ]; then

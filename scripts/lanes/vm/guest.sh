@@ -1,7 +1,7 @@
 #!/bin/sh
 # What the guest does, as its process 1: makes the machine an ordinary one, goes through the parts
-# that the lane asks for, and powers off. All it says goes to the second serial line; the kernel
-# has the first for itself.
+# that the lane asks for, and powers off. All it says goes to a virtual console; the kernel has the
+# serial line, which is slow, for itself.
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -18,7 +18,7 @@ ln -s fd/2 /dev/stderr
 hostname guest
 # As systemd does: what open files take is memory, and that is what is limited.
 echo 9223372036854775807 >/proc/sys/fs/file-max
-exec >/dev/ttyS1 2>&1
+exec >/dev/hvc0 2>&1
 
 ORDINARY=23456
 group=/sys/fs/cgroup
@@ -88,10 +88,27 @@ delegate() {
     done
 }
 
-echo "--- $(uname -sr), $(nproc) processors"
+# Tells what everybody waits for when a suite has said nothing for longer than any test may take.
+tell_hangs() {
+    while sleep 30; do
+        now=$(date +%s)
+        said=$(stat -c %Y /run/suite 2>/dev/null || echo "$now")
+        [ $((now - said)) -gt 200 ] || continue
+        echo "hang: nothing was said for $((now - said)) s"
+        ps -eo pid,ppid,pgid,stat,uid,wchan:24,cgroup:40,args | grep -v '\]$'
+        for stack in /proc/[0-9]*/stack; do
+            grep -q . "$stack" 2>/dev/null || continue
+            echo "$stack $(tr '\0' ' ' <"${stack%stack}cmdline")"
+            head -n 6 "$stack"
+        done
+        return
+    done
+}
+
+echo "--- $(uname -sr), $(nproc) processors, clock by $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
 cat /proc/self/cgroup
 if [ -e /lane/shell ]; then
-    setsid -c bash -i <>/dev/ttyS1 >&0 2>&1
+    setsid -c bash -i <>/dev/hvc0 >&0 2>&1
     echo o >/proc/sysrq-trigger
     sleep 60
 fi
@@ -105,6 +122,8 @@ for caller in env as_user; do
     cat /run/got
     check "hello-by-$caller" '^hello$'
 done
+
+tell_hangs &
 
 if part conformance; then
     suite conformance /lane/conformance
@@ -161,7 +180,7 @@ fi
 
 echo "checks: $passed passed, $failures failed, 0 skipped"
 [ $failed = 0 ] && echo "lane: nothing failed" || echo "lane: something failed"
-# Without a moment's wait the last words might not leave the serial line.
+# Without a moment's wait the last words might not leave the machine.
 sleep 1
 echo o >/proc/sysrq-trigger
 sleep 60
