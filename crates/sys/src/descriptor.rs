@@ -194,11 +194,6 @@ pub fn owner(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
     stat(fd).map(|stat| (stat.st_uid, stat.st_gid))
 }
 
-/// Whether a directory is at the place `fd`. Child-safe.
-pub fn is_directory(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    stat(fd).map(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
-}
-
 /// Whether the caller may write to what is at `path`.
 pub fn may_write(path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;

@@ -75,7 +75,7 @@ impl Child {
 
     /// Waits for the child's death. It can be awaited once.
     pub fn wait(&self) -> io::Result<Death> {
-        wait_for(self.pid)
+        wait4(self.pid, 0).map(|death| death.expect("a blocking wait returns only with a death"))
     }
 }
 
@@ -182,11 +182,6 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Waits for the death of the child `pid`. Child-safe.
-pub fn wait_for(pid: Pid) -> io::Result<Death> {
-    wait4(pid, 0).map(|death| death.expect("a blocking wait returns only with a death"))
-}
-
 /// Takes the death of any child, if there is one to take. Child-safe.
 ///
 /// Fails with `ECHILD` when there are no children.
@@ -202,12 +197,6 @@ fn wait4(pid: Pid, options: i32) -> io::Result<Option<Death>> {
     // SAFETY: all-zero is a valid rusage, if the kernel has not written another.
     let usage = unsafe { usage.assume_init() };
     Ok((pid != 0).then_some(Death { pid, status, usage }))
-}
-
-/// Sends `signal` to `pid`; to every process that may be signalled if that is -1. Child-safe.
-pub fn kill(pid: Pid, signal: i32) -> io::Result<()> {
-    // SAFETY: no memory is involved.
-    check(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
 /// Has the calling process killed when the thread that made it dies. A change of identity undoes

@@ -1,11 +1,8 @@
 //! What a program said and how it ended, with the expectations that tests have of it.
 
 use std::fmt;
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
-
-use rustix::process::Signal;
 
 use crate::running::patiently;
 use crate::{NotPassed, Running, ensure};
@@ -31,13 +28,6 @@ impl Captured {
     /// It ended with this exit status.
     pub fn exits(&self, code: i32) -> Result<&Self, NotPassed> {
         ensure!(self.status.code() == Some(code), "expected exit {code}: {self}");
-        Ok(self)
-    }
-
-    /// This signal killed it.
-    pub fn dies_of(&self, signal: Signal) -> Result<&Self, NotPassed> {
-        let wanted = Some(signal.as_raw());
-        ensure!(self.status.signal() == wanted, "expected death by {signal:?}: {self}");
         Ok(self)
     }
 

@@ -155,6 +155,12 @@ fn work_off(trials: VecDeque<Trial<'_>>, workers: usize, tally: &Mutex<&mut Tall
     });
 }
 
+/// The promises of a table that are none: too short to say anything, or with a full stop.
+pub fn bad_promises(table: &[Behaviour]) -> Vec<&'static str> {
+    let promises = table.iter().map(|behaviour| behaviour.promise);
+    promises.filter(|promise| promise.len() <= 20 || promise.ends_with('.')).collect()
+}
+
 /// What is wrong with the names of a table: not in kebab case, or there twice.
 pub fn bad_names(table: &[Behaviour]) -> Vec<&'static str> {
     let mut seen = BTreeSet::new();

@@ -97,6 +97,11 @@ impl Grouping {
         Ok((grouping, admission))
     }
 
+    /// Closes the engine's end of the command's door, in the copy that the sandbox's side has.
+    pub fn close_door(&mut self) {
+        self.door = None;
+    }
+
     /// The version 2 group's directory, for a process to be made in.
     pub fn directory(&self) -> Option<BorrowedFd<'_>> {
         self.grouped.as_ref()?.as_ref().ok()?.group()?.directory()

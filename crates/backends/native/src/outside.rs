@@ -34,7 +34,7 @@ pub struct NativePlace {
 pub fn boot(plan: Plan) -> Result<NativePlace, BootError> {
     let (link, link_inside) = pair()?;
     let (entry, entry_inside) = (plan.mapping == Mapping::Many).then(pair).transpose()?.unzip();
-    let (grouping, admission) = Grouping::begin(&plan.limits)?;
+    let (mut grouping, admission) = Grouping::begin(&plan.limits)?;
     let doors = Doors { link: link_inside, entry: entry_inside, admission };
     let fork = process::fork(Namespaces::USER.and(Namespaces::PID), grouping.directory());
     let init = match fork.map_err(explain::no_user_namespace)? {
@@ -42,6 +42,7 @@ pub fn boot(plan: Plan) -> Result<NativePlace, BootError> {
         Fork::Child => {
             // Our ends: inside they would keep the links open when we are dead.
             drop((link, entry));
+            grouping.close_door();
             inside::run(&plan, doors)
         }
     };

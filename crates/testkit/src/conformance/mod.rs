@@ -39,7 +39,7 @@ pub fn table() -> Vec<Behaviour> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bad_names;
+    use crate::{bad_names, bad_promises};
 
     #[test]
     fn every_name_is_unique_and_in_kebab_case() {
@@ -48,8 +48,6 @@ mod tests {
 
     #[test]
     fn every_promise_is_a_sentence_without_its_full_stop() {
-        for Behaviour { name, promise, .. } in table() {
-            assert!(promise.len() > 20 && !promise.ends_with('.'), "{name}: {promise}");
-        }
+        assert_eq!(bad_promises(&table()), [""; 0]);
     }
 }
