@@ -1,0 +1,2 @@
+//! A sandbox's files, seen from the host.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! What outlives a process: the records of sandboxes and the audit log.
+#![forbid(unsafe_code)]
