@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use agentkernel_core::{Backend, Capability, LimitInForce, Limited, Probe, Wall};
-use agentkernel_engine::{Action, Engine, Probed, Reply};
+use agentkernel_engine::{Engine, Probed};
 use agentkernel_wire::{BackendReport, DoctorReport};
 
 use crate::error::CommandError;
@@ -21,9 +21,7 @@ pub(super) fn run(
     if let Some(word) = low.words.first() {
         return Err(unexpected(Verb::Doctor, word));
     }
-    let Reply::Probed(all) = Engine::new(backends).handle(Action::Doctor)? else {
-        return Err(CommandError::bug("the engine answered another question"));
-    };
+    let all = Engine::new(backends).probe();
     match low.json {
         true => output::line(&report(&all).to_json())?,
         false => output::text(&describe(&all))?,

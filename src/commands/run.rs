@@ -6,7 +6,7 @@ use std::mem;
 use std::path::PathBuf;
 
 use agentkernel_core::Backend;
-use agentkernel_engine::{Action, Engine, Outcome, Reply, Run, Terminal};
+use agentkernel_engine::{Engine, Run, Terminal};
 use agentkernel_wire::{self as wire, Caller, SpecRequest, nearest};
 
 use crate::error::{CommandError, FAILED};
@@ -30,7 +30,7 @@ pub(super) fn run(
     if low.verbose {
         tell::read(&files);
     }
-    let outcome = match carry_out(run, backends) {
+    let outcome = match Engine::new(backends).run(run).map_err(CommandError::from) {
         Ok(outcome) => outcome,
         Err(err) => {
             reports.failed(&err);
@@ -95,11 +95,4 @@ fn check_backend(
         None => "agentkernel doctor shows those that there are".into(),
     };
     Err(CommandError::new(format!("there is no backend {asked:?} here"), hint))
-}
-
-fn carry_out(run: Run, backends: &'static [&'static dyn Backend]) -> Result<Outcome, CommandError> {
-    match Engine::new(backends).handle(Action::Run(Box::new(run)))? {
-        Reply::Ran(outcome) => Ok(*outcome),
-        Reply::Probed(_) => Err(CommandError::bug("the engine answered another question")),
-    }
 }

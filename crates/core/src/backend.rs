@@ -1,10 +1,11 @@
 //! What every isolation engine implements.
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Command, LimitKind, Spec, Stdio};
+use crate::{Command, LimitKind, Process, Spec, Stdio};
 
 /// An isolation engine: it boots places from specs, and does nothing else that a user sees.
 ///
@@ -21,15 +22,89 @@ pub trait Backend: Sync {
     /// for files that usually mean so, and leaves nothing behind.
     fn probe(&self) -> Probe;
 
-    /// Boots a place from `spec`. It returns as soon as the place's link exists, which may be
+    /// Boots a place from `spec` for one command. It returns as soon as the place's link exists, which may be
     /// before the place is ready: the agent's hello says that, or its refusal why not.
     ///
-    /// `first` is a command that the agent starts of its own accord once it is ready, which saves
-    /// a round trip to whoever wants to run just one.
+    /// `first` is the command that the agent starts of its own accord once it is ready, which saves
+    /// a round trip. The place ends with it.
     ///
     /// What the spec asks for and this machine can't enforce is an error here, before anything
     /// was started. After an error nothing is left behind. Dropping the place destroys it.
-    fn boot(&self, spec: &Spec, first: Option<Launch<'_>>) -> Result<Box<dyn Place>, BootError>;
+    fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError>;
+
+    /// Boots a place that lives on its own and serves commands to whoever reaches its agent.
+    ///
+    /// The calling process must have a single thread: the agent may be a copy of it, and does
+    /// everything that a program does. The promises of [`boot`](Self::boot) hold until the place is
+    /// [released](Place::release).
+    fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError>;
+
+    /// What the agent of a place made from `spec` has to start for `command`, which may differ
+    /// from the spec in its user, directory and variables.
+    fn process(&self, spec: &Spec, command: &Command) -> Result<Process, BootError>;
+
+    /// Ends a place that another process has booted, if it has not ended yet, and waits until
+    /// nothing of it is left.
+    fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError>;
+
+    /// How many processes of a place with these [groups](Place::groups) the kernel has killed for
+    /// want of memory so far.
+    fn oom_kills(&self, groups: &[PathBuf]) -> u64;
+
+    /// What a place made from `spec` keeps in the directory that it was given in
+    /// [`Life::layers`], seen from the host.
+    fn layers(&self, spec: &Spec, directory: &std::path::Path) -> Vec<Layer>;
+
+    /// The host's numbers for the users inside a place made from `spec`.
+    fn owners(&self, spec: &Spec) -> Result<Owners, BootError>;
+}
+
+/// How a place lives that is not bound to one command.
+#[derive(Debug, Default)]
+pub struct Life {
+    /// Where clients come in, besides the link: a listening local socket.
+    pub listener: Option<OwnedFd>,
+    /// A file that is told why the place has ended of its own accord: `ttl`, `idle` or `stopped`.
+    pub fate: Option<OwnedFd>,
+    /// An absolute path of a directory of the caller's, without links, that keeps what is
+    /// written; without one it is kept in memory and goes with the place.
+    pub layers: Option<PathBuf>,
+    /// Whether it is to be [released](Place::release), to go on when its maker has gone.
+    pub outlives: bool,
+    /// After which time it ends.
+    pub ttl: Option<Duration>,
+    /// After which time it ends in which no command ran and nobody was connected.
+    pub idle: Option<Duration>,
+}
+
+/// What another process than a place's maker has of it.
+#[derive(Debug)]
+pub struct Remnant {
+    /// A descriptor of its first process, if that still lives.
+    pub process: Option<OwnedFd>,
+    /// [`Place::groups`], as its maker told.
+    pub groups: Vec<PathBuf>,
+}
+
+/// A directory of a sandbox whose changes are kept apart from what lies under it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Where it is, seen from inside.
+    pub target: PathBuf,
+    /// The host's directory under it; none for a root that was made up.
+    pub lower: Option<PathBuf>,
+    /// The host's directory with the changes, in the form of overlayfs with `userxattr`.
+    pub upper: PathBuf,
+}
+
+/// How numbers of users and groups outside stand for those inside: `count` of them in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owners {
+    pub outside: (u32, u32),
+    pub inside: (u32, u32),
+    pub count: u32,
+    /// The host's numbers for whom commands run as.
+    pub user: (u32, u32),
 }
 
 /// A command together with its streams, ready to start.
@@ -57,9 +132,19 @@ pub trait Place {
         &[]
     }
 
+    /// The host's number of its first process.
+    fn pid(&self) -> i32;
+
+    /// The control groups that go with it, for whoever [clears](Backend::clear) it away.
+    fn groups(&self) -> Vec<PathBuf>;
+
     /// Says in the words of the edge why the place did not get ready: `error` at this `step` of
     /// what [`boot`](Backend::boot) had planned, as its agent told.
     fn explain(&self, step: u16, error: io::Error) -> BootError;
+
+    /// Lets it go on without the caller, who has told its agent so before. Whoever wants it gone
+    /// [clears](Backend::clear) it away.
+    fn release(self: Box<Self>) -> io::Result<()>;
 
     /// Kills everything inside, at once and without asking. The link closes once all of it is
     /// dead; calling this again changes nothing.
@@ -135,6 +220,8 @@ pub enum Capability {
     LimitDisk,
     Terminal,
     User,
+    Live,
+    Changes,
 }
 
 impl Capability {
@@ -156,6 +243,8 @@ impl Capability {
             Self::LimitDisk => "limit disk",
             Self::Terminal => "terminal",
             Self::User => "user",
+            Self::Live => "live",
+            Self::Changes => "changes",
         }
     }
 }

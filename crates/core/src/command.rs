@@ -1,16 +1,47 @@
 //! One execution inside a sandbox, and how it ended.
 
-use std::ffi::OsString;
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsString};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::User;
+
 /// A program to start in a sandbox, never joined into a shell string.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// What it leaves out is as its sandbox's spec has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Command {
     /// The program and its arguments, at least one; no string holds a NUL.
     pub argv: Vec<OsString>,
+    /// Variables over those of the spec.
+    pub environment: BTreeMap<OsString, OsString>,
+    /// Where it starts, seen from inside.
+    pub directory: Option<PathBuf>,
+    pub user: Option<User>,
     /// How long it may run before it and everything it started is killed.
     pub time_limit: Option<Duration>,
+}
+
+/// A command as the agent of a place starts it: names have become numbers, and everything that
+/// depends on the place's image has been looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Where the program may be, in the order of trying.
+    pub programs: Vec<CString>,
+    pub argv: Vec<CString>,
+    /// `NAME=VALUE`, each name once.
+    pub environment: Vec<CString>,
+    /// Where it starts, seen from inside.
+    pub directory: CString,
+    /// Seen from inside, as all numbers here.
+    pub uid: u32,
+    pub gid: u32,
+    /// Below which directories it may write; everywhere if there are none.
+    pub writable: Vec<CString>,
+    /// Whether it may give files no setuid and setgid bits, since what it makes stays on the host.
+    pub no_setuid_files: bool,
 }
 
 /// What a command's standard streams are connected to.

@@ -10,10 +10,10 @@ mod quantity;
 mod spec;
 
 pub use backend::{
-    Backend, BootError, Capabilities, Capability, DestroyError, Launch, LimitInForce, Limited,
-    Place, Probe, Remains, Usage, Wall,
+    Backend, BootError, Capabilities, Capability, DestroyError, Launch, Layer, Life, LimitInForce,
+    Limited, Owners, Place, Probe, Remains, Remnant, Usage, Wall,
 };
-pub use command::{Command, Ended, Stdio};
+pub use command::{Command, Ended, Process, Stdio};
 pub use quantity::{Bytes, Cpus, ParseQuantityError, parse_duration};
 pub use spec::{
     Access, Asked, Image, LimitKind, Limits, Mount, Network, Origin, Profile, RootAccess, Spec,

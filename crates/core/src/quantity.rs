@@ -18,6 +18,11 @@ pub struct ParseQuantityError {
 pub struct Bytes(u64);
 
 impl Bytes {
+    /// `n` bytes, if that is any.
+    pub const fn new(n: u64) -> Option<Self> {
+        if n == 0 { None } else { Some(Self(n)) }
+    }
+
     /// `n` mebibytes.
     pub const fn mib(n: u64) -> Self {
         Self(n << 20)
@@ -75,6 +80,11 @@ impl Cpus {
     /// `n` whole processors.
     pub const fn whole(n: u32) -> Self {
         Self(n * 1000)
+    }
+
+    /// `n` thousandths of a processor, if that is in range.
+    pub const fn from_millis(n: u32) -> Option<Self> {
+        if n < 10 || n > 1_000_000 { None } else { Some(Self(n)) }
     }
 
     /// The amount in thousandths of a processor.

@@ -7,14 +7,6 @@ use agentkernel_core::{
     BootError, Capabilities, Command, Ended, LimitInForce, Probe, Remains, Spec, Wall,
 };
 
-/// One request of a user's, resolved and validated.
-#[derive(Debug)]
-pub enum Action {
-    Run(Box<Run>),
-    /// Probe every backend.
-    Doctor,
-}
-
 /// Run one command in a sandbox of its own, with the calling process's standard streams.
 #[derive(Debug)]
 pub struct Run {
@@ -34,13 +26,6 @@ pub enum Terminal {
     Auto,
     Always,
     Never,
-}
-
-/// What came of an action.
-#[derive(Debug)]
-pub enum Reply {
-    Ran(Box<Outcome>),
-    Probed(Vec<Probed>),
 }
 
 /// A backend and whether it can be used.
@@ -87,7 +72,7 @@ pub struct Phases {
     pub shutdown: Duration,
 }
 
-/// Why an action came to nothing. No command has started, unless it is said to be lost.
+/// Why a request came to nothing. No command has started, unless it is said to be lost.
 #[derive(Debug, thiserror::Error)]
 #[error("{why}")]
 pub struct EngineError {
@@ -101,7 +86,7 @@ pub struct EngineError {
 
 impl EngineError {
     /// A failure of agentkernel's own, or of what it stands on.
-    pub(crate) fn failed(what: &str, error: &io::Error) -> Self {
+    pub(crate) fn failed(what: &str, error: &dyn std::fmt::Display) -> Self {
         Self { why: format!("{what}: {error}"), hint: None, exit_code: Self::FAILED }
     }
 

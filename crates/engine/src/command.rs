@@ -1,20 +1,47 @@
 //! One command in one place, from the boot to its end.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use agentkernel_core::{Ended, Place, Remains};
+use agentkernel_core::{Command, Ended, Spec, Usage};
 use agentkernel_protocol::{Decoder, FromAgent, Stage, Status, ToAgent, VERSION};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::{self, Signals};
-use agentkernel_sys::socket;
+use agentkernel_sys::{process, socket};
 
-use crate::action::{Broken, EngineError, Phases, Run};
+use crate::action::{Broken, EngineError, Phases};
 use crate::streams::Streams;
 
-/// The command that a place is booted with.
-const FIRST: u32 = 0;
+/// The command of a link that carries only one.
+pub const FIRST: u32 = 0;
+
+/// The agent that starts a command, and the power over it.
+pub trait Peer {
+    fn link(&self) -> BorrowedFd<'_>;
+
+    /// Kills the command with all that goes with it. Its end is told over the link, or the link
+    /// closes.
+    fn kill(&self);
+
+    /// Says why the place did not get ready.
+    fn explain(&self, step: u16, error: io::Error) -> EngineError;
+}
+
+/// What a command is called when it could not be started.
+pub struct Called {
+    program: String,
+    directory: String,
+}
+
+impl Called {
+    pub fn of(spec: &Spec, command: &Command) -> Self {
+        let program = command.argv.first().map(|p| p.to_string_lossy().into_owned());
+        let directory = command.directory.as_ref().or(spec.directory.as_ref());
+        let directory = directory.map_or("the home".into(), |d| d.display().to_string());
+        Self { program: program.unwrap_or_default(), directory }
+    }
+}
 
 /// Signals that end or steer a program by custom: what is sent to us is meant for the command.
 const FORWARDED: [i32; 7] = [
@@ -59,6 +86,8 @@ impl Timeline {
 /// A command that has ended.
 pub struct Finished {
     pub timeline: Timeline,
+    /// What its agent says that it used.
+    pub usage: Usage,
     streams: Streams,
     end: End,
 }
@@ -77,17 +106,21 @@ impl Finished {
         self.streams.deliver_rest()
     }
 
-    /// How it ended, now that it is known whether memory ran out. The kernel kills for that with
-    /// an ordinary signal; a shell that waited for the victim says 137.
-    pub fn ending(&self, remains: &Remains) -> Ended {
+    /// Whether want of memory can have been the reason. The kernel kills for that with an ordinary
+    /// signal; a shell that waited for the victim says 137.
+    pub fn may_be_out_of_memory(&self) -> bool {
         const KILLED: u8 = signal::SIGKILL as u8;
+        matches!(
+            self.end,
+            End::Status(Status::Signaled(KILLED) | Status::Exited(137)) | End::Lost(_)
+        )
+    }
+
+    /// How it ended, now that it is known how often memory ran out meanwhile.
+    pub fn ending(&self, oom_kills: u64) -> Ended {
         match &self.end {
             End::TimedOut => Ended::TimedOut,
-            End::Status(Status::Signaled(KILLED) | Status::Exited(137)) | End::Lost(_)
-                if remains.oom_kills > 0 =>
-            {
-                Ended::OutOfMemory
-            }
+            _ if oom_kills > 0 && self.may_be_out_of_memory() => Ended::OutOfMemory,
             End::Status(Status::Exited(code)) => Ended::Exited(*code),
             End::Status(Status::Signaled(signal)) => Ended::Signaled(*signal),
             End::Lost(why) => Ended::Lost(why.clone()),
@@ -101,6 +134,9 @@ struct Heard {
     ready: Option<Duration>,
     started: Option<(Duration, Instant)>,
     ended: Option<(Option<Duration>, Instant, End)>,
+    usage: Usage,
+    /// Whether it was killed at its time limit, which is how it ends whatever else is said.
+    timed_out: bool,
 }
 
 impl CommandRun {
@@ -116,23 +152,42 @@ impl CommandRun {
     /// Carries the command's streams, signals and time limit until it has ended. Processes that it
     /// left behind may still run, and output may be left to deliver when the place is gone.
     pub fn drive(
-        mut self,
-        place: &dyn Place,
-        run: &Run,
+        self,
+        peer: &dyn Peer,
+        called: &Called,
         start: Instant,
     ) -> Result<Finished, EngineError> {
-        let mut heard = Heard::default();
+        self.drive_from(Heard::default(), peer, called, start)
+    }
+
+    /// The same, where the place has been ready for long.
+    pub fn drive_ready(
+        self,
+        peer: &dyn Peer,
+        called: &Called,
+        start: Instant,
+    ) -> Result<Finished, EngineError> {
+        let heard = Heard { ready: Some(process::clock()), ..Heard::default() };
+        self.drive_from(heard, peer, called, start)
+    }
+
+    fn drive_from(
+        mut self,
+        mut heard: Heard,
+        peer: &dyn Peer,
+        called: &Called,
+        start: Instant,
+    ) -> Result<Finished, EngineError> {
         let mut decoder = Decoder::default();
         while heard.ended.is_none() {
-            let link_ready = self.wait(place, heard.deadline(self.time_limit))?;
+            let link_ready = self.wait(peer, heard.deadline(self.time_limit))?;
             if heard.is_overdue(self.time_limit) {
-                place.kill();
-                heard.ended = Some((None, Instant::now(), End::TimedOut));
-                break;
+                heard.timed_out = true;
+                peer.kill();
             }
-            self.forward_signals(place)?;
+            self.forward_signals(peer)?;
             if link_ready {
-                self.listen(place, &mut decoder, &mut heard, run)?;
+                self.listen(peer, &mut decoder, &mut heard, called)?;
             }
         }
         Ok(heard.finish(start, self.streams))
@@ -140,10 +195,10 @@ impl CommandRun {
 
     /// Waits for something to do, and carries the streams meanwhile. Returns whether the link has
     /// something to say.
-    fn wait(&mut self, place: &dyn Place, deadline: Option<Instant>) -> Result<bool, EngineError> {
+    fn wait(&mut self, peer: &dyn Peer, deadline: Option<Instant>) -> Result<bool, EngineError> {
         let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let mut interests =
-            vec![Interest::readable(place.link()), Interest::readable(self.signals.as_fd())];
+            vec![Interest::readable(peer.link()), Interest::readable(self.signals.as_fd())];
         self.streams.add_interests(&mut interests);
         descriptor::poll(&mut interests, timeout).map_err(broken_link)?;
         let ready: Vec<bool> = interests.iter().map(Interest::is_ready).collect();
@@ -151,16 +206,16 @@ impl CommandRun {
         Ok(ready[0])
     }
 
-    fn forward_signals(&mut self, place: &dyn Place) -> Result<(), EngineError> {
+    fn forward_signals(&mut self, peer: &dyn Peer) -> Result<(), EngineError> {
         while let Some(signal) = self.signals.take().map_err(broken_link)? {
             if signal == signal::SIGWINCH {
                 self.streams.resize();
                 continue;
             }
-            send_signal(place, signal);
+            send_signal(peer, signal);
             // A command that was stopped could not heed it, as timeout(1) knows too.
             if matches!(signal, signal::SIGTERM | signal::SIGHUP) {
-                send_signal(place, signal::SIGCONT);
+                send_signal(peer, signal::SIGCONT);
             }
         }
         Ok(())
@@ -169,13 +224,13 @@ impl CommandRun {
     /// Hears what the agent says.
     fn listen(
         &mut self,
-        place: &dyn Place,
+        peer: &dyn Peer,
         decoder: &mut Decoder,
         heard: &mut Heard,
-        run: &Run,
+        called: &Called,
     ) -> Result<(), EngineError> {
         let mut buffer = [0; 1024];
-        let (read, [terminal, ..]) = match socket::receive(place.link(), &mut buffer) {
+        let (read, [terminal, ..]) = match socket::receive(peer.link(), &mut buffer) {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Default::default(),
             Err(error) => return Err(broken_link(error)),
@@ -190,9 +245,9 @@ impl CommandRun {
         while !rest.is_empty() && heard.ended.is_none() {
             match decoder.next(&mut rest, FromAgent::parse) {
                 Ok(None) => {}
-                Ok(Some(word)) => heard.hear(word, place, run)?,
+                Ok(Some(word)) => heard.hear(word, peer, called)?,
                 Err(error) => {
-                    place.kill();
+                    peer.kill();
                     return heard.lose(&format!("the sandbox's agent spoke nonsense: {error}"));
                 }
             }
@@ -202,7 +257,12 @@ impl CommandRun {
 }
 
 impl Heard {
-    fn hear(&mut self, word: FromAgent, place: &dyn Place, run: &Run) -> Result<(), EngineError> {
+    fn hear(
+        &mut self,
+        word: FromAgent,
+        peer: &dyn Peer,
+        called: &Called,
+    ) -> Result<(), EngineError> {
         let now = Instant::now();
         match word {
             FromAgent::Hello { version: VERSION, at } if self.ready.is_none() => {
@@ -210,7 +270,7 @@ impl Heard {
                 Ok(())
             }
             FromAgent::Unready { step, errno } if self.ready.is_none() => {
-                Err(place.explain(step, io::Error::from_raw_os_error(errno)).into())
+                Err(peer.explain(step, io::Error::from_raw_os_error(errno)))
             }
             FromAgent::Terminal { command: FIRST } if self.started.is_none() => Ok(()),
             FromAgent::Started { command: FIRST, at } if self.is_ready_to_start() => {
@@ -218,14 +278,17 @@ impl Heard {
                 Ok(())
             }
             FromAgent::NotStarted { command: FIRST, stage, errno } if self.started.is_none() => {
-                Err(not_started(run, stage, &io::Error::from_raw_os_error(errno)))
+                Err(not_started(called, stage, &io::Error::from_raw_os_error(errno)))
             }
-            FromAgent::Ended { command: FIRST, status, at, .. } if self.started.is_some() => {
+            FromAgent::Ended { command: FIRST, status, at, user, system, max_resident }
+                if self.started.is_some() =>
+            {
+                self.usage = Usage { user, system, max_resident };
                 self.ended = Some((Some(at), now, End::Status(status)));
                 Ok(())
             }
             _ => {
-                place.kill();
+                peer.kill();
                 self.lose(&format!("the sandbox's agent said {word:?} at the wrong time"))
             }
         }
@@ -247,7 +310,7 @@ impl Heard {
 
     /// When the command's time is up: it is counted from its start.
     fn deadline(&self, time_limit: Option<Duration>) -> Option<Instant> {
-        self.started?.1.checked_add(time_limit?)
+        self.started?.1.checked_add(time_limit.filter(|_| !self.timed_out)?)
     }
 
     fn is_overdue(&self, time_limit: Option<Duration>) -> bool {
@@ -263,15 +326,16 @@ impl Heard {
             None => ended.saturating_duration_since(started),
         };
         let ready = started_at.saturating_sub(self.ready.unwrap_or(started_at));
-        Finished { timeline: Timeline { ended, ready, exec }, streams, end }
+        let end = if self.timed_out { End::TimedOut } else { end };
+        Finished { timeline: Timeline { ended, ready, exec }, usage: self.usage, streams, end }
     }
 }
 
-fn send_signal(place: &dyn Place, signal: i32) {
+fn send_signal(peer: &dyn Peer, signal: i32) {
     let Ok(signal) = u8::try_from(signal) else { return };
-    let word = ToAgent::Signal { command: FIRST, signal };
+    let Ok(word) = (ToAgent::Signal { command: FIRST, signal }).encode() else { return };
     // An agent that has gone says so by the end of its link.
-    let _ = socket::send(place.link(), word.encode().as_bytes(), &[]);
+    let _ = socket::send(peer.link(), &word, &[]);
 }
 
 fn broken_link(error: io::Error) -> EngineError {
@@ -279,19 +343,14 @@ fn broken_link(error: io::Error) -> EngineError {
 }
 
 /// Why the command's program did not start, in the words of a shell.
-fn not_started(run: &Run, stage: Stage, error: &io::Error) -> EngineError {
-    let program = run.command.argv.first().map(|p| p.to_string_lossy()).unwrap_or_default();
+fn not_started(called: &Called, stage: Stage, error: &io::Error) -> EngineError {
     let failed = |what: &str| EngineError::failed(what, error);
     match stage {
-        Stage::Program => program_not_started(&program, error),
-        Stage::Directory => {
-            let directory = run.spec.directory.as_deref().unwrap_or("the home".as_ref());
-            EngineError::refused(
-                format!("can't start in {}: {error}", directory.display()),
-                "name a directory that is in the sandbox; mount it with --project or --volume"
-                    .into(),
-            )
-        }
+        Stage::Program => program_not_started(&called.program, error),
+        Stage::Directory => EngineError::refused(
+            format!("can't start in {}: {error}", called.directory),
+            "name a directory that is in the sandbox; mount it with --project or --volume".into(),
+        ),
         Stage::Place => failed("can't give the command its network and limits"),
         Stage::Session => failed("can't make a session for the command"),
         Stage::Streams => failed("can't connect the command's streams"),

@@ -1,15 +1,17 @@
-//! From an action to its reply.
+//! From a request to what came of it.
 
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use agentkernel_core::{Backend, Launch};
+use agentkernel_core::{Backend, Launch, Place};
 
-use crate::action::{Action, EngineError, Outcome, Probed, Reply, Run};
-use crate::command::CommandRun;
+use crate::action::{EngineError, Outcome, Probed, Run};
+use crate::command::{Called, CommandRun, Peer};
 use crate::demand;
 use crate::streams::Streams;
 
-/// Carries out actions on a given list of backends.
+/// Carries out requests on a given list of backends.
 pub struct Engine {
     backends: &'static [&'static dyn Backend],
 }
@@ -20,24 +22,17 @@ impl Engine {
         Self { backends }
     }
 
-    /// Carries out `action` and returns when it is over: a run's command has ended and its place
-    /// is gone.
-    pub fn handle(&self, action: Action) -> Result<Reply, EngineError> {
-        match action {
-            Action::Run(run) => self.run(*run).map(Box::new).map(Reply::Ran),
-            Action::Doctor => Ok(Reply::Probed(self.probe())),
-        }
-    }
-
-    fn run(&self, mut run: Run) -> Result<Outcome, EngineError> {
+    /// Runs a command in a sandbox of its own. When this returns the command has ended and its
+    /// place is gone.
+    pub fn run(&self, mut run: Run) -> Result<Outcome, EngineError> {
         let start = Instant::now();
         let backend = self.select(run.backend.as_deref())?;
         let (streams, stdio) = Streams::connect(&mut run)?;
         demand::check(backend, &run.spec, streams.is_terminal())?;
         // Before anything is made, so that no signal comes too early to be forwarded.
         let command = CommandRun::new(streams, run.command.time_limit)?;
-        let place = backend.boot(&run.spec, Some(Launch { command: &run.command, stdio }))?;
-        let finished = command.drive(&*place, &run, start);
+        let place = backend.boot(&run.spec, Launch { command: &run.command, stdio })?;
+        let finished = command.drive(&Own(&*place), &Called::of(&run.spec, &run.command), start);
         let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
         let notes = place.notes().to_vec();
         // Whatever went wrong, nothing is left behind; only then is it told.
@@ -52,7 +47,7 @@ impl Engine {
                 ));
             }
         };
-        let (timeline, ended) = (finished.timeline, finished.ending(&remains));
+        let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
         let broken = finished.deliver_rest();
         let phases = timeline.phases(start, Instant::now());
         let backend = backend.name();
@@ -61,7 +56,7 @@ impl Engine {
 
     /// The backend of this name, or the first that is there. A backend that turns out not to work
     /// says so when it boots, with what to do; trying each of them first would cost every run.
-    fn select(&self, name: Option<&str>) -> Result<&'static dyn Backend, EngineError> {
+    pub(crate) fn select(&self, name: Option<&str>) -> Result<&'static dyn Backend, EngineError> {
         let names = || self.backends.iter().map(|b| b.name()).collect::<Vec<_>>().join(", ");
         let found = match name {
             Some(name) => self.backends.iter().find(|backend| backend.name() == name),
@@ -79,12 +74,30 @@ impl Engine {
         })
     }
 
-    fn probe(&self) -> Vec<Probed> {
+    /// Tries whether each backend works here.
+    pub fn probe(&self) -> Vec<Probed> {
         let probe = |backend: &&'static dyn Backend| Probed {
             name: backend.name(),
             capabilities: backend.capabilities(),
             probe: backend.probe(),
         };
         self.backends.iter().map(probe).collect()
+    }
+}
+
+/// A place that was booted for one command.
+struct Own<'a>(&'a dyn Place);
+
+impl Peer for Own<'_> {
+    fn link(&self) -> BorrowedFd<'_> {
+        self.0.link()
+    }
+
+    fn kill(&self) {
+        self.0.kill();
+    }
+
+    fn explain(&self, step: u16, error: io::Error) -> EngineError {
+        self.0.explain(step, error).into()
     }
 }

@@ -8,5 +8,5 @@ mod engine;
 mod relay;
 mod streams;
 
-pub use action::{Action, Broken, EngineError, Outcome, Phases, Probed, Reply, Run, Terminal};
+pub use action::{Broken, EngineError, Outcome, Phases, Probed, Run, Terminal};
 pub use engine::Engine;

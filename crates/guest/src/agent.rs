@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use agentkernel_protocol::{CommandId, Decoder, FromAgent, Stage, Status, ToAgent, VERSION};
 use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::process::{self, Child, Death, Fork, Namespaces};
+use agentkernel_sys::process::{self, Child, Death, Fork, Namespaces, Usage};
 use agentkernel_sys::signal::{self, Signals};
 use agentkernel_sys::socket;
 
-use crate::command::{Failure, Prepared};
+use crate::command::{Failure, Prepared, Rules};
 
 /// The command that a place is booted with.
 const FIRST: CommandId = 0;
@@ -42,6 +42,11 @@ impl Agent {
         descriptor::poll(&mut [Interest::gone(self.link())], Some(Duration::ZERO))
     }
 
+    /// The descriptors that it can't do without: its link, and where it hears of deaths.
+    pub(crate) fn into_parts(self) -> (OwnedFd, Signals) {
+        (self.link, self.deaths)
+    }
+
     fn link(&self) -> BorrowedFd<'_> {
         self.link.as_fd()
     }
@@ -52,6 +57,7 @@ impl Agent {
     pub fn fork_first(
         &self,
         command: &Prepared,
+        rules: &Rules,
         place: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<Forked> {
         let (gate_inside, gate) = descriptor::pipe()?;
@@ -60,13 +66,9 @@ impl Agent {
             Fork::Parent(child) => Ok(Forked { child, gate, failure }),
             Fork::Child => {
                 drop(gate);
-                let (stage, error) =
-                    self.first_process(command, place, gate_inside.as_fd(), failure_inside.as_fd());
-                let errno = error.raw_os_error().unwrap_or(0);
-                let [a, b, c, d] = errno.to_le_bytes();
-                // If nobody reads it, nobody is left who could be told.
-                let _ = descriptor::write(failure_inside.as_fd(), &[stage as u8, a, b, c, d]);
-                process::exit_now(127)
+                let (gate, failure_to) = (gate_inside.as_fd(), failure_inside.as_fd());
+                let failure = self.first_process(command, rules, place, gate, failure_to);
+                fail(failure, failure_to)
             }
         }
     }
@@ -74,6 +76,7 @@ impl Agent {
     fn first_process(
         &self,
         command: &Prepared,
+        rules: &Rules,
         place: impl FnOnce() -> io::Result<()>,
         gate: BorrowedFd<'_>,
         failure: BorrowedFd<'_>,
@@ -81,40 +84,40 @@ impl Agent {
         if let Err(error) = place() {
             return (Stage::Place, error);
         }
-        if let Err(failure) = command.settle([self.link(), gate, failure]) {
+        if let Err(failure) = command.settle(rules, [self.link(), gate, failure]) {
             return failure;
         }
         match descriptor::read(gate, &mut [0]) {
-            Ok(1) => command.become_program(FIRST, self.link()),
+            Ok(1) => command.become_program(rules, FIRST, self.link()),
             _ => process::exit_now(127),
         }
     }
 
     /// Closes what came along from the engine, but for what the agent and `first` need, and
-    /// `entry`.
+    /// `others`.
     pub fn close_inherited(
         &self,
         first: Option<&Forked>,
-        entry: Option<BorrowedFd<'_>>,
+        others: [Option<BorrowedFd<'_>>; 3],
     ) -> io::Result<()> {
-        let mut keep = [self.link.as_raw_fd(), self.deaths.as_fd().as_raw_fd(), -1, -1, -1, -1];
+        let mut keep =
+            [self.link.as_raw_fd(), self.deaths.as_fd().as_raw_fd(), -1, -1, -1, -1, -1, -1];
         if let Some(Forked { child, gate, failure }) = first {
             keep[2] = child.pidfd().as_raw_fd();
             keep[3] = gate.as_raw_fd();
             keep[4] = failure.as_raw_fd();
         }
-        keep[5] = entry.map_or(-1, |entry| entry.as_raw_fd());
+        for (place, other) in keep[5..].iter_mut().zip(others) {
+            *place = other.map_or(-1, |other| other.as_raw_fd());
+        }
         descriptor::close_all_but(&mut keep)
     }
 
     /// Says that the place is ready, lets the first command go on, and serves the link until that
     /// command has ended or the engine has gone. Whatever else still runs dies with the caller,
     /// who is process 1.
-    pub fn serve(&self, first: Option<Forked>) -> io::Result<()> {
+    pub fn serve(&self, first: Forked) -> io::Result<()> {
         self.say(FromAgent::Hello { version: VERSION, at: process::clock() })?;
-        let Some(first) = first else {
-            return descriptor::poll(&mut [Interest::gone(self.link())], None).map(drop);
-        };
         descriptor::write(first.gate.as_fd(), &[1])?;
         self.say(first.await_start()?)?;
         let mut decoder = Decoder::default();
@@ -156,7 +159,8 @@ impl Agent {
                 Some(ToAgent::Signal { command: FIRST, signal }) => {
                     let _ = command.signal(i32::from(signal));
                 }
-                Some(ToAgent::Signal { .. }) | None => {}
+                // Its engine has nothing else to say.
+                Some(_) | None => {}
             }
         }
         Ok(read > 0)
@@ -171,35 +175,52 @@ impl Agent {
 impl Forked {
     /// Waits until the program runs, or can't.
     fn await_start(&self) -> io::Result<FromAgent> {
-        let mut failure = [0; 5];
-        Ok(match descriptor::read(self.failure.as_fd(), &mut failure)? {
-            0 => FromAgent::Started { command: FIRST, at: process::clock() },
-            _ => FromAgent::NotStarted {
-                command: FIRST,
-                stage: Stage::from_number(failure[0]).unwrap_or(Stage::Place),
-                errno: i32::from_le_bytes([failure[1], failure[2], failure[3], failure[4]]),
-            },
-        })
+        started(FIRST, self.failure.as_fd())
+    }
+}
+
+/// Says through `failure` why a command's process can't go on, and ends it.
+pub(crate) fn fail((stage, error): Failure, failure: BorrowedFd<'_>) -> ! {
+    let errno = error.raw_os_error().unwrap_or(0);
+    let [a, b, c, d] = errno.to_le_bytes();
+    // If nobody reads it, nobody is left who could be told.
+    let _ = descriptor::write(failure, &[stage as u8, a, b, c, d]);
+    process::exit_now(127)
+}
+
+/// What came through `failure`: the end, by which the program runs, or why it does not.
+pub(crate) fn started(command: CommandId, failure: BorrowedFd<'_>) -> io::Result<FromAgent> {
+    let mut why = [0; 5];
+    Ok(match descriptor::read(failure, &mut why)? {
+        0 => FromAgent::Started { command, at: process::clock() },
+        _ => FromAgent::NotStarted {
+            command,
+            stage: Stage::from_number(why[0]).unwrap_or(Stage::Place),
+            errno: i32::from_le_bytes([why[1], why[2], why[3], why[4]]),
+        },
+    })
+}
+
+pub(crate) fn status(death: &Death) -> Status {
+    match death.status() {
+        Ok(code) => Status::Exited(code),
+        Err(signal) => Status::Signaled(signal),
     }
 }
 
 fn ended(death: &Death) -> FromAgent {
+    let Usage { user, system, max_resident } = death.usage();
     FromAgent::Ended {
         command: FIRST,
-        status: match death.status() {
-            Ok(code) => Status::Exited(code),
-            Err(signal) => Status::Signaled(signal),
-        },
+        status: status(death),
         at: process::clock(),
-        user: death.user_time(),
-        system: death.system_time(),
-        max_resident: death.max_resident(),
+        user,
+        system,
+        max_resident,
     }
 }
 
 /// Having no children left is nothing bad.
 fn none_left(error: io::Error) -> io::Result<Option<Death>> {
-    /// `ECHILD` of Linux, on every architecture.
-    const NO_CHILD: i32 = 10;
-    if error.raw_os_error() == Some(NO_CHILD) { Ok(None) } else { Err(error) }
+    if process::is_childless(&error) { Ok(None) } else { Err(error) }
 }

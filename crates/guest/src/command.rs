@@ -4,28 +4,53 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use agentkernel_core::Process;
 use agentkernel_protocol::{CommandId, FromAgent, Stage};
 use agentkernel_sys::process::{ExecStrings, FileAtMount};
 use agentkernel_sys::rlimit::Resource;
-use agentkernel_sys::seccomp::Filter;
+use agentkernel_sys::seccomp::{Filter, Policy};
 use agentkernel_sys::{descriptor, identity, landlock, process, rlimit, signal, socket, terminal};
 
 /// A command with everything that starting it takes.
 #[derive(Debug)]
 pub struct Prepared {
-    /// Where the program may be, in the order of trying.
-    pub programs: Vec<CString>,
-    pub argv: ExecStrings,
-    pub environment: ExecStrings,
-    /// Where it starts, seen from inside.
-    pub directory: CString,
-    pub uid: u32,
-    pub gid: u32,
+    programs: Vec<CString>,
+    argv: ExecStrings,
+    environment: ExecStrings,
+    directory: CString,
+    uid: u32,
+    gid: u32,
+    writable: Vec<CString>,
+    no_setuid_files: bool,
+    streams: Streams,
+}
+
+/// What a place has all its commands do before their programs run. No new privileges and no
+/// capabilities go without saying.
+#[derive(Debug)]
+pub struct Rules {
     /// Whether the place lets its processes set their groups, so that the caller's can be dropped.
     pub drop_groups: bool,
-    pub streams: Streams,
     pub limits: Vec<ResourceLimit>,
-    pub privileges: Privileges,
+    pub filters: Filters,
+    /// The version of Landlock that each command is to use, if the kernel has it and the place
+    /// isn't under it as a whole.
+    pub landlock: Option<u32>,
+}
+
+/// The system call filters that commands of a place may need, made ahead.
+#[derive(Debug)]
+pub struct Filters(Vec<(Policy, Filter)>);
+
+impl Filters {
+    pub fn new(policies: &[Policy]) -> Self {
+        Self(policies.iter().map(|policy| (*policy, Filter::new(*policy))).collect())
+    }
+
+    fn install(&self, wanted: Policy) -> io::Result<()> {
+        let found = self.0.iter().find(|(policy, _)| *policy == wanted);
+        found.ok_or(io::ErrorKind::NotFound)?.1.install()
+    }
 }
 
 /// What the command's standard streams are.
@@ -47,25 +72,31 @@ pub struct ResourceLimit {
     pub hard: u64,
 }
 
-/// What the command's process gives up for good before its program runs. No new privileges and
-/// no capabilities go without saying.
-#[derive(Debug)]
-pub struct Privileges {
-    pub filter: Filter,
-    /// The version of Landlock to use, if the kernel has it.
-    pub landlock: Option<u32>,
-    /// Below which directories Landlock allows writing; everywhere if there are none.
-    pub writable: Vec<CString>,
-}
-
 /// Where a start failed, and why.
 pub(crate) type Failure = (Stage, io::Error);
 
 impl Prepared {
+    pub fn new(process: Process, streams: Streams) -> Self {
+        let Process { programs, argv, environment, directory, uid, gid, .. } = process;
+        let Process { writable, no_setuid_files, .. } = process;
+        let (argv, environment) = (ExecStrings::new(argv), ExecStrings::new(environment));
+        Self {
+            programs,
+            argv,
+            environment,
+            directory,
+            uid,
+            gid,
+            writable,
+            no_setuid_files,
+            streams,
+        }
+    }
+
     /// Does all that needs no root file system yet: session, signals, streams, limits, and the
     /// filter, which allows what is left to do. Of all other descriptors only `keep` stay open, so
     /// that no path through them leads out.
-    pub(crate) fn settle(&self, keep: [BorrowedFd<'_>; 3]) -> Result<(), Failure> {
+    pub(crate) fn settle(&self, rules: &Rules, keep: [BorrowedFd<'_>; 3]) -> Result<(), Failure> {
         process::new_session().map_err(at(Stage::Session))?;
         signal::reset_to_default().map_err(at(Stage::Session))?;
         process::set_umask(0o022);
@@ -78,30 +109,44 @@ impl Prepared {
         descriptor::close_all_but(&mut [0, 1, 2, a, b, c]).map_err(at(Stage::Streams))?;
         // Else the caller's directory would stay within reach when the root is changed.
         process::change_directory(c"/").map_err(at(Stage::Directory))?;
-        self.limits.iter().try_for_each(ResourceLimit::apply).map_err(at(Stage::Limits))?;
+        rules.limits.iter().try_for_each(ResourceLimit::apply).map_err(at(Stage::Limits))?;
         identity::no_new_privileges().map_err(at(Stage::Privileges))?;
         identity::drop_bounding_capabilities().map_err(at(Stage::Privileges))?;
-        self.privileges.filter.install().map_err(at(Stage::Seccomp))
+        let policy = Policy { no_setuid_files: self.no_setuid_files };
+        rules.filters.install(policy).map_err(at(Stage::Seccomp))
     }
 
     /// Gives up every other privilege and becomes the command's program. Returns only why not.
-    pub(crate) fn become_program(&self, id: CommandId, link: BorrowedFd<'_>) -> Failure {
-        match self.give_up_privileges(id, link) {
+    pub(crate) fn become_program(
+        &self,
+        rules: &Rules,
+        id: CommandId,
+        link: BorrowedFd<'_>,
+    ) -> Failure {
+        match self.give_up_privileges(rules, id, link) {
             Ok(()) => (Stage::Program, self.execute()),
             Err(failure) => failure,
         }
     }
 
-    fn give_up_privileges(&self, id: CommandId, link: BorrowedFd<'_>) -> Result<(), Failure> {
+    fn give_up_privileges(
+        &self,
+        rules: &Rules,
+        id: CommandId,
+        link: BorrowedFd<'_>,
+    ) -> Result<(), Failure> {
         if let Streams::Terminal { rows, columns } = self.streams {
             open_terminal(id, link, rows, columns).map_err(at(Stage::Terminal))?;
         }
         descriptor::close_on_exec_from(3).map_err(at(Stage::Streams))?;
-        identity::become_user(self.uid, self.gid, self.drop_groups).map_err(at(Stage::Identity))?;
+        identity::become_user(self.uid, self.gid, rules.drop_groups)
+            .map_err(at(Stage::Identity))?;
         identity::drop_capabilities().map_err(at(Stage::Privileges))?;
         // As the user, who may not be allowed to see every directory.
         process::change_directory(&self.directory).map_err(at(Stage::Directory))?;
-        self.privileges.restrict_files().map_err(at(Stage::Landlock))
+        let Some(version) = rules.landlock else { return Ok(()) };
+        landlock::restrict(version, self.writable.iter().map(CString::as_c_str))
+            .map_err(at(Stage::Landlock))
     }
 
     /// Tries the programs as a shell does: the first that exists counts, but one that may not be
@@ -135,15 +180,6 @@ impl ResourceLimit {
     /// Puts the calling process under it. Child-safe.
     pub fn apply(&self) -> io::Result<()> {
         rlimit::limit(self.resource, self.soft, self.hard)
-    }
-}
-
-impl Privileges {
-    fn restrict_files(&self) -> io::Result<()> {
-        let Some(version) = self.landlock else {
-            return Ok(());
-        };
-        landlock::restrict(version, self.writable.iter().map(CString::as_c_str))
     }
 }
 

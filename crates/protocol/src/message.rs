@@ -1,14 +1,15 @@
-//! What the two sides say to each other.
+//! What an agent says.
 
 use std::time::Duration;
 
+use crate::body::{Body, frame, micros};
 use crate::{Frame, FrameError};
 
 /// The version of this protocol. A peer of another version is refused at its hello.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
-/// Which command of a place a message is about. Numbers are chosen by the engine; a command that
-/// a place was booted with is number 0.
+/// Which command, or which other request, a message is about. Numbers are chosen by the engine and
+/// hold on their own link only; a command that a place was booted with is number 0.
 pub type CommandId = u32;
 
 /// What an agent says. Where it says when something was, `at`, that is on a clock of its own that
@@ -35,6 +36,12 @@ pub enum FromAgent {
         system: Duration,
         max_resident: u64,
     },
+    /// The request has been carried out. What was asked for comes along.
+    Done { command: CommandId },
+    /// The request could not be carried out.
+    Failed { command: CommandId, errno: i32 },
+    /// A background command runs under this number. More of them may follow, and then `Done`.
+    Listed { command: CommandId, number: u32 },
 }
 
 /// How a process ended, in the kernel's words.
@@ -82,24 +89,19 @@ impl Stage {
     }
 }
 
-/// What an engine says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ToAgent {
-    /// Send this signal, 1 to 64, to the command's process. A command that has ended is no error.
-    Signal { command: CommandId, signal: u8 },
-}
-
 const HELLO: u8 = 1;
 const UNREADY: u8 = 2;
 const STARTED: u8 = 3;
 const NOT_STARTED: u8 = 4;
 const ENDED: u8 = 5;
 const TERMINAL: u8 = 6;
-const SIGNAL: u8 = 64;
+const DONE: u8 = 7;
+const FAILED: u8 = 8;
+const LISTED: u8 = 9;
 
 const EXITED: u8 = 0;
 const SIGNALED: u8 = 1;
-const LAST_SIGNAL: u8 = 64;
+pub(crate) const LAST_SIGNAL: u8 = 64;
 
 impl FromAgent {
     pub fn encode(&self) -> Frame {
@@ -133,12 +135,21 @@ impl FromAgent {
                 f.put(micros(system).to_le_bytes());
                 f.put(max_resident.to_le_bytes());
             }),
+            Self::Done { command } => frame(DONE, |f| f.put(command.to_le_bytes())),
+            Self::Failed { command, errno } => frame(FAILED, |f| {
+                f.put(command.to_le_bytes());
+                f.put(errno.to_le_bytes());
+            }),
+            Self::Listed { command, number } => frame(LISTED, |f| {
+                f.put(command.to_le_bytes());
+                f.put(number.to_le_bytes());
+            }),
         }
     }
 
     /// Reads a frame's kind and body; for [`Decoder::next`](crate::Decoder::next).
     pub fn parse(kind: u8, body: &[u8]) -> Result<Self, FrameError> {
-        let mut body = Body { kind, rest: body, read: 0 };
+        let mut body = Body::new(kind, body);
         let message = match kind {
             HELLO => {
                 Self::Hello { version: u16::from_le_bytes(body.take()?), at: body.take_time()? }
@@ -170,78 +181,18 @@ impl FromAgent {
                 system: body.take_time()?,
                 max_resident: u64::from_le_bytes(body.take()?),
             },
-            _ => return Err(FrameError::Kind(kind)),
-        };
-        body.end(message)
-    }
-}
-
-impl ToAgent {
-    pub fn encode(&self) -> Frame {
-        match *self {
-            Self::Signal { command, signal } => frame(SIGNAL, |f| {
-                f.put(command.to_le_bytes());
-                f.put([signal]);
-            }),
-        }
-    }
-
-    /// Reads a frame's kind and body; for [`Decoder::next`](crate::Decoder::next).
-    pub fn parse(kind: u8, body: &[u8]) -> Result<Self, FrameError> {
-        let mut body = Body { kind, rest: body, read: 0 };
-        let message = match kind {
-            SIGNAL => Self::Signal {
+            DONE => Self::Done { command: u32::from_le_bytes(body.take()?) },
+            FAILED => Self::Failed {
                 command: u32::from_le_bytes(body.take()?),
-                signal: match body.take()? {
-                    [signal @ 1..=LAST_SIGNAL] => signal,
-                    _ => return Err(FrameError::Value(kind)),
-                },
+                errno: i32::from_le_bytes(body.take()?),
+            },
+            LISTED => Self::Listed {
+                command: u32::from_le_bytes(body.take()?),
+                number: u32::from_le_bytes(body.take()?),
             },
             _ => return Err(FrameError::Kind(kind)),
         };
         body.end(message)
-    }
-}
-
-fn frame(kind: u8, fill: impl FnOnce(&mut Frame)) -> Frame {
-    let mut frame = Frame::new(kind);
-    fill(&mut frame);
-    frame
-}
-
-/// A time in whole microseconds; half a million years are enough for anybody's processor time.
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
-/// A body being read, value by value, to its exact end.
-struct Body<'a> {
-    kind: u8,
-    rest: &'a [u8],
-    read: usize,
-}
-
-impl Body<'_> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], FrameError> {
-        self.read += N;
-        let (value, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(FrameError::Body { kind: self.kind, expected: self.read })?;
-        self.rest = rest;
-        Ok(*value)
-    }
-
-    fn take_time(&mut self) -> Result<Duration, FrameError> {
-        Ok(Duration::from_micros(u64::from_le_bytes(self.take()?)))
-    }
-
-    fn end<M>(self, message: M) -> Result<M, FrameError> {
-        if self.rest.is_empty() {
-            Ok(message)
-        } else {
-            Err(FrameError::Body { kind: self.kind, expected: self.read })
-        }
     }
 }
 
@@ -259,7 +210,7 @@ mod tests {
         max_resident: 1 << 40,
     };
 
-    fn messages() -> [FromAgent; 7] {
+    fn messages() -> [FromAgent; 10] {
         [
             FromAgent::Hello { version: VERSION, at: Duration::from_micros(9) },
             FromAgent::Unready { step: 65535, errno: -1 },
@@ -275,6 +226,9 @@ mod tests {
                 system: Duration::ZERO,
                 max_resident: 0,
             },
+            FromAgent::Done { command: 9 },
+            FromAgent::Failed { command: 9, errno: 2 },
+            FromAgent::Listed { command: 1, number: u32::MAX },
         ]
     }
 
@@ -311,18 +265,8 @@ mod tests {
         for length in [0, MAX_FRAME as u32 - 3, u32::MAX] {
             let bytes = length.to_le_bytes();
             let got = Decoder::default().next(&mut &bytes[..], FromAgent::parse);
-            assert_eq!(got, Err(FrameError::Length(length)));
+            assert_eq!(got, Err(FrameError::Length { length, most: MAX_FRAME - 4 }));
         }
-    }
-
-    #[test]
-    fn signals_that_do_not_exist_are_refused() {
-        for signal in [0, 65, 255] {
-            let body = [0, 0, 0, 0, signal];
-            assert_eq!(ToAgent::parse(SIGNAL, &body), Err(FrameError::Value(SIGNAL)));
-        }
-        let term = ToAgent::Signal { command: 0, signal: 15 };
-        assert_eq!(ToAgent::parse(SIGNAL, &term.encode().as_bytes()[5..]), Ok(term));
     }
 
     #[test]
@@ -346,7 +290,7 @@ mod tests {
         };
         let mut decoded = 0;
         for _ in 0..200_000 {
-            let kind = (random() % 7) as u8;
+            let kind = (random() % 10) as u8;
             let body: Vec<u8> = (0..random() % 48).map(|_| (random() % 70) as u8).collect();
             if let Ok(message) = FromAgent::parse(kind, &body) {
                 assert_eq!(message.encode().as_bytes()[5..], body);

@@ -39,6 +39,15 @@ pub struct Limit {
     pub value: u64,
 }
 
+/// Who is to live in a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tenancy {
+    /// One command with all that it starts. If memory runs out, all of it ends.
+    Command,
+    /// A place's first process too, and many commands. If memory runs out, only who took it ends.
+    Place,
+}
+
 /// The two interfaces that control groups have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
@@ -156,7 +165,7 @@ impl Site {
     }
 
     /// Makes the group `name`, which nobody else may use. After an error nothing is left behind.
-    pub fn make(&self, name: &str) -> Result<Group, CgroupError> {
+    pub fn make(&self, name: &str, tenancy: Tenancy) -> Result<Group, CgroupError> {
         let mut group = Group { parts: Vec::with_capacity(self.limits.len()) };
         for (limit, version, parent) in &self.limits {
             let dir = parent.join(name);
@@ -164,7 +173,7 @@ impl Site {
                 group.parts.push(Part::create(*version, dir.clone())?);
             }
             if let Some(part) = group.parts.iter_mut().find(|part| part.dir == dir) {
-                part.limit(*limit)?;
+                part.limit(*limit, tenancy)?;
             }
         }
         Ok(group)
@@ -172,6 +181,31 @@ impl Site {
 }
 
 impl Group {
+    /// A group that another process has made, by its directories. It can only be asked and removed.
+    pub fn adopt(directories: Vec<PathBuf>) -> io::Result<Self> {
+        let part = |dir: PathBuf| -> io::Result<Option<Part>> {
+            let (version, controllers) = match dir.join("memory.oom_control").exists() {
+                true => (Version::One, vec![Controller::Memory]),
+                false if dir.join("memory.events").exists() => {
+                    (Version::Two, vec![Controller::Memory])
+                }
+                false => (Version::One, Vec::new()),
+            };
+            match File::open(&dir) {
+                Ok(door) => Ok(Some(Part { version, controllers, dir, door: door.into() })),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let parts: io::Result<Vec<Option<Part>>> = directories.into_iter().map(part).collect();
+        Ok(Self { parts: parts?.into_iter().flatten().collect() })
+    }
+
+    /// The directories that it consists of.
+    pub fn directories(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().map(|part| part.dir.as_path())
+    }
+
     /// Which interface enforces the limit on this controller, if one was asked for.
     pub fn enforced_by(&self, controller: Controller) -> Option<Version> {
         self.part_of(controller).map(|part| part.version)
@@ -207,6 +241,11 @@ impl Group {
         let text = fs::read_to_string(part.dir.join(file))?;
         let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
         Ok(count.and_then(|count| count.parse().ok()).unwrap_or(0))
+    }
+
+    /// Leaves the group as it is.
+    pub fn leave(mut self) {
+        self.parts.clear();
     }
 
     /// Removes the group. While processes in it live that fails, and what is left of the group
@@ -248,7 +287,7 @@ impl Part {
         }
     }
 
-    fn limit(&mut self, limit: Limit) -> Result<(), CgroupError> {
+    fn limit(&mut self, limit: Limit, tenancy: Tenancy) -> Result<(), CgroupError> {
         /// The span over which processor time is shared out, in microseconds: the kernel's default.
         const PERIOD: u64 = 100_000;
         self.controllers.push(limit.controller);
@@ -267,11 +306,14 @@ impl Part {
             (Version::Two, Controller::Memory) => {
                 self.write("memory.max", &value.to_string())?;
                 self.write_if_there("memory.swap.max", "0")?;
-                self.write("memory.oom.group", "1")
+                let all = if tenancy == Tenancy::Command { "1" } else { "0" };
+                self.write("memory.oom.group", all)
             }
-            (Version::One, Controller::Pids) => self.write("pids.max", &value.to_string()),
-            // The agent is made in the version 2 group, and nobody asked to count it.
-            (Version::Two, Controller::Pids) => self.write("pids.max", &(value + 1).to_string()),
+            (version, Controller::Pids) => {
+                // Nobody asked to count the agent, if it is inside.
+                let agent = version == Version::Two || tenancy == Tenancy::Place;
+                self.write("pids.max", &(value + u64::from(agent)).to_string())
+            }
         }
     }
 

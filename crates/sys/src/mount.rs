@@ -135,6 +135,12 @@ impl std::os::fd::AsFd for Detached {
     }
 }
 
+impl From<Detached> for OwnedFd {
+    fn from(tree: Detached) -> Self {
+        tree.0
+    }
+}
+
 impl From<OwnedFd> for Detached {
     fn from(fd: OwnedFd) -> Self {
         Self(fd)

@@ -55,22 +55,24 @@ impl Child {
 
     /// Sends `signal` to the child, and to nobody else even if it has died meanwhile.
     pub fn signal(&self, signal: i32) -> io::Result<()> {
-        // SAFETY: the kernel is given no memory.
-        check(unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.pidfd.as_raw_fd(),
-                signal,
-                std::ptr::null::<libc::siginfo_t>(),
-                0,
-            )
-        })
-        .map(drop)
+        signal_process(self.pidfd(), signal)
+    }
+
+    /// Sends `signal` to the child's process group, of which it is the leader as long as it was
+    /// not awaited, so that the number is still its own.
+    pub fn signal_group(&self, signal: i32) -> io::Result<()> {
+        // SAFETY: no memory is involved.
+        check(unsafe { libc::kill(-self.pid, signal) }).map(drop)
     }
 
     /// The child's user namespace.
     pub fn user_namespace(&self) -> io::Result<OwnedFd> {
         Ok(std::fs::File::open(format!("/proc/{}/ns/user", self.pid))?.into())
+    }
+
+    /// Its number, and the descriptor that stands for it even when it has died.
+    pub fn into_parts(self) -> (Pid, OwnedFd) {
+        (self.pid, self.pidfd)
     }
 
     /// Waits for the child's death. It can be awaited once.
@@ -97,17 +99,27 @@ impl Death {
         }
     }
 
-    pub fn user_time(&self) -> Duration {
-        duration(self.usage.ru_utime)
+    pub fn usage(&self) -> Usage {
+        Usage::from(&self.usage)
     }
+}
 
-    pub fn system_time(&self) -> Duration {
-        duration(self.usage.ru_stime)
-    }
+/// Resources that dead processes have used together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub user: Duration,
+    pub system: Duration,
+    /// The largest resident set of any one, in bytes.
+    pub max_resident: u64,
+}
 
-    /// The largest resident set, in bytes.
-    pub fn max_resident(&self) -> u64 {
-        u64::try_from(self.usage.ru_maxrss).unwrap_or(0) * 1024
+impl From<&libc::rusage> for Usage {
+    fn from(usage: &libc::rusage) -> Self {
+        Self {
+            user: duration(usage.ru_utime),
+            system: duration(usage.ru_stime),
+            max_resident: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+        }
     }
 }
 
@@ -154,6 +166,33 @@ pub fn fork(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Resul
     Ok(Fork::Parent(Child { pid: pid as Pid, pidfd }))
 }
 
+/// Sends `signal` to every process that the caller may signal, itself excepted. Process 1 of a
+/// process namespace reaches all that are in it, and no others. Returns whether there was any.
+/// Child-safe.
+pub fn signal_all(signal: i32) -> io::Result<bool> {
+    // SAFETY: no memory is involved.
+    match check(unsafe { libc::kill(-1, signal) }) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Sends `signal` to the process behind the descriptor `process`.
+pub fn signal_process(process: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: the kernel is given no memory.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            process.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
+    })
+    .map(drop)
+}
+
 /// Opens a descriptor that becomes readable when the process `pid` has died. Child-safe.
 pub fn open_pidfd(pid: Pid) -> io::Result<OwnedFd> {
     // SAFETY: no memory is involved.
@@ -187,6 +226,23 @@ pub fn exit_now(status: i32) -> ! {
 /// Fails with `ECHILD` when there are no children.
 pub fn take_any_death() -> io::Result<Option<Death>> {
     wait4(-1, libc::WNOHANG)
+}
+
+/// Whether a wait failed since there is nobody to wait for.
+pub fn is_childless(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECHILD)
+}
+
+/// Waits until the caller has no children left, and returns what all that it ever had have used.
+pub fn await_all_deaths() -> Usage {
+    while wait4(-1, 0).is_ok() {}
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: there is room for what the kernel writes, and all-zero is valid if it writes nothing.
+    let usage = unsafe {
+        libc::getrusage(libc::RUSAGE_CHILDREN, usage.as_mut_ptr());
+        usage.assume_init()
+    };
+    Usage::from(&usage)
 }
 
 fn wait4(pid: Pid, options: i32) -> io::Result<Option<Death>> {
@@ -227,6 +283,12 @@ pub fn set_umask(mask: u32) {
 pub fn change_directory(path: &CStr) -> io::Result<()> {
     // SAFETY: `path` ends with a NUL.
     check(unsafe { libc::chdir(path.as_ptr()) }).map(drop)
+}
+
+/// Changes the current directory to the one behind `directory`. Child-safe.
+pub fn enter_directory(directory: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fchdir(directory.as_raw_fd()) }).map(drop)
 }
 
 /// Sets the host name of the calling thread's uts namespace. Child-safe.

@@ -1,8 +1,11 @@
-//! Connected unix sockets, and descriptors sent over them.
+//! Unix sockets: made, joined, listened on, and descriptors sent over them.
 
+use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use crate::{check, retry};
 
@@ -18,6 +21,108 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     })?;
     // SAFETY: the kernel has just opened both, and nobody else owns them.
     Ok(unsafe { (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1])) })
+}
+
+/// Listens at `path`, which must not exist, for stream connections; only the caller's user may
+/// connect. A path of any length will do, for it is reached through its directory.
+pub fn listen(path: &Path) -> io::Result<OwnedFd> {
+    /// Whoever comes while so many wait is told to try again (`EAGAIN`).
+    const BACKLOG: i32 = 128;
+    let socket = stream()?;
+    at(path, |address, len| {
+        // SAFETY: a new socket's file has the mode of its descriptor, so nobody else ever gets in.
+        check(unsafe { libc::fchmod(socket.as_raw_fd(), 0o600) })?;
+        // SAFETY: the kernel reads as much of the address as it is told.
+        check(unsafe { libc::bind(socket.as_raw_fd(), address, len) })
+    })?;
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) })?;
+    Ok(socket)
+}
+
+/// Connects to whoever listens at `path`.
+pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+    let socket = stream()?;
+    at(path, |address, len| {
+        // SAFETY: the kernel reads as much of the address as it is told.
+        retry(|| unsafe { libc::connect(socket.as_raw_fd(), address, len) })
+    })?;
+    Ok(socket)
+}
+
+/// Takes the next connection to a listening socket, closed on exec.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let none = std::ptr::null_mut();
+    // SAFETY: without a place for the peer's address none is written.
+    let fd = retry(|| unsafe {
+        libc::accept4(listener.as_raw_fd(), none, std::ptr::null_mut(), libc::SOCK_CLOEXEC)
+    })?;
+    // SAFETY: the kernel has just opened it, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Who is at the other end of a connection, as it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    pub pid: i32,
+    pub uid: u32,
+}
+
+/// Who is at the other end of `socket`.
+pub fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
+    let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `found` has the size that the kernel is told.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut found).cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok(Peer { pid: found.pid, uid: found.uid })
+}
+
+fn stream() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is involved.
+    let fd =
+        check(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: the kernel has just opened it, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Does `call` with the address of `path`. An address holds 107 bytes, so a longer path is named
+/// by its directory's descriptor.
+fn at<T>(
+    path: &Path,
+    call: impl FnOnce(*const libc::sockaddr, libc::socklen_t) -> io::Result<T>,
+) -> io::Result<T> {
+    // SAFETY: all-zero is a valid address.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    let (_directory, short);
+    let bytes = match path.as_os_str().as_bytes() {
+        bytes if bytes.len() < address.sun_path.len() => bytes,
+        _ => {
+            let (parent, name) = (path.parent(), path.file_name());
+            let (Some(parent), Some(name)) = (parent, name) else {
+                return Err(io::ErrorKind::InvalidInput.into());
+            };
+            let directory = File::open(parent)?;
+            short = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(name);
+            _directory = directory;
+            short.as_os_str().as_bytes()
+        }
+    };
+    if bytes.len() >= address.sun_path.len() || bytes.contains(&0) {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(bytes) {
+        *to = *from as libc::c_char;
+    }
+    call((&raw const address).cast(), size_of::<libc::sockaddr_un>() as libc::socklen_t)
 }
 
 /// Room for the control message of [`MAX_DESCRIPTORS`], aligned as its header wants.
@@ -38,10 +143,32 @@ pub fn send(
     Ok(())
 }
 
+/// As [`send`], but never waits: fails if the peer has left no room for all of it, and then the
+/// connection is of no more use. Child-safe.
+pub fn send_now(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    match send_with(socket, bytes, descriptors, libc::MSG_DONTWAIT)? {
+        sent if sent == bytes.len() => Ok(()),
+        _ => Err(io::ErrorKind::WouldBlock.into()),
+    }
+}
+
 fn send_once(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
     descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    send_with(socket, bytes, descriptors, 0)
+}
+
+fn send_with(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+    flags: libc::c_int,
 ) -> io::Result<usize> {
     assert!(descriptors.len() <= MAX_DESCRIPTORS);
     let mut data = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
@@ -67,8 +194,9 @@ fn send_once(
             }
         }
     }
+    let flags = flags | libc::MSG_NOSIGNAL;
     // SAFETY: the message and all that it points to live until the call is over.
-    retry(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) })
+    retry(|| unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) })
         .map(|n| n as usize)
 }
 

@@ -13,6 +13,7 @@ mod limits;
 mod nearest;
 mod path;
 mod profile;
+mod record;
 mod report;
 mod request;
 mod resolve;
@@ -25,6 +26,7 @@ pub use file::{FileError, KEYS, read_file};
 pub use limits::Machine;
 pub use nearest::nearest;
 pub use path::{ImageRequest, ProjectRequest, Volume};
+pub use record::{SpecRecord, SpecRecordError};
 pub use report::{
     Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report, Run,
     UsageReport, WallReport,

@@ -114,7 +114,7 @@ pub fn command(argv: Vec<OsString>, time_limit: Option<Duration>) -> Result<Comm
     if argv.iter().any(|word| word.as_bytes().contains(&0)) {
         return Err(RequestError::Nul);
     }
-    Ok(Command { argv, time_limit })
+    Ok(Command { argv, time_limit, ..Command::default() })
 }
 
 fn image(image: Option<ImageRequest>) -> Result<Image, RequestError> {

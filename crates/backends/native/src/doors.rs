@@ -14,9 +14,12 @@ pub struct Doors {
     /// if it maps its own numbers.
     pub entry: Option<OwnedFd>,
     pub admission: Admission,
+    /// Of a living place: where clients come in, and what is told of its end.
+    pub listener: Option<OwnedFd>,
+    pub fate: Option<OwnedFd>,
 }
 
-/// How the command gets under its limits.
+/// How the command, or a living place's agent, gets under its limits.
 pub struct Admission {
     /// Where the engine will send the doors of its group, or word that there is none; nowhere if
     /// it is in its group already, or is to have none.
@@ -46,6 +49,8 @@ pub mod step {
     pub const PRIVATE_MOUNTS: u16 = 0xfffa;
     pub const HOST_NAME: u16 = 0xfff9;
     pub const DESCRIPTORS: u16 = 0xfff8;
+    pub const LANDLOCK: u16 = 0xfff7;
+    pub const BEHIND: u16 = 0xfff6;
 }
 
 /// Two ends of a link.

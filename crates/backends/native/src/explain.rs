@@ -110,6 +110,8 @@ pub fn unready(steps: &[Step], number: u16, error: io::Error) -> BootError {
         step::IDENTITY => "can't become the sandbox's user".into(),
         step::PRIVATE_MOUNTS => "can't part the sandbox's mounts from the host's".into(),
         step::DESCRIPTORS => "can't close the caller's descriptors in the sandbox".into(),
+        step::BEHIND => "can't keep the sandbox's scratch space at hand".into(),
+        step::LANDLOCK => "can't put Landlock in force".into(),
         step::HOST_NAME => "can't name the sandbox".into(),
         number => match steps.get(usize::from(number)) {
             Some(step) => return at_step(step, error),

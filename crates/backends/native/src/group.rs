@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use agentkernel_core::{BootError, LimitInForce};
-use agentkernel_sys::cgroup::{CgroupError, Group, Site, Version};
+use agentkernel_sys::cgroup::{CgroupError, Group, Site, Tenancy, Version};
 use agentkernel_sys::keeper::Keeper;
 use agentkernel_sys::process::Pid;
 use agentkernel_sys::socket;
@@ -21,17 +22,30 @@ pub struct KeptGroup {
 }
 
 impl KeptGroup {
-    fn make(site: &Site) -> Result<Self, CgroupError> {
+    fn make(site: &Site, tenancy: Tenancy) -> Result<Self, CgroupError> {
         let name = group_name();
         let keeper = Keeper::start(site.directories(&name)).map_err(CgroupError::NoKeeper)?;
         // Without a group this is dropped, and the keeper dismissed.
         let mut kept = Self { group: None, keeper: Some(keeper) };
-        kept.group = Some(site.make(&name)?);
+        kept.group = Some(site.make(&name, tenancy)?);
         Ok(kept)
+    }
+
+    /// Leaves the group to whoever removes it later.
+    pub fn release(mut self) -> io::Result<()> {
+        if let Some(group) = self.group.take() {
+            group.leave();
+        }
+        self.keeper.take().map_or(Ok(()), Keeper::dismiss)
     }
 
     pub fn group(&self) -> Option<&Group> {
         self.group.as_ref()
+    }
+
+    /// What it consists of.
+    pub fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        self.group.iter().flat_map(Group::directories).map(Path::to_owned)
     }
 
     /// Has it outlive `init`, the sandbox's process 1, even if agentkernel does not.
@@ -75,18 +89,19 @@ pub struct Grouping {
     pub grouped: Grouped,
     /// Where the command waits for the doors of its version 1 groups.
     door: Option<OwnedFd>,
+    tenancy: Tenancy,
 }
 
 impl Grouping {
-    pub fn begin(limits: &LimitPlan) -> Result<(Self, Admission), BootError> {
+    pub fn begin(limits: &LimitPlan, tenancy: Tenancy) -> Result<(Self, Admission), BootError> {
         let mut admission = Admission {
             door: None,
             beyond_group: limits.beyond_group(),
             instead_of_group: limits.instead_of_group(),
         };
-        let mut grouping = Self { grouped: None, door: None };
+        let mut grouping = Self { grouped: None, door: None, tenancy };
         if limits.site.has(Version::Two) {
-            grouping.grouped = Some(make(limits)?);
+            grouping.grouped = Some(make(limits, tenancy)?);
         }
         if matches!(grouping.grouped, Some(Err(_))) {
             admission.beyond_group.append(&mut admission.instead_of_group);
@@ -111,7 +126,7 @@ impl Grouping {
     /// in.
     pub fn finish(mut self, limits: &LimitPlan, init: Pid) -> Result<Grouped, BootError> {
         if self.grouped.is_none() && self.door.is_some() {
-            self.grouped = Some(make(limits)?);
+            self.grouped = Some(make(limits, self.tenancy)?);
         }
         if let Some(Ok(kept)) = &self.grouped {
             kept.outlive(init);
@@ -137,8 +152,8 @@ impl Grouping {
 }
 
 /// Makes the group, or says why there is none if the spec can do without.
-fn make(limits: &LimitPlan) -> Result<Result<KeptGroup, CgroupError>, BootError> {
-    let made = KeptGroup::make(&limits.site);
+fn make(limits: &LimitPlan, tenancy: Tenancy) -> Result<Result<KeptGroup, CgroupError>, BootError> {
+    let made = KeptGroup::make(&limits.site, tenancy);
     if let Err(why) = &made {
         limits.without_group(why)?;
     }

@@ -12,8 +12,8 @@ use agentkernel_sys::identity::{self, Range};
 /// The host's numbers for the users of sandboxes that root starts: 65536 from here on, so that no
 /// process in a sandbox is root, or anybody else, outside. They lie in the range that systemd
 /// leaves to containers (524288 to 1879048191, systemd's UIDS-GIDS).
-const OUTSIDE_BASE: u32 = 0x6ac0_0000;
-const OUTSIDE_COUNT: u32 = 0x1_0000;
+pub const OUTSIDE_BASE: u32 = 0x6ac0_0000;
+pub const OUTSIDE_COUNT: u32 = 0x1_0000;
 
 /// A user as a sandbox sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]

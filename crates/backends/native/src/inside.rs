@@ -1,35 +1,52 @@
 //! The sandbox's side of the split: process 1, which makes the place and then serves it.
 //!
-//! Everything here is child-safe.
+//! Everything here is child-safe, until a place that lives is ready and served.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use agentkernel_guest::{Agent, Forked};
+use agentkernel_guest::{Agent, Forked, LiveAgent, Prepared, Term};
 use agentkernel_protocol::FromAgent;
 use agentkernel_sys::cgroup;
 use agentkernel_sys::process::{self, Namespaces};
-use agentkernel_sys::{identity, mount, network, socket};
+use agentkernel_sys::{identity, landlock, mount, network, socket};
 
 use crate::doors::{Admission, Doors, step, word};
 use crate::limits::Nearest;
-use crate::plan::Plan;
+use crate::plan::{Plan, Purpose};
+use crate::root::{self, Behind, Step};
 
 /// Makes the place and serves it to its end.
 pub fn run(plan: &Plan, doors: Doors) -> ! {
-    let Doors { link, entry, admission } = doors;
-    let served = match Agent::new(link) {
-        Ok(agent) => match make_place(plan, &agent, entry.as_ref(), &admission) {
-            Ok(first) => agent.serve(first),
-            Err((step, error)) => {
-                let errno = error.raw_os_error().unwrap_or(0);
-                agent.say(FromAgent::Unready { step, errno })
+    let Doors { link, entry, admission, listener, fate } = doors;
+    let served = Agent::new(link).and_then(|agent| match &plan.purpose {
+        Purpose::Command(command) => {
+            match make_for_command(plan, command, &agent, entry.as_ref(), &admission) {
+                Ok(first) => agent.serve(first),
+                Err(failure) => refuse(&agent, failure),
             }
-        },
-        Err(error) => Err(error),
-    };
+        }
+        Purpose::Live { outlives, ttl, idle } => {
+            let term = Term { listener, fate, ttl: *ttl, idle: *idle };
+            match make_to_live(plan, &term, *outlives, &agent, entry.as_ref(), &admission) {
+                Ok(behind) => {
+                    let mut count = 0;
+                    let mut attach = |what, tree| match &behind {
+                        Some(behind) => root::attach(behind, &mut count, what, tree),
+                        None => Err(io::ErrorKind::Unsupported.into()),
+                    };
+                    LiveAgent::new(agent, &plan.rules, term, &mut attach).serve()
+                }
+                Err(failure) => refuse(&agent, failure),
+            }
+        }
+    });
     // Without a link nobody is left to be told, and with this process everything here ends.
     process::exit_now(if served.is_ok() { 0 } else { 1 })
+}
+
+fn refuse(agent: &Agent, (step, error): Failure) -> io::Result<()> {
+    agent.say(FromAgent::Unready { step, errno: error.raw_os_error().unwrap_or(0) })
 }
 
 type Failure = (u16, io::Error);
@@ -37,30 +54,74 @@ type Failure = (u16, io::Error);
 /// They count against the caller, who has 128 as a rule, and needs some for itself.
 const INOTIFY_INSTANCES: u32 = 16;
 
-fn make_place(
+fn make_for_command(
     plan: &Plan,
+    command: &Prepared,
     agent: &Agent,
     entry: Option<&OwnedFd>,
     admission: &Admission,
-) -> Result<Option<Forked>, Failure> {
+) -> Result<Forked, Failure> {
+    let at = |step| move |error| (step, error);
+    part()?;
+    let place = || settle_in(plan.own_network, admission);
+    let first = agent.fork_first(command, &plan.rules, place).map_err(at(step::COMMAND))?;
+    let entrance = entry.map(AsFd::as_fd);
+    agent.close_inherited(Some(&first), [entrance, None, None]).map_err(at(step::DESCRIPTORS))?;
+    make_root(plan, agent, entry, true, |_| Ok(()))?;
+    Ok(first)
+}
+
+/// Makes a place that lives. Where clients may add to it, returns what that takes.
+fn make_to_live(
+    plan: &Plan,
+    term: &Term,
+    outlives: bool,
+    agent: &Agent,
+    entry: Option<&OwnedFd>,
+    admission: &Admission,
+) -> Result<Option<Behind>, Failure> {
+    let at = |step| move |error| (step, error);
+    part()?;
+    settle_in(plan.own_network, admission).map_err(at(step::COMMAND))?;
+    let keep = [entry, term.listener.as_ref(), term.fate.as_ref()];
+    agent
+        .close_inherited(None, keep.map(|fd| fd.map(AsFd::as_fd)))
+        .map_err(at(step::DESCRIPTORS))?;
+    let mut scratch = None;
+    let additions = term.listener.is_none();
+    make_root(plan, agent, entry, !outlives, |next| {
+        if additions && matches!(next, Step::Enter) {
+            scratch = Some(Behind::hold()?);
+        }
+        Ok(())
+    })?;
+    let behind = scratch.map(Behind::hide).transpose().map_err(at(step::BEHIND))?;
+    if let Some(version) = plan.landlock {
+        let writable = plan.root.writable.iter().map(|path| path.as_c_str());
+        landlock::restrict(version, writable).map_err(at(step::LANDLOCK))?;
+    }
+    Ok(behind)
+}
+
+/// Parts from the caller's session, and from what needs no more than that.
+fn part() -> Result<(), Failure> {
     let at = |step| move |error| (step, error);
     process::new_session().map_err(at(step::PARENT))?;
     process::set_umask(0);
     let namespaces = Namespaces::MOUNT.and(Namespaces::IPC).and(Namespaces::UTS);
-    process::unshare(namespaces).map_err(at(step::NAMESPACES))?;
-    let first = match &plan.first {
-        Some(command) => {
-            let place = || settle_in(plan.own_network, admission);
-            Some(agent.fork_first(command, place).map_err(at(step::COMMAND))?)
-        }
-        None => {
-            settle_in(plan.own_network, admission).map_err(at(step::COMMAND))?;
-            None
-        }
-    };
-    let entrance = entry.map(AsFd::as_fd);
-    agent.close_inherited(first.as_ref(), entrance).map_err(at(step::DESCRIPTORS))?;
-    become_sandbox_user(plan, agent, entry)?;
+    process::unshare(namespaces).map_err(at(step::NAMESPACES))
+}
+
+/// Becomes the sandbox's user and makes the root. `before` sees each step ahead of time.
+fn make_root(
+    plan: &Plan,
+    agent: &Agent,
+    entry: Option<&OwnedFd>,
+    dies_with_parent: bool,
+    mut before: impl FnMut(&Step) -> io::Result<()>,
+) -> Result<(), Failure> {
+    let at = |step| move |error| (step, error);
+    become_sandbox_user(plan, agent, entry, dies_with_parent)?;
     // Where it can't be set, by a container's read-only settings, that is no wall that was
     // promised.
     let _ = identity::limit_inotify_instances(INOTIFY_INSTANCES);
@@ -68,13 +129,17 @@ fn make_place(
     let mut sent =
         || receive(entry, word::TREE)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
     for (number, step) in (0..).zip(&plan.root.steps) {
-        step.execute(&mut sent).map_err(at(number))?;
+        before(step).and_then(|()| step.execute(&mut sent)).map_err(at(number))?;
     }
-    process::set_host_name(c"agentkernel").map_err(at(step::HOST_NAME))?;
-    Ok(first)
+    process::set_host_name(c"agentkernel").map_err(at(step::HOST_NAME))
 }
 
-fn become_sandbox_user(plan: &Plan, agent: &Agent, entry: Option<&OwnedFd>) -> Result<(), Failure> {
+fn become_sandbox_user(
+    plan: &Plan,
+    agent: &Agent,
+    entry: Option<&OwnedFd>,
+    dies_with_parent: bool,
+) -> Result<(), Failure> {
     let at = |step| move |error| (step, error);
     if entry.is_some() {
         receive(entry, word::MAPPED).map_err(at(step::MAPPING))?;
@@ -85,6 +150,9 @@ fn become_sandbox_user(plan: &Plan, agent: &Agent, entry: Option<&OwnedFd>) -> R
     let crate::identity::Identity { uid, gid, .. } = plan.identity;
     identity::become_user(uid, gid, entry.is_some()).map_err(at(step::IDENTITY))?;
     process::hide().map_err(at(step::IDENTITY))?;
+    if !dies_with_parent {
+        return Ok(());
+    }
     // After the change of identity, which would undo it; and if the parent is dead already, its
     // end of the link is closed.
     process::die_with_parent().map_err(at(step::PARENT))?;

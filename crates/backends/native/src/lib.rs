@@ -12,13 +12,23 @@ mod explain;
 mod group;
 mod identity;
 mod inside;
+mod layers;
 mod limits;
 mod outside;
 mod plan;
 mod probe;
+mod remnant;
 mod root;
 
-use agentkernel_core::{Backend, BootError, Capabilities, Capability, Launch, Place, Probe, Spec};
+use std::path::{Path, PathBuf};
+
+use agentkernel_core::{
+    Backend, BootError, Capabilities, Capability, Command, DestroyError, Launch, Layer, Life,
+    Owners, Place, Probe, Process, Remains, Remnant, Spec,
+};
+
+use outside::Given;
+use plan::Plan;
 
 /// The backend.
 pub struct Native;
@@ -47,6 +57,8 @@ impl Backend for Native {
             Capability::LimitDisk,
             Capability::Terminal,
             Capability::User,
+            Capability::Live,
+            Capability::Changes,
         ];
         Capabilities::new(ALL)
     }
@@ -55,8 +67,39 @@ impl Backend for Native {
         probe::probe(self)
     }
 
-    fn boot(&self, spec: &Spec, first: Option<Launch<'_>>) -> Result<Box<dyn Place>, BootError> {
-        let plan = plan::Plan::new(spec, first)?;
-        Ok(Box::new(outside::boot(plan)?))
+    fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
+        let plan = Plan::for_command(spec, first)?;
+        Ok(Box::new(outside::boot(plan, Given::default())?))
+    }
+
+    fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
+        let plan = Plan::for_life(spec, &life)?;
+        if let Some(layers) = &life.layers {
+            layers::give(layers, &plan)?;
+        }
+        let Life { listener, fate, .. } = life;
+        Ok(Box::new(outside::boot(plan, Given { listener, fate })?))
+    }
+
+    fn process(&self, spec: &Spec, command: &Command) -> Result<Process, BootError> {
+        let process = plan::process(spec, command)?;
+        layers::check_user(spec, &process)?;
+        Ok(process)
+    }
+
+    fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {
+        remnant::clear(remnant)
+    }
+
+    fn oom_kills(&self, groups: &[PathBuf]) -> u64 {
+        remnant::oom_kills(groups)
+    }
+
+    fn layers(&self, spec: &Spec, directory: &Path) -> Vec<Layer> {
+        layers::of(spec, directory)
+    }
+
+    fn owners(&self, spec: &Spec) -> Result<Owners, BootError> {
+        layers::owners(spec)
     }
 }

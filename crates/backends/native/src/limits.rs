@@ -38,9 +38,13 @@ struct Wanted {
 }
 
 impl LimitPlan {
-    /// Plans them, or says which can't be enforced.
-    pub fn new(spec: &Spec) -> Result<Self, BootError> {
+    /// Plans them, or says which can't be enforced. `on_disk` is whether what is written is kept
+    /// in a directory of the host's.
+    pub fn new(spec: &Spec, on_disk: bool) -> Result<Self, BootError> {
         check_sizes(&spec.limits)?;
+        if on_disk {
+            refuse_disk(&spec.limits)?;
+        }
         let mut wanted = wanted(&spec.limits);
         let limits: Vec<Limit> = wanted.iter().filter(|w| !w.is_all).map(|w| w.limit).collect();
         let (site, impossible) = Site::find(&limits);
@@ -134,6 +138,21 @@ fn wanted(limits: &Limits) -> Vec<Wanted> {
     let memory = memory.map(|l| want(LimitKind::Memory, Controller::Memory, l.value.get(), l.by));
     let pids = pids.map(|l| want(LimitKind::Pids, Controller::Pids, l.value.into(), l.by));
     [cpus, memory, pids].into_iter().flatten().collect()
+}
+
+/// A directory has no limit that an ordinary user could set, or root everywhere.
+fn refuse_disk(limits: &Limits) -> Result<(), BootError> {
+    match limits.disk {
+        None => Ok(()),
+        Some(disk) => Err(BootError::Refused {
+            why: format!(
+                "--disk {} can't be enforced on a sandbox that is kept, whose files lie in a \
+                 directory of the host's",
+                disk.value
+            ),
+            fix: "leave out --disk, or use run without --keep, whose files are in memory".into(),
+        }),
+    }
 }
 
 fn check_sizes(limits: &Limits) -> Result<(), BootError> {

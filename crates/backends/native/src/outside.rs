@@ -4,8 +4,10 @@
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use agentkernel_core::{BootError, DestroyError, LimitInForce, Place, Remains, Usage, Wall};
+use agentkernel_sys::cgroup::Tenancy;
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::identity as ids;
 use agentkernel_sys::mount::Detached;
@@ -15,7 +17,7 @@ use agentkernel_sys::{signal, socket};
 use crate::doors::{Doors, pair, word};
 use crate::group::{Grouping, KeptGroup};
 use crate::identity::{Mapping, one};
-use crate::plan::Plan;
+use crate::plan::{Plan, Purpose};
 use crate::root::{Owners, Sent, Step};
 use crate::{explain, group, inside};
 
@@ -31,11 +33,23 @@ pub struct NativePlace {
     steps: Vec<Step>,
 }
 
-pub fn boot(plan: Plan) -> Result<NativePlace, BootError> {
+/// What a living place is given to keep.
+#[derive(Default)]
+pub struct Given {
+    pub listener: Option<OwnedFd>,
+    pub fate: Option<OwnedFd>,
+}
+
+pub fn boot(plan: Plan, given: Given) -> Result<NativePlace, BootError> {
     let (link, link_inside) = pair()?;
     let (entry, entry_inside) = (plan.mapping == Mapping::Many).then(pair).transpose()?.unzip();
-    let (mut grouping, admission) = Grouping::begin(&plan.limits)?;
-    let doors = Doors { link: link_inside, entry: entry_inside, admission };
+    let tenancy = match &plan.purpose {
+        Purpose::Command(_) => Tenancy::Command,
+        Purpose::Live { .. } => Tenancy::Place,
+    };
+    let (mut grouping, admission) = Grouping::begin(&plan.limits, tenancy)?;
+    let Given { listener, fate } = given;
+    let doors = Doors { link: link_inside, entry: entry_inside, admission, listener, fate };
     let fork = process::fork(Namespaces::USER.and(Namespaces::PID), grouping.directory());
     let init = match fork.map_err(explain::no_user_namespace)? {
         Fork::Parent(child) => child,
@@ -99,6 +113,7 @@ fn open_tree(plan: &Plan, init: &Child, sent: &Sent) -> io::Result<Detached> {
     let place = descriptor::resolve(here, &sent.path, Links::Refuse)?;
     let tree = Detached::copy(place.as_fd(), true)?;
     let namespace = match sent.owners {
+        Owners::Own => return Ok(tree),
         Owners::Image => init.user_namespace()?,
         Owners::User => {
             let (uid, gid) = descriptor::owner(place.as_fd())?;
@@ -129,6 +144,19 @@ impl Place for NativePlace {
 
     fn notes(&self) -> &[String] {
         &self.notes
+    }
+
+    fn pid(&self) -> i32 {
+        self.init.as_ref().map_or(0, Child::pid)
+    }
+
+    fn groups(&self) -> Vec<PathBuf> {
+        self.group.iter().flat_map(KeptGroup::directories).collect()
+    }
+
+    fn release(mut self: Box<Self>) -> io::Result<()> {
+        self.init = None;
+        self.group.take().map_or(Ok(()), KeptGroup::release)
     }
 
     fn explain(&self, step: u16, error: io::Error) -> BootError {
@@ -188,9 +216,6 @@ impl Drop for NativePlace {
 /// What the sandbox's process 1 used together with all that it awaited, which is everything
 /// inside: whoever outlived it was killed and awaited by the kernel in its name.
 fn usage(death: &Death) -> Usage {
-    Usage {
-        user: death.user_time(),
-        system: death.system_time(),
-        max_resident: death.max_resident(),
-    }
+    let process::Usage { user, system, max_resident } = death.usage();
+    Usage { user, system, max_resident }
 }

@@ -3,17 +3,20 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
 
-use agentkernel_core::{Access, BootError, Command, Image, Launch, Network, Spec, Stdio, Wall};
-use agentkernel_guest::{Prepared, Privileges, Streams};
+use agentkernel_core::{
+    Access, BootError, Command, Image, Launch, Life, Network, Process, Spec, Stdio, User, Wall,
+};
+use agentkernel_guest::{Filters, Prepared, Rules, Streams};
 use agentkernel_sys::descriptor::{self, Links};
-use agentkernel_sys::process::ExecStrings;
-use agentkernel_sys::seccomp::{Filter, Policy};
+use agentkernel_sys::seccomp::Policy;
 use agentkernel_sys::{landlock, machine};
 
 use crate::identity::{self, Identity, Mapping};
 use crate::limits::{self, LimitPlan};
-use crate::root::{Root, c_string};
+use crate::root::{self, Root, c_string};
 
 /// Where programs are looked for unless the spec says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -27,36 +30,92 @@ pub struct Plan {
     pub limits: LimitPlan,
     /// Whether the sandbox gets a network of its own, with nothing but loopback.
     pub own_network: bool,
-    pub first: Option<Prepared>,
+    pub rules: Rules,
+    /// What Landlock is to hold the agent itself to, and with it all its commands.
+    pub landlock: Option<u32>,
+    pub purpose: Purpose,
     pub walls: Vec<Wall>,
     pub notes: Vec<String>,
 }
 
+/// What a place is for.
+#[derive(Debug)]
+pub enum Purpose {
+    /// One command, which goes with it.
+    Command(Prepared),
+    /// Whatever comes over its links.
+    Live { outlives: bool, ttl: Option<Duration>, idle: Option<Duration> },
+}
+
 impl Plan {
-    pub fn new(spec: &Spec, first: Option<Launch<'_>>) -> Result<Self, BootError> {
+    /// Plans a place for one command.
+    pub fn for_command(spec: &Spec, launch: Launch<'_>) -> Result<Self, BootError> {
+        let Launch { command, stdio } = launch;
         let mapping = Mapping::for_caller();
-        let identity = resolve_identity(spec)?;
-        let limits = LimitPlan::new(spec)?;
-        let root = Root::plan(spec, &identity, mapping, limits.scratch)?;
+        let process = process(spec, command)?;
+        let policy = Policy { no_setuid_files: process.no_setuid_files };
+        let purpose = Purpose::Command(Prepared::new(process, streams(stdio, mapping)?));
+        Self::new(spec, mapping, purpose, Filters::new(&[policy]), None, false)
+    }
+
+    /// Plans a place that lives as `life` says.
+    pub fn for_life(spec: &Spec, life: &Life) -> Result<Self, BootError> {
+        let purpose = Purpose::Live { outlives: life.outlives, ttl: life.ttl, idle: life.idle };
+        // A place without a door is for one client, who may still bring mounts that must be ro or
+        // rw.
+        let filters = Filters::new(&[false, true].map(|no| Policy { no_setuid_files: no }));
+        let layers = life.layers.as_deref();
+        Self::new(spec, Mapping::for_caller(), purpose, filters, layers, life.listener.is_some())
+    }
+
+    fn new(
+        spec: &Spec,
+        mapping: Mapping,
+        purpose: Purpose,
+        filters: Filters,
+        layers: Option<&Path>,
+        shared: bool,
+    ) -> Result<Self, BootError> {
+        let identity = resolve_identity(spec, &spec.user)?;
+        let limits = LimitPlan::new(spec, layers.is_some())?;
+        let root = Root::plan(spec, &identity, mapping, limits.scratch, layers)?;
         let landlock = landlock::version().ok();
         let walls = walls(spec, landlock);
-        let notes = if writes_to_copies(spec) { note_on_copies() } else { Vec::new() };
+        let on_tmpfs = layers.is_none() && writes_to_copies(spec);
+        let notes = if on_tmpfs { note_on_copies() } else { Vec::new() };
         if spec.strict {
             refuse_missing(&walls)?;
             refuse_noted(&notes)?;
         }
-        let first = match first {
-            Some(launch) => Some(prepare(spec, launch, &identity, mapping, landlock, &root)?),
-            None => None,
-        };
         let own_network = spec.network == Network::None;
-        Ok(Self { identity, mapping, root, limits, own_network, first, walls, notes })
+        let rules = Rules {
+            drop_groups: mapping == Mapping::Many,
+            limits: limits::for_every_process(),
+            filters,
+            // Commands of one place that each made a promise of their own could not signal each
+            // other.
+            landlock: landlock.filter(|_| !shared),
+        };
+        let landlock = landlock.filter(|_| shared);
+        Ok(Self {
+            identity,
+            mapping,
+            root,
+            limits,
+            own_network,
+            rules,
+            landlock,
+            purpose,
+            walls,
+            notes,
+        })
     }
 }
 
-fn resolve_identity(spec: &Spec) -> Result<Identity, BootError> {
+/// `user` in the image of `spec`.
+pub fn resolve_identity(spec: &Spec, user: &User) -> Result<Identity, BootError> {
     let Image::Rootfs(dir) = &spec.image else {
-        return identity::for_host(&spec.user);
+        return identity::for_host(user);
     };
     let path = c_string(dir.as_os_str().as_bytes())?;
     let root = descriptor::resolve(descriptor::current_directory(), &path, Links::Refuse);
@@ -64,41 +123,31 @@ fn resolve_identity(spec: &Spec) -> Result<Identity, BootError> {
         what: format!("can't open the image {}", dir.display()),
         source,
     })?;
-    identity::for_rootfs(&spec.user, root.as_fd())
+    identity::for_rootfs(user, root.as_fd())
 }
 
-fn prepare(
-    spec: &Spec,
-    launch: Launch<'_>,
-    identity: &Identity,
-    mapping: Mapping,
-    landlock: Option<u32>,
-    root: &Root,
-) -> Result<Prepared, BootError> {
-    let Launch { command, stdio } = launch;
-    let environment = environment(spec, identity);
+/// What has to be started for `command` in a place made from `spec`.
+pub fn process(spec: &Spec, command: &Command) -> Result<Process, BootError> {
+    let user = command.user.as_ref().unwrap_or(&spec.user);
+    let identity = resolve_identity(spec, user)?;
+    let environment = environment(spec, command, &identity);
     let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value);
     let programs = programs(command, path.map_or(OsStr::new(""), |path| path))?;
     let argv = command.argv.iter().map(|arg| c_string(arg.as_bytes())).collect::<Result<_, _>>()?;
-    let directory = match &spec.directory {
+    let directory = command.directory.as_ref().or(spec.directory.as_ref());
+    let directory = match directory {
         Some(directory) => c_string(directory.as_os_str().as_bytes())?,
         None => c_string(identity.home.as_bytes())?,
     };
-    Ok(Prepared {
+    Ok(Process {
         programs,
-        argv: ExecStrings::new(argv),
-        environment: ExecStrings::new(variables(&environment)?),
+        argv,
+        environment: variables(&environment)?,
         directory,
         uid: identity.uid,
         gid: identity.gid,
-        drop_groups: mapping == Mapping::Many,
-        streams: streams(stdio, mapping)?,
-        limits: limits::for_every_process(),
-        privileges: Privileges {
-            filter: Filter::new(Policy { no_setuid_files: writes_to_host(spec) }),
-            landlock,
-            writable: root.writable.clone(),
-        },
+        writable: root::writable(spec, &identity.home)?,
+        no_setuid_files: writes_to_host(spec),
     })
 }
 
@@ -128,17 +177,22 @@ fn streams(stdio: Stdio, mapping: Mapping) -> Result<Streams, BootError> {
     Ok(Streams::Given(fds))
 }
 
-/// The command's variables: the few that every program expects, then the spec's.
-fn environment(spec: &Spec, identity: &Identity) -> Vec<(OsString, OsString)> {
+/// The command's variables: the few that every program expects, the spec's, the command's own.
+fn environment(spec: &Spec, command: &Command, identity: &Identity) -> Vec<(OsString, OsString)> {
     let basic = [("PATH", PATH), ("HOME", &identity.home), ("USER", &identity.name)];
+    let (general, own) = (&spec.environment, &command.environment);
+    let is_asked = |name: &OsStr| general.contains_key(name) || own.contains_key(name);
     basic
         .into_iter()
-        .filter(|(name, value)| {
-            !value.is_empty() && !spec.environment.contains_key(OsStr::new(name))
-        })
+        .filter(|(name, value)| !value.is_empty() && !is_asked(OsStr::new(name)))
         .map(|(name, value)| (name.into(), value.into()))
-        .chain(spec.environment.iter().map(|(name, value)| (name.clone(), value.clone())))
+        .chain(general.iter().filter(|(name, _)| !own.contains_key(*name)).map(owned))
+        .chain(own.iter().map(owned))
         .collect()
+}
+
+fn owned((name, value): (&OsString, &OsString)) -> (OsString, OsString) {
+    (name.clone(), value.clone())
 }
 
 fn variables(environment: &[(OsString, OsString)]) -> Result<Vec<CString>, BootError> {

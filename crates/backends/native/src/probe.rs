@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 
 use agentkernel_core::{
-    Asked, Backend, BootError, Bytes, Cpus, Image, Limits, Network, Origin, Place, Probe, Profile,
-    RootAccess, Spec, User,
+    Asked, Backend, BootError, Bytes, Cpus, Image, Life, Limits, Network, Origin, Place, Probe,
+    Profile, RootAccess, Spec, User,
 };
 use agentkernel_protocol::{Decoder, FromAgent};
 use agentkernel_sys::socket;
@@ -31,7 +31,7 @@ pub fn probe(native: &Native) -> Probe {
 }
 
 fn try_one(native: &Native) -> Result<Box<dyn Place>, BootError> {
-    let place = native.boot(&trial(), None)?;
+    let place = native.boot_live(&trial(), Life::default())?;
     match first_word(&*place) {
         Ok(FromAgent::Hello { .. }) => Ok(place),
         Ok(FromAgent::Unready { step, errno }) => {

@@ -17,7 +17,9 @@ use agentkernel_sys::mount::Restrictions;
 
 use crate::identity::{Identity, Mapping};
 
-pub use mounts::{Owners, Sent, TreeSource};
+pub use execute::{Behind, attach};
+use mounts::tree_source;
+pub use mounts::{Owners, Sent, TreeSource, upper};
 
 /// One step. Paths are relative to the scratch space unless they start with `/`, which then is
 /// still the host's.
@@ -80,7 +82,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Root {
     pub steps: Vec<Step>,
-    /// Below which directories the command may write; everywhere if there are none.
+    /// Below which directories commands may write; everywhere if there are none.
     pub writable: Vec<CString>,
 }
 
@@ -89,38 +91,46 @@ const GUARDED: Restrictions = Restrictions::NO_SETUID.and(Restrictions::NO_DEVIC
 const READ_ONLY: Restrictions = GUARDED.and(Restrictions::READ_ONLY);
 
 impl Root {
+    /// Plans the root of a place made from `spec`. What is written goes to `layers` if there are
+    /// any, else to the scratch space.
     pub fn plan(
         spec: &Spec,
         identity: &Identity,
         mapping: Mapping,
         scratch: Option<u64>,
+        layers: Option<&Path>,
     ) -> Result<Self, BootError> {
-        let mut steps = Steps(Vec::with_capacity(96));
+        let mut steps = Steps { list: Vec::with_capacity(96), layers: layers.is_some() };
         // Empty files take room too: as much as if each held a page.
         let size =
             scratch.map(|size| format!(",size={size},nr_inodes={}", (size / 4096).max(1024)));
         let size = size.unwrap_or_default();
-        steps.0.push(Step::Scratch { options: c_string(format!("mode=755{size}"))? });
+        steps.push(Step::Scratch { options: c_string(format!("mode=755{size}"))? });
         steps.directory("root", 0o755)?;
+        if let Some(layers) = layers {
+            steps.directory(LAYERS, 0o755)?;
+            let source = tree_source(layers, mapping, Owners::Own)?;
+            let path = c_string(LAYERS)?;
+            steps.push(Step::Tree { source, restrictions: GUARDED, path, inside: false });
+        }
         match &spec.image {
             Image::Host => steps.host_image(identity, spec)?,
             Image::Rootfs(dir) => steps.rootfs_image(dir, mapping, spec)?,
         }
-        // In somebody's image a link may be anywhere, so nothing is done in it by mere paths.
-        let foreign = spec.image != Image::Host;
+        // In somebody's image a link may be anywhere, so nothing is done in it by mere paths. In
+        // what a sandbox has left behind too.
+        let foreign = spec.image != Image::Host || layers.is_some();
         steps.devices(foreign)?;
         steps.processes(foreign)?;
-        steps.private_directories(identity, foreign || spec.root == RootAccess::ReadOnly)?;
-        let mut writable = Vec::new();
-        for mount in &spec.mounts {
-            steps.user_mount(mount, &spec.mounts, mapping)?;
+        steps.private_directories(identity, spec.root, foreign)?;
+        for (number, mount) in spec.mounts.iter().enumerate() {
+            steps.user_mount(number, mount, &spec.mounts, mapping)?;
         }
         if spec.root == RootAccess::ReadOnly {
-            steps.0.push(Step::BarRoot);
-            writable = writable_places(spec, &identity.home)?;
+            steps.push(Step::BarRoot);
         }
-        steps.0.push(Step::Enter);
-        Ok(Self { steps: steps.0, writable })
+        steps.push(Step::Enter);
+        Ok(Self { steps: steps.list, writable: writable(spec, &identity.home)? })
     }
 
     /// The trees that the engine must send, in the order in which the steps want them.
@@ -133,9 +143,20 @@ impl Root {
 }
 
 /// A list of steps in the making.
-struct Steps(Vec<Step>);
+struct Steps {
+    list: Vec<Step>,
+    /// Whether there are layers, in the scratch space's directory [`LAYERS`].
+    layers: bool,
+}
+
+/// Where layers show in the scratch space.
+const LAYERS: &str = "layers";
 
 impl Steps {
+    fn push(&mut self, step: Step) {
+        self.list.push(step);
+    }
+
     /// The device nodes that every program may expect, and no others.
     fn devices(&mut self, foreign: bool) -> Result<(), BootError> {
         const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
@@ -185,59 +206,72 @@ impl Steps {
         self.mount(c"proc", proc, READ_ONLY.and(Restrictions::NO_EXEC), "hidepid=2")?;
         for file in FILES {
             let path = c_string(format!("{proc}/{file}"))?;
-            self.0.push(Step::Mask { source: c"/dev/null", path });
+            self.push(Step::Mask { source: c"/dev/null", path });
         }
         self.directory("empty", 0o555)?;
         for directory in DIRECTORIES {
             let path = c_string(format!("{proc}/{directory}"))?;
-            self.0.push(Step::Mask { source: c"empty", path });
+            self.push(Step::Mask { source: c"empty", path });
         }
         if foreign { self.tree_at_place(proc, proc, Restrictions::NONE) } else { Ok(()) }
     }
 
-    /// Directories that can be written whatever the root is; `apart` from the root if that is
-    /// somebody's image, or can't be written.
-    fn private_directories(&mut self, identity: &Identity, apart: bool) -> Result<(), BootError> {
-        const PRIVATE: [(&str, &str, u32); 3] =
-            [("tmp", "tmp", 0o1777), ("run", "run", 0o755), ("shm", "dev/shm", 0o1777)];
+    /// Directories that can be written whatever the root is. They are apart from the root if that
+    /// is somebody's image, or can't be written; if the root is kept, they are kept with it.
+    fn private_directories(
+        &mut self,
+        identity: &Identity,
+        root: RootAccess,
+        foreign: bool,
+    ) -> Result<(), BootError> {
         let home = identity.home.trim_matches('/');
-        if !apart {
+        if !foreign && root == RootAccess::Writable {
             self.directory("root/tmp", 0o1777)?;
             self.directory("root/run", 0o755)?;
-            return self.directories(home);
+            return self.directories("root", Path::new(home));
         }
-        for (name, place, mode) in PRIVATE {
-            self.directory(name, mode)?;
-            self.tree_at_place(name, place, GUARDED)?;
+        self.private("run", "run", 0o755)?;
+        self.private("shm", "dev/shm", 0o1777)?;
+        if self.layers && root == RootAccess::Writable {
+            self.place(Path::new("tmp"), false)?;
+            return self.place(Path::new(home), false);
         }
-        if home.is_empty() {
-            return Ok(());
-        }
-        self.directory("home", 0o755)?;
-        self.tree_at_place("home", home, GUARDED)
+        let kept = |name: &str| match self.layers {
+            true => format!("{LAYERS}/{name}"),
+            false => name.to_owned(),
+        };
+        let (tmp, own_home) = (kept("tmp"), kept("home"));
+        self.private(&tmp, "tmp", 0o1777)?;
+        if home.is_empty() { Ok(()) } else { self.private(&own_home, home, 0o755) }
     }
 
-    /// Makes `path` and all above it in a root that is our own.
-    fn directories(&mut self, path: &str) -> Result<(), BootError> {
-        for way in ways(Path::new(path)) {
-            let path = c_string(Path::new("root").join(way).as_os_str().as_bytes())?;
-            self.0.push(Step::Directory { path, mode: 0o755 });
+    /// Shows a directory of its own, `name` in the scratch space, at `place` in the root.
+    fn private(&mut self, name: &str, place: &str, mode: u32) -> Result<(), BootError> {
+        self.directory(name, mode)?;
+        self.tree_at_place(name, place, GUARDED)
+    }
+
+    /// Makes `path` and all above it in a `root` that is our own.
+    fn directories(&mut self, root: &str, path: &Path) -> Result<(), BootError> {
+        for way in ways(path) {
+            let path = c_string(Path::new(root).join(way).as_os_str().as_bytes())?;
+            self.push(Step::Directory { path, mode: 0o755 });
         }
         Ok(())
     }
 
     fn directory(&mut self, path: &str, mode: u32) -> Result<(), BootError> {
-        self.0.push(Step::Directory { path: c_string(path)?, mode });
+        self.push(Step::Directory { path: c_string(path)?, mode });
         Ok(())
     }
 
     fn file(&mut self, path: &str, content: impl Into<Vec<u8>>) -> Result<(), BootError> {
-        self.0.push(Step::File { path: c_string(path)?, content: content.into() });
+        self.push(Step::File { path: c_string(path)?, content: content.into() });
         Ok(())
     }
 
     fn link(&mut self, path: &str, target: &str) -> Result<(), BootError> {
-        self.0.push(Step::Link { path: c_string(path)?, target: c_string(target)? });
+        self.push(Step::Link { path: c_string(path)?, target: c_string(target)? });
         Ok(())
     }
 
@@ -248,7 +282,7 @@ impl Steps {
         restrictions: Restrictions,
     ) -> Result<(), BootError> {
         let (source, path) = (c_string(source)?, c_string(path)?);
-        self.0.push(Step::Bind { source, path, restrictions });
+        self.push(Step::Bind { source, path, restrictions });
         Ok(())
     }
 
@@ -260,7 +294,7 @@ impl Steps {
         options: &str,
     ) -> Result<(), BootError> {
         let (path, options) = (c_string(path)?, c_string(options)?);
-        self.0.push(Step::Mount { kind, path, restrictions, options });
+        self.push(Step::Mount { kind, path, restrictions, options });
         Ok(())
     }
 
@@ -271,7 +305,7 @@ impl Steps {
             .map(|way| c_string(way.as_os_str().as_bytes()))
             .collect::<Result<_, _>>()?;
         if !below.is_empty() {
-            self.0.push(Step::Place { below, file });
+            self.push(Step::Place { below, file });
         }
         Ok(())
     }
@@ -286,7 +320,7 @@ impl Steps {
         self.place(Path::new(path), false)?;
         let source = TreeSource::Local { path: c_string(name)? };
         let path = c_string(path)?;
-        self.0.push(Step::Tree { source, restrictions, path, inside: true });
+        self.push(Step::Tree { source, restrictions, path, inside: true });
         Ok(())
     }
 }
@@ -298,8 +332,11 @@ fn ways(path: &Path) -> Vec<&Path> {
     ways
 }
 
-/// Below which places a command on a read-only root may write.
-fn writable_places(spec: &Spec, home: &str) -> Result<Vec<CString>, BootError> {
+/// Below which places a command in a place made from `spec` may write; everywhere if there are none.
+pub fn writable(spec: &Spec, home: &str) -> Result<Vec<CString>, BootError> {
+    if spec.root == RootAccess::Writable {
+        return Ok(Vec::new());
+    }
     let private = ["/tmp", "/run", "/dev", home].map(Path::new);
     let mounts = spec.mounts.iter().filter(|mount| mount.access != Access::ReadOnly);
     private

@@ -1,18 +1,31 @@
-//! The steps carried out. Everything here is child-safe.
+//! The steps carried out. Everything here is child-safe, but for what is added to a place later.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use agentkernel_core::BootError;
+use agentkernel_protocol::Attachment;
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::mount::{self, Detached, Restrictions};
 use agentkernel_sys::process;
 
-use super::{GUARDED, READ_ONLY, Step, TreeSource};
+use super::{GUARDED, Owners, READ_ONLY, Sent, Step, Steps, TreeSource};
 
 impl Step {
     /// Carries the step out. `sent` gives the next tree that the engine sends.
     pub fn execute(&self, sent: &mut dyn FnMut() -> io::Result<OwnedFd>) -> io::Result<()> {
+        self.execute_in(c"root", sent)
+    }
+
+    /// As [`execute`](Self::execute), with the root of the place at `root`.
+    fn execute_in(
+        &self,
+        root: &CStr,
+        sent: &mut dyn FnMut() -> io::Result<OwnedFd>,
+    ) -> io::Result<()> {
         match self {
             Self::Scratch { options } => {
                 mount::mount(c"tmpfs", c"/sys", GUARDED, options)?;
@@ -38,13 +51,16 @@ impl Step {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 Err(error) => Err(error),
             },
-            Self::Place { below, file } => make_place(below.iter().map(|p| p.as_c_str()), *file),
+            Self::Place { below, file } => {
+                make_place(root, below.iter().map(|p| p.as_c_str()), *file)
+            }
             Self::Tree { source, restrictions, path, inside } => {
                 let tree = source.open(sent)?;
                 if *restrictions != Restrictions::NONE {
                     tree.restrict(*restrictions, true)?;
                 }
-                tree.attach(find(path, *inside)?.as_fd())
+                let place = if *inside { find_inside(root, path) } else { find(path) };
+                tree.attach(place?.as_fd())
             }
             Self::BarRoot => {
                 // Only a mount can be restricted, and the root's own copy is one.
@@ -68,21 +84,24 @@ impl TreeSource {
     }
 }
 
-/// Finds a place below the root or in the scratch space.
-fn find(path: &CStr, inside: bool) -> io::Result<OwnedFd> {
-    let here = descriptor::current_directory();
-    if !inside {
-        return descriptor::resolve(here, path, Links::Refuse);
-    }
-    let root = descriptor::resolve(here, c"root", Links::Refuse)?;
-    descriptor::resolve(root.as_fd(), path, Links::Confine)
+/// Finds a place in the scratch space.
+fn find(path: &CStr) -> io::Result<OwnedFd> {
+    descriptor::resolve(descriptor::current_directory(), path, Links::Refuse)
 }
 
-/// Makes the directories `below` the root, the last one a file if `file`, as far as they are not
+/// Finds a place below `root`, out of which no link leads.
+fn find_inside(root: &CStr, path: &CStr) -> io::Result<OwnedFd> {
+    descriptor::resolve(find(root)?.as_fd(), path, Links::Confine)
+}
+
+/// Makes the directories `below` `root`, the last one a file if `file`, as far as they are not
 /// there.
-fn make_place<'a>(below: impl ExactSizeIterator<Item = &'a CStr>, file: bool) -> io::Result<()> {
-    let here = descriptor::current_directory();
-    let root = descriptor::resolve(here, c"root", Links::Refuse)?;
+fn make_place<'a>(
+    root: &CStr,
+    below: impl ExactSizeIterator<Item = &'a CStr>,
+    file: bool,
+) -> io::Result<()> {
+    let root = find(root)?;
     let last = below.len() - 1;
     let mut parent: Option<OwnedFd> = None;
     for (i, path) in below.enumerate() {
@@ -121,4 +140,63 @@ fn enter() -> io::Result<()> {
     process::change_directory(c"root")?;
     mount::pivot_root_here()?;
     process::change_directory(c"/")
+}
+
+/// The scratch space of a place whose root has been entered, for what is added later.
+///
+/// Layers of an overlay must lie on mounts of the place itself, so the scratch space has to stay
+/// one. It lies at `/dev/shm`, under the directory that everybody sees there.
+pub struct Behind(OwnedFd);
+
+impl Behind {
+    /// Keeps hold of the scratch space, which is the current directory, for after the root is
+    /// entered.
+    pub fn hold() -> io::Result<Detached> {
+        Detached::copy(find(c".")?.as_fd(), false)
+    }
+
+    /// Hides the scratch space in the root.
+    pub fn hide(scratch: Detached) -> io::Result<Self> {
+        const SPOT: &CStr = c"/dev/shm";
+        let shared = Detached::copy(find(SPOT)?.as_fd(), true)?;
+        scratch.attach(find(SPOT)?.as_fd())?;
+        // By its descriptor it can be reached even under another.
+        shared.attach(find(SPOT)?.as_fd())?;
+        Ok(Self(scratch.into()))
+    }
+}
+
+/// Adds something to a place in which nothing has run yet.
+pub fn attach(
+    behind: &Behind,
+    count: &mut usize,
+    attachment: Attachment,
+    tree: Option<OwnedFd>,
+) -> io::Result<()> {
+    process::enter_directory(behind.0.as_fd())?;
+    let mut tree = tree;
+    let mut sent = || tree.take().ok_or_else(|| io::ErrorKind::NotConnected.into());
+    let done = steps_for(count, attachment)
+        .and_then(|steps| steps.iter().try_for_each(|step| step.execute_in(c"/", &mut sent)));
+    process::change_directory(c"/").and(done)
+}
+
+fn steps_for(count: &mut usize, attachment: Attachment) -> io::Result<Vec<Step>> {
+    let mut steps = Steps { list: Vec::new(), layers: false };
+    let wrong = |error: BootError| io::Error::other(error);
+    match attachment {
+        Attachment::Mount { target, access, directory } => {
+            *count += 1;
+            let path = Path::new(OsStr::from_bytes(target.to_bytes()));
+            let path = path.strip_prefix("/").unwrap_or(path);
+            let source = TreeSource::Sent(Sent { path: target.clone(), owners: Owners::Own });
+            steps.mount_tree(*count, source, path, access, directory, true).map_err(wrong)?;
+        }
+        Attachment::Home { path } => {
+            let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+            steps.place(path.strip_prefix("/").unwrap_or(path), false).map_err(wrong)?;
+        }
+        Attachment::File { path, content } => steps.push(Step::File { path, content }),
+    }
+    Ok(steps.list)
 }

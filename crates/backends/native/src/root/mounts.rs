@@ -9,7 +9,7 @@ use agentkernel_core::{Access, BootError, Mount, Spec};
 use agentkernel_sys::descriptor;
 
 use super::host::HOSTS;
-use super::{GUARDED, READ_ONLY, Step, Steps, c_string, resolver};
+use super::{GUARDED, LAYERS, READ_ONLY, Step, Steps, c_string, resolver};
 use crate::identity::Mapping;
 
 /// Where a mounted part of a tree comes from.
@@ -34,6 +34,8 @@ pub struct Sent {
 pub enum Owners {
     /// An image: each number inside owns what that number owns in the image.
     Image,
+    /// What is kept of sandboxes, which has their own numbers already.
+    Own,
     /// Someone's files: the sandbox's user owns what the tree's own owner owns, and new files
     /// belong to that owner outside.
     User,
@@ -50,7 +52,7 @@ impl Steps {
         self.directory("image", 0o755)?;
         let source = tree_source(dir, mapping, Owners::Image)?;
         self.lower_tree(source, "image")?;
-        self.overlay("image", "root")?;
+        self.overlay("image", "root", "root")?;
         self.directory("etc", 0o755)?;
         let settings = [("hosts", Some(HOSTS.into())), ("resolv.conf", resolver(spec))];
         for (name, content) in settings {
@@ -65,7 +67,7 @@ impl Steps {
             }
             self.file(&path, content)?;
             let (source, path) = (TreeSource::Local { path: c_string(&*path)? }, c_string(&*path)?);
-            self.0.push(Step::Tree { source, restrictions: GUARDED, path, inside: true });
+            self.push(Step::Tree { source, restrictions: GUARDED, path, inside: true });
         }
         Ok(())
     }
@@ -73,6 +75,7 @@ impl Steps {
     /// A project or a volume.
     pub(super) fn user_mount(
         &mut self,
+        number: usize,
         mount: &Mount,
         all: &[Mount],
         mapping: Mapping,
@@ -86,52 +89,78 @@ impl Steps {
                 && mount.target.starts_with(&other.target)
                 && other.access != Access::CopyOnWrite
         };
-        if !all.iter().any(nested) {
+        if mount.access == Access::CopyOnWrite && !directory {
+            return Err(BootError::Refused {
+                why: format!(
+                    "{} is a file, and only directories can be mounted cow",
+                    mount.source.display()
+                ),
+                fix: "mount it ro or rw, or mount its directory".into(),
+            });
+        }
+        let make_place = !all.iter().any(nested);
+        self.mount_tree(number, source, target, mount.access, directory, make_place)
+    }
+
+    /// Shows `source` at `target`, relative to the root, and makes a place for it there if need be.
+    pub(super) fn mount_tree(
+        &mut self,
+        number: usize,
+        source: TreeSource,
+        target: &Path,
+        access: Access,
+        directory: bool,
+        make_place: bool,
+    ) -> Result<(), BootError> {
+        if make_place {
             self.place(target, !directory)?;
         }
         let path = c_string(target.as_os_str().as_bytes())?;
-        let restrictions = match mount.access {
+        let restrictions = match access {
             Access::ReadOnly => READ_ONLY,
             Access::ReadWrite => GUARDED,
-            Access::CopyOnWrite if directory => return self.copy_on_write(source, path),
-            Access::CopyOnWrite => {
-                return Err(BootError::Refused {
-                    why: format!(
-                        "{} is a file, and only directories can be mounted cow",
-                        mount.source.display()
-                    ),
-                    fix: "mount it ro or rw, or mount its directory".into(),
-                });
-            }
+            Access::CopyOnWrite => return self.copy_on_write(number, source, path),
         };
-        self.0.push(Step::Tree { source, restrictions, path, inside: true });
+        self.push(Step::Tree { source, restrictions, path, inside: true });
         Ok(())
     }
 
-    fn copy_on_write(&mut self, source: TreeSource, path: CString) -> Result<(), BootError> {
-        let name = format!("lower{}", self.0.len());
-        self.directory(&name, 0o755)?;
-        self.lower_tree(source, &name)?;
-        let merged = format!("merged-{name}");
+    /// Shows `source` at `path`, and keeps what is written there apart from it.
+    pub(super) fn copy_on_write(
+        &mut self,
+        number: usize,
+        source: TreeSource,
+        path: CString,
+    ) -> Result<(), BootError> {
+        let (lower, merged) = (format!("lower-{number}"), format!("merged-{number}"));
+        self.directory(&lower, 0o755)?;
+        self.lower_tree(source, &lower)?;
         self.directory(&merged, 0o755)?;
-        self.overlay(&name, &merged)?;
+        self.overlay(&lower, &number.to_string(), &merged)?;
         let source = TreeSource::Local { path: c_string(merged)? };
-        self.0.push(Step::Tree { source, restrictions: GUARDED, path, inside: true });
+        self.push(Step::Tree { source, restrictions: GUARDED, path, inside: true });
         Ok(())
     }
 
     /// A tree in the scratch space, for an overlay to stand on.
     fn lower_tree(&mut self, source: TreeSource, name: &str) -> Result<(), BootError> {
         let path = c_string(name)?;
-        self.0.push(Step::Tree { source, restrictions: READ_ONLY, path, inside: false });
+        self.push(Step::Tree { source, restrictions: READ_ONLY, path, inside: false });
         Ok(())
     }
 
     /// Shows the directory `lower` at `merged`, both of the scratch space, with what is written
-    /// there kept beside them. `userxattr`: in a user namespace the marks of deletion are
-    /// attributes that a user may set.
-    fn overlay(&mut self, lower: &str, merged: &str) -> Result<(), BootError> {
-        let (upper, work) = (format!("upper-{lower}"), format!("work-{lower}"));
+    /// there kept under `name` (see [`upper`]). `userxattr`: in a user namespace the marks of
+    /// deletion are attributes that a user may set.
+    pub(super) fn overlay(
+        &mut self,
+        lower: &str,
+        name: &str,
+        merged: &str,
+    ) -> Result<(), BootError> {
+        let base = if self.layers { Path::new(LAYERS) } else { Path::new("") };
+        let (upper, work) = (base.join(upper(name)), base.join(format!("work-{name}")));
+        let (upper, work) = (upper.to_string_lossy(), work.to_string_lossy());
         self.directory(&upper, 0o755)?;
         self.directory(&work, 0o755)?;
         let options = format!("lowerdir={lower},upperdir={upper},workdir={work},userxattr");
@@ -139,7 +168,16 @@ impl Steps {
     }
 }
 
-fn tree_source(path: &Path, mapping: Mapping, owners: Owners) -> Result<TreeSource, BootError> {
+/// The directory that keeps the changes to `name`: `root`, or the number of a mount.
+pub fn upper(name: &str) -> String {
+    format!("upper-{name}")
+}
+
+pub(super) fn tree_source(
+    path: &Path,
+    mapping: Mapping,
+    owners: Owners,
+) -> Result<TreeSource, BootError> {
     let path = c_string(path.as_os_str().as_bytes())?;
     Ok(match mapping {
         Mapping::Many => TreeSource::Sent(Sent { path, owners }),

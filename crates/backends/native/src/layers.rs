@@ -1,0 +1,93 @@
+//! What a sandbox that is kept has written, and whose it is.
+
+use std::os::unix::fs::chown;
+use std::path::Path;
+
+use agentkernel_core::{Access, BootError, Image, Layer, Owners, Process, RootAccess, Spec};
+
+use crate::identity::{Mapping, OUTSIDE_BASE, OUTSIDE_COUNT};
+use crate::plan::{self, Plan};
+use crate::root::upper;
+
+/// Gives the directory for layers to the sandbox's user.
+pub fn give(layers: &Path, plan: &Plan) -> Result<(), BootError> {
+    if plan.mapping != Mapping::Many {
+        return Ok(());
+    }
+    let (uid, gid) = plan.mapping.outside(&plan.identity);
+    chown(layers, Some(uid), Some(gid)).map_err(|source| BootError::Failed {
+        what: format!("can't give {} to the sandbox's user", layers.display()),
+        source,
+    })
+}
+
+/// The layers in `directory` of a sandbox made from `spec`.
+pub fn of(spec: &Spec, directory: &Path) -> Vec<Layer> {
+    let lower = match &spec.image {
+        Image::Host => None,
+        Image::Rootfs(root) => Some(root.clone()),
+    };
+    let root = Layer { target: "/".into(), lower, upper: directory.join(upper("root")) };
+    let copies = spec.mounts.iter().enumerate();
+    let copies = copies.filter(|(_, mount)| mount.access == Access::CopyOnWrite);
+    let copies = copies.map(|(number, mount)| Layer {
+        target: mount.target.clone(),
+        lower: Some(mount.source.clone()),
+        upper: directory.join(upper(&number.to_string())),
+    });
+    [root].into_iter().chain(private(spec, directory)).chain(copies).collect()
+}
+
+/// The directories that can be written where the root can't.
+fn private(spec: &Spec, directory: &Path) -> Vec<Layer> {
+    if spec.root == RootAccess::Writable {
+        return Vec::new();
+    }
+    let home = plan::resolve_identity(spec, &spec.user).map(|identity| identity.home);
+    let home = home.ok().filter(|home| home != "/").map(|home| (home, "home"));
+    [("/tmp".to_owned(), "tmp")]
+        .into_iter()
+        .chain(home)
+        .map(|(target, name)| Layer {
+            target: target.into(),
+            lower: None,
+            upper: directory.join(name),
+        })
+        .collect()
+}
+
+/// Whose numbers outside stand for whom inside.
+pub fn owners(spec: &Spec) -> Result<Owners, BootError> {
+    let mapping = Mapping::for_caller();
+    let identity = plan::resolve_identity(spec, &spec.user)?;
+    let user = mapping.outside(&identity);
+    Ok(match mapping {
+        Mapping::Many => Owners {
+            outside: (OUTSIDE_BASE, OUTSIDE_BASE),
+            inside: (0, 0),
+            count: OUTSIDE_COUNT,
+            user,
+        },
+        Mapping::Single { .. } => {
+            Owners { outside: user, inside: (identity.uid, identity.gid), count: 1, user }
+        }
+    })
+}
+
+/// Refuses a user that the place doesn't have: an ordinary caller's has one.
+pub fn check_user(spec: &Spec, process: &Process) -> Result<(), BootError> {
+    if Mapping::for_caller() == Mapping::Many {
+        return Ok(());
+    }
+    let own = plan::resolve_identity(spec, &spec.user)?;
+    if (own.uid, own.gid) == (process.uid, process.gid) {
+        return Ok(());
+    }
+    Err(BootError::Refused {
+        why: format!(
+            "the sandbox has no user {}:{}: one that an ordinary user made has a single user, {}:{}",
+            process.uid, process.gid, own.uid, own.gid
+        ),
+        fix: "make the sandbox with that --user, or as root".into(),
+    })
+}

@@ -1,0 +1,191 @@
+//! The commands of a living place.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use agentkernel_protocol::{CommandId, Ending, FromAgent, Role, Start};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::process::{self, Child, Death, Fork, Namespaces, Usage};
+use agentkernel_sys::signal;
+
+use super::LiveAgent;
+use super::log::Log;
+use crate::agent::{fail, started, status};
+use crate::command::{Prepared, Streams};
+
+/// A command's process.
+pub(super) struct Running {
+    pub child: Child,
+    /// Who hears of it, and under which number.
+    pub link: u32,
+    pub command: CommandId,
+    /// Ends when the program runs, or says why it does not.
+    starting: Option<OwnedFd>,
+    pub role: Role,
+    deadline: Option<Duration>,
+    timed_out: bool,
+}
+
+impl Running {
+    pub fn interest(&self) -> Interest<'_> {
+        self.starting.as_ref().map_or(Interest::none(), |fd| Interest::readable(fd.as_fd()))
+    }
+
+    pub fn deadline(&self) -> Option<Duration> {
+        self.deadline
+    }
+
+    /// Kills it if its time is up.
+    pub fn keep_time(&mut self, now: Duration) {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.deadline = None;
+            self.timed_out = true;
+            self.kill();
+        }
+    }
+
+    /// Kills its process group.
+    pub fn kill(&self) {
+        // It may have ended already.
+        let _ = self.child.signal_group(signal::SIGKILL);
+        let _ = self.child.signal(signal::SIGKILL);
+    }
+
+    /// Whether it is the background command `number`.
+    pub fn is_background(&self, wanted: u32) -> bool {
+        matches!(self.role, Role::Background { number, .. } if number == wanted)
+    }
+}
+
+impl LiveAgent<'_> {
+    /// Makes a command's process. What becomes of it is told when it is known.
+    pub(super) fn start(&mut self, link: u32, command: CommandId, start: Start) -> io::Result<()> {
+        let Start { process, terminal, role } = start;
+        let Some(client) = self.links.iter_mut().find(|l| l.id == link) else { return Ok(()) };
+        let (streams, log) = match (terminal, role) {
+            (Some((rows, columns)), _) => (Streams::Terminal { rows, columns }, None),
+            (None, Role::Background { number, .. }) => {
+                let Some(files) = client.take() else { return Ok(()) };
+                let null = File::open("/dev/null")?.into();
+                let (log, [output, errors]) = Log::open(number, files)?;
+                (Streams::Given([null, output, errors]), Some(log))
+            }
+            (None, _) => {
+                let Some(streams) = client.take() else { return Ok(()) };
+                (Streams::Given(streams), None)
+            }
+        };
+        let prepared = Prepared::new(process, streams);
+        let (starting, failure) = descriptor::pipe()?;
+        let client = client.as_fd();
+        let child = match process::fork(Namespaces::NONE, None)? {
+            Fork::Parent(child) => child,
+            Fork::Child => {
+                let keep = [client, failure.as_fd(), failure.as_fd()];
+                let why = match prepared.settle(self.rules, keep) {
+                    Ok(()) => prepared.become_program(self.rules, command, client),
+                    Err(why) => why,
+                };
+                fail(why, failure.as_fd())
+            }
+        };
+        let limit = match role {
+            Role::Background { time_limit, .. } => time_limit,
+            Role::Foreground | Role::Only => None,
+        };
+        self.pristine = false;
+        self.logs.extend(log);
+        self.commands.push(Running {
+            child,
+            link,
+            command,
+            starting: Some(starting),
+            role,
+            deadline: limit.map(|limit| process::clock() + limit),
+            timed_out: false,
+        });
+        Ok(())
+    }
+
+    /// Tells of starts and of those that came to nothing.
+    pub(super) fn hear_of_starts(&mut self, ready: &[bool]) {
+        for at in (0..ready.len()).filter(|at| ready[*at]) {
+            self.hear_of_start(at);
+        }
+    }
+
+    fn hear_of_start(&mut self, at: usize) {
+        let running = &mut self.commands[at];
+        let (link, command) = (running.link, running.command);
+        let Some(starting) = running.starting.take() else { return };
+        let word = started(command, starting.as_fd()).unwrap_or(FromAgent::Failed {
+            command,
+            // EIO: a pipe of our own that can't be read.
+            errno: 5,
+        });
+        self.say(link, word);
+    }
+
+    /// Takes every death there is to take.
+    pub(super) fn bury(&mut self) -> io::Result<()> {
+        while self.deaths.take()?.is_some() {}
+        loop {
+            match process::take_any_death() {
+                Ok(Some(death)) => self.on_death(&death),
+                Ok(None) => return Ok(()),
+                Err(error) if process::is_childless(&error) => {
+                    self.finish_stopping();
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Tells of a command's death. Others who die here belonged to one.
+    fn on_death(&mut self, death: &Death) {
+        let Some(at) = self.commands.iter().position(|c| c.child.pid() == death.pid) else {
+            return;
+        };
+        self.hear_of_start(at);
+        let running = self.commands.remove(at);
+        self.last_used = process::clock();
+        let usage = match running.role {
+            // It was all there was, so all there is goes with it, and counts as its own.
+            Role::Only => {
+                self.over = true;
+                let _ = process::signal_all(signal::SIGKILL);
+                process::await_all_deaths()
+            }
+            Role::Foreground | Role::Background { .. } => death.usage(),
+        };
+        if let Role::Background { number, .. } = running.role {
+            let ending = match running.timed_out {
+                true => Ending::TimedOut,
+                false => Ending::Died(status(death)),
+            };
+            if let Some(log) = self.logs.iter_mut().find(|log| log.number == number) {
+                log.end(ending);
+            }
+        }
+        let Usage { user, system, max_resident } = usage;
+        let (command, status, at) = (running.command, status(death), process::clock());
+        self.say(
+            running.link,
+            FromAgent::Ended { command, status, at, user, system, max_resident },
+        );
+    }
+
+    /// Kills what the client `link` has started for itself, now that it has gone.
+    pub(super) fn abandon(&mut self, link: u32) {
+        for running in self.commands.iter().filter(|running| running.link == link) {
+            match running.role {
+                Role::Foreground => running.kill(),
+                Role::Only => self.over = true,
+                Role::Background { .. } => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The agent of a place that lives on its own: it serves many clients, and many commands at once.
+//!
+//! It runs in a process that has had one thread all its life, so unlike the agent of a single
+//! command it may allocate. What it holds for a client is bounded: a frame, a few descriptors.
+
+mod commands;
+mod link;
+mod log;
+mod orders;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use agentkernel_protocol::{Attachment, CommandId, FromAgent};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::signal::Signals;
+use agentkernel_sys::{process, socket};
+
+use crate::Rules;
+use crate::agent::Agent;
+use commands::Running;
+use link::Link;
+use log::Log;
+
+/// Adds something to the place; how is known only to whoever made it.
+pub type Attach<'a> = dyn FnMut(Attachment, Option<OwnedFd>) -> io::Result<()> + 'a;
+
+/// How long the place lives, and who can come in.
+#[derive(Debug, Default)]
+pub struct Term {
+    pub listener: Option<OwnedFd>,
+    /// A file that is told why the place has ended of its own accord.
+    pub fate: Option<OwnedFd>,
+    pub ttl: Option<Duration>,
+    pub idle: Option<Duration>,
+}
+
+/// More clients at once than any use needs.
+const MOST_LINKS: usize = 256;
+
+/// The link that the place was made with.
+const FIRST_LINK: u32 = 0;
+
+/// The agent.
+pub struct LiveAgent<'a> {
+    deaths: Signals,
+    term: Term,
+    rules: &'a Rules,
+    attach: &'a mut Attach<'a>,
+    links: Vec<Link>,
+    next_link: u32,
+    commands: Vec<Running>,
+    logs: Vec<Log>,
+    /// By [`process::clock`].
+    began: Duration,
+    /// When the last command ended or the last client left.
+    last_used: Duration,
+    /// Whether nothing has run here yet, so that nobody can have planted a link.
+    pristine: bool,
+    paused: bool,
+    /// Whether it goes on without the link that it was made with.
+    released: bool,
+    stopping: Option<Stopping>,
+    over: bool,
+}
+
+/// The place is about to end, as somebody asked.
+struct Stopping {
+    by: Duration,
+    link: u32,
+    command: CommandId,
+}
+
+/// What has become ready in one turn.
+struct Ready {
+    deaths: bool,
+    listener: bool,
+    links: Vec<bool>,
+    starts: Vec<bool>,
+    logs: Vec<[bool; 2]>,
+}
+
+impl<'a> LiveAgent<'a> {
+    /// Takes over from the agent that has made the place ready.
+    pub fn new(agent: Agent, rules: &'a Rules, term: Term, attach: &'a mut Attach<'a>) -> Self {
+        let (link, deaths) = agent.into_parts();
+        let began = process::clock();
+        Self {
+            deaths,
+            term,
+            rules,
+            attach,
+            links: vec![Link::greet(FIRST_LINK, link)],
+            next_link: FIRST_LINK + 1,
+            commands: Vec::new(),
+            logs: Vec::new(),
+            began,
+            last_used: began,
+            pristine: true,
+            paused: false,
+            released: false,
+            stopping: None,
+            over: false,
+        }
+    }
+
+    /// Serves until the place has come to its end. Whatever still runs dies with the caller, who
+    /// is process 1.
+    pub fn serve(mut self) -> io::Result<()> {
+        while !self.over {
+            let ready = self.wait()?;
+            // A start is told before the end that may have come with it.
+            self.hear_of_starts(&ready.starts);
+            for (log, ready) in self.logs.iter_mut().zip(&ready.logs) {
+                (0..2).filter(|which| ready[*which]).for_each(|which| log.carry(which));
+            }
+            if ready.deaths {
+                self.bury()?;
+            }
+            self.logs.retain(|log| !log.is_over());
+            self.hear_of_links(&ready.links);
+            if ready.listener {
+                self.admit();
+            }
+            self.drop_links();
+            self.keep_time();
+        }
+        Ok(())
+    }
+
+    fn wait(&self) -> io::Result<Ready> {
+        let listener = self.term.listener.as_ref().map(AsFd::as_fd);
+        let mut interests = Vec::with_capacity(16);
+        interests.push(Interest::readable(self.deaths.as_fd()));
+        interests.push(listener.map_or(Interest::none(), Interest::readable));
+        interests.extend(self.links.iter().map(|link| Interest::readable(link.as_fd())));
+        interests.extend(self.commands.iter().map(Running::interest));
+        interests.extend(self.logs.iter().flat_map(Log::interests));
+        let timeout = self.next_deadline().map(|at| at.saturating_sub(process::clock()));
+        descriptor::poll(&mut interests, timeout)?;
+        let mut ready = interests.iter().map(Interest::is_ready);
+        let mut next = || ready.next().unwrap_or(false);
+        Ok(Ready {
+            deaths: next(),
+            listener: next(),
+            links: self.links.iter().map(|_| next()).collect(),
+            starts: self.commands.iter().map(|_| next()).collect(),
+            logs: self.logs.iter().map(|_| [next(), next()]).collect(),
+        })
+    }
+
+    fn hear_of_links(&mut self, ready: &[bool]) {
+        let ready: Vec<u32> =
+            self.links.iter().zip(ready).filter(|(_, ready)| **ready).map(|(l, _)| l.id).collect();
+        for id in ready {
+            let orders = self.link(id).map(Link::hear).unwrap_or_default();
+            for order in orders {
+                self.obey(id, order);
+            }
+        }
+    }
+
+    fn link(&mut self, id: u32) -> Option<&mut Link> {
+        self.links.iter_mut().find(|link| link.id == id)
+    }
+
+    fn say(&mut self, link: u32, word: FromAgent) {
+        if let Some(link) = self.link(link) {
+            link.say(word, None);
+        }
+    }
+
+    /// Takes a new client, unless there are too many already, who then sees a closed connection.
+    fn admit(&mut self) {
+        let Some(listener) = &self.term.listener else { return };
+        let Ok(client) = socket::accept(listener.as_fd()) else { return };
+        if self.links.len() < MOST_LINKS {
+            self.links.push(Link::greet(self.next_link, client));
+            self.next_link += 1;
+        }
+    }
+
+    /// Takes leave of clients that have gone, and kills what they have started for themselves.
+    fn drop_links(&mut self) {
+        let broken: Vec<u32> = self.links.iter().filter(|l| l.broken).map(|l| l.id).collect();
+        for id in broken {
+            self.links.retain(|link| link.id != id);
+            self.last_used = process::clock();
+            self.over |= id == FIRST_LINK && !self.released;
+            self.abandon(id);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        let ttl = self.term.ttl.map(|ttl| self.began + ttl);
+        let stopping = self.stopping.as_ref().map(|stopping| stopping.by);
+        let commands = self.commands.iter().filter_map(Running::deadline).min();
+        [ttl, self.idle_deadline(), stopping, commands].into_iter().flatten().min()
+    }
+
+    fn idle_deadline(&self) -> Option<Duration> {
+        let idle = self.commands.is_empty() && self.links.is_empty();
+        self.term.idle.filter(|_| idle).map(|idle| self.last_used + idle)
+    }
+
+    /// Does what is due by now.
+    fn keep_time(&mut self) {
+        let now = process::clock();
+        let due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        if due(self.term.ttl.map(|ttl| self.began + ttl)) {
+            self.end("ttl");
+        } else if due(self.idle_deadline()) {
+            self.end("idle");
+        } else if due(self.stopping.as_ref().map(|stopping| stopping.by)) {
+            self.finish_stopping();
+        }
+        self.commands.iter_mut().for_each(|command| command.keep_time(now));
+    }
+
+    /// Ends the place of its own accord, and says why to whom it may concern.
+    fn end(&mut self, why: &str) {
+        if let Some(fate) = &self.term.fate {
+            // Whoever misses the reason sees that it has ended all the same.
+            let _ = descriptor::write(fate.as_fd(), why.as_bytes());
+        }
+        self.over = true;
+    }
+}
