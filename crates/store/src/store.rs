@@ -1,0 +1,136 @@
+//! The records in their database.
+//!
+//! Every process opens the database for itself. A method is one transaction, so what it says was
+//! true at one time, and what it wrote stays after it returned, whatever becomes of the process. A
+//! power cut may undo the last writes, but whole ones, in order.
+//!
+//! What is deliberately not done: no file is ever repaired, replaced or deleted here. A database
+//! that can't be understood is an error that names it.
+
+mod column;
+mod error;
+mod lock;
+mod migrations;
+mod open;
+mod pools;
+mod sandboxes;
+mod snapshots;
+
+pub use error::{StoreError, Thing};
+pub use lock::SandboxLock;
+
+use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, TransactionBehavior};
+
+use crate::Dirs;
+
+/// The database of one user, opened. A process may open it often, say once in each thread.
+#[derive(Debug)]
+pub struct Store {
+    connection: Connection,
+    dirs: Dirs,
+}
+
+impl Store {
+    /// Does `work` in one transaction that nobody else can write beside. It is kept if `work`
+    /// succeeds. Waits for other writers, for 10 seconds at most.
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.located(|| {
+            let transaction = Transaction::new_unchecked(
+                &self.connection,
+                // Else two that read before they write would refuse each other.
+                TransactionBehavior::Immediate,
+            )?;
+            let done = work(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        })
+    }
+
+    /// Does `work`, which sees the database as it is at one time and changes nothing.
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        self.located(|| {
+            let transaction =
+                Transaction::new_unchecked(&self.connection, TransactionBehavior::Deferred)?;
+            work(&transaction)
+        })
+    }
+
+    /// Says in an error which file it is about.
+    fn located<T>(&self, work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        work().map_err(|err| err.at(&self.dirs.store()))
+    }
+}
+
+/// The one row that `sql` finds, or none.
+fn one<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Option<T>, StoreError> {
+    Ok(connection.prepare_cached(sql)?.query_row(params, read).optional()?)
+}
+
+/// All rows that `sql` finds, in its order.
+fn all<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, StoreError> {
+    Ok(connection.prepare_cached(sql)?.query_map(params, read)?.collect::<Result<_, _>>()?)
+}
+
+/// Carries out `sql`; says how many rows it changed.
+fn execute(connection: &Connection, sql: &str, params: impl Params) -> Result<usize, StoreError> {
+    Ok(connection.prepare_cached(sql)?.execute(params)?)
+}
+
+/// Finds one thing of the table `table`, which has the columns `id` and `name`: by its id, else
+/// by its name, else by the start of its id that no other has.
+fn find_id(connection: &Connection, thing: Thing, asked: &str) -> Result<crate::Id, StoreError> {
+    let table = thing.table();
+    let exact =
+        format!("SELECT id FROM {table} WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC LIMIT 1");
+    if let Some(id) = one(connection, &exact, [asked], |row| row.get(0))? {
+        return Ok(id);
+    }
+    let mut started: Vec<crate::Id> = Vec::new();
+    if asked.len() >= SHORTEST_PREFIX && crate::Id::may_start_with(asked) {
+        // What may start an id holds nothing that GLOB takes for more than itself.
+        let by_start = format!("SELECT id FROM {table} WHERE id GLOB ?1 || '*' ORDER BY id");
+        started = all(connection, &by_start, [asked], |row| row.get(0))?;
+    }
+    match started.len() {
+        1 => Ok(started.remove(0)),
+        0 => {
+            let names = format!("SELECT name FROM {table} ORDER BY name");
+            let names = all(connection, &names, [], |row| row.get(0))?;
+            Err(StoreError::NotFound { thing, asked: asked.into(), names })
+        }
+        _ => Err(StoreError::Ambiguous { thing, asked: asked.into(), ids: started }),
+    }
+}
+
+/// The fewest digits that stand for an id.
+const SHORTEST_PREFIX: usize = 4;
+
+/// Refuses a name that another than `id` has.
+fn claim_name(
+    connection: &Connection,
+    thing: Thing,
+    name: &crate::Name,
+    id: &crate::Id,
+) -> Result<(), StoreError> {
+    let sql = format!("SELECT id FROM {} WHERE name = ?1 AND id <> ?2", thing.table());
+    match one(connection, &sql, (name, id), |row| row.get(0))? {
+        None => Ok(()),
+        Some(id) => Err(StoreError::NameTaken { thing, name: name.clone(), id }),
+    }
+}

@@ -1,0 +1,133 @@
+//! Opening the database, and making it where there is none.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::{CWD, FileType, FlockOperation, Mode, flock, mknodat};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::{Store, StoreError, migrations};
+use crate::Dirs;
+
+/// How long to wait for another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Store {
+    /// Opens the store, and makes it and its folders where there are none.
+    pub fn open(dirs: &Dirs) -> Result<Self, StoreError> {
+        dirs.prepare_state()?;
+        create(&dirs.store())?;
+        Self::connect(dirs)
+    }
+
+    /// Opens the store that there is; makes no file if there is none.
+    pub fn open_existing(dirs: &Dirs) -> Result<Option<Self>, StoreError> {
+        let path = dirs.store();
+        match path.symlink_metadata() {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StoreError::Io { path, source }),
+            Ok(_) => {}
+        }
+        dirs.check_state()?;
+        Self::connect(dirs).map(Some)
+    }
+
+    fn connect(dirs: &Dirs) -> Result<Self, StoreError> {
+        let path = dirs.store();
+        let opened = writable(&path).and_then(|connection| {
+            if !migrations::is_current(&connection, &path)? {
+                migrate(&connection, dirs)?;
+            }
+            Ok(connection)
+        });
+        let connection = match opened {
+            Err(StoreError::Unlocated(err)) if needs_no_lock(&err) => frozen(&path),
+            other => other,
+        };
+        let connection = connection.map_err(|err| err.at(&path))?;
+        Ok(Self { connection, dirs: dirs.clone() })
+    }
+}
+
+/// Makes an empty file that nobody else can read. It is made without being opened: to close it
+/// would undo the locks that other threads of this process hold on it, see fcntl_locking(2).
+fn create(path: &Path) -> Result<(), StoreError> {
+    let mode = Mode::RUSR | Mode::WUSR;
+    match mknodat(CWD, path, FileType::RegularFile, mode, 0) {
+        Ok(()) | Err(Errno::EXIST) => Ok(()),
+        Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {
+            Err(StoreError::ReadOnly { path: path.into() })
+        }
+        Err(errno) => Err(StoreError::Io { path: path.into(), source: errno.into() }),
+    }
+}
+
+/// Opens the database for reading and writing; for reading only, where it can't be written.
+fn writable(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    // A crash of the program loses nothing then, and a power cut no more than the last writes.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    Ok(connection)
+}
+
+/// Whether the database could not be opened because its helper files can't be made, as on a
+/// read-only disk.
+fn needs_no_lock(err: &rusqlite::Error) -> bool {
+    matches!(err.sqlite_error_code(), Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly))
+}
+
+/// Opens a database that nobody can change, and so without locks and helper files.
+fn frozen(path: &Path) -> Result<Connection, StoreError> {
+    let log = path.with_extension("db-wal");
+    // What is only in the log would not be seen, and old records would pass for true ones.
+    if log.metadata().is_ok_and(|log| log.len() > 0) {
+        let why = format!("{} holds records that were not carried over yet", log.display());
+        return Err(StoreError::Unfinished { path: path.into(), why });
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(uri(path), flags)?;
+    if !migrations::is_current(&connection, path)? {
+        return Err(StoreError::ReadOnly { path: path.into() });
+    }
+    Ok(connection)
+}
+
+/// The file as SQLite names it with a parameter; see <https://sqlite.org/uri.html>.
+fn uri(path: &Path) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    let escape = |&byte: &u8| match byte {
+        _ if plain(byte) => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    let path: String = path.as_os_str().as_bytes().iter().map(escape).collect();
+    format!("file:{path}?immutable=1")
+}
+
+/// Gives a new or an older database its shape, one process after the other.
+fn migrate(connection: &Connection, dirs: &Dirs) -> Result<(), StoreError> {
+    let path = dirs.store();
+    let _alone = migration_lock(&path.with_extension("lock"))?;
+    if migrations::is_current(connection, &path)? {
+        return Ok(());
+    }
+    migrations::run(connection)
+}
+
+fn migration_lock(path: &Path) -> Result<File, StoreError> {
+    let open = || {
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        retry_on_intr(|| flock(&file, FlockOperation::LockExclusive))?;
+        Ok(file)
+    };
+    open().map_err(|source| StoreError::Io { path: path.into(), source })
+}

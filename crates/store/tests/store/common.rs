@@ -1,0 +1,64 @@
+//! What the tests of the store share.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use agentkernel_store::{Dirs, Name, NewRecord};
+use agentkernel_testkit::Scratch;
+
+/// Tells a copy of the test program where the store of the test that started it lies.
+const FOLDER: &str = "STORE_TEST_FOLDER";
+/// Tells it which of the copies it is.
+const NUMBER: &str = "STORE_TEST_NUMBER";
+
+pub fn scratch() -> Scratch {
+    Scratch::new(None).unwrap()
+}
+
+pub fn dirs(scratch: &Scratch) -> Dirs {
+    dirs_in(scratch.path())
+}
+
+fn dirs_in(folder: &Path) -> Dirs {
+    let folder = folder.to_path_buf();
+    let lookup = |name: &str| match name {
+        "XDG_STATE_HOME" => Some(folder.join("state").into()),
+        "XDG_RUNTIME_DIR" => Some(folder.join("runtime").into()),
+        _ => None,
+    };
+    Dirs::find(lookup, 0).unwrap()
+}
+
+pub fn name(text: impl AsRef<str>) -> Name {
+    text.as_ref().parse().unwrap()
+}
+
+pub fn new(text: impl AsRef<str>) -> NewRecord {
+    NewRecord {
+        name: name(text),
+        backend: "native".into(),
+        spec: r#"{"version":1}"#.into(),
+        labels: BTreeMap::new(),
+        ttl: None,
+        idle: None,
+        origin: None,
+    }
+}
+
+/// This program again, to run the one test `test` of it as copy `number`.
+pub fn again(test: &str, scratch: &Scratch, number: usize) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args([test, "--exact", "--nocapture"])
+        .env(FOLDER, scratch.path())
+        .env(NUMBER, number.to_string());
+    command
+}
+
+/// The folders and the number that a copy of the program is told; `None` in the first one.
+pub fn told() -> Option<(Dirs, usize)> {
+    let folder = std::env::var_os(FOLDER)?;
+    let number = std::env::var(NUMBER).unwrap().parse().unwrap();
+    Some((dirs_in(Path::new(&folder)), number))
+}
