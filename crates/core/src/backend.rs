@@ -43,6 +43,9 @@ pub trait Backend: Sync {
     /// from the spec in its user, directory and variables.
     fn process(&self, spec: &Spec, command: &Command) -> Result<Process, BootError>;
 
+    /// Makes streams of the caller's usable for the user inside a place.
+    fn hand_over(&self, stdio: Stdio) -> Result<Stdio, BootError>;
+
     /// Ends a place that another process has booted, if it has not ended yet, and waits until
     /// nothing of it is left.
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError>;

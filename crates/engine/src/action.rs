@@ -6,6 +6,10 @@ use std::time::Duration;
 use agentkernel_core::{
     BootError, Capabilities, Command, Ended, LimitInForce, Probe, Remains, Spec, Wall,
 };
+use agentkernel_store::audit::AuditError;
+use agentkernel_store::{DirsError, StoreError};
+
+use crate::live::DialError;
 
 /// Run one command in a sandbox of its own, with the calling process's standard streams.
 #[derive(Debug)]
@@ -40,6 +44,7 @@ pub struct Probed {
 #[derive(Debug)]
 pub struct Outcome {
     pub backend: &'static str,
+    pub route: Route,
     pub ended: Ended,
     pub phases: Phases,
     pub walls: Vec<Wall>,
@@ -49,6 +54,17 @@ pub struct Outcome {
     pub remains: Remains,
     /// Output that could not be delivered. The command was told, as by a closed pipe.
     pub broken: Vec<Broken>,
+}
+
+/// How a command came by its sandbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// It was booted for it, and why nothing faster was taken.
+    Cold(String),
+    /// It was taken out of the pool of this name.
+    Pool(String),
+    /// It is the living sandbox of this name.
+    Live(String),
 }
 
 /// A stream of the caller's that failed.
@@ -107,5 +123,33 @@ impl From<BootError> for EngineError {
             }
             BootError::Failed { .. } => Self { why, hint: None, exit_code: Self::FAILED },
         }
+    }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        let hint = error.hint();
+        Self::refused(error.to_string(), hint)
+    }
+}
+
+impl From<DirsError> for EngineError {
+    fn from(error: DirsError) -> Self {
+        let hint = error.hint();
+        Self::refused(error.to_string(), hint)
+    }
+}
+
+impl From<AuditError> for EngineError {
+    fn from(error: AuditError) -> Self {
+        let hint = error.hint();
+        Self::refused(error.to_string(), hint)
+    }
+}
+
+impl From<DialError> for EngineError {
+    fn from(error: DialError) -> Self {
+        let hint = "see whether it still runs with agentkernel ps; agentkernel rm -f removes it";
+        Self::refused(error.to_string(), hint.into())
     }
 }

@@ -343,7 +343,7 @@ fn broken_link(error: io::Error) -> EngineError {
 }
 
 /// Why the command's program did not start, in the words of a shell.
-fn not_started(called: &Called, stage: Stage, error: &io::Error) -> EngineError {
+pub fn not_started(called: &Called, stage: Stage, error: &io::Error) -> EngineError {
     let failed = |what: &str| EngineError::failed(what, error);
     match stage {
         Stage::Program => program_not_started(&called.program, error),

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use agentkernel_core::{Backend, Launch, Place};
 
-use crate::action::{EngineError, Outcome, Probed, Run};
+use crate::action::{EngineError, Outcome, Probed, Route, Run};
 use crate::command::{Called, CommandRun, Peer};
 use crate::demand;
 use crate::streams::Streams;
@@ -27,7 +27,7 @@ impl Engine {
     pub fn run(&self, mut run: Run) -> Result<Outcome, EngineError> {
         let start = Instant::now();
         let backend = self.select(run.backend.as_deref())?;
-        let (streams, stdio) = Streams::connect(&mut run)?;
+        let (streams, stdio) = Streams::connect(run.terminal, run.stdin, &mut run.command)?;
         demand::check(backend, &run.spec, streams.is_terminal())?;
         // Before anything is made, so that no signal comes too early to be forwarded.
         let command = CommandRun::new(streams, run.command.time_limit)?;
@@ -51,7 +51,8 @@ impl Engine {
         let broken = finished.deliver_rest();
         let phases = timeline.phases(start, Instant::now());
         let backend = backend.name();
-        Ok(Outcome { backend, ended, phases, walls, limits, notes, remains, broken })
+        let route = Route::Cold("there is no pool".into());
+        Ok(Outcome { backend, route, ended, phases, walls, limits, notes, remains, broken })
     }
 
     /// The backend of this name, or the first that is there. A backend that turns out not to work

@@ -5,8 +5,15 @@ mod action;
 mod command;
 mod demand;
 mod engine;
+mod journal;
+mod live;
 mod relay;
 mod streams;
 
-pub use action::{Broken, EngineError, Outcome, Phases, Probed, Run, Terminal};
+pub use action::{Broken, EngineError, Outcome, Phases, Probed, Route, Run, Terminal};
 pub use engine::Engine;
+pub use journal::Journal;
+pub use live::{
+    Background, BackgroundState, Client, Dial, DialError, Entry, Exec, NewSandbox, Reading, Sandboxes,
+    Since,
+};

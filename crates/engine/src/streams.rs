@@ -7,11 +7,11 @@
 use std::io::{self, IsTerminal, stderr, stdin, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use agentkernel_core::Stdio;
+use agentkernel_core::{Command, Stdio};
 use agentkernel_sys::descriptor::{self, Interest, Kind};
 use agentkernel_sys::terminal::{self, RawMode};
 
-use crate::action::{Broken, EngineError, Run, Terminal};
+use crate::action::{Broken, EngineError, Terminal};
 use crate::relay::{Relay, Sink, Source};
 
 /// What is relayed.
@@ -34,20 +34,25 @@ struct CallersTerminal {
 }
 
 impl Streams {
-    /// Connects the calling process's streams as `run` wants them.
-    pub fn connect(run: &mut Run) -> Result<(Self, Stdio), EngineError> {
-        let terminal = match run.terminal {
+    /// Connects the calling process's streams to those of `command`, with its standard input if it
+    /// is to have that.
+    pub fn connect(
+        terminal: Terminal,
+        with_stdin: bool,
+        command: &mut Command,
+    ) -> Result<(Self, Stdio), EngineError> {
+        let terminal = match terminal {
             Terminal::Always => true,
             Terminal::Never => false,
-            Terminal::Auto => run.stdin && stdin().is_terminal() && stdout().is_terminal(),
+            Terminal::Auto => with_stdin && stdin().is_terminal() && stdout().is_terminal(),
         };
         if terminal {
             if let Some(kind) = std::env::var_os("TERM") {
-                run.spec.environment.entry("TERM".into()).or_insert(kind);
+                command.environment.entry("TERM".into()).or_insert(kind);
             }
-            return Ok(Self::with_terminal(run.stdin));
+            return Ok(Self::with_terminal(with_stdin));
         }
-        Self::with_pipes(run.stdin)
+        Self::with_pipes(with_stdin)
             .map_err(|error| EngineError::failed("can't connect the command's streams", &error))
     }
 

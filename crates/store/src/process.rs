@@ -22,6 +22,11 @@ impl ProcessRef {
         Ok(Self { pid, start_time: stat.start_time, boot_id: boot_id()? })
     }
 
+    /// Whether it was started since the machine was booted. Where that can't be told, it was.
+    pub fn is_of_this_boot(&self) -> bool {
+        boot_id().is_ok_and(|boot| boot == self.boot_id)
+    }
+
     /// Whether the process still runs. A zombie does not, and after a reboot none does. Where
     /// `/proc` can't tell, that is an error.
     pub fn is_alive(&self) -> io::Result<bool> {

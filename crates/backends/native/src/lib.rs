@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use agentkernel_core::{
     Backend, BootError, Capabilities, Capability, Command, DestroyError, Launch, Layer, Life,
-    Owners, Place, Probe, Process, Remains, Remnant, Spec,
+    Owners, Place, Probe, Process, Remains, Remnant, Spec, Stdio,
 };
 
 use outside::Given;
@@ -85,6 +85,10 @@ impl Backend for Native {
         let process = plan::process(spec, command)?;
         layers::check_user(spec, &process)?;
         Ok(process)
+    }
+
+    fn hand_over(&self, stdio: Stdio) -> Result<Stdio, BootError> {
+        plan::hand_over(stdio, identity::Mapping::for_caller())
     }
 
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {

@@ -54,7 +54,11 @@ impl Plan {
         let mapping = Mapping::for_caller();
         let process = process(spec, command)?;
         let policy = Policy { no_setuid_files: process.no_setuid_files };
-        let purpose = Purpose::Command(Prepared::new(process, streams(stdio, mapping)?));
+        let streams = match hand_over(stdio, mapping)? {
+            Stdio::Streams(fds) => Streams::Given(fds),
+            Stdio::Terminal { rows, columns } => Streams::Terminal { rows, columns },
+        };
+        let purpose = Purpose::Command(Prepared::new(process, streams));
         Self::new(spec, mapping, purpose, Filters::new(&[policy]), None, false)
     }
 
@@ -159,13 +163,11 @@ fn writes_to_host(spec: &Spec) -> bool {
 /// The streams, with root's pipes opened to the sandbox's user in the one direction that they are
 /// for: else a program could not open `/dev/stdout`. It is the engine's or the caller's pipe, but
 /// only its few holders ever notice its mode.
-fn streams(stdio: Stdio, mapping: Mapping) -> Result<Streams, BootError> {
+pub fn hand_over(stdio: Stdio, mapping: Mapping) -> Result<Stdio, BootError> {
     const MODES: [u32; 3] = [0o644, 0o622, 0o622];
-    let fds = match stdio {
-        Stdio::Terminal { rows, columns } => return Ok(Streams::Terminal { rows, columns }),
-        Stdio::Streams(fds) => fds,
-    };
-    if mapping == Mapping::Many {
+    if let Stdio::Streams(fds) = &stdio
+        && mapping == Mapping::Many
+    {
         let pipes = fds.iter().zip(MODES);
         for (fd, mode) in pipes.filter(|(fd, _)| descriptor::is_anonymous_pipe(fd.as_fd())) {
             descriptor::set_mode(fd.as_fd(), mode).map_err(|source| BootError::Failed {
@@ -174,7 +176,7 @@ fn streams(stdio: Stdio, mapping: Mapping) -> Result<Streams, BootError> {
             })?;
         }
     }
-    Ok(Streams::Given(fds))
+    Ok(stdio)
 }
 
 /// The command's variables: the few that every program expects, the spec's, the command's own.

@@ -1,0 +1,65 @@
+//! What is written into the audit log, in words that hold no secret.
+
+use agentkernel_core::{Command, Ended, Spec};
+use agentkernel_store::Dirs;
+use agentkernel_store::audit::{Audit, AuditError, Entry, Kind, Who, digest};
+use agentkernel_wire::{EndingReport, SpecRecord};
+use serde_json::{Value, json};
+
+/// The audit log, and who writes to it.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    audit: Audit,
+    who: Who,
+}
+
+impl Journal {
+    /// The log in `dirs`. `client` is by what the user has come.
+    pub fn new(dirs: &Dirs, client: &str) -> Self {
+        Self { audit: Audit::at(dirs.audit()), who: Who::this_process(client) }
+    }
+
+    pub fn append(&self, entry: Entry<'_>) -> Result<(), AuditError> {
+        self.audit.append(&entry)
+    }
+
+    pub fn who(&self) -> &Who {
+        &self.who
+    }
+
+    /// Writes down that a command was run in a sandbox of its own, or how that has ended.
+    pub fn run(
+        &self,
+        kind: Kind,
+        backend: &str,
+        spec: &Spec,
+        detail: Value,
+        ended: Option<Value>,
+    ) -> Result<(), AuditError> {
+        let spec = digest(SpecRecord::from(&without_values(spec)).to_json());
+        let entry = Entry::new(kind, &self.who);
+        self.append(Entry { backend: Some(backend), spec: Some(&spec), ended, detail, ..entry })
+    }
+}
+
+/// A spec whose variables have names only: a digest over values would let short ones be guessed.
+pub fn without_values(spec: &Spec) -> Spec {
+    let mut spec = spec.clone();
+    spec.environment.values_mut().for_each(std::ffi::OsString::clear);
+    spec
+}
+
+/// A command, as the log has it: its program and how many arguments it has. They may hold
+/// passwords, which must not lie about.
+pub fn command(command: &Command) -> Value {
+    let program = command.argv.first().map(|program| program.to_string_lossy());
+    json!({
+        "program": program.unwrap_or_default(),
+        "arguments": command.argv.len().saturating_sub(1),
+    })
+}
+
+/// How a command has ended.
+pub fn ended(ended: &Ended) -> Value {
+    serde_json::to_value(EndingReport::from(ended)).unwrap_or_default()
+}

@@ -1,0 +1,260 @@
+//! Commands in the background of a living sandbox: started, listed, signalled, followed.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use agentkernel_core::{Command, Ended};
+use agentkernel_protocol::{Ending, Role, Start, Status, ToAgent};
+use agentkernel_store::Record;
+use agentkernel_store::audit::Kind;
+use serde_json::json;
+
+use super::log::{Entry, LogFiles, Watch};
+use super::{DialError, PATIENCE, Sandboxes};
+use crate::command::{Called, not_started};
+use crate::{EngineError, journal};
+
+/// A command that was started in the background.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Background {
+    /// Counted from 1 in its sandbox, and never used again there.
+    pub number: u32,
+    /// What is not UTF-8 is replaced by U+FFFD.
+    pub argv: Vec<String>,
+    pub state: BackgroundState,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackgroundState {
+    Running,
+    Ended(Ended),
+}
+
+/// Where its output begins to be of interest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Since {
+    /// With all that is kept.
+    Beginning,
+    Now,
+}
+
+impl Sandboxes<'_> {
+    /// Starts a command that goes on without the caller, and returns its number.
+    pub fn exec_background(&self, asked: &str, command: &Command) -> Result<u32, EngineError> {
+        let record = self.find(asked)?;
+        self.expect_running(&record)?;
+        let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
+        let process = backend.process(&spec, command)?;
+        let mut dial = self.dial(&record)?;
+        let (number, folder, log) = self.make_log(&record, command)?;
+        let role = Role::Background { number, time_limit: command.time_limit };
+        let start = Box::new(Start { process, terminal: None, role });
+        let order = |command| ToAgent::Start { command, start };
+        let started = dial.ask(order, &[log[0].as_fd(), log[1].as_fd()], PATIENCE);
+        if let Err(error) = started {
+            // A log of nothing would be taken for a command that was lost.
+            let _ = fs::remove_dir_all(folder);
+            return Err(match error {
+                DialError::NotStarted { stage, error } => {
+                    not_started(&Called::of(&spec, command), stage, &error)
+                }
+                error => error.into(),
+            });
+        }
+        let mut detail = journal::command(command);
+        detail["background"] = json!(number);
+        self.note(Kind::Command, &record, detail)?;
+        Ok(number)
+    }
+
+    /// Makes the folder of a command's log under the next number that is free.
+    fn make_log(
+        &self,
+        record: &Record,
+        command: &Command,
+    ) -> Result<(u32, PathBuf, [File; 2]), EngineError> {
+        let failed = |error: io::Error| EngineError::failed("can't make the command's log", &error);
+        let all = self.dirs.commands(&record.id);
+        DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(failed)?;
+        let mut number = self.numbers(record)?.last().map_or(1, |last| last + 1);
+        let folder = loop {
+            let folder = all.join(number.to_string());
+            match DirBuilder::new().mode(0o700).create(&folder) {
+                Ok(()) => break folder,
+                // Another process was faster.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                Err(error) => return Err(failed(error)),
+            }
+        };
+        let make = |name: &str| {
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join(name))
+        };
+        let argv: Vec<_> = command.argv.iter().map(|word| word.to_string_lossy()).collect();
+        let about = json!({ "version": 1, "argv": argv }).to_string();
+        fs::write(folder.join("command.json"), about).map_err(failed)?;
+        let log = [make("log.0").map_err(failed)?, make("log.1").map_err(failed)?];
+        Ok((number, folder, log))
+    }
+
+    /// The numbers of all background commands that a sandbox ever had, in order.
+    fn numbers(&self, record: &Record) -> Result<Vec<u32>, EngineError> {
+        let failed = |error: io::Error| EngineError::failed("can't list the commands", &error);
+        let entries = match fs::read_dir(self.dirs.commands(&record.id)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let mut numbers = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(failed)?.file_name();
+            numbers.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The background commands of a sandbox, in the order of their starts.
+    pub fn background(&self, asked: &str) -> Result<(Record, Vec<Background>), EngineError> {
+        let record = self.find(asked)?;
+        let running = match self.expect_running(&record) {
+            Ok(()) => self.dial(&record)?.ask(|command| ToAgent::List { command }, &[], PATIENCE)?,
+            Err(_) => Default::default(),
+        };
+        let all = self.numbers(&record)?.into_iter();
+        let all = all.map(|number| self.describe(&record, number, &running.listed));
+        Ok((record.clone(), all.collect::<Result<_, _>>()?))
+    }
+
+    fn describe(
+        &self,
+        record: &Record,
+        number: u32,
+        running: &[u32],
+    ) -> Result<Background, EngineError> {
+        let folder = self.dirs.commands(&record.id).join(number.to_string());
+        let about = fs::read(folder.join("command.json")).unwrap_or_default();
+        let about: serde_json::Value = serde_json::from_slice(&about).unwrap_or_default();
+        let argv = about["argv"].as_array().into_iter().flatten();
+        let argv = argv.filter_map(|word| word.as_str().map(str::to_owned)).collect();
+        let state = match running.contains(&number) {
+            true => BackgroundState::Running,
+            false => BackgroundState::Ended(self.ending(record, number)?),
+        };
+        Ok(Background { number, argv, state })
+    }
+
+    fn ending(&self, record: &Record, number: u32) -> Result<Ended, EngineError> {
+        let mut log = self.open_log(record, number)?;
+        let mut ended = Ended::Lost("its sandbox ended before it".into());
+        while let Some(entry) = log.next().map_err(unreadable)? {
+            if let Entry::Ended(ending) = entry {
+                ended = how(ending);
+            }
+        }
+        Ok(ended)
+    }
+
+    fn open_log(&self, record: &Record, number: u32) -> Result<LogFiles, EngineError> {
+        let folder = self.dirs.commands(&record.id).join(number.to_string());
+        match LogFiles::open(&folder) {
+            Ok(log) => Ok(log),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(EngineError::refused(
+                format!("the sandbox {} has no background command {number}", record.name),
+                format!("agentkernel ps {} shows those that there are", record.name),
+            )),
+            Err(error) => Err(unreadable(error)),
+        }
+    }
+
+    /// Sends a signal to the process group of a background command.
+    pub fn signal_background(
+        &self,
+        asked: &str,
+        number: u32,
+        signal: u8,
+    ) -> Result<Record, EngineError> {
+        let record = self.find(asked)?;
+        self.expect_running(&record)?;
+        let order = |command| ToAgent::Background { command, number, signal };
+        match self.dial(&record)?.ask(order, &[], PATIENCE) {
+            Ok(_) => Ok(record),
+            Err(DialError::Refused(_)) => Err(EngineError::refused(
+                format!("no background command {number} runs in {}", record.name),
+                format!("agentkernel ps {} shows those that there are", record.name),
+            )),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives the output of a background command, the latest one if none is named, to `take`: all
+    /// that is there, and what comes if it is to be followed. Returns how it ended, if that has
+    /// been seen.
+    pub fn read_log(
+        &self,
+        asked: &str,
+        number: Option<u32>,
+        reading: Reading<'_>,
+        take: &mut dyn FnMut(Entry) -> io::Result<()>,
+    ) -> Result<Option<Ended>, EngineError> {
+        let record = self.find(asked)?;
+        let latest = || self.numbers(&record).map(|numbers| numbers.last().copied());
+        let number = number.map_or_else(latest, |number| Ok(Some(number)))?;
+        let Some(number) = number else {
+            return Err(EngineError::refused(
+                format!("the sandbox {} never had a background command", record.name),
+                "agentkernel exec -d starts one".into(),
+            ));
+        };
+        let mut log = self.open_log(&record, number)?;
+        if reading.since == Since::Now {
+            log.skip().map_err(unreadable)?;
+        }
+        // Connected before the first look, so that no end is missed.
+        let dial = match (reading.follow, self.expect_running(&record)) {
+            (true, Ok(())) => self.dial(&record).ok(),
+            _ => None,
+        };
+        let mut watch = Watch::new(&log, dial.as_ref().map(AsFd::as_fd)).map_err(unreadable)?;
+        loop {
+            let gone = dial.is_none() || watch.is_gone();
+            while let Some(entry) = log.next().map_err(unreadable)? {
+                if let Entry::Ended(ending) = entry {
+                    return Ok(Some(how(ending)));
+                }
+                take(entry).map_err(|error| EngineError::failed("can't pass output on", &error))?;
+            }
+            if gone {
+                return Ok(reading.follow.then(|| Ended::Lost("its sandbox has ended".into())));
+            }
+            for signal in watch.wait(reading.signals).map_err(unreadable)? {
+                self.signal_background(record.id.as_str(), number, signal)?;
+            }
+        }
+    }
+}
+
+/// How a log is to be read.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    pub since: Since,
+    /// Whether to wait for more until the command ends.
+    pub follow: bool,
+    /// Signals to pass on to the command.
+    pub signals: Option<&'a agentkernel_sys::signal::Signals>,
+}
+
+fn unreadable(error: io::Error) -> EngineError {
+    EngineError::failed("can't read the command's log", &error)
+}
+
+fn how(ending: Ending) -> Ended {
+    match ending {
+        Ending::Died(Status::Exited(code)) => Ended::Exited(code),
+        Ending::Died(Status::Signaled(signal)) => Ended::Signaled(signal),
+        Ending::TimedOut => Ended::TimedOut,
+    }
+}

@@ -1,0 +1,216 @@
+//! A sandbox's place: started, stopped, paused, removed.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use agentkernel_core::{Life, Place};
+use agentkernel_protocol::ToAgent;
+use agentkernel_store::audit::Kind;
+use agentkernel_store::{ProcessRef, Record, SandboxLock, State};
+use agentkernel_sys::socket;
+use agentkernel_wire::{LimitReport, WallReport};
+use serde_json::{Value, json};
+
+use super::dial::{Dial, DialError, PATIENCE};
+use super::Sandboxes;
+use crate::EngineError;
+
+impl Sandboxes<'_> {
+    /// Starts a sandbox that is not running, on the files that it has. The calling process must
+    /// have a single thread. Returns whether there was anything to start.
+    pub fn start(&self, asked: &str) -> Result<(Record, bool), EngineError> {
+        let (record, lock) = self.lock(asked)?;
+        if matches!(record.state, State::Running | State::Paused) {
+            return Ok((record, false));
+        }
+        let record = self.boot(&record, &lock)?;
+        self.note(Kind::Start, &record, Value::Null)?;
+        Ok((record, true))
+    }
+
+    fn boot(&self, record: &Record, _lock: &SandboxLock) -> Result<Record, EngineError> {
+        let (backend, spec) = (self.backend(record)?, self.spec(record)?);
+        let failed = |what: &'static str| move |error: io::Error| EngineError::failed(what, &error);
+        self.dirs.prepare()?;
+        let layers = self.dirs.layers(&record.id);
+        make_directory(&layers).map_err(failed("can't make the sandbox's folder"))?;
+        let layers = layers.canonicalize().map_err(failed("can't find the sandbox's folder"))?;
+        let door = self.dirs.socket(&record.id);
+        match fs::remove_file(&door) {
+            // Of a place that has died without a word.
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("can't remove the sandbox's old socket")(error)),
+        }
+        let fate = File::create(self.fate_file(record));
+        let life = Life {
+            listener: Some(socket::listen(&door).map_err(failed("can't make the sandbox's socket"))?),
+            fate: Some(fate.map_err(failed("can't make the sandbox's files"))?.into()),
+            layers: Some(layers),
+            outlives: true,
+            ttl: record.ttl.map(|ttl| left(record.created, ttl)),
+            idle: record.idle,
+        };
+        let place = backend.boot_live(&spec, life)?;
+        let started = self.settle_in(record, &*place);
+        match started {
+            Ok(record) => {
+                let released = place.release();
+                released.map_err(failed("can't let the sandbox go on alone"))?;
+                Ok(record)
+            }
+            Err(error) => {
+                // Whatever went wrong, nothing is left behind; only then is it told.
+                let _ = place.destroy();
+                let _ = fs::remove_file(&door);
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits until the place is ready, writes down where it is, and only then lets its agent go on
+    /// alone: whoever is killed in between takes the place along.
+    fn settle_in(&self, record: &Record, place: &dyn Place) -> Result<Record, EngineError> {
+        let link = place.link().try_clone_to_owned();
+        let link = link.map_err(|error| EngineError::failed("can't reach the sandbox", &error))?;
+        let mut dial = Dial::greeted(link).map_err(|error| match error {
+            DialError::Unready { step, error } => place.explain(step, error).into(),
+            other => EngineError::from(other),
+        })?;
+        let process = ProcessRef::of(place.pid());
+        let process = process.map_err(|e| EngineError::failed("can't find its process", &e))?;
+        let note = describe(place).to_string();
+        let record = self.store.update(&record.id, |record| {
+            record.state = State::Running;
+            record.process = Some(process);
+            record.place = Some(note);
+            record.started = Some(SystemTime::now());
+            record.why = None;
+        })?;
+        dial.ask(|command| ToAgent::Release { command }, &[], PATIENCE)?;
+        Ok(record)
+    }
+
+    /// Asks everything inside to end, kills what is left after `grace`, and keeps the files.
+    /// Returns whether there was anything to stop.
+    pub fn stop(&self, asked: &str, grace: Duration) -> Result<(Record, bool), EngineError> {
+        let (record, lock) = self.lock(asked)?;
+        if !matches!(record.state, State::Running | State::Paused) {
+            return Ok((record, false));
+        }
+        let record = self.stop_locked(&record, grace, &lock)?;
+        self.note(Kind::Stop, &record, Value::Null)?;
+        Ok((record, true))
+    }
+
+    fn stop_locked(
+        &self,
+        record: &Record,
+        grace: Duration,
+        _lock: &SandboxLock,
+    ) -> Result<Record, EngineError> {
+        // An agent that can't be asked, or does not heed it, is killed with all the rest.
+        if let Ok(mut dial) = Dial::connect(&self.dirs.socket(&record.id)) {
+            let patience = grace.saturating_add(PATIENCE);
+            let _ = dial.ask(|command| ToAgent::Stop { command, grace }, &[], patience);
+        }
+        self.end_place(record)?;
+        self.stopped(record, "somebody stopped it")
+    }
+
+    /// Removes a sandbox and its files. One that runs is only removed by `force`.
+    pub fn remove(&self, asked: &str, force: bool) -> Result<Record, EngineError> {
+        let (record, lock) = self.lock(asked)?;
+        let name = &record.name;
+        if matches!(record.state, State::Running | State::Paused) && !force {
+            return Err(EngineError::refused(
+                format!("the sandbox {name} is {}", record.state),
+                format!("stop it first, or use agentkernel rm -f {name}"),
+            ));
+        }
+        self.end_place(&record)?;
+        self.erase(&record, &lock)?;
+        self.note(Kind::Remove, &record, Value::Null)?;
+        Ok(record)
+    }
+
+    /// Stops everything inside from running, until it is unpaused.
+    pub fn pause(&self, asked: &str) -> Result<Record, EngineError> {
+        let (record, _lock) = self.lock(asked)?;
+        self.expect_running(&record)?;
+        self.dial(&record)?.ask(|command| ToAgent::Pause { command }, &[], PATIENCE)?;
+        let record = self.store.update(&record.id, |record| record.state = State::Paused)?;
+        self.note(Kind::Pause, &record, Value::Null)?;
+        Ok(record)
+    }
+
+    pub fn unpause(&self, asked: &str) -> Result<Record, EngineError> {
+        let (record, _lock) = self.lock(asked)?;
+        if record.state != State::Paused {
+            return Err(EngineError::refused(
+                format!("the sandbox {} is not paused, but {}", record.name, record.state),
+                "only what is paused can be unpaused".into(),
+            ));
+        }
+        self.dial(&record)?.ask(|command| ToAgent::Unpause { command }, &[], PATIENCE)?;
+        let record = self.store.update(&record.id, |record| record.state = State::Running)?;
+        self.note(Kind::Unpause, &record, Value::Null)?;
+        Ok(record)
+    }
+
+    /// Sends a signal to everything inside.
+    pub fn signal_all(&self, asked: &str, signal: u8) -> Result<Record, EngineError> {
+        let record = self.find(asked)?;
+        self.expect_running(&record)?;
+        self.dial(&record)?.ask(|command| ToAgent::All { command, signal }, &[], PATIENCE)?;
+        Ok(record)
+    }
+
+    /// Connects to its agent.
+    pub fn dial(&self, record: &Record) -> Result<Dial, EngineError> {
+        let dialled = Dial::connect(&self.dirs.socket(&record.id));
+        Ok(dialled.map_err(|error| match error {
+            DialError::Unreachable(_) | DialError::Gone => {
+                // It may have ended a moment ago, which is the better thing to say.
+                let now = self.find(record.id.as_str()).and_then(|now| self.expect_running(&now));
+                now.err().unwrap_or_else(|| error.into())
+            }
+            error => error.into(),
+        })?)
+    }
+
+    /// The sandbox of this name with its state as it is, for whoever wants to change it.
+    pub(super) fn lock(&self, asked: &str) -> Result<(Record, SandboxLock), EngineError> {
+        let found = self.store.find(asked)?;
+        let lock = self.store.lock(&found.id)?;
+        match self.settle_locked(found, &lock)? {
+            Some(record) => Ok((record, lock)),
+            None => Ok((self.store.find(asked)?, lock)),
+        }
+    }
+}
+
+/// What is kept of a place while it lives.
+fn describe(place: &dyn Place) -> Value {
+    let groups: Vec<_> = place.groups().iter().map(|path| path.display().to_string()).collect();
+    json!({
+        "walls": place.walls().iter().map(WallReport::from).collect::<Vec<_>>(),
+        "limits": place.limits().iter().map(LimitReport::from).collect::<Vec<_>>(),
+        "notes": place.notes(),
+        "groups": groups,
+    })
+}
+
+/// What is left of a time to live; not nothing, so that it ends as others do.
+fn left(created: SystemTime, ttl: Duration) -> Duration {
+    let lived = SystemTime::now().duration_since(created).unwrap_or_default();
+    ttl.saturating_sub(lived).max(Duration::from_millis(1))
+}
+
+fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
