@@ -1,2 +1,19 @@
 //! A sandbox's files, seen from the host.
+//!
+//! All that lies in a sandbox was made by somebody hostile: nothing here follows a link out of it, opens what
+//! blocks, or holds more descriptors or memory than a fixed number, however deep or wide a tree is.
+#![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
+
+mod contents;
+mod copy;
+mod descent;
+mod remove;
+mod transfer;
+
+pub use copy::{Copied, CopyError, copy_tree};
+pub use remove::remove_tree;
+pub use transfer::{
+    Inside, Located, Refusal, Refused, TransferError, TransferOptions, Transferred, Where, copy_in,
+    copy_out, tar_in, tar_out,
+};
