@@ -21,7 +21,7 @@ pub use lock::SandboxLock;
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, TransactionBehavior};
 
-use crate::Dirs;
+use crate::{Dirs, Id, Name};
 
 /// The database of one user, opened. A process may open it often, say once in each thread.
 #[derive(Debug)]
@@ -94,15 +94,15 @@ fn execute(connection: &Connection, sql: &str, params: impl Params) -> Result<us
 
 /// Finds one thing of the table `table`, which has the columns `id` and `name`: by its id, else
 /// by its name, else by the start of its id that no other has.
-fn find_id(connection: &Connection, thing: Thing, asked: &str) -> Result<crate::Id, StoreError> {
+fn find_id(connection: &Connection, thing: Thing, asked: &str) -> Result<Id, StoreError> {
     let table = thing.table();
     let exact =
         format!("SELECT id FROM {table} WHERE id = ?1 OR name = ?1 ORDER BY id = ?1 DESC LIMIT 1");
     if let Some(id) = one(connection, &exact, [asked], |row| row.get(0))? {
         return Ok(id);
     }
-    let mut started: Vec<crate::Id> = Vec::new();
-    if asked.len() >= SHORTEST_PREFIX && crate::Id::may_start_with(asked) {
+    let mut started: Vec<Id> = Vec::new();
+    if asked.len() >= SHORTEST_PREFIX && Id::may_start_with(asked) {
         // What may start an id holds nothing that GLOB takes for more than itself.
         let by_start = format!("SELECT id FROM {table} WHERE id GLOB ?1 || '*' ORDER BY id");
         started = all(connection, &by_start, [asked], |row| row.get(0))?;
@@ -125,8 +125,8 @@ const SHORTEST_PREFIX: usize = 4;
 fn claim_name(
     connection: &Connection,
     thing: Thing,
-    name: &crate::Name,
-    id: &crate::Id,
+    name: &Name,
+    id: &Id,
 ) -> Result<(), StoreError> {
     let sql = format!("SELECT id FROM {} WHERE name = ?1 AND id <> ?2", thing.table());
     match one(connection, &sql, (name, id), |row| row.get(0))? {

@@ -115,7 +115,9 @@ impl StoreError {
 
     /// Says which file an error of the database is about, and what it means.
     pub(super) fn at(self, path: &Path) -> Self {
-        use rusqlite::Error::{FromSqlConversionFailure, InvalidColumnType};
+        use rusqlite::Error::{
+            FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType,
+        };
 
         let Self::Unlocated(source) = self else {
             return self;
@@ -124,7 +126,7 @@ impl StoreError {
         if let FromSqlConversionFailure(_, _, why) = &source {
             return Self::Damaged { path, why: why.to_string() };
         }
-        if let InvalidColumnType(..) = &source {
+        if let InvalidColumnType(..) | IntegralValueOutOfRange(..) = &source {
             return Self::Damaged { path, why: source.to_string() };
         }
         match source.sqlite_error_code() {

@@ -73,7 +73,6 @@ fn writable(path: &Path) -> Result<Connection, StoreError> {
     connection.busy_timeout(BUSY_TIMEOUT)?;
     // A crash of the program loses nothing then, and a power cut no more than the last writes.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
     Ok(connection)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use agentkernel_store::{Dirs, Name, NewRecord};
 use agentkernel_testkit::Scratch;
@@ -61,4 +61,31 @@ pub fn told() -> Option<(Dirs, usize)> {
     let folder = std::env::var_os(FOLDER)?;
     let number = std::env::var(NUMBER).unwrap().parse().unwrap();
     Some((dirs_in(Path::new(&folder)), number))
+}
+
+/// Makes the folder `$0` read-only, as a disk may be.
+pub const READ_ONLY: &str = r#"mount --bind "$0" "$0" && mount -o remount,bind,ro "$0""#;
+/// Puts a small disk in the place of the folder `$0`.
+pub const SMALL: &str = r#"mount -t tmpfs -o size=256k,mode=0700 none "$0""#;
+
+/// [`again`], in a mount namespace of its own where `mount` was done to the folder; `None`, with
+/// the reason printed, where that can't be had.
+pub fn again_on(mount: &str, folder: &Path, test: &str, scratch: &Scratch) -> Option<Command> {
+    let script = format!(r#"{mount} && exec "$@""#);
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        let flags = ["--user", "--map-root-user", "--mount", "sh", "-c", &script];
+        command.args(flags).arg(folder);
+        command
+    };
+    let can = unshare().arg("true").stderr(Stdio::null()).status();
+    if !can.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: nothing can be mounted here");
+        return None;
+    }
+    let program = again(test, scratch, 0);
+    let mut command = unshare();
+    command.arg(program.get_program()).args(program.get_args());
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    Some(command)
 }

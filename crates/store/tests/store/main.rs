@@ -1,5 +1,9 @@
 //! The store and the audit log as the other rooms use them.
+#![cfg(test)]
 
+mod audit;
+mod bad_files;
 mod common;
+mod folders;
 mod processes;
 mod records;

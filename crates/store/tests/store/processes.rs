@@ -122,16 +122,17 @@ fn a_lock_is_held_by_one_and_let_go_by_the_dead() {
         let store = Store::open(&dirs).unwrap();
         let _lock = store.lock(&store.find("web").unwrap().id).unwrap();
         println!("locked");
-        // Until it is killed.
-        thread::park();
-        unreachable!();
+        // Until it is killed, or the one that should do so is gone.
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        return;
     }
     let scratch = scratch();
     let store = Store::open(&dirs(&scratch)).unwrap();
     let id = store.insert(&new("web")).unwrap().id;
     let other = store.insert(&new("db")).unwrap().id;
 
-    let mut child = again(TEST, &scratch, 0).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = again(TEST, &scratch, 0);
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.map(Result::unwrap).any(|line| line.contains("locked")));
     assert!(store.try_lock(&id).unwrap().is_none());

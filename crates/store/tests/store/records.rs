@@ -144,7 +144,7 @@ fn snapshots_are_kept_by_unique_names() {
     store.insert_snapshot(&first).unwrap();
     let err = store.insert_snapshot(&snapshot("bbbb00000000", "base")).unwrap_err();
     assert_eq!(err.to_string(), "there is already a snapshot named base");
-    assert_eq!(store.list_snapshots().unwrap(), [first.clone()]);
+    assert_eq!(store.list_snapshots().unwrap(), std::slice::from_ref(&first));
     store.remove_snapshot(&first.id).unwrap();
     assert!(matches!(store.remove_snapshot(&first.id), Err(StoreError::NotFound { .. })));
 }
