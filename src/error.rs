@@ -24,11 +24,6 @@ impl CommandError {
         Self { message: message.into(), hint: hint.into(), exit_code: FAILED }
     }
 
-    /// An error that only a mistake in agentkernel itself explains.
-    pub fn bug(message: impl Into<String>) -> Self {
-        Self::new(message, REPORT_IT)
-    }
-
     /// The form that programs read.
     pub fn report(self) -> ErrorReport {
         let Self { message, hint, exit_code } = self;

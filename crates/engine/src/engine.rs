@@ -27,7 +27,8 @@ impl Engine {
     pub fn run(&self, mut run: Run) -> Result<Outcome, EngineError> {
         let start = Instant::now();
         let backend = self.select(run.backend.as_deref())?;
-        let (streams, stdio) = Streams::connect(run.terminal, run.stdin, &mut run.command)?;
+        let (streams, stdio) = Streams::connect(run.terminal, run.stdin)?;
+        streams.name_terminal(&run.spec, &mut run.command);
         demand::check(backend, &run.spec, streams.is_terminal())?;
         // Before anything is made, so that no signal comes too early to be forwarded.
         let command = CommandRun::new(streams, run.command.time_limit)?;

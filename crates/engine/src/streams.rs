@@ -4,10 +4,11 @@
 //! come by here. Anything else a sandbox could reopen with more rights than it was given, or push input
 //! into, so it stays here, and its bytes are relayed through a pipe or the command's own terminal.
 
+use std::ffi::OsStr;
 use std::io::{self, IsTerminal, stderr, stdin, stdout};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use agentkernel_core::{Command, Stdio};
+use agentkernel_core::{Command, Spec, Stdio};
 use agentkernel_sys::descriptor::{self, Interest, Kind};
 use agentkernel_sys::terminal::{self, RawMode};
 
@@ -34,22 +35,15 @@ struct CallersTerminal {
 }
 
 impl Streams {
-    /// Connects the calling process's streams to those of `command`, with its standard input if it
-    /// is to have that.
-    pub fn connect(
-        terminal: Terminal,
-        with_stdin: bool,
-        command: &mut Command,
-    ) -> Result<(Self, Stdio), EngineError> {
+    /// Connects the calling process's streams to a command's, with its standard input if it is to
+    /// have that.
+    pub fn connect(terminal: Terminal, with_stdin: bool) -> Result<(Self, Stdio), EngineError> {
         let terminal = match terminal {
             Terminal::Always => true,
             Terminal::Never => false,
             Terminal::Auto => with_stdin && stdin().is_terminal() && stdout().is_terminal(),
         };
         if terminal {
-            if let Some(kind) = std::env::var_os("TERM") {
-                command.environment.entry("TERM".into()).or_insert(kind);
-            }
             return Ok(Self::with_terminal(with_stdin));
         }
         Self::with_pipes(with_stdin)
@@ -87,6 +81,15 @@ impl Streams {
         let (reading, writing) = descriptor::pipe()?;
         self.output.push(Relay::new(Source::pipe(reading)?, Sink::own(own, name)?));
         Ok(writing)
+    }
+
+    /// Tells a command what kind of terminal it has, unless it or `spec` says so already.
+    pub fn name_terminal(&self, spec: &Spec, command: &mut Command) {
+        if let Some(kind) = std::env::var_os("TERM").filter(|_| self.is_terminal())
+            && !spec.environment.contains_key(OsStr::new("TERM"))
+        {
+            command.environment.entry("TERM".into()).or_insert(kind);
+        }
     }
 
     pub fn is_terminal(&self) -> bool {

@@ -121,7 +121,9 @@ impl Sandboxes<'_> {
     pub fn background(&self, asked: &str) -> Result<(Record, Vec<Background>), EngineError> {
         let record = self.find(asked)?;
         let running = match self.expect_running(&record) {
-            Ok(()) => self.dial(&record)?.ask(|command| ToAgent::List { command }, &[], PATIENCE)?,
+            Ok(()) => {
+                self.dial(&record)?.ask(|command| ToAgent::List { command }, &[], PATIENCE)?
+            }
             Err(_) => Default::default(),
         };
         let all = self.numbers(&record)?.into_iter();

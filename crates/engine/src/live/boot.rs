@@ -2,7 +2,6 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -15,8 +14,8 @@ use agentkernel_sys::socket;
 use agentkernel_wire::{LimitReport, WallReport};
 use serde_json::{Value, json};
 
-use super::dial::{Dial, DialError, PATIENCE};
 use super::Sandboxes;
+use super::dial::{Dial, DialError, PATIENCE};
 use crate::EngineError;
 
 impl Sandboxes<'_> {
@@ -48,7 +47,9 @@ impl Sandboxes<'_> {
         }
         let fate = File::create(self.fate_file(record));
         let life = Life {
-            listener: Some(socket::listen(&door).map_err(failed("can't make the sandbox's socket"))?),
+            listener: Some(
+                socket::listen(&door).map_err(failed("can't make the sandbox's socket"))?,
+            ),
             fate: Some(fate.map_err(failed("can't make the sandbox's files"))?.into()),
             layers: Some(layers),
             outlives: true,

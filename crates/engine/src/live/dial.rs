@@ -42,7 +42,9 @@ pub enum DialError {
     Silent(Duration),
     #[error("the sandbox's agent spoke nonsense: {0}")]
     Nonsense(String),
-    #[error("the sandbox's agent is of version {0} of the protocol, and this agentkernel of {VERSION}")]
+    #[error(
+        "the sandbox's agent is of version {0} of the protocol, and this agentkernel of {VERSION}"
+    )]
     Version(u16),
     #[error("the place could not be made ready, at step {step}: {error}")]
     Unready { step: u16, error: io::Error },

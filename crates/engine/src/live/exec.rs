@@ -1,8 +1,8 @@
 //! Commands in a living sandbox.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
-use std::io;
 
 use agentkernel_core::{Command, Remains, Stdio};
 use agentkernel_protocol::{Role, Start, ToAgent};
@@ -34,7 +34,8 @@ impl Sandboxes<'_> {
         self.expect_running(&record)?;
         let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
         let mut command = exec.command;
-        let (streams, stdio) = Streams::connect(exec.terminal, exec.stdin, &mut command)?;
+        let (streams, stdio) = Streams::connect(exec.terminal, exec.stdin)?;
+        streams.name_terminal(&spec, &mut command);
         demand::check(backend, &spec, streams.is_terminal())?;
         let process = backend.process(&spec, &command)?;
         let run = CommandRun::new(streams, command.time_limit)?;
@@ -55,12 +56,13 @@ impl Sandboxes<'_> {
     fn outcome(&self, record: &Record, finished: Finished, before: u64, start: Instant) -> Outcome {
         // Asking takes a file, so only who may have died of it asks.
         let kills = match finished.may_be_out_of_memory() {
-            true => self
-                .backend(record)
-                .map_or(0, |backend| backend.oom_kills(&Self::groups(record)).saturating_sub(before)),
+            true => self.backend(record).map_or(0, |backend| {
+                backend.oom_kills(&Self::groups(record)).saturating_sub(before)
+            }),
             false => 0,
         };
-        let (timeline, ended, usage) = (finished.timeline, finished.ending(kills), finished.usage.clone());
+        let (timeline, ended, usage) =
+            (finished.timeline, finished.ending(kills), finished.usage.clone());
         let broken = finished.deliver_rest();
         Outcome {
             backend: self.backend(record).map_or("", |backend| backend.name()),

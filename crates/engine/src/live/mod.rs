@@ -140,7 +140,8 @@ impl<'a> Sandboxes<'a> {
         SpecRecord::from_json(&record.spec).and_then(Spec::try_from).map_err(|error| {
             EngineError::refused(
                 format!("the record of {} is damaged: {error}", record.name),
-                "it may be of another version of agentkernel; use that, or remove the sandbox".into(),
+                "it may be of another version of agentkernel; use that, or remove the sandbox"
+                    .into(),
             )
         })
     }

@@ -52,7 +52,8 @@ impl Sandboxes<'_> {
         let mut why = None;
         let record = match is_said_to_run(&record) && !is_alive(&record)? {
             true => {
-                why = fs::read_to_string(self.fate_file(&record)).ok().filter(|why| !why.is_empty());
+                why =
+                    fs::read_to_string(self.fate_file(&record)).ok().filter(|why| !why.is_empty());
                 self.put_away(&record, why.as_deref())?
             }
             false => record,
@@ -131,7 +132,8 @@ impl Sandboxes<'_> {
             let mut interests = [Interest::readable(process.as_fd())];
             while !descriptor::poll(&mut interests, None)
                 .map_err(|error| EngineError::failed("can't wait for the sandbox", &error))?
-            {}
+            {
+            }
         }
         self.settle(record).map(drop)
     }
