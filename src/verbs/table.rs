@@ -122,7 +122,7 @@ output, kill ends it. Its output is kept, the latest 4 MiB at least.
         name: "ps",
         aliases: &["list", "ls"],
         usage: "[FLAGS] [NAME]",
-        doc: "List the sandboxes, or the background commands of one",
+        doc: "List sandboxes, or the background commands of one",
         more: "",
         takes: Takes::Sandboxes,
     },
