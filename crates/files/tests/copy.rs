@@ -13,8 +13,8 @@ use std::process::Command;
 
 use agentkernel_files::{CopyError, copy_tree, remove_tree};
 use common::{
-    Scratch, SmallDisk, as_ordinary_user, changed, check_deep, check_sparse, deep, fifo, is_root, mode, names, read,
-    set_changed, set_mode, skip, sparse, whiteout, write,
+    Scratch, SmallDisk, as_ordinary_user, changed, check_deep, check_sparse, deep, fifo, is_root,
+    mode, names, read, set_changed, set_mode, skip, sparse, whiteout, write,
 };
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, makedev, mknodat};
 
@@ -150,7 +150,10 @@ fn what_is_there_is_not_touched() {
 #[test]
 fn a_failed_copy_leaves_nothing() {
     let scratch = Scratch::new();
-    assert!(matches!(copy_tree(&scratch.path("absent"), &scratch.path("to")), Err(CopyError::Failed { .. })));
+    assert!(matches!(
+        copy_tree(&scratch.path("absent"), &scratch.path("to")),
+        Err(CopyError::Failed { .. })
+    ));
     assert!(!scratch.path("to").exists());
     write(scratch.path("file"), "");
     symlink("from", scratch.path("link")).unwrap();
@@ -180,7 +183,9 @@ fn devices_and_mounts_are_refused() {
     let (inner, other) = (from.join("inner"), scratch.folder("other"));
     write(other.join("file"), "precious");
     fs::create_dir(&inner).unwrap();
-    let mount = |arguments: &[&OsStr]| Command::new(arguments[0]).args(&arguments[1..]).status().unwrap().success();
+    let mount = |arguments: &[&OsStr]| {
+        Command::new(arguments[0]).args(&arguments[1..]).status().unwrap().success()
+    };
     if !mount(&["mount".as_ref(), "--bind".as_ref(), other.as_ref(), inner.as_ref()]) {
         return skip("mounts can't be made here");
     }
@@ -235,7 +240,10 @@ fn a_full_disk_leaves_nothing() {
 #[test]
 fn what_its_owner_shut_is_copied_and_removed() {
     let scratch = Scratch::new();
-    let Some(folder) = as_ordinary_user("what_its_owner_shut_is_copied_and_removed", &scratch) else { return };
+    let Some(folder) = as_ordinary_user("what_its_owner_shut_is_copied_and_removed", &scratch)
+    else {
+        return;
+    };
     let (from, to) = (folder.join("from"), folder.join("to"));
     fs::create_dir_all(from.join("work/inner")).unwrap();
     write(from.join("work/inner/file"), "x");

@@ -18,7 +18,8 @@ impl Scratch {
     pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("agentkernel-files-{}-{count}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("agentkernel-files-{}-{count}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
@@ -68,7 +69,8 @@ pub fn set_mode(path: impl AsRef<Path>, mode: u32) {
 pub fn set_changed(path: impl AsRef<Path>, seconds: i64, nanoseconds: i64) {
     let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
     let times = Timestamps { last_access: time, last_modification: time };
-    rustix::fs::utimensat(CWD, path.as_ref(), &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    rustix::fs::utimensat(CWD, path.as_ref(), &times, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)
+        .unwrap();
 }
 
 pub fn changed(path: impl AsRef<Path>) -> (i64, i64) {
@@ -105,7 +107,12 @@ pub fn check_sparse(path: impl AsRef<Path>) {
 }
 
 pub fn directory(path: impl AsRef<Path>) -> OwnedFd {
-    rustix::fs::open(path.as_ref(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+    rustix::fs::open(
+        path.as_ref(),
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .unwrap()
 }
 
 /// Makes `depth` directories in one another, with a file in the lowest.
@@ -124,20 +131,34 @@ pub fn deep(top: &Path, depth: u32) {
 pub fn check_deep(top: &Path, depth: u32) {
     let name = CString::new("a-directory").unwrap();
     let here = (0..depth).fold(directory(top), |here, _| descend(&here, &name));
-    let file = rustix::fs::openat(here.as_fd(), c"bottom", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    let file = rustix::fs::openat(
+        here.as_fd(),
+        c"bottom",
+        OFlags::RDONLY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .unwrap();
     let mut bytes = [0; 4];
     File::from(file).read_exact_at(&mut bytes, 0).unwrap();
     assert_eq!(&bytes, b"deep");
 }
 
 fn descend(here: &OwnedFd, name: &CString) -> OwnedFd {
-    rustix::fs::openat(here, name, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap()
+    rustix::fs::openat(
+        here,
+        name,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .unwrap()
 }
 
 /// The names in a directory, in order.
 pub fn names(path: impl AsRef<Path>) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<_> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
     names
 }
@@ -147,7 +168,10 @@ pub struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     pub fn at(path: &Path) -> Option<Self> {
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(path).status();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"])
+            .arg(path)
+            .status();
         mounted.is_ok_and(|status| status.success()).then(|| Self(path.into()))
     }
 }
