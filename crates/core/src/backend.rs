@@ -1,5 +1,6 @@
 //! What every isolation engine implements.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -162,7 +163,7 @@ pub trait Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wall {
     /// A stable name such as `seccomp`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Why it is missing; `None` while it stands.
     pub missing: Option<String>,
 }
@@ -180,9 +181,9 @@ pub struct LimitInForce {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Limited {
     /// The exact limit on the sandbox as a whole, by the named means (`cgroup v2`, `tmpfs`).
-    Exactly(&'static str),
+    Exactly(Cow<'static, str>),
     /// A weaker wall, by the named means, and why it is all there is.
-    Nearly { means: &'static str, why: String },
+    Nearly { means: Cow<'static, str>, why: String },
     /// Nothing, and why.
     Nowise { why: String },
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::User;
+use crate::{Access, User};
 
 /// A program to start in a sandbox, never joined into a shell string.
 ///
@@ -42,6 +42,17 @@ pub struct Process {
     pub writable: Vec<CString>,
     /// Whether it may give files no setuid and setgid bits, since what it makes stays on the host.
     pub no_setuid_files: bool,
+}
+
+/// What can be added to a place that is in use for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    /// A tree, which comes along, to be shown at `target`.
+    Mount { target: CString, access: Access, directory: bool },
+    /// A directory for the command's user.
+    Home { path: CString },
+    /// A file in place of what is there.
+    File { path: CString, content: Vec<u8> },
 }
 
 /// What a command's standard streams are connected to.

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::time::Duration;
 
-use agentkernel_core::{Access, Process};
+use agentkernel_core::{Access, Attachment, Process};
 
 use crate::FrameError;
 use crate::body::{Body, micros};
@@ -61,17 +61,6 @@ pub enum Role {
     /// It goes on without its link, under a number of the place's that nobody else has, at most for
     /// the time limit. Its end is written to its log.
     Background { number: u32, time_limit: Option<Duration> },
-}
-
-/// What can be added to a place that is in use for the first time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attachment {
-    /// A tree, which comes along, to be shown at `target`.
-    Mount { target: CString, access: Access, directory: bool },
-    /// A directory for the command's user.
-    Home { path: CString },
-    /// A file in place of what is there.
-    File { path: CString, content: Vec<u8> },
 }
 
 const SIGNAL: u8 = 64;

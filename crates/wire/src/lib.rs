@@ -12,6 +12,7 @@ mod file;
 mod limits;
 mod nearest;
 mod path;
+mod place;
 mod profile;
 mod record;
 mod report;
@@ -26,6 +27,7 @@ pub use file::{FileError, KEYS, read_file};
 pub use limits::Machine;
 pub use nearest::nearest;
 pub use path::{ImageRequest, ProjectRequest, Volume};
+pub use place::PlaceRecord;
 pub use record::{SpecRecord, SpecRecordError};
 pub use report::{
     Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report, Run,

@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use agentkernel_protocol::{Attachment, CommandId, FromAgent, Role, Stage, Start, ToAgent};
+use agentkernel_core::Attachment;
+use agentkernel_protocol::{CommandId, FromAgent, Role, Stage, Start, ToAgent};
 use agentkernel_sys::{descriptor, process, signal};
 
 use super::{LiveAgent, Stopping};

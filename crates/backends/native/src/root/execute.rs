@@ -6,8 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use agentkernel_core::BootError;
-use agentkernel_protocol::Attachment;
+use agentkernel_core::{Attachment, BootError};
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::mount::{self, Detached, Restrictions};
 use agentkernel_sys::process;
