@@ -1,6 +1,5 @@
 //! What an engine says.
 
-use std::ffi::CString;
 use std::time::Duration;
 
 use agentkernel_core::{Access, Attachment, Process};
@@ -272,6 +271,8 @@ impl Start {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
+
     use super::*;
     use crate::LongDecoder;
 
