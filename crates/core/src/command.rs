@@ -48,11 +48,24 @@ pub struct Process {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attachment {
     /// A tree, which comes along, to be shown at `target`.
-    Mount { target: CString, access: Access, directory: bool },
-    /// A directory for the command's user.
-    Home { path: CString },
-    /// A file in place of what is there.
-    File { path: CString, content: Vec<u8> },
+    Mount {
+        /// Relative to the root.
+        target: CString,
+        access: Access,
+        directory: bool,
+        /// Whether a place for it may be made in the root.
+        make_place: bool,
+    },
+    /// Another user for whom the place is.
+    User {
+        uid: u32,
+        gid: u32,
+        /// Relative to the root.
+        home: CString,
+        /// The users that there are, in the form of `/etc/passwd`; empty if the image says.
+        passwd: CString,
+        group: CString,
+    },
 }
 
 /// What a command's standard streams are connected to.

@@ -6,6 +6,8 @@ mod command;
 mod demand;
 mod engine;
 mod journal;
+mod lease;
+mod lines;
 mod live;
 mod relay;
 mod streams;
@@ -13,6 +15,8 @@ mod streams;
 pub use action::{Broken, EngineError, Outcome, Phases, Probed, Route, Run, Terminal};
 pub use engine::Engine;
 pub use journal::Journal;
+pub use lease::{ask, pool_key};
+pub use lines::Lines;
 pub use live::{
     Background, BackgroundState, Client, Dial, DialError, Entry, Exec, NewSandbox, Reading,
     Sandboxes, Since,

@@ -208,6 +208,19 @@ pub fn remove_directory(path: &CStr) -> io::Result<()> {
     check(unsafe { libc::rmdir(path.as_ptr()) }).map(drop)
 }
 
+/// Removes the file `path`, which may be a link.
+pub fn remove_file(path: &CStr) -> io::Result<()> {
+    // SAFETY: the path ends with a NUL.
+    check(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
+}
+
+/// Gives what is at the place `fd` to a user and a group.
+pub fn give(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH;
+    // SAFETY: the path ends with a NUL.
+    check(unsafe { libc::fchownat(fd.as_raw_fd(), c"".as_ptr(), uid, gid, flags) }).map(drop)
+}
+
 /// The current directory, as [`resolve`]'s start. Child-safe.
 pub fn current_directory() -> BorrowedFd<'static> {
     // SAFETY: AT_FDCWD is no descriptor; it stays valid for as long as the process lives.

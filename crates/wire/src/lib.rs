@@ -6,6 +6,7 @@
 //! of the machine only whether a path exists.
 #![forbid(unsafe_code)]
 
+mod daemon;
 mod doctor;
 mod environment;
 mod file;
@@ -21,6 +22,10 @@ mod resolve;
 mod value;
 mod variables;
 
+pub use daemon::{
+    DAEMON_VERSION, DaemonReply, DaemonRequest, DaemonStatus, MAX_LINE, NurseryReply,
+    NurseryRequest, PoolStatus, micros,
+};
 pub use doctor::{BackendReport, DoctorReport};
 pub use environment::{EnvFileError, Environment, read_env_file, read_variable};
 pub use file::{FileError, KEYS, read_file};
