@@ -240,6 +240,9 @@ impl Applier<'_> {
         if let Some(reason) = self.objection(spot, host, false)? {
             return Ok(Outcome::Refused(reason));
         }
+        if Some(there) != spot.there && !self.force {
+            return Ok(Outcome::Refused(Reason::HostChanged(spot.path.to_owned())));
+        }
         if there.is_dir() {
             host::remove_tree(host, self.victim(spot, &self.keep()))?;
         } else {

@@ -13,7 +13,7 @@ pub enum FilesError {
     Output(#[source] io::Error),
     #[error("{0:?} was moved while it was read")]
     Moved(PathBuf),
-    /// Names alone would take more than [`diff::LISTED_MAX`](crate::changes) bytes.
+    /// The paths alone would take more than 256 MiB.
     #[error("more was changed below {0:?} than can be listed")]
     TooMuch(PathBuf),
     #[error("nothing was changed at {0:?}")]

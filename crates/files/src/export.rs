@@ -135,12 +135,10 @@ impl<W: Write> Exporter<'_, W> {
         if matches!(here.kind, FileKind::Socket | FileKind::Device) {
             return self.leave_out(spot, here.kind);
         }
-        if here.links > 1
-            && !here.is_dir()
-            && let Some(first) = self.links.first(here, &head.path)
-        {
-            return self.archive.hard_link(head, &first).map_err(FilesError::Output);
+        if let Some(first) = self.links.first(here) {
+            return self.archive.hard_link(head, first).map_err(FilesError::Output);
         }
+        let name = head.path.clone();
         let written = match here.kind {
             FileKind::Directory => {
                 let directory = spot.upper.open(spot.name).doing("open", spot.path)?;
@@ -158,6 +156,7 @@ impl<W: Write> Exporter<'_, W> {
             }
             FileKind::Fifo | FileKind::Socket | FileKind::Device => self.archive.fifo(head),
         };
+        self.links.note(here, name);
         written.map_err(FilesError::Output)
     }
 
@@ -196,14 +195,15 @@ struct Links {
 }
 
 impl Links {
-    fn first(&mut self, facts: &Facts, path: &OsStr) -> Option<OsString> {
-        let id = (facts.dev, facts.ino);
-        let known = self.first.get(&id).cloned();
-        if known.is_none() && self.noted < LISTED_MAX {
-            self.noted += path.len();
-            self.first.insert(id, path.to_owned());
+    fn first(&self, facts: &Facts) -> Option<&OsStr> {
+        self.first.get(&(facts.dev, facts.ino)).map(OsString::as_os_str)
+    }
+
+    fn note(&mut self, facts: &Facts, name: OsString) {
+        if facts.links > 1 && !facts.is_dir() && self.noted < LISTED_MAX {
+            self.noted += name.len();
+            self.first.insert((facts.dev, facts.ino), name);
         }
-        known
     }
 }
 

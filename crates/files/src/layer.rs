@@ -18,7 +18,8 @@ pub struct Layer {
     /// The directory of the host that holds what was written.
     pub upper: PathBuf,
     /// Paths in the sandbox that are not the layer's, such as places where something else is mounted.
-    /// Neither they nor what is below is looked at. Targets of other layers need not be named.
+    /// Neither they nor what is below is looked at. Targets of other layers need to be named only for
+    /// `apply`, which is given a single one.
     pub skip: Vec<PathBuf>,
 }
 

@@ -7,9 +7,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use super::host;
+use crate::error::{FilesError, While};
 use crate::facts::{Facts, Time};
 
 /// By what a change of the host's that the sandbox didn't see is recognised.
@@ -21,14 +22,15 @@ pub struct Baseline {
 }
 
 impl Baseline {
-    /// A baseline for a sandbox that begins now, by the clock that file systems use; the usual clock
-    /// is ahead of it by up to some milliseconds.
-    pub fn now() -> Self {
-        let now = clock_gettime(ClockId::RealtimeCoarse);
-        let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-        let nanos = u32::try_from(now.tv_nsec).unwrap_or(0);
-        let since = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
-        Baseline { since, applied: Applied::default() }
+    /// A baseline for a sandbox that begins now. The time is that of a file which is made in `folder`
+    /// and removed again: file systems' clock lags behind the usual one by some milliseconds. From
+    /// Linux 6.13 on, on file systems with fine times, it parts what was before from what comes after
+    /// exactly; else the same tick, of 10 ms at most, counts as before.
+    pub fn now(folder: &Path) -> Result<Self, FilesError> {
+        let changed = host::change_time(folder).doing("make a file in", folder)?;
+        let seconds = u64::try_from(changed.0).unwrap_or(0);
+        let since = SystemTime::UNIX_EPOCH + Duration::new(seconds, changed.1);
+        Ok(Baseline { since, applied: Applied::default() })
     }
 
     /// Whether the host's file at `path` was changed by anybody but us since the sandbox began.

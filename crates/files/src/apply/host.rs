@@ -61,6 +61,16 @@ impl<'a> Beside<'a> {
         }
     }
 
+    fn empty_file(host: &'a Directory) -> io::Result<(Self, File)> {
+        let flags =
+            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let private = Mode::RUSR | Mode::WUSR;
+        let open = |name: &OsStr| fs::openat2(host, name, flags, private, within);
+        let (beside, file) = Self::make(host, false, open)?;
+        Ok((beside, File::from(file)))
+    }
+
     /// A copy of the regular file `source`, whose facts are `from`.
     pub(super) fn file(
         host: &'a Directory,
@@ -69,13 +79,7 @@ impl<'a> Beside<'a> {
         mode: u32,
         owner: &Facts,
     ) -> io::Result<(Self, File)> {
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let private = Mode::RUSR | Mode::WUSR;
-        let (beside, file) =
-            Self::make(host, false, |name| fs::openat2(host, name, flags, private, within))?;
-        let file = File::from(file);
+        let (beside, file) = Self::empty_file(host)?;
         copy_content(source, &file, from.size)?;
         give(owner, |uid, gid| fs::fchown(&file, uid, gid))?;
         fs::fchmod(&file, Mode::from_raw_mode(mode))?;
@@ -165,6 +169,16 @@ fn exchange(host: &Directory, one: &OsStr, other: &OsStr) -> io::Result<()> {
         return Err(error.into());
     }
     Ok(fs::renameat(host, &aside, host, one)?)
+}
+
+/// The time that a file which is changed now in `folder` gets.
+pub(super) fn change_time(folder: &Path) -> io::Result<Time> {
+    let folder = Directory::root(folder)?;
+    let (_beside, file) = Beside::empty_file(&folder)?;
+    // A time that somebody has looked at is followed by an exact one, where there are such.
+    let before = Facts::from(fs::fstat(&file)?);
+    fs::futimens(&file, &times(before.modified))?;
+    Ok(Facts::from(fs::fstat(&file)?).changed)
 }
 
 /// Sets a directory's mode.
