@@ -36,7 +36,7 @@ pub enum Reason {
 }
 
 #[derive(Debug)]
-pub struct Refused {
+pub struct NotApplied {
     /// Absolute, in the sandbox. A directory stands for all that is in it.
     pub path: PathBuf,
     pub reason: Reason,
@@ -46,7 +46,7 @@ pub struct Refused {
 #[derive(Debug, Default)]
 pub struct Report {
     pub applied: Vec<Change>,
-    pub refused: Vec<Refused>,
+    pub refused: Vec<NotApplied>,
 }
 
 /// Carries the changes of `layer` over to the host's directory under it.
@@ -162,7 +162,7 @@ impl Visitor for Applier<'_> {
             Outcome::Applied => self.report.applied.push(Change { path, kind, what }),
             Outcome::Same => {}
             Outcome::Refused(reason) => {
-                self.report.refused.push(Refused { path, reason });
+                self.report.refused.push(NotApplied { path, reason });
                 // What is in it has nowhere to go, unless only the mode was refused.
                 return Ok(if both_dirs { Next::Enter } else { Next::Skip });
             }
@@ -192,7 +192,7 @@ impl Visitor for Applier<'_> {
             && let Err(error) = host::set_mode(host, spot.name, mode)
         {
             let reason = Reason::Failed(error);
-            self.report.refused.push(Refused { path: spot.path.to_owned(), reason });
+            self.report.refused.push(NotApplied { path: spot.path.to_owned(), reason });
         }
         self.finish(spot.path, || host.stat(spot.name))
     }
