@@ -21,6 +21,8 @@ pub struct Run {
     pub terminal: Terminal,
     /// Whether the command gets the caller's standard input, or none.
     pub stdin: bool,
+    /// Whether all that can be known of the sandbox is wanted, at the price of waiting for its end.
+    pub thorough: bool,
 }
 
 /// Whether a command gets a terminal.
@@ -111,7 +113,7 @@ impl EngineError {
     }
 
     /// The exit status for every failure that is not the command's.
-    const FAILED: u8 = 125;
+    pub(crate) const FAILED: u8 = 125;
 }
 
 impl From<BootError> for EngineError {

@@ -21,7 +21,6 @@ pub struct Lease {
     pub pool: String,
     /// The link to the agent, until it is taken.
     link: OwnedFd,
-    pid: i32,
     place: String,
     daemon: Lines,
 }
@@ -49,8 +48,8 @@ impl Lease {
         let (daemon, reply) = ask(&dirs.daemon_socket(), &request)?;
         let mut daemon = daemon;
         match (reply, daemon.take_descriptors().into_iter().next()) {
-            (DaemonReply::Leased { pool, pid, place }, Some(link)) => {
-                Ok(Self { pool, link, pid, place, daemon })
+            (DaemonReply::Leased { pool, place, .. }, Some(link)) => {
+                Ok(Self { pool, link, place, daemon })
             }
             (DaemonReply::NoLease { why } | DaemonReply::Failed { why }, _) => Err(why),
             (other, _) => Err(format!("the daemon answered {other:?}")),
@@ -74,20 +73,23 @@ impl Lease {
 
     /// The link to the agent, and what is left of the lease.
     pub fn split(self) -> (OwnedFd, Held) {
-        let place = PlaceRecord::from_json(&self.place);
-        (self.link, Held { pool: self.pool, pid: self.pid, place, daemon: self.daemon })
+        (self.link, Held { pool: self.pool, place: self.place, daemon: self.daemon })
     }
 }
 
 /// A lease whose link is in use.
 pub struct Held {
     pub pool: String,
-    pub pid: i32,
-    pub place: PlaceRecord,
+    place: String,
     daemon: Lines,
 }
 
 impl Held {
+    /// What is known of the sandbox's place.
+    pub fn place(&self) -> PlaceRecord {
+        PlaceRecord::from_json(&self.place)
+    }
+
     /// Ends the sandbox, waits until it is gone, and returns what it has used.
     pub fn end(mut self) -> Result<Remains, String> {
         let sent = self.daemon.send(&DaemonRequest::End.to_line(), &[]);

@@ -4,6 +4,7 @@
 mod action;
 mod command;
 mod demand;
+mod diary;
 mod engine;
 mod journal;
 mod lease;
