@@ -1,5 +1,6 @@
 //! Layers copied and removed.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "it is all tests")]
 
 mod common;
 
@@ -99,6 +100,19 @@ fn hard_links_stay_links_and_nothing_else_is_made() {
     assert_eq!(inode("one"), inode(".links-0"));
     let links = |name: &str| fs::symlink_metadata(to.join(name)).unwrap().nlink();
     assert_eq!((links("one"), links("gone"), links("three")), (3, 2, 1));
+}
+
+#[test]
+fn a_file_with_as_many_names_as_can_be_is_copied() {
+    let scratch = Scratch::new();
+    let (from, to) = (scratch.folder("from"), scratch.path("to"));
+    whiteout(from.join("gone"));
+    // It is 65000 on ext4, and an overlay makes full use of it.
+    let names = (0..65_000)
+        .take_while(|n| fs::hard_link(from.join("gone"), from.join(n.to_string())).is_ok())
+        .count();
+    assert_eq!(copy_tree(&from, &to).unwrap().files, names as u64 + 1);
+    assert_eq!(fs::symlink_metadata(to.join("gone")).unwrap().mode(), 0o020_000);
 }
 
 #[test]
