@@ -128,6 +128,22 @@ fn holes_stay_holes() {
 }
 
 #[test]
+fn contents_are_shared_where_the_file_system_can() {
+    let scratch = Scratch::new();
+    let from = scratch.folder("from");
+    write(from.join("empty"), "");
+    write(from.join("file"), &"x".repeat(10_000));
+    let copied = copy_tree(&from, &scratch.path("to")).unwrap();
+    let cp = Command::new("cp")
+        .arg("--reflink=always")
+        .args([from.join("file"), scratch.path("clone")])
+        .output();
+    let can = cp.is_ok_and(|output| output.status.success());
+    assert_eq!(copied.reflinked, can);
+    assert_eq!(read(scratch.path("to/file")), read(from.join("file")));
+}
+
+#[test]
 fn a_tree_deeper_than_a_path_is_copied_and_removed() {
     let scratch = Scratch::new();
     let (from, to) = (scratch.folder("from"), scratch.path("to"));
