@@ -104,7 +104,7 @@ pub struct EngineError {
 
 impl EngineError {
     /// A failure of agentkernel's own, or of what it stands on.
-    pub(crate) fn failed(what: &str, error: &dyn std::fmt::Display) -> Self {
+    pub fn failed(what: &str, error: &dyn std::fmt::Display) -> Self {
         Self { why: format!("{what}: {error}"), hint: None, exit_code: Self::FAILED }
     }
 

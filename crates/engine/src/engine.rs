@@ -7,6 +7,8 @@ use std::time::Instant;
 use agentkernel_core::{Backend, Launch, Place, Remains, Stdio};
 use agentkernel_protocol::Role;
 
+use agentkernel_wire::PlaceRecord;
+
 use crate::action::{EngineError, Outcome, Probed, Route, Run};
 use crate::command::{Called, CommandRun, Peer};
 use crate::demand;
@@ -54,7 +56,7 @@ impl Engine {
 
     /// The backend of this name, or the first that is there. A backend that turns out not to work
     /// says so when it boots, with what to do; trying each of them first would cost every run.
-    pub(crate) fn select(&self, name: Option<&str>) -> Result<&'static dyn Backend, EngineError> {
+    pub fn select(&self, name: Option<&str>) -> Result<&'static dyn Backend, EngineError> {
         let names = || self.backends.iter().map(|b| b.name()).collect::<Vec<_>>().join(", ");
         let found = match name {
             Some(name) => self.backends.iter().find(|backend| backend.name() == name),
@@ -131,9 +133,11 @@ fn run_leased(
     let peer = Client::start(link, stdio, process, Role::Only)?;
     let finished = driver.drive_ready(&peer, &Called::of(&run.spec, &run.command), start)?;
     let mut remains = Remains { usage: finished.usage.clone(), oom_kills: 0 };
-    let (pool, place) = (held.pool.clone(), held.place());
-    let mut notes = place.notes.clone();
+    let pool = held.pool.clone();
+    let (mut place, mut notes) = (PlaceRecord::default(), Vec::new());
     if run.thorough || finished.may_be_out_of_memory() {
+        place = held.place();
+        notes.append(&mut place.notes);
         match held.end() {
             Ok(gone) => remains = gone,
             Err(why) => notes.push(format!("what the sandbox has used is not known: {why}")),

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::socket;
@@ -64,6 +64,15 @@ impl Lines {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a line without end"));
         }
         Ok(read > 0)
+    }
+
+    /// As [`receive_some`](Self::receive_some), but never waits; nothing there is nothing received.
+    pub fn receive_now(&mut self) -> io::Result<bool> {
+        let mut interests = [Interest::readable(self.socket.as_fd())];
+        match descriptor::poll(&mut interests, Some(Duration::ZERO))? {
+            true => self.receive_some(),
+            false => Ok(true),
+        }
     }
 
     /// The next whole line that was received, without its end.

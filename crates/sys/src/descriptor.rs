@@ -227,6 +227,21 @@ pub fn current_directory() -> BorrowedFd<'static> {
     unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
 }
 
+/// The listening socket that a service manager has handed over, if it has (sd_listen_fds(3)). To
+/// be asked once, before anything else is opened.
+pub fn handed_over() -> Option<OwnedFd> {
+    /// Where those descriptors begin.
+    const FIRST: RawFd = 3;
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    if number("LISTEN_PID") != Some(std::process::id()) || number("LISTEN_FDS") != Some(1) {
+        return None;
+    }
+    // SAFETY: whoever started us promises that it is open, and ours.
+    let socket = unsafe { OwnedFd::from_raw_fd(FIRST) };
+    close_on_exec_from(FIRST).ok()?;
+    Some(socket)
+}
+
 /// Reads once. Child-safe.
 pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.
