@@ -34,10 +34,11 @@ impl Engine {
     /// started are dead; a sandbox that was booted for it is gone too.
     ///
     /// A command that may have started is never started again.
-    pub fn run(&self, run: Run, journal: Option<&Journal>) -> Result<Outcome, EngineError> {
+    pub fn run(&self, mut run: Run, journal: Option<&Journal>) -> Result<Outcome, EngineError> {
         let start = Instant::now();
         let backend = self.select(run.backend.as_deref())?;
         let (streams, stdio) = Streams::connect(run.terminal, run.stdin)?;
+        streams.name_terminal(&run.spec, &mut run.command);
         demand::check(backend, &run.spec, streams.is_terminal())?;
         // Before anything is made, so that no signal comes too early to be forwarded.
         let driver = CommandRun::new(streams, run.command.time_limit)?;
@@ -113,8 +114,18 @@ fn run_cold(
     let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
     let broken = finished.deliver_rest();
     let phases = timeline.phases(start, Instant::now());
-    let (backend, route) = (backend.name(), Route::Cold(why));
-    Ok(Outcome { backend, route, ended, phases, walls, limits, notes, remains, broken })
+    Ok(Outcome {
+        backend: backend.name(),
+        route: Route::Cold(why),
+        profile: run.spec.profile,
+        ended,
+        phases,
+        walls,
+        limits,
+        notes,
+        remains,
+        broken,
+    })
 }
 
 /// Runs a command in a leased place. What is left of that is the daemon's to clear away, beside
@@ -146,9 +157,18 @@ fn run_leased(
     let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
     let broken = finished.deliver_rest();
     let phases = timeline.phases(start, Instant::now());
-    let (walls, limits) = (place.walls(), place.limits());
-    let (backend, route) = (backend.name(), Route::Pool(pool));
-    Ok(Outcome { backend, route, ended, phases, walls, limits, notes, remains, broken })
+    Ok(Outcome {
+        backend: backend.name(),
+        route: Route::Pool(pool),
+        profile: run.spec.profile,
+        ended,
+        phases,
+        walls: place.walls(),
+        limits: place.limits(),
+        notes,
+        remains,
+        broken,
+    })
 }
 
 /// A place that was booted for one command.

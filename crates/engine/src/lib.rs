@@ -14,6 +14,7 @@ mod relay;
 mod streams;
 
 pub use action::{Broken, EngineError, Outcome, Phases, Probed, Route, Run, Terminal};
+pub use demand::demand_pool;
 pub use engine::Engine;
 pub use journal::Journal;
 pub use lease::{ask, pool_key};

@@ -24,7 +24,7 @@ mod variables;
 
 pub use daemon::{
     DAEMON_VERSION, DaemonReply, DaemonRequest, DaemonStatus, MAX_LINE, NurseryReply,
-    NurseryRequest, PoolStatus, micros,
+    NurseryRequest, PoolStatus, PoolsReport, micros,
 };
 pub use doctor::{BackendReport, DoctorReport};
 pub use environment::{EnvFileError, Environment, read_env_file, read_variable};
@@ -35,8 +35,8 @@ pub use path::{ImageRequest, ProjectRequest, Volume};
 pub use place::PlaceRecord;
 pub use record::{SpecRecord, SpecRecordError};
 pub use report::{
-    Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report, Run,
-    UsageReport, WallReport,
+    Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report,
+    RouteReport, Run, UsageReport, WallReport,
 };
 pub use request::SpecRequest;
 pub use resolve::{Caller, RequestError, Resolved, command};
