@@ -92,12 +92,14 @@ impl<'a> Sandboxes<'a> {
             None => Name::made_up().map_err(|e| EngineError::failed("can't make up a name", &e))?,
         };
         let record = self.store.insert(&NewRecord {
+            id: None,
             name,
             backend: backend.name().into(),
             spec: SpecRecord::from(&new.spec).to_json(),
             labels: new.labels,
             ttl: new.ttl,
             idle: new.idle,
+            applied: None,
             origin: new.origin,
         })?;
         self.note(Kind::Create, &record, Value::Null)?;
