@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use agentkernel_core::{Life, Place};
@@ -14,8 +14,8 @@ use agentkernel_sys::socket;
 use agentkernel_wire::{LimitReport, WallReport};
 use serde_json::{Value, json};
 
-use super::Sandboxes;
 use super::dial::{Dial, DialError, PATIENCE};
+use super::{Sandboxes, is_up};
 use crate::EngineError;
 
 impl Sandboxes<'_> {
@@ -23,7 +23,7 @@ impl Sandboxes<'_> {
     /// have a single thread. Returns whether there was anything to start.
     pub fn start(&self, asked: &str) -> Result<(Record, bool), EngineError> {
         let (record, lock) = self.lock(asked)?;
-        if matches!(record.state, State::Running | State::Paused) {
+        if is_up(&record) {
             return Ok((record, false));
         }
         let record = self.boot(&record, &lock)?;
@@ -34,10 +34,7 @@ impl Sandboxes<'_> {
     fn boot(&self, record: &Record, _lock: &SandboxLock) -> Result<Record, EngineError> {
         let (backend, spec) = (self.backend(record)?, self.spec(record)?);
         let failed = |what: &'static str| move |error: io::Error| EngineError::failed(what, &error);
-        self.dirs.prepare()?;
-        let layers = self.dirs.layers(&record.id);
-        make_directory(&layers).map_err(failed("can't make the sandbox's folder"))?;
-        let layers = layers.canonicalize().map_err(failed("can't find the sandbox's folder"))?;
+        let layers = self.make_layers(record)?;
         let door = self.dirs.socket(&record.id);
         match fs::remove_file(&door) {
             // Of a place that has died without a word.
@@ -73,6 +70,15 @@ impl Sandboxes<'_> {
         }
     }
 
+    /// The directory of what it writes, made if it is missing.
+    pub(super) fn make_layers(&self, record: &Record) -> Result<PathBuf, EngineError> {
+        self.dirs.prepare()?;
+        let layers = self.dirs.layers(&record.id);
+        make_directory(&layers)
+            .and_then(|()| layers.canonicalize())
+            .map_err(|error| EngineError::failed("can't make the sandbox's folder", &error))
+    }
+
     /// Waits until the place is ready, writes down where it is, and only then lets its agent go on
     /// alone: whoever is killed in between takes the place along.
     fn settle_in(&self, record: &Record, place: &dyn Place) -> Result<Record, EngineError> {
@@ -100,7 +106,7 @@ impl Sandboxes<'_> {
     /// Returns whether there was anything to stop.
     pub fn stop(&self, asked: &str, grace: Duration) -> Result<(Record, bool), EngineError> {
         let (record, lock) = self.lock(asked)?;
-        if !matches!(record.state, State::Running | State::Paused) {
+        if !is_up(&record) {
             return Ok((record, false));
         }
         let record = self.stop_locked(&record, grace, &lock)?;
@@ -127,7 +133,7 @@ impl Sandboxes<'_> {
     pub fn remove(&self, asked: &str, force: bool) -> Result<Record, EngineError> {
         let (record, lock) = self.lock(asked)?;
         let name = &record.name;
-        if matches!(record.state, State::Running | State::Paused) && !force {
+        if is_up(&record) && !force {
             return Err(EngineError::refused(
                 format!("the sandbox {name} is {}", record.state),
                 format!("stop it first, or use agentkernel rm -f {name}"),
