@@ -3,7 +3,9 @@
 mod completions;
 mod doctor;
 mod help;
+mod reports;
 mod run;
+mod tell;
 
 use agentkernel_core::Backend;
 

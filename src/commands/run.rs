@@ -14,10 +14,8 @@ use crate::flags::LowArgs;
 use crate::settings::ReadFiles;
 use crate::{machine, settings};
 
-use reports::Reports;
-
-mod reports;
-mod tell;
+use super::reports::Reports;
+use super::tell;
 
 /// Runs a command in a sandbox and returns the exit status that stands for its ending.
 pub(super) fn run(
@@ -26,7 +24,7 @@ pub(super) fn run(
 ) -> Result<u8, CommandError> {
     let (run, files) = resolve(&mut low, backends)?;
     let (asked, time_limit) = (run.backend.is_some(), run.command.time_limit);
-    let reports = Reports::open(low.report, low.json, &run)?;
+    let reports = Reports::open(low.report, low.json, &run.command)?;
     if low.verbose {
         tell::read(&files);
     }

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use agentkernel_wire::ValueError;
 
 pub(crate) use completions::completions;
-pub(crate) use defs::FLAGS;
+pub(crate) use defs::flags_of;
 pub(crate) use help::help;
 pub(crate) use low::LowArgs;
 pub(crate) use parse::{Invocation, parse};

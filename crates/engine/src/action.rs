@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use agentkernel_core::{
-    BootError, Capabilities, Command, Ended, LimitInForce, Probe, Remains, Spec, Wall,
+    BootError, Capabilities, Command, Ended, LimitInForce, Probe, Profile, Remains, Spec, Wall,
 };
 use agentkernel_store::audit::AuditError;
 use agentkernel_store::{DirsError, StoreError};
@@ -45,6 +45,8 @@ pub struct Probed {
 pub struct Outcome {
     pub backend: &'static str,
     pub route: Route,
+    /// That of the sandbox's spec.
+    pub profile: Profile,
     pub ended: Ended,
     pub phases: Phases,
     pub walls: Vec<Wall>,

@@ -28,8 +28,8 @@ pub use nearest::nearest;
 pub use path::{ImageRequest, ProjectRequest, Volume};
 pub use record::{SpecRecord, SpecRecordError};
 pub use report::{
-    Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report, Run,
-    UsageReport, WallReport,
+    Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report,
+    RouteReport, Run, UsageReport, WallReport,
 };
 pub use request::SpecRequest;
 pub use resolve::{Caller, RequestError, Resolved, command};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agentkernel_core::{Bytes, Ended, LimitInForce, LimitKind, Limited};
-use agentkernel_engine::Outcome;
+use agentkernel_engine::{Outcome, Route};
 
 use crate::commands::doctor::{limit_means, wall_state};
 use crate::error::CommandError;
@@ -52,7 +52,11 @@ fn lines(all: impl IntoIterator<Item = String>) -> String {
 }
 
 fn describe(outcome: &Outcome, asked: bool) -> String {
-    let why = if asked { "as asked" } else { "the first one that is ready" };
+    let why = match (&outcome.route, asked) {
+        (Route::Live(_), _) => "that of the sandbox",
+        (_, true) => "as asked",
+        (_, false) => "the first one that is ready",
+    };
     let phases = outcome.phases;
     let total = phases.boot + phases.ready + phases.exec + phases.shutdown;
     let backend = format!("backend {}, {why}", outcome.backend);
@@ -66,13 +70,21 @@ fn describe(outcome: &Outcome, asked: bool) -> String {
         phases.boot, phases.ready, phases.exec, phases.shutdown
     );
     lines(
-        [backend]
+        [backend, route(&outcome.route)]
             .into_iter()
             .chain(walls)
             .chain(outcome.limits.iter().map(limit))
             .chain(outcome.notes.iter().map(|note| format!("note: {note}")))
             .chain([times, ended(&outcome.ended)]),
     )
+}
+
+fn route(route: &Route) -> String {
+    match route {
+        Route::Cold(why) => format!("route cold: a sandbox was booted for it, since {why}"),
+        Route::Pool(name) => format!("route pool: a sandbox of the pool {name} was ready"),
+        Route::Live(name) => format!("route live: in the sandbox {name}"),
+    }
 }
 
 fn ended(ended: &Ended) -> String {
@@ -120,7 +132,7 @@ fn unusual(outcome: &Outcome, time_limit: Option<Duration>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use agentkernel_core::{Remains, Wall};
+    use agentkernel_core::{Profile, Remains, Wall};
     use agentkernel_engine::Phases;
 
     use super::*;
@@ -129,6 +141,8 @@ mod tests {
         let limit = |kind, value| LimitInForce { kind, value, by: Limited::Exactly("cgroup v2") };
         Outcome {
             backend: "native",
+            profile: Profile::Moderate,
+            route: Route::Cold("there is no pool".into()),
             ended,
             phases: Phases {
                 boot: Duration::from_micros(1500),
@@ -170,6 +184,7 @@ mod tests {
     fn verbose_names_the_backend_all_that_holds_or_is_noted_the_times_and_the_end() {
         let expected = "\
 agentkernel: backend native, the first one that is ready
+agentkernel: route cold: a sandbox was booted for it, since there is no pool
 agentkernel: wall seccomp: in force
 agentkernel: wall landlock: missing: no kernel
 agentkernel: limit memory 256 MiB: by cgroup v2
