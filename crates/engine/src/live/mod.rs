@@ -5,6 +5,7 @@
 
 mod background;
 mod boot;
+mod changes;
 mod dial;
 mod exec;
 mod filling;
@@ -139,7 +140,7 @@ impl<'a> Sandboxes<'a> {
             labels: new.labels,
             ttl: new.ttl,
             idle: new.idle,
-            applied: None,
+            applied: self.baseline(&new.spec)?,
             origin: None,
         };
         let Some((snapshot, own)) = snapshot else {
