@@ -14,8 +14,9 @@ use agentkernel_sys::socket;
 use agentkernel_wire::{LimitReport, WallReport};
 use serde_json::{Value, json};
 
+use super::Sandboxes;
 use super::dial::{Dial, DialError, PATIENCE};
-use super::{Sandboxes, is_up};
+use super::settle::is_said_to_run;
 use crate::EngineError;
 
 impl Sandboxes<'_> {
@@ -23,7 +24,7 @@ impl Sandboxes<'_> {
     /// have a single thread. Returns whether there was anything to start.
     pub fn start(&self, asked: &str) -> Result<(Record, bool), EngineError> {
         let (record, lock) = self.lock(asked)?;
-        if is_up(&record) {
+        if is_said_to_run(&record) {
             return Ok((record, false));
         }
         let record = self.boot(&record, &lock)?;
@@ -106,7 +107,7 @@ impl Sandboxes<'_> {
     /// Returns whether there was anything to stop.
     pub fn stop(&self, asked: &str, grace: Duration) -> Result<(Record, bool), EngineError> {
         let (record, lock) = self.lock(asked)?;
-        if !is_up(&record) {
+        if !is_said_to_run(&record) {
             return Ok((record, false));
         }
         let record = self.stop_locked(&record, grace, &lock)?;
@@ -133,7 +134,7 @@ impl Sandboxes<'_> {
     pub fn remove(&self, asked: &str, force: bool) -> Result<Record, EngineError> {
         let (record, lock) = self.lock(asked)?;
         let name = &record.name;
-        if is_up(&record) && !force {
+        if is_said_to_run(&record) && !force {
             return Err(EngineError::refused(
                 format!("the sandbox {name} is {}", record.state),
                 format!("stop it first, or use agentkernel rm -f {name}"),

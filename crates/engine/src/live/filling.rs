@@ -1,30 +1,47 @@
-//! Folders that are filled before anybody knows of them, and that are used by several.
+//! Folders that are filled before anybody knows of them, and locks of snapshots.
 
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use agentkernel_store::{Id, StoreError};
+use agentkernel_store::{Dirs, Id, SandboxLock, Store};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::EngineError;
 
-/// A new folder that no record names yet. It is removed again unless it is [kept](Self::keep). If
-/// the process is killed it stays, unlocked, for [`sweep`] to find.
+/// A new folder that no record names yet, and that nobody takes for a leftover while this lives.
+/// It is removed again unless it is [kept](Self::keep). If the process is killed it stays, for
+/// [`Sandboxes::leftovers`](super::Sandboxes::leftovers) to find.
 pub(super) struct Filling {
     path: PathBuf,
-    _lock: OwnedFd,
+    _lock: Lock,
     kept: bool,
 }
 
+/// Held for as long as it is there.
+enum Lock {
+    Sandbox(#[expect(dead_code, reason = "its end is what counts")] SandboxLock),
+    Snapshot(#[expect(dead_code, reason = "its end is what counts")] OwnedFd),
+}
+
 impl Filling {
-    pub fn make(path: PathBuf) -> io::Result<Self> {
-        DirBuilder::new().mode(0o700).create(&path)?;
-        let lock = lock(&path, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(Self { path, _lock: lock, kept: false })
+    /// The folder of a sandbox-to-be.
+    pub fn sandbox(store: &Store, dirs: &Dirs, id: &Id) -> Result<Self, EngineError> {
+        let lock = store.lock_leftover(id)?.ok_or_else(|| {
+            no_folder(io::Error::new(io::ErrorKind::AlreadyExists, "somebody else has it"))
+        })?;
+        Ok(Self { path: dirs.sandbox(id), _lock: Lock::Sandbox(lock), kept: false })
+    }
+
+    /// The folder of a snapshot-to-be.
+    pub fn snapshot(dirs: &Dirs, id: &Id) -> Result<Self, EngineError> {
+        let path = dirs.snapshot(id);
+        DirBuilder::new().mode(0o700).create(&path).map_err(no_folder)?;
+        let lock = lock(&path, FlockOperation::LockExclusive).map_err(no_folder)?;
+        Ok(Self { path, _lock: Lock::Snapshot(lock), kept: false })
     }
 
     pub fn keep(mut self) {
@@ -41,42 +58,8 @@ impl Drop for Filling {
     }
 }
 
-/// Removes the folders in `all` that are called after an id which nothing `is_known` by, and that
-/// nobody is filling. Returns how many.
-pub(super) fn sweep(
-    all: &Path,
-    is_known: impl Fn(&Id) -> Result<bool, StoreError>,
-) -> Result<u64, EngineError> {
-    let failed = |error: io::Error| EngineError::failed("can't clear away leftovers", &error);
-    let entries = match fs::read_dir(all) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut removed = 0;
-    for entry in entries {
-        let entry = entry.map_err(failed)?;
-        let id = entry.file_name().to_str().and_then(|name| name.parse::<Id>().ok());
-        let Some(id) = id else { continue };
-        if is_known(&id)? {
-            continue;
-        }
-        let _lock = match lock(&entry.path(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(lock) => lock,
-            Err(error) if is_busy_or_gone(&error) => continue,
-            Err(error) => return Err(failed(error)),
-        };
-        // Whoever was filling it has let go, and may have made it known first.
-        if !is_known(&id)? {
-            agentkernel_files::remove_tree(&entry.path()).map_err(failed)?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
-}
-
-fn is_busy_or_gone(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotFound)
+pub(super) fn no_folder(error: io::Error) -> EngineError {
+    EngineError::failed("can't make a folder for the copy", &error)
 }
 
 /// Waits until nobody fills or removes the folder, and keeps it from being removed.
@@ -93,8 +76,20 @@ pub(super) fn claim(path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Takes the folder's own lock, which goes with the descriptor. A sandbox's lock is another: it
-/// is a file in the folder, and is made by whoever knows the sandbox already.
+/// [`claim`], but `None` if somebody uses it, too.
+pub(super) fn try_claim(path: &Path) -> io::Result<Option<OwnedFd>> {
+    match lock(path, FlockOperation::NonBlockingLockExclusive) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(error) if is_busy_or_gone(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_busy_or_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotFound)
+}
+
+/// Takes the folder's own lock, which goes with the descriptor.
 fn lock(path: &Path, operation: FlockOperation) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = rustix::fs::open(path, flags, Mode::empty())?;

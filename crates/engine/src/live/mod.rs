@@ -10,6 +10,7 @@ mod dial;
 mod exec;
 mod filling;
 mod log;
+mod prune;
 mod settle;
 mod snapshots;
 mod transfer;
@@ -24,10 +25,11 @@ use agentkernel_store::{Dirs, Name, NewRecord, Record, Snapshot, State, Store};
 use agentkernel_wire::SpecRecord;
 use serde_json::{Value, json};
 
-pub use background::{Background, BackgroundState, Reading, Since};
+pub use background::{Attached, Background, BackgroundState, Reading, Since};
 pub use dial::{Dial, DialError, PATIENCE};
 pub use exec::{Client, Exec};
 pub use log::Entry;
+pub use prune::{Leftover, Pruned};
 
 use snapshots::random_id;
 
@@ -82,11 +84,6 @@ fn refuse_other_spec(
         format!("a sandbox from the snapshot {} is made as the snapshot was", snapshot.name),
         "leave out all that says what it is made of; variables may be given".into(),
     ))
-}
-
-/// Whether there is a place of it, be it paused.
-fn is_up(record: &Record) -> bool {
-    matches!(record.state, State::Running | State::Paused)
 }
 
 impl<'a> Sandboxes<'a> {

@@ -12,7 +12,7 @@ use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
 use serde_json::json;
 
-use super::{Sandboxes, is_up};
+use super::Sandboxes;
 use crate::EngineError;
 
 impl Sandboxes<'_> {
@@ -22,7 +22,7 @@ impl Sandboxes<'_> {
     /// While another process starts, stops or removes it, its word is believed.
     pub fn settle(&self, record: Record) -> Result<Option<Record>, EngineError> {
         let expired = is_expired(&record);
-        if !expired && !is_up(&record) {
+        if !expired && !is_said_to_run(&record) {
             return Ok(Some(record));
         }
         if !expired && is_alive(&record)? {
@@ -50,7 +50,7 @@ impl Sandboxes<'_> {
             Err(error) => return Err(error.into()),
         };
         let mut why = None;
-        let record = match is_up(&record) && !is_alive(&record)? {
+        let record = match is_said_to_run(&record) && !is_alive(&record)? {
             true => {
                 why =
                     fs::read_to_string(self.fate_file(&record)).ok().filter(|why| !why.is_empty());
@@ -137,6 +137,10 @@ impl Sandboxes<'_> {
         }
         self.settle(record).map(drop)
     }
+}
+
+pub(super) fn is_said_to_run(record: &Record) -> bool {
+    matches!(record.state, State::Running | State::Paused)
 }
 
 fn is_alive(record: &Record) -> Result<bool, EngineError> {

@@ -13,7 +13,7 @@ use agentkernel_store::{Id, Name, NewRecord, Record, Snapshot, State, StoreError
 use serde_json::json;
 
 use super::dial::{Dial, PATIENCE};
-use super::filling::{self, Filling};
+use super::filling::{self, Filling, no_folder};
 use super::{Sandboxes, spec_of};
 use crate::EngineError;
 
@@ -41,7 +41,7 @@ impl Sandboxes<'_> {
         let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
         let id = random_id()?;
         let folder = self.dirs.snapshot(&id);
-        let filling = Filling::make(folder.clone()).map_err(no_folder)?;
+        let filling = Filling::snapshot(&self.dirs, &id)?;
         let held = self.hold(&record)?;
         let from = self.dirs.layers(&record.id);
         let bytes = copy_layers(backend, &spec, &from, &folder.join(LAYERS))?;
@@ -92,20 +92,6 @@ impl Sandboxes<'_> {
         Ok(snapshot)
     }
 
-    /// Removes the folders that whoever was killed while it made a sandbox or a snapshot has left
-    /// behind. Returns how many.
-    pub fn sweep(&self) -> Result<u64, EngineError> {
-        let known = |found: Result<(), StoreError>| match found {
-            Ok(()) => Ok(true),
-            Err(StoreError::NotFound { .. }) => Ok(false),
-            Err(error) => Err(error),
-        };
-        let sandbox = |id: &Id| known(self.store.find(id.as_str()).map(drop));
-        let snapshot = |id: &Id| known(self.store.find_snapshot(id.as_str()).map(drop));
-        let sandboxes = filling::sweep(&self.dirs.sandboxes(), sandbox)?;
-        Ok(sandboxes + filling::sweep(&self.dirs.snapshots(), snapshot)?)
-    }
-
     fn refuse_taken(&self, name: &Name) -> Result<(), EngineError> {
         match self.store.list_snapshots()?.into_iter().find(|other| other.name == *name) {
             None => Ok(()),
@@ -129,7 +115,7 @@ impl Sandboxes<'_> {
         let _share = filling::share(&folder).map_err(lost)?;
         // It may have been removed before nobody could any more.
         self.store.find_snapshot(snapshot.id.as_str())?;
-        let filling = Filling::make(self.dirs.sandbox(id)).map_err(no_folder)?;
+        let filling = Filling::sandbox(&self.store, &self.dirs, id)?;
         let backend = self.engine.select(Some(&snapshot.backend))?;
         copy_layers(backend, spec, &folder.join(LAYERS), &self.dirs.layers(id))?;
         let applied = match fs::read_to_string(folder.join(APPLIED)) {
@@ -157,7 +143,7 @@ impl Sandboxes<'_> {
         let held = self.hold(&record)?;
         for _ in &names {
             let id = random_id()?;
-            let filling = Filling::make(self.dirs.sandbox(&id)).map_err(no_folder)?;
+            let filling = Filling::sandbox(&self.store, &self.dirs, &id)?;
             copy_layers(backend, &spec, &from, &self.dirs.layers(&id))?;
             filled.push((id, filling));
         }
@@ -286,10 +272,6 @@ fn numbered(base: &str, number: u32) -> Result<Name, EngineError> {
 
 pub(super) fn random_id() -> Result<Id, EngineError> {
     Id::random().map_err(|error| EngineError::failed("can't make up an id", &error))
-}
-
-fn no_folder(error: io::Error) -> EngineError {
-    EngineError::failed("can't make a folder for the copy", &error)
 }
 
 impl From<CopyError> for EngineError {

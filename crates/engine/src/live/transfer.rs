@@ -11,8 +11,9 @@ use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
 use serde_json::json;
 
+use super::Sandboxes;
 use super::dial::{Dial, DialError, PATIENCE};
-use super::{Sandboxes, is_up};
+use super::settle::is_said_to_run;
 use crate::EngineError;
 
 impl Sandboxes<'_> {
@@ -97,11 +98,11 @@ impl Sandboxes<'_> {
         way: &Way<'_>,
         work: impl FnOnce(OwnedFd) -> T,
     ) -> Result<T, EngineError> {
-        if is_up(record) {
+        if is_said_to_run(record) {
             return Ok(work(root(&mut self.dial(record)?)?));
         }
         let (record, _lock) = self.lock(record.id.as_str())?;
-        if is_up(&record) {
+        if is_said_to_run(&record) {
             return Ok(work(root(&mut self.dial(&record)?)?));
         }
         way.refuse_fleeting(&record)?;
