@@ -34,41 +34,43 @@ impl Sandboxes<'_> {
 
     fn boot(&self, record: &Record, _lock: &SandboxLock) -> Result<Record, EngineError> {
         let (backend, spec) = (self.backend(record)?, self.spec(record)?);
-        let failed = |what: &'static str| move |error: io::Error| EngineError::failed(what, &error);
-        let layers = self.make_layers(record)?;
-        let door = self.dirs.socket(&record.id);
-        match fs::remove_file(&door) {
-            // Of a place that has died without a word.
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("can't remove the sandbox's old socket")(error)),
-        }
-        let fate = File::create(self.fate_file(record));
-        let life = Life {
-            listener: Some(
-                socket::listen(&door).map_err(failed("can't make the sandbox's socket"))?,
-            ),
-            fate: Some(fate.map_err(failed("can't make the sandbox's files"))?.into()),
-            layers: Some(layers),
-            outlives: true,
-            ttl: record.ttl.map(|ttl| left(record.created, ttl)),
-            idle: record.idle,
-        };
-        let place = backend.boot_live(&spec, life)?;
-        let started = self.settle_in(record, &*place);
+        let place = backend.boot_live(&spec, self.life(record, true)?)?;
+        let started = self.settle_in(record, &*place).and_then(|(record, mut dial)| {
+            dial.ask(|command| ToAgent::Release { command }, &[], PATIENCE)?;
+            Ok(record)
+        });
         match started {
             Ok(record) => {
                 let released = place.release();
-                released.map_err(failed("can't let the sandbox go on alone"))?;
+                let failed = |e| EngineError::failed("can't let the sandbox go on alone", &e);
+                released.map_err(failed)?;
                 Ok(record)
             }
             Err(error) => {
                 // Whatever went wrong, nothing is left behind; only then is it told.
                 let _ = place.destroy();
-                let _ = fs::remove_file(&door);
+                let _ = self.close_door(record);
                 Err(error)
             }
         }
+    }
+
+    /// How its place is to live, with a door for whoever wants to use it.
+    pub(super) fn life(&self, record: &Record, outlives: bool) -> Result<Life, EngineError> {
+        let failed = |what: &'static str| move |error: io::Error| EngineError::failed(what, &error);
+        let layers = self.make_layers(record)?;
+        // It may be of a place that has died without a word.
+        self.close_door(record)?;
+        let fate = File::create(self.fate_file(record));
+        let listener = socket::listen(&self.dirs.socket(&record.id));
+        Ok(Life {
+            listener: Some(listener.map_err(failed("can't make the sandbox's socket"))?),
+            fate: Some(fate.map_err(failed("can't make the sandbox's files"))?.into()),
+            layers: Some(layers),
+            outlives,
+            ttl: record.ttl.map(|ttl| left(record.created, ttl)),
+            idle: record.idle,
+        })
     }
 
     /// The directory of what it writes, made if it is missing.
@@ -80,15 +82,14 @@ impl Sandboxes<'_> {
             .map_err(|error| EngineError::failed("can't make the sandbox's folder", &error))
     }
 
-    /// Waits until the place is ready, writes down where it is, and only then lets its agent go on
-    /// alone: whoever is killed in between takes the place along.
-    fn settle_in(&self, record: &Record, place: &dyn Place) -> Result<Record, EngineError> {
-        let link = place.link().try_clone_to_owned();
-        let link = link.map_err(|error| EngineError::failed("can't reach the sandbox", &error))?;
-        let mut dial = Dial::greeted(link).map_err(|error| match error {
-            DialError::Unready { step, error } => place.explain(step, error).into(),
-            other => EngineError::from(other),
-        })?;
+    /// Waits until the place is ready, and writes down where it is. Only then may its agent be told
+    /// to go on alone: whoever is killed in between takes the place along.
+    pub(super) fn settle_in(
+        &self,
+        record: &Record,
+        place: &dyn Place,
+    ) -> Result<(Record, Dial), EngineError> {
+        let dial = greeted(place)?;
         let process = ProcessRef::of(place.pid());
         let process = process.map_err(|e| EngineError::failed("can't find its process", &e))?;
         let note = describe(place).to_string();
@@ -99,8 +100,7 @@ impl Sandboxes<'_> {
             record.started = Some(SystemTime::now());
             record.why = None;
         })?;
-        dial.ask(|command| ToAgent::Release { command }, &[], PATIENCE)?;
-        Ok(record)
+        Ok((record, dial))
     }
 
     /// Asks everything inside to end, kills what is left after `grace`, and keeps the files.
@@ -200,6 +200,16 @@ impl Sandboxes<'_> {
             None => Ok((self.store.find(asked)?, lock)),
         }
     }
+}
+
+/// Waits until the place is ready.
+pub(super) fn greeted(place: &dyn Place) -> Result<Dial, EngineError> {
+    let link = place.link().try_clone_to_owned();
+    let link = link.map_err(|error| EngineError::failed("can't reach the sandbox", &error))?;
+    Dial::greeted(link).map_err(|error| match error {
+        DialError::Unready { step, error } => place.explain(step, error).into(),
+        other => other.into(),
+    })
 }
 
 /// What is kept of a place while it lives.

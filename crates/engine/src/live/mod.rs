@@ -9,6 +9,7 @@ mod changes;
 mod dial;
 mod exec;
 mod filling;
+mod kept;
 mod log;
 mod prune;
 mod settle;

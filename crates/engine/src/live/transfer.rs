@@ -12,6 +12,7 @@ use agentkernel_store::audit::Kind;
 use serde_json::json;
 
 use super::Sandboxes;
+use super::boot::greeted;
 use super::dial::{Dial, DialError, PATIENCE};
 use super::settle::is_said_to_run;
 use crate::EngineError;
@@ -108,13 +109,7 @@ impl Sandboxes<'_> {
         way.refuse_fleeting(&record)?;
         let life = Life { layers: Some(self.make_layers(&record)?), ..Life::default() };
         let place = self.backend(&record)?.boot_live(&self.spec(&record)?, life)?;
-        let link = place.link().try_clone_to_owned();
-        let link = link.map_err(|error| EngineError::failed("can't reach the sandbox", &error))?;
-        let mut dial = Dial::greeted(link).map_err(|error| match error {
-            DialError::Unready { step, error } => place.explain(step, error).into(),
-            other => EngineError::from(other),
-        })?;
-        let done = root(&mut dial).map(work);
+        let done = greeted(&*place).and_then(|mut dial| root(&mut dial)).map(work);
         let destroyed = place.destroy();
         let done = done?;
         destroyed.map_err(|error| EngineError::failed("can't end the sandbox", &error))?;
