@@ -1,6 +1,6 @@
 //! A sandbox's place: started, stopped, paused, removed.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
