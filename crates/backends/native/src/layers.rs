@@ -52,8 +52,9 @@ fn around(spec: &Spec) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let mut covered: Vec<PathBuf> = ["/dev", "/proc", "/run"].map(PathBuf::from).into();
     covered.extend(spec.mounts.iter().map(|mount| mount.target.clone()));
     if let Image::Rootfs(root) = &spec.image {
-        let lacks = |path: &&str| root.join(path).symlink_metadata().is_err();
-        let files = ["etc/hosts", "etc/resolv.conf"].iter().filter(lacks);
+        let mut files = vec!["etc/hosts", "etc/resolv.conf"];
+        files.retain(|path| root.join(path).symlink_metadata().is_err());
+        let files = files.into_iter();
         covered.extend(files.map(|path| Path::new("/").join(path)));
     }
     let mut made = covered.clone();
