@@ -4,16 +4,17 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use agentkernel_core::{Command, Place, Stdio};
+use agentkernel_core::{Command, Place, Profile, Stdio};
 use agentkernel_protocol::Role;
 use agentkernel_store::audit::Kind;
 use agentkernel_store::{Name, Record, StoreError};
 use serde_json::{Value, json};
 
 use super::exec::Client;
+use super::settle::is_said_to_run;
 use super::{NewSandbox, Sandboxes};
 use crate::action::{Outcome, Run};
-use crate::command::{Called, CommandRun, Peer};
+use crate::command::{Called, CommandRun, Finished, Peer};
 use crate::streams::Streams;
 use crate::{EngineError, Route, demand, journal};
 
@@ -44,12 +45,14 @@ impl Sandboxes<'_> {
             idle: None,
             origin: None,
         })?;
-        let outcome = self.run_in(&record, &run.command, command, stdio, start);
-        if outcome.is_err() {
-            // What is told is why there is nothing to keep.
-            let _ = self.remove(record.id.as_str(), true);
+        match self.run_in(&record, &run.command, command, stdio, start) {
+            Ok(driven) => self.conclude(driven, start),
+            Err(error) => {
+                // What is told is why there is nothing to keep.
+                let _ = self.remove(record.id.as_str(), true);
+                Err(error)
+            }
         }
-        outcome
     }
 
     fn run_in(
@@ -59,7 +62,7 @@ impl Sandboxes<'_> {
         run: CommandRun,
         stdio: Stdio,
         start: Instant,
-    ) -> Result<(Outcome, Option<Record>), EngineError> {
+    ) -> Result<Driven, EngineError> {
         let (backend, spec) = (self.backend(record)?, self.spec(record)?);
         let process = backend.process(&spec, command)?;
         let (record, lock) = self.lock(record.id.as_str())?;
@@ -71,28 +74,36 @@ impl Sandboxes<'_> {
         let client = Client::start(dial.into_link(), stdio, process, Role::Foreground)?;
         self.note(Kind::Command, &record, journal::command(command))?;
         let peer = Kept { client, place: &*place };
-        let finished = run.drive_ready(&peer, &Called::of(&spec, command), start);
+        match run.drive_ready(&peer, &Called::of(&spec, command), start) {
+            Ok(finished) => Ok(Driven { record, profile: spec.profile, place, finished }),
+            Err(error) => {
+                let ended = Some(json!({ "error": error.why }));
+                self.note_ended(Kind::Ended, &record, Value::Null, ended)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the place, and keeps what it has left.
+    fn conclude(
+        &self,
+        driven: Driven,
+        start: Instant,
+    ) -> Result<(Outcome, Option<Record>), EngineError> {
+        let Driven { record, profile, place, finished } = driven;
         let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
         let notes = place.notes().to_vec();
         let destroyed = place.destroy();
-        let ended = |ended| self.note_ended(Kind::Ended, &record, Value::Null, Some(ended));
-        let finished = match finished {
-            Ok(finished) => finished,
-            Err(error) => {
-                ended(json!({ "error": error.why }))?;
-                return Err(error);
-            }
-        };
+        let kept = self.put_by(&record)?;
         let remains =
             destroyed.map_err(|error| EngineError::failed("can't end the sandbox", &error))?;
-        let kept = self.put_by(&record)?;
-        let (timeline, how) = (finished.timeline, finished.ending(remains.oom_kills));
-        ended(journal::ended(&how))?;
+        let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
+        self.note_ended(Kind::Ended, &record, Value::Null, Some(journal::ended(&ended)))?;
         let outcome = Outcome {
-            backend: backend.name(),
+            backend: self.backend(&record)?.name(),
             route: Route::Cold("its sandbox is to be kept".into()),
-            profile: spec.profile,
-            ended: how,
+            profile,
+            ended,
             broken: finished.deliver_rest(),
             phases: timeline.phases(start, Instant::now()),
             walls,
@@ -103,17 +114,30 @@ impl Sandboxes<'_> {
         Ok((outcome, kept))
     }
 
-    /// Says in the store that the sandbox has stopped. `None` if it was removed.
+    /// Says in the store that the sandbox has stopped, unless somebody else has. `None` if it was
+    /// removed.
     fn put_by(&self, record: &Record) -> Result<Option<Record>, EngineError> {
         let _lock = match self.store.lock(&record.id) {
             Err(StoreError::NotFound { .. }) => return Ok(None),
             lock => lock?,
         };
-        self.close_door(record)?;
-        let record = self.stopped(record, "its command has ended")?;
+        let record = self.store.find(record.id.as_str())?;
+        if !is_said_to_run(&record) {
+            return Ok(Some(record));
+        }
+        self.close_door(&record)?;
+        let record = self.stopped(&record, "its command has ended")?;
         self.note(Kind::Stop, &record, Value::Null)?;
         Ok(Some(record))
     }
+}
+
+/// A command that has ended in a place that has not.
+struct Driven {
+    record: Record,
+    profile: Profile,
+    place: Box<dyn Place>,
+    finished: Finished,
 }
 
 /// The one command that a place was booted for, though others may be started in it, too.
