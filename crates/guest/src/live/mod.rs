@@ -12,7 +12,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use agentkernel_protocol::{Attachment, CommandId, FromAgent};
+use agentkernel_core::Attachment;
+use agentkernel_protocol::{CommandId, FromAgent};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::Signals;
 use agentkernel_sys::{process, socket};
