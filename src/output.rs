@@ -21,6 +21,21 @@ pub(crate) fn line(line: &str) -> Result<(), CommandError> {
     text(&format!("{line}\n"))
 }
 
+/// Lines of words as a table with columns.
+pub(crate) fn table(rows: &[String]) -> String {
+    let cells: Vec<Vec<&str>> = rows.iter().map(|row| row.split(' ').collect()).collect();
+    let columns = cells.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |at: usize| {
+        cells.iter().filter_map(|row| row.get(at)).map(|cell| cell.len()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<&str>| {
+        let padded = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned() + "\n"
+    };
+    cells.iter().map(line).collect()
+}
+
 /// Writes `lines` and a line end to standard error, in one piece if the system lets it. If that
 /// fails there is nobody left to tell.
 pub(crate) fn note(lines: &str) {

@@ -14,6 +14,8 @@ pub(crate) enum Verb {
     Doctor,
     Completions,
     Help,
+    Pool,
+    Daemon,
 }
 
 /// A verb's names and words for people.

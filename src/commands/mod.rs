@@ -1,8 +1,10 @@
 //! The verbs, one file each.
 
 mod completions;
+mod daemon;
 mod doctor;
 mod help;
+mod pool;
 mod reports;
 mod run;
 mod tell;
@@ -24,6 +26,8 @@ pub(crate) fn dispatch(
         Verb::Doctor => doctor::run(&low, backends),
         Verb::Completions => completions::run(&low, backends),
         Verb::Help => help::run(&low),
+        Verb::Pool => pool::run(low, backends),
+        Verb::Daemon => daemon::run(&low),
     }
 }
 

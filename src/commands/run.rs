@@ -6,13 +6,13 @@ use std::mem;
 use std::path::PathBuf;
 
 use agentkernel_core::Backend;
-use agentkernel_engine::{Engine, Run, Terminal};
-use agentkernel_wire::{self as wire, Caller, SpecRequest, nearest};
+use agentkernel_engine::{Engine, Journal, Run, Terminal};
+use agentkernel_wire::{self as wire, Caller, Resolved, SpecRequest, nearest};
 
 use crate::error::{CommandError, FAILED};
 use crate::flags::LowArgs;
 use crate::settings::ReadFiles;
-use crate::{machine, settings};
+use crate::{home, machine, settings};
 
 use super::reports::Reports;
 use super::tell;
@@ -28,7 +28,9 @@ pub(super) fn run(
     if low.verbose {
         tell::read(&files);
     }
-    let outcome = match Engine::new(backends).run(run).map_err(CommandError::from) {
+    let journal = home::dirs().ok().map(|dirs| Journal::new(&dirs, home::CLIENT));
+    let outcome = match Engine::new(backends).run(run, journal.as_ref()).map_err(CommandError::from)
+    {
         Ok(outcome) => outcome,
         Err(err) => {
             reports.failed(&err);
@@ -52,13 +54,7 @@ fn resolve(
     low: &mut LowArgs,
     backends: &'static [&'static dyn Backend],
 ) -> Result<(Run, Vec<PathBuf>), CommandError> {
-    let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
-    let flags = mem::take(&mut low.spec);
-    let settings = settings::gather(flags, &low.env_files, read_files(low), &variables)?;
-    check_backend(&settings.request, backends)?;
-    let machine = machine::facts();
-    let caller = Caller { variables: &variables, machine };
-    let resolved = settings.request.resolve(&caller)?;
+    let (resolved, files) = resolve_spec(low, backends)?;
     let argv = mem::take(&mut low.words);
     let command = wire::command(argv, resolved.time_limit)?;
     let run = Run {
@@ -67,8 +63,23 @@ fn resolve(
         command,
         terminal: low.terminal.unwrap_or(Terminal::Auto),
         stdin: !low.no_stdin,
+        thorough: low.report.is_some() || low.json || low.verbose,
     };
-    Ok((run, settings.files))
+    Ok((run, files))
+}
+
+/// The spec that the flags and all that lies under them make, and the settings files that were
+/// read.
+pub(super) fn resolve_spec(
+    low: &mut LowArgs,
+    backends: &'static [&'static dyn Backend],
+) -> Result<(Resolved, Vec<PathBuf>), CommandError> {
+    let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
+    let flags = mem::take(&mut low.spec);
+    let settings = settings::gather(flags, &low.env_files, read_files(low), &variables)?;
+    check_backend(&settings.request, backends)?;
+    let caller = Caller { variables: &variables, machine: machine::facts() };
+    Ok((settings.request.resolve(&caller)?, settings.files))
 }
 
 fn read_files(low: &LowArgs) -> ReadFiles {

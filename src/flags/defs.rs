@@ -12,7 +12,7 @@ use super::Flag;
 use crate::verbs::Verb;
 
 /// The verbs that make a sandbox.
-const SPEC: &[Verb] = &[Verb::Run];
+const SPEC: &[Verb] = &[Verb::Run, Verb::Pool];
 
 /// The verbs that start a command.
 const COMMAND: &[Verb] = &[Verb::Run];

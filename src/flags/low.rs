@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agentkernel_engine::Terminal;
 use agentkernel_wire::SpecRequest;
@@ -19,6 +20,9 @@ pub(crate) struct LowArgs {
     pub report: Option<PathBuf>,
     pub json: bool,
     pub verbose: bool,
+    /// How long a sandbox may wait in a pool.
+    pub max_age: Option<Duration>,
+    pub background: bool,
     /// The command and its arguments, or a verb's own words.
     pub words: Vec<OsString>,
 }

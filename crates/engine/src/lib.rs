@@ -16,6 +16,7 @@ mod streams;
 pub use agentkernel_files as files;
 
 pub use action::{Broken, EngineError, Outcome, Phases, Probed, Route, Run, Terminal};
+pub use demand::demand_pool;
 pub use engine::Engine;
 pub use journal::Journal;
 pub use lease::{ask, pool_key};

@@ -18,7 +18,7 @@ pub enum DaemonRequest {
     /// sandbox is destroyed.
     Lease {
         version: u32,
-        /// Of the spec's pool part: [`pool_key`](crate::pool_key).
+        /// Of the spec's pool part, by which both sides know a pool.
         key: String,
     },
     /// End the leased sandbox, and tell what it has used.
@@ -93,6 +93,32 @@ pub struct PoolStatus {
     pub dead: u64,
     /// Replaced for their age.
     pub aged: u64,
+}
+
+/// The pools that there are, and whether a daemon holds them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PoolsReport {
+    version: u32,
+    daemon: bool,
+    pools: Vec<PoolStatus>,
+}
+
+impl PoolsReport {
+    pub fn new(daemon: bool, pools: Vec<PoolStatus>) -> Self {
+        Self { version: crate::report::VERSION, daemon, pools }
+    }
+
+    /// One line of JSON.
+    pub fn to_json(&self) -> String {
+        line(self).trim_end().to_owned()
+    }
+}
+
+impl DaemonStatus {
+    /// One line of JSON.
+    pub fn to_json(&self) -> String {
+        line(self).trim_end().to_owned()
+    }
 }
 
 impl DaemonRequest {

@@ -27,7 +27,7 @@ mod variables;
 
 pub use daemon::{
     DAEMON_VERSION, DaemonReply, DaemonRequest, DaemonStatus, MAX_LINE, NurseryReply,
-    NurseryRequest, PoolStatus, micros,
+    NurseryRequest, PoolStatus, PoolsReport, micros,
 };
 pub use doctor::{BackendReport, DoctorReport};
 pub use environment::{EnvFileError, Environment, read_env_file, read_variable};

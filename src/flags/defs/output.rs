@@ -1,6 +1,6 @@
 //! The flags that say where words go.
 
-use super::COMMAND;
+use super::{COMMAND, put};
 use crate::flags::{Flag, Takes, Words};
 use crate::verbs::Verb;
 
@@ -25,7 +25,7 @@ pub(super) static FLAGS: &[Flag] = &[
         short: None,
         aliases: &[],
         takes: Takes::Nothing(|low| low.json = true),
-        verbs: &[Verb::Run, Verb::Doctor],
+        verbs: &[Verb::Run, Verb::Doctor, Verb::Pool, Verb::Daemon],
         doc: "Report as a line of JSON (run: on standard error)",
     },
     Flag {
@@ -35,5 +35,25 @@ pub(super) static FLAGS: &[Flag] = &[
         takes: Takes::Nothing(|low| low.verbose = true),
         verbs: COMMAND,
         doc: "Say what was read, enforced and measured",
+    },
+    Flag {
+        long: "max-age",
+        short: None,
+        aliases: &[],
+        takes: Takes::Value {
+            name: "TIME",
+            words: Words::Any,
+            read: |low, value| put(&mut low.max_age, &value),
+        },
+        verbs: &[Verb::Pool],
+        doc: "Replace a sandbox that has waited so long (1h)",
+    },
+    Flag {
+        long: "background",
+        short: Some('b'),
+        aliases: &[],
+        takes: Takes::Nothing(|low| low.background = true),
+        verbs: &[Verb::Daemon],
+        doc: "Start it in the background",
     },
 ];

@@ -1,0 +1,16 @@
+//! Where the caller's sandboxes and all that belongs to them lie.
+
+use agentkernel_store::Dirs;
+use agentkernel_sys::identity;
+
+use crate::error::CommandError;
+
+/// By what the caller has come, in the audit log.
+pub(crate) const CLIENT: &str = "agentkernel";
+
+/// The caller's folders.
+pub(crate) fn dirs() -> Result<Dirs, CommandError> {
+    let (uid, _) = identity::effective();
+    Dirs::find(|name| std::env::var_os(name), uid)
+        .map_err(|error| CommandError::new(error.to_string(), error.hint()))
+}
