@@ -35,8 +35,8 @@ pub use file::{FileError, KEYS, read_file};
 pub use label::{Filter, Label};
 pub use limits::Machine;
 pub use live::{
-    BackgroundReport, CommandsReport, InspectReport, SandboxReport, SandboxesReport, StoppedReport,
-    VerdictDetail, VerdictReport,
+    BackgroundReport, CommandsReport, InspectReport, Json, SandboxReport, SandboxesReport,
+    StoppedReport, VerdictDetail, VerdictReport,
 };
 pub use nearest::nearest;
 pub use path::{ImageRequest, ProjectRequest, Volume};

@@ -63,9 +63,9 @@ pub struct InspectReport {
     /// `null` if it can't be read.
     pub spec: Option<SpecRecord>,
     /// The walls, limits and control groups of its place, if it runs.
-    pub place: Option<Value>,
+    pub place: Option<Json>,
     /// What was carried to the host.
-    pub applied: Option<Value>,
+    pub applied: Option<Json>,
     /// Where its files lie.
     pub folder: String,
     /// Where its agent listens, if it runs.
@@ -75,6 +75,18 @@ pub struct InspectReport {
 
 impl InspectReport {
     pub const VERSION: u32 = VERSION;
+}
+
+/// Any JSON, as it was written by whoever knows its form.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct Json(Value);
+
+impl Json {
+    /// Reads it, if it is JSON.
+    pub fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().map(Self)
+    }
 }
 
 /// The background commands of a sandbox.

@@ -142,7 +142,11 @@ impl Sandboxes<'_> {
 
     /// Whether a place without a record lives, as one does whose store was moved away.
     fn answers(&self, id: &Id) -> bool {
-        socket::connect(&self.dirs.socket(id)).is_ok()
+        let dead = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
+        match socket::connect(&self.dirs.socket(id)) {
+            Ok(_) => true,
+            Err(error) => !dead.contains(&error.kind()),
+        }
     }
 }
 
