@@ -1,7 +1,6 @@
 //! Where the caller's sandboxes and all that belongs to them lie.
 
 use agentkernel_store::Dirs;
-use agentkernel_sys::identity;
 
 use crate::error::CommandError;
 
@@ -10,7 +9,5 @@ pub(crate) const CLIENT: &str = "agentkernel";
 
 /// The caller's folders.
 pub(crate) fn dirs() -> Result<Dirs, CommandError> {
-    let (uid, _) = identity::effective();
-    Dirs::find(|name| std::env::var_os(name), uid)
-        .map_err(|error| CommandError::new(error.to_string(), error.hint()))
+    Dirs::of_caller().map_err(|error| CommandError::new(error.to_string(), error.hint()))
 }

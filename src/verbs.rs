@@ -11,6 +11,23 @@ pub(crate) use table::VERBS;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     Run,
+    Create,
+    Start,
+    Stop,
+    Rm,
+    Pause,
+    Unpause,
+    Rename,
+    Wait,
+    Exec,
+    Ps,
+    Kill,
+    Logs,
+    Attach,
+    Inspect,
+    Events,
+    Audit,
+    Prune,
     Doctor,
     Completions,
     Help,
@@ -43,12 +60,16 @@ pub(crate) enum Takes {
     Command,
     /// The name of another verb.
     Verb,
+    /// The names of sandboxes, or other words.
+    Sandboxes,
+    /// The name of a sandbox and a command, and flags end at the first word.
+    SandboxCommand,
 }
 
 impl Takes {
     /// Whether flags end at the first word.
     pub fn end_flags(self) -> bool {
-        matches!(self, Self::Command)
+        matches!(self, Self::Command | Self::SandboxCommand)
     }
 }
 

@@ -15,8 +15,7 @@ use crate::flags::LowArgs;
 use crate::verbs::Verb;
 use crate::{home, output};
 
-use super::run::resolve_spec;
-use super::unexpected;
+use super::{spec, unexpected};
 
 /// The most sandboxes that one pool holds.
 const MOST: u32 = 4096;
@@ -61,7 +60,7 @@ fn set(
             format!("give one from 0 to {MOST}"),
         )
     })?;
-    let (resolved, _) = resolve_spec(&mut low, backends)?;
+    let (resolved, _) = spec::resolve(&mut low, backends)?;
     let engine = Engine::new(backends);
     let backend = engine.select(resolved.backend.as_deref())?;
     let part = demand_pool(backend, &resolved.spec)?;
@@ -112,21 +111,21 @@ fn list(dirs: &Dirs, json: bool) -> Result<u8, CommandError> {
         output::line(&PoolsReport::new(daemon, all).to_json())?;
         return Ok(0);
     }
-    let mut rows = vec!["NAME BACKEND SIZE READY BOOTING HANDED-OUT EMPTY FAILURES".to_owned()];
+    let heads = ["NAME", "BACKEND", "SIZE", "READY", "BOOTING", "HANDED-OUT", "EMPTY", "FAILURES"];
+    let mut rows = vec![heads.map(str::to_owned)];
     rows.extend(all.iter().map(|pool| {
-        format!(
-            "{} {} {} {} {} {} {} {}",
-            pool.name,
-            pool.backend,
-            pool.size,
-            pool.ready,
-            pool.booting,
-            pool.handed_out,
-            pool.empty,
-            pool.failures
-        )
+        [
+            pool.name.clone(),
+            pool.backend.clone(),
+            pool.size.to_string(),
+            pool.ready.to_string(),
+            pool.booting.to_string(),
+            pool.handed_out.to_string(),
+            pool.empty.to_string(),
+            pool.failures.to_string(),
+        ]
     }));
-    output::text(&output::table(&rows))?;
+    output::table(&rows)?;
     for pool in &all {
         if let Some(why) = &pool.last_failure {
             output::note(&format!("agentkernel: {}: {why}", pool.name));

@@ -15,10 +15,17 @@ pub(crate) fn completions(shell: &str, backends: &[&str]) -> Option<String> {
     }
 }
 
+/// How a shell finds the names of all sandboxes, inside either kind of quotes.
+const SANDBOXES: &str = "agentkernel ps -a 2>/dev/null | sed -e 1d -e s/\\ .\\*//";
+
 /// The words of a verb that are known beforehand.
 fn known_words(info: &VerbInfo) -> String {
     match info.takes {
-        verbs::Takes::Nothing | verbs::Takes::Command => String::new(),
+        verbs::Takes::Nothing => String::new(),
+        // They are asked for when they are needed.
+        verbs::Takes::Command | verbs::Takes::Sandboxes | verbs::Takes::SandboxCommand => {
+            String::new()
+        }
         verbs::Takes::OneOf(all) => all.join(" "),
         verbs::Takes::Verb => {
             let others = VERBS.iter().filter(|other| other.verb != info.verb);
@@ -60,6 +67,9 @@ fn bash(backends: &[&str]) -> String {
         let words = match info.takes {
             // The command, or a file among its arguments.
             verbs::Takes::Command => "-cf".into(),
+            verbs::Takes::Sandboxes | verbs::Takes::SandboxCommand => {
+                format!("-W \"$({SANDBOXES})\"")
+            }
             _ => format!("-W '{}'", known_words(info)),
         };
         for (start, find) in [("-", format!("-W '{flags}'")), ("", words)] {
@@ -95,6 +105,7 @@ fn bash_words(flag: &Flag, backends: &[&str]) -> Option<String> {
         Words::Directories => "-d".into(),
         Words::OneOf(all) => format!("-W '{}'", all.join(" ")),
         Words::Backends => format!("-W '{}'", backends.join(" ")),
+        Words::Sandboxes => format!("-W \"$({SANDBOXES})\""),
     };
     Some(bash_reply(&find))
 }
@@ -112,6 +123,10 @@ fn zsh(backends: &[&str]) -> String {
         }
         let rest = match info.takes {
             verbs::Takes::Command => "'*::command:_normal'".into(),
+            verbs::Takes::Sandboxes => format!("'*:sandbox:(${{(f)\"$({SANDBOXES})\"}})'"),
+            verbs::Takes::SandboxCommand => {
+                format!("'1:sandbox:(${{(f)\"$({SANDBOXES})\"}})' '*::command:_normal'")
+            }
             _ => format!("'1::word:({})'", known_words(info)),
         };
         text += "                '(-h --help)'{-h,--help}'[Show the help]' \\\n";
@@ -145,6 +160,7 @@ fn zsh_flag(flag: &Flag, backends: &[&str]) -> String {
         Words::Directories => ":directory:_directories".into(),
         Words::OneOf(all) => format!(":value:({})", all.join(" ")),
         Words::Backends => format!(":backend:({})", backends.join(" ")),
+        Words::Sandboxes => format!(":sandbox:(${{(f)\"$({SANDBOXES})\"}})"),
     });
     let value = value.unwrap_or_default();
     let long = flag.long;
@@ -183,12 +199,16 @@ fn fish(backends: &[&str]) -> String {
                 Some(Words::Directories) => " -x -a '(__fish_complete_directories)'".into(),
                 Some(Words::OneOf(all)) => format!(" -x -a '{}'", all.join(" ")),
                 Some(Words::Backends) => format!(" -x -a '{}'", backends.join(" ")),
+                Some(Words::Sandboxes) => format!(" -x -a '({SANDBOXES})'"),
             };
             let _ = writeln!(text, "{here} -l {}{short}{value} -d {}", flag.long, quote(flag.doc));
         }
         let _ = match info.takes {
             verbs::Takes::Command => {
                 writeln!(text, "{here} -x -a '(__fish_complete_subcommand)'")
+            }
+            verbs::Takes::Sandboxes | verbs::Takes::SandboxCommand => {
+                writeln!(text, "{here} -f -a '({SANDBOXES})'")
             }
             _ => writeln!(text, "{here} -f -a '{}'", known_words(info)),
         };

@@ -1,6 +1,7 @@
 //! Every flag there is. The order is that of the help.
 
 mod command;
+mod life;
 mod output;
 mod spec;
 
@@ -12,17 +13,17 @@ use super::Flag;
 use crate::verbs::Verb;
 
 /// The verbs that make a sandbox.
-const SPEC: &[Verb] = &[Verb::Run, Verb::Pool];
+const SPEC: &[Verb] = &[Verb::Run, Verb::Create, Verb::Pool];
 
 /// The verbs that start a command.
-const COMMAND: &[Verb] = &[Verb::Run];
+const COMMAND: &[Verb] = &[Verb::Run, Verb::Exec];
 
-/// The verbs to which a command's own settings mean something.
-const BOTH: &[Verb] = &[Verb::Run];
+/// The verbs that say how commands are started: a sandbox has it for all of its commands.
+const BOTH: &[Verb] = &[Verb::Run, Verb::Create, Verb::Exec];
 
 /// Every flag but `--help` and `--version`, which end the parsing where they stand.
 fn flags() -> impl Iterator<Item = &'static Flag> {
-    [spec::FLAGS, command::FLAGS, output::FLAGS].into_iter().flatten()
+    [spec::FLAGS, command::FLAGS, life::FLAGS, output::FLAGS].into_iter().flatten()
 }
 
 /// The flags of a verb.

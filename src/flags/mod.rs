@@ -64,6 +64,8 @@ pub(crate) enum Words {
     OneOf(&'static [&'static str]),
     /// The names of the backends.
     Backends,
+    /// The names of the sandboxes.
+    Sandboxes,
 }
 
 impl Flag {

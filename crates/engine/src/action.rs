@@ -9,6 +9,8 @@ use agentkernel_core::{
 use agentkernel_store::audit::AuditError;
 use agentkernel_store::{DirsError, StoreError};
 
+use agentkernel_wire::nearest;
+
 use crate::live::DialError;
 
 /// Run one command in a sandbox of its own, with the calling process's standard streams.
@@ -132,7 +134,14 @@ impl From<BootError> for EngineError {
 
 impl From<StoreError> for EngineError {
     fn from(error: StoreError) -> Self {
-        let hint = error.hint();
+        let hint = match &error {
+            StoreError::NotFound { asked, names, .. } => {
+                let near = nearest(asked, names.iter().map(String::as_str));
+                near.map(|name| format!("did you mean {name}?"))
+            }
+            _ => None,
+        };
+        let hint = hint.unwrap_or_else(|| error.hint());
         Self::refused(error.to_string(), hint)
     }
 }

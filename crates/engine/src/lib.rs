@@ -13,6 +13,8 @@ mod live;
 mod relay;
 mod streams;
 
+pub use agentkernel_files as files;
+
 pub use action::{Broken, EngineError, Outcome, Phases, Probed, Route, Run, Terminal};
 pub use demand::demand_pool;
 pub use engine::Engine;
@@ -20,6 +22,6 @@ pub use journal::Journal;
 pub use lease::{ask, pool_key};
 pub use lines::Lines;
 pub use live::{
-    Background, BackgroundState, Client, Dial, DialError, Entry, Exec, NewSandbox, Reading,
-    Sandboxes, Since,
+    Attached, Background, BackgroundState, Client, Dial, DialError, Entry, Exec, Leftover,
+    NewSandbox, Pruned, Reading, Sandboxes, Since,
 };

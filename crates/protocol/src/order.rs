@@ -37,6 +37,8 @@ pub enum ToAgent {
     Pause { command: CommandId },
     /// Let it run again.
     Unpause { command: CommandId },
+    /// Stop everything inside from running, and hear nobody else, until this link closes.
+    Hold { command: CommandId },
     /// Ask everything inside to end, kill what is left after `grace`, and end the place.
     Stop { command: CommandId, grace: Duration },
     /// Add something to a place in which nothing has run yet.
@@ -78,6 +80,7 @@ const MOUNT: u8 = 74;
 const USER: u8 = 75;
 const RELEASE: u8 = 77;
 const USER_NAMESPACE: u8 = 78;
+const HOLD: u8 = 79;
 
 /// Of [`Start`], one bit each.
 mod flag {
@@ -125,6 +128,7 @@ impl ToAgent {
             Self::UserNamespace { command } => frame(USER_NAMESPACE, *command),
             Self::Pause { command } => frame(PAUSE, *command),
             Self::Unpause { command } => frame(UNPAUSE, *command),
+            Self::Hold { command } => frame(HOLD, *command),
             Self::Stop { command, grace } => with(STOP, *command, &micros(*grace).to_le_bytes()),
             Self::Attach { command, attachment } => match attachment {
                 Attachment::Mount { target, access, directory, make_place } => {
@@ -170,6 +174,7 @@ impl ToAgent {
             USER_NAMESPACE => Self::UserNamespace { command },
             PAUSE => Self::Pause { command },
             UNPAUSE => Self::Unpause { command },
+            HOLD => Self::Hold { command },
             STOP => Self::Stop { command, grace: body.take_time()? },
             MOUNT => {
                 let [access, directory, make_place] = body.take()?;
@@ -334,6 +339,7 @@ mod tests {
             ToAgent::UserNamespace { command: 1 },
             ToAgent::Pause { command: 1 },
             ToAgent::Unpause { command: 1 },
+            ToAgent::Hold { command: 1 },
             ToAgent::Stop { command: 1, grace: Duration::from_secs(10) },
             ToAgent::Attach { command: 1, attachment: mount },
             ToAgent::Attach { command: 1, attachment: user },

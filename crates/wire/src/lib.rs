@@ -10,7 +10,9 @@ mod daemon;
 mod doctor;
 mod environment;
 mod file;
+mod label;
 mod limits;
+mod live;
 mod nearest;
 mod path;
 mod place;
@@ -19,6 +21,7 @@ mod record;
 mod report;
 mod request;
 mod resolve;
+mod signal;
 mod value;
 mod variables;
 
@@ -29,7 +32,12 @@ pub use daemon::{
 pub use doctor::{BackendReport, DoctorReport};
 pub use environment::{EnvFileError, Environment, read_env_file, read_variable};
 pub use file::{FileError, KEYS, read_file};
+pub use label::{Filter, Label};
 pub use limits::Machine;
+pub use live::{
+    BackgroundReport, CommandsReport, InspectReport, Json, SandboxReport, SandboxesReport,
+    StoppedReport, VerdictDetail, VerdictReport,
+};
 pub use nearest::nearest;
 pub use path::{ImageRequest, ProjectRequest, Volume};
 pub use place::PlaceRecord;
@@ -40,5 +48,6 @@ pub use report::{
 };
 pub use request::SpecRequest;
 pub use resolve::{Caller, RequestError, Resolved, command};
+pub use signal::Signal;
 pub use value::{Pids, ValueError, Written};
 pub use variables::{PREFIX, VARIABLES, VariableError, read_variables};

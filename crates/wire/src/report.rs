@@ -243,7 +243,15 @@ macro_rules! to_json {
     )*};
 }
 
-to_json!(Report, ErrorReport, crate::DoctorReport);
+to_json!(
+    Report,
+    ErrorReport,
+    crate::DoctorReport,
+    crate::SandboxesReport,
+    crate::InspectReport,
+    crate::CommandsReport,
+    crate::VerdictReport
+);
 
 #[cfg(test)]
 mod tests {

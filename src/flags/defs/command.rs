@@ -71,7 +71,7 @@ pub(super) static FLAGS: &[Flag] = &[
             words: Words::Any,
             read: |low, value| put(&mut low.spec.timeout, &value),
         },
-        verbs: BOTH,
+        verbs: COMMAND,
         doc: "Kill the command after this time, such as 30s or 5m",
     },
     Flag {

@@ -42,6 +42,27 @@ impl Store {
         self.take_lock(id, FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// Takes the lock of a folder that no record names, as a crash may leave one; `None` if a
+    /// record does, or if somebody else holds the lock.
+    pub fn lock_leftover(&self, id: &Id) -> Result<Option<SandboxLock>, StoreError> {
+        let path = self.dirs.sandbox_lock(id);
+        let failed = |source| StoreError::Io { path: path.clone(), source };
+        let file = open(&path).map_err(failed)?;
+        match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            other => other.map_err(|errno| failed(errno.into()))?,
+        }
+        let lock = SandboxLock { file };
+        let is_left = is_at(&lock.file, &path).map_err(failed)? && !self.has(id)?;
+        Ok(is_left.then_some(lock))
+    }
+
+    /// Removes a lock that [`lock_leftover`](Self::lock_leftover) gave, when nothing is left.
+    pub fn discard_lock(&self, id: &Id, lock: SandboxLock) {
+        self.remove_lock(id);
+        drop(lock);
+    }
+
     fn take_lock(
         &self,
         id: &Id,
