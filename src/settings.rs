@@ -103,7 +103,10 @@ fn variable_error(err: VariableError) -> CommandError {
 }
 
 /// A later env file goes over an earlier one, and `-e` over all of them.
-fn lay_over_env_files(flags: &mut SpecRequest, paths: &[PathBuf]) -> Result<(), CommandError> {
+pub(crate) fn lay_over_env_files(
+    flags: &mut SpecRequest,
+    paths: &[PathBuf],
+) -> Result<(), CommandError> {
     let mut all = Environment::new();
     for path in paths {
         let text = fs::read(path).map_err(|err| unreadable(path, &err))?;

@@ -1,9 +1,33 @@
 //! The verbs as data.
+//!
+//! A new verb takes a variant here, a row in the table at the same place, a file under `commands/`
+//! and a line in its `dispatch`.
 
-/// What a user can ask for.
+mod table;
+
+pub(crate) use table::VERBS;
+
+/// What a user can ask for, in the order of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     Run,
+    Create,
+    Start,
+    Stop,
+    Rm,
+    Pause,
+    Unpause,
+    Rename,
+    Wait,
+    Exec,
+    Ps,
+    Kill,
+    Logs,
+    Attach,
+    Inspect,
+    Events,
+    Audit,
+    Prune,
     Doctor,
     Completions,
     Help,
@@ -14,100 +38,83 @@ pub(crate) enum Verb {
 pub(crate) struct VerbInfo {
     pub verb: Verb,
     pub name: &'static str,
+    /// Other names, from old habits; the help leaves them out.
+    pub aliases: &'static [&'static str],
     /// What follows the name.
     pub usage: &'static str,
     /// One line.
     pub doc: &'static str,
     /// What its own help says besides, in whole lines.
     pub more: &'static str,
-    /// The words it takes, for completion; commands of the machine where it is empty and `run`.
-    pub words: &'static [&'static str],
+    pub takes: Takes,
+}
+
+/// Which words a verb takes, which is what a shell may offer for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    Nothing,
+    OneOf(&'static [&'static str]),
+    /// A command. Flags end where it begins, for what follows is its own.
+    Command,
+    /// The name of another verb.
+    Verb,
+    /// The names of sandboxes, or other words.
+    Sandboxes,
+    /// The name of a sandbox and a command, and flags end at the first word.
+    SandboxCommand,
+}
+
+impl Takes {
+    /// Whether flags end at the first word.
+    pub fn end_flags(self) -> bool {
+        matches!(self, Self::Command | Self::SandboxCommand)
+    }
 }
 
 /// The shells that completions can be made for.
 pub(crate) const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
-/// Every verb, in the order of the help.
-pub(crate) static VERBS: [VerbInfo; 4] = [
-    VerbInfo {
-        verb: Verb::Run,
-        name: "run",
-        usage: "[FLAGS] [--] COMMAND [ARGUMENT...]",
-        doc: "Run a command in a sandbox of its own",
-        more: "\
-Flags end at the command; what follows it is the command's own.
-
-The exit status is the command's own, or 124 if it ran out of time, 125 if
-agentkernel itself failed, 126 if the command is not executable, 127 if it is
-not found, 128+N if signal N killed it, 137 if the sandbox ran out of memory.
-
-What no flag says comes from AGENTKERNEL_* variables, then from the project's
-agentkernel.toml, then from the user's agentkernel/config.toml.
-",
-        words: &[],
-    },
-    VerbInfo {
-        verb: Verb::Doctor,
-        name: "doctor",
-        usage: "[--json]",
-        doc: "Say which backends work here and what they enforce",
-        more: "The exit status is 0 if at least one backend is ready, and 1 if none is.\n",
-        words: &[],
-    },
-    VerbInfo {
-        verb: Verb::Completions,
-        name: "completions",
-        usage: "bash|zsh|fish",
-        doc: "Print a script that completes words in a shell",
-        more: "\
-The script belongs into
-  bash  ~/.local/share/bash-completion/completions/agentkernel
-  zsh   _agentkernel in a directory of $fpath
-  fish  ~/.config/fish/completions/agentkernel.fish
-",
-        words: &SHELLS,
-    },
-    VerbInfo {
-        verb: Verb::Help,
-        name: "help",
-        usage: "[VERB]",
-        doc: "Show all verbs, or one of them with its flags",
-        more: "",
-        words: &["run", "doctor", "completions"],
-    },
-];
-
 impl Verb {
     pub fn info(self) -> &'static VerbInfo {
-        match self {
-            Self::Run => &VERBS[0],
-            Self::Doctor => &VERBS[1],
-            Self::Completions => &VERBS[2],
-            Self::Help => &VERBS[3],
-        }
+        &VERBS[self as usize]
     }
 
     /// The verb of this name.
     pub fn named(name: &str) -> Option<Self> {
-        VERBS.iter().find(|info| info.name == name).map(|info| info.verb)
+        VERBS.iter().find(|info| info.names().any(|own| own == name)).map(|info| info.verb)
     }
 }
 
+impl VerbInfo {
+    /// Every name, the proper one first.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        [self.name].into_iter().chain(self.aliases.iter().copied())
+    }
+}
+
+/// Every row stands at its verb's place.
+const _: () = {
+    let mut at = 0;
+    while at < VERBS.len() {
+        assert!(VERBS[at].verb as usize == at, "the table is in another order than the verbs");
+        at += 1;
+    }
+};
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn every_verb_is_found_by_its_name() {
-        for info in &VERBS {
-            assert_eq!(info.verb.info().name, info.name);
-            assert_eq!(Verb::named(info.name), Some(info.verb));
+    fn every_verb_is_found_by_its_names_and_no_two_share_one() {
+        let mut seen = BTreeSet::new();
+        for info in VERBS {
+            for name in info.names() {
+                assert_eq!(Verb::named(name), Some(info.verb));
+                assert!(seen.insert(name), "{name} stands for two verbs");
+            }
         }
-    }
-
-    #[test]
-    fn help_completes_every_other_verb() {
-        let others: Vec<_> = VERBS.iter().map(|info| info.name).filter(|n| *n != "help").collect();
-        assert_eq!(Verb::Help.info().words, others);
     }
 }

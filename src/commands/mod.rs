@@ -1,9 +1,30 @@
 //! The verbs, one file each.
 
+mod attach;
+mod audit;
 mod completions;
+mod create;
 mod doctor;
+mod events;
+mod exec;
 mod help;
+mod inspect;
+mod kill;
+mod logs;
+mod pause;
+mod prune;
+mod ps;
+mod rename;
+mod reports;
+mod rm;
 mod run;
+mod sandboxes;
+mod spec;
+mod start;
+mod stop;
+mod tell;
+mod unpause;
+mod wait;
 
 use agentkernel_core::Backend;
 
@@ -19,6 +40,23 @@ pub(crate) fn dispatch(
 ) -> Result<u8, CommandError> {
     match verb {
         Verb::Run => run::run(low, backends),
+        Verb::Create => create::run(low, backends),
+        Verb::Start => start::run(&low, backends),
+        Verb::Stop => stop::run(&low, backends),
+        Verb::Rm => rm::run(&low, backends),
+        Verb::Pause => pause::run(&low, backends),
+        Verb::Unpause => unpause::run(&low, backends),
+        Verb::Rename => rename::run(&low, backends),
+        Verb::Wait => wait::run(&low, backends),
+        Verb::Exec => exec::run(low, backends),
+        Verb::Ps => ps::run(&low, backends),
+        Verb::Kill => kill::run(&low, backends),
+        Verb::Logs => logs::run(&low, backends),
+        Verb::Attach => attach::run(&low, backends),
+        Verb::Inspect => inspect::run(&low, backends),
+        Verb::Events => events::run(&low),
+        Verb::Audit => audit::run(low),
+        Verb::Prune => prune::run(&low, backends),
         Verb::Doctor => doctor::run(&low, backends),
         Verb::Completions => completions::run(&low, backends),
         Verb::Help => help::run(&low),

@@ -1,23 +1,16 @@
 //! `agentkernel run [FLAGS] [--] COMMAND [ARGUMENT...]`
 
-use std::env;
-use std::ffi::OsString;
 use std::mem;
 use std::path::PathBuf;
 
 use agentkernel_core::Backend;
 use agentkernel_engine::{Engine, Run, Terminal};
-use agentkernel_wire::{self as wire, Caller, SpecRequest, nearest};
+use agentkernel_wire as wire;
 
-use crate::error::{CommandError, FAILED};
+use crate::error::CommandError;
 use crate::flags::LowArgs;
-use crate::settings::ReadFiles;
-use crate::{machine, settings};
 
-use reports::Reports;
-
-mod reports;
-mod tell;
+use super::tell::{self, Telling};
 
 /// Runs a command in a sandbox and returns the exit status that stands for its ending.
 pub(super) fn run(
@@ -25,27 +18,11 @@ pub(super) fn run(
     backends: &'static [&'static dyn Backend],
 ) -> Result<u8, CommandError> {
     let (run, files) = resolve(&mut low, backends)?;
-    let (asked, time_limit) = (run.backend.is_some(), run.command.time_limit);
-    let reports = Reports::open(low.report, low.json, &run)?;
+    let telling = Telling::new(&mut low, &run.command, run.backend.is_some())?;
     if low.verbose {
         tell::read(&files);
     }
-    let outcome = match Engine::new(backends).run(run).map_err(CommandError::from) {
-        Ok(outcome) => outcome,
-        Err(err) => {
-            reports.failed(&err);
-            return Err(err);
-        }
-    };
-    if low.verbose {
-        tell::outcome(&outcome, asked);
-    }
-    if !low.json {
-        tell::ending(&outcome, time_limit);
-    }
-    reports.ended(&outcome)?;
-    // Output that was lost is our failure, whatever the command made of it.
-    Ok(if outcome.broken.is_empty() { outcome.ended.exit_code() } else { FAILED })
+    telling.tell(Engine::new(backends).run(run).map_err(CommandError::from))
 }
 
 /// Turns the flags and all that lies under them into an action. Also returns the settings files
@@ -54,13 +31,7 @@ fn resolve(
     low: &mut LowArgs,
     backends: &'static [&'static dyn Backend],
 ) -> Result<(Run, Vec<PathBuf>), CommandError> {
-    let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
-    let flags = mem::take(&mut low.spec);
-    let settings = settings::gather(flags, &low.env_files, read_files(low), &variables)?;
-    check_backend(&settings.request, backends)?;
-    let machine = machine::facts();
-    let caller = Caller { variables: &variables, machine };
-    let resolved = settings.request.resolve(&caller)?;
+    let (resolved, files) = super::spec::resolve(low, backends)?;
     let argv = mem::take(&mut low.words);
     let command = wire::command(argv, resolved.time_limit)?;
     let run = Run {
@@ -70,29 +41,5 @@ fn resolve(
         terminal: low.terminal.unwrap_or(Terminal::Auto),
         stdin: !low.no_stdin,
     };
-    Ok((run, settings.files))
-}
-
-fn read_files(low: &LowArgs) -> ReadFiles {
-    match (low.no_config, low.trust) {
-        (true, _) => ReadFiles::None,
-        (false, false) => ReadFiles::All,
-        (false, true) => ReadFiles::Trusted,
-    }
-}
-
-fn check_backend(
-    request: &SpecRequest,
-    backends: &'static [&'static dyn Backend],
-) -> Result<(), CommandError> {
-    let names = || backends.iter().map(|backend| backend.name());
-    let asked = match request.backend.as_deref() {
-        Some(asked) if !names().any(|name| name == asked) => asked,
-        _ => return Ok(()),
-    };
-    let hint = match nearest(asked, names()) {
-        Some(name) => format!("did you mean {name}?"),
-        None => "agentkernel doctor shows those that there are".into(),
-    };
-    Err(CommandError::new(format!("there is no backend {asked:?} here"), hint))
+    Ok((run, files))
 }

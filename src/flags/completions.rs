@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::{FLAGS, Flag, Takes, Words};
-use crate::verbs::{VERBS, Verb, VerbInfo};
+use super::{Flag, Takes, Words, flags_of};
+use crate::verbs::{self, VERBS, VerbInfo};
 
 /// The script for `shell`, if it is one that is known.
 pub(crate) fn completions(shell: &str, backends: &[&str]) -> Option<String> {
@@ -15,9 +15,23 @@ pub(crate) fn completions(shell: &str, backends: &[&str]) -> Option<String> {
     }
 }
 
-fn flags_of(info: &VerbInfo) -> impl Iterator<Item = &'static Flag> {
-    let verb = info.verb;
-    FLAGS.iter().filter(move |flag| flag.verbs.contains(&verb))
+/// How a shell finds the names of all sandboxes, inside either kind of quotes.
+const SANDBOXES: &str = "agentkernel ps -a 2>/dev/null | sed -e 1d -e s/\\ .\\*//";
+
+/// The words of a verb that are known beforehand.
+fn known_words(info: &VerbInfo) -> String {
+    match info.takes {
+        verbs::Takes::Nothing => String::new(),
+        // They are asked for when they are needed.
+        verbs::Takes::Command | verbs::Takes::Sandboxes | verbs::Takes::SandboxCommand => {
+            String::new()
+        }
+        verbs::Takes::OneOf(all) => all.join(" "),
+        verbs::Takes::Verb => {
+            let others = VERBS.iter().filter(|other| other.verb != info.verb);
+            others.map(|other| other.name).collect::<Vec<_>>().join(" ")
+        }
+    }
 }
 
 fn words_of(flag: &Flag) -> Option<Words> {
@@ -36,8 +50,8 @@ fn names(flag: &Flag) -> String {
 fn bash(backends: &[&str]) -> String {
     let verbs: Vec<_> = VERBS.iter().map(|info| info.name).collect();
     let mut text = BASH_START.replace("VERBS", &verbs.join(" "));
-    for info in &VERBS {
-        for flag in flags_of(info) {
+    for info in VERBS {
+        for flag in flags_of(info.verb) {
             let Some(reply) = bash_words(flag, backends) else {
                 continue;
             };
@@ -47,13 +61,16 @@ fn bash(backends: &[&str]) -> String {
         }
     }
     text += "    esac\n    case $verb,$cur in\n";
-    for info in &VERBS {
-        let flags: Vec<_> = flags_of(info).map(names).collect();
+    for info in VERBS {
+        let flags: Vec<_> = flags_of(info.verb).map(names).collect();
         let flags = format!("{} --help --version", flags.join(" "));
-        let words = match info.verb {
+        let words = match info.takes {
             // The command, or a file among its arguments.
-            Verb::Run => "-cf".into(),
-            _ => format!("-W '{}'", info.words.join(" ")),
+            verbs::Takes::Command => "-cf".into(),
+            verbs::Takes::Sandboxes | verbs::Takes::SandboxCommand => {
+                format!("-W \"$({SANDBOXES})\"")
+            }
+            _ => format!("-W '{}'", known_words(info)),
         };
         for (start, find) in [("-", format!("-W '{flags}'")), ("", words)] {
             let (verb, reply) = (info.name, bash_reply(&find));
@@ -88,24 +105,29 @@ fn bash_words(flag: &Flag, backends: &[&str]) -> Option<String> {
         Words::Directories => "-d".into(),
         Words::OneOf(all) => format!("-W '{}'", all.join(" ")),
         Words::Backends => format!("-W '{}'", backends.join(" ")),
+        Words::Sandboxes => format!("-W \"$({SANDBOXES})\""),
     };
     Some(bash_reply(&find))
 }
 
 fn zsh(backends: &[&str]) -> String {
     let mut text = String::from("#compdef agentkernel\n\n_agentkernel() {\n    local -a verbs=(\n");
-    for info in &VERBS {
+    for info in VERBS {
         let _ = writeln!(text, "        '{}:{}'", info.name, zsh_doc(info.doc));
     }
     text += ZSH_VERBS;
-    for info in &VERBS {
+    for info in VERBS {
         let _ = writeln!(text, "        {})\n            _arguments -s -S \\", info.name);
-        for flag in flags_of(info) {
+        for flag in flags_of(info.verb) {
             let _ = writeln!(text, "                {} \\", zsh_flag(flag, backends));
         }
-        let rest = match info.verb {
-            Verb::Run => "'*::command:_normal'".into(),
-            _ => format!("'1::word:({})'", info.words.join(" ")),
+        let rest = match info.takes {
+            verbs::Takes::Command => "'*::command:_normal'".into(),
+            verbs::Takes::Sandboxes => format!("'*:sandbox:(${{(f)\"$({SANDBOXES})\"}})'"),
+            verbs::Takes::SandboxCommand => {
+                format!("'1:sandbox:(${{(f)\"$({SANDBOXES})\"}})' '*::command:_normal'")
+            }
+            _ => format!("'1::word:({})'", known_words(info)),
         };
         text += "                '(-h --help)'{-h,--help}'[Show the help]' \\\n";
         let _ = writeln!(text, "                {rest} ;;");
@@ -138,6 +160,7 @@ fn zsh_flag(flag: &Flag, backends: &[&str]) -> String {
         Words::Directories => ":directory:_directories".into(),
         Words::OneOf(all) => format!(":value:({})", all.join(" ")),
         Words::Backends => format!(":backend:({})", backends.join(" ")),
+        Words::Sandboxes => format!(":sandbox:(${{(f)\"$({SANDBOXES})\"}})"),
     });
     let value = value.unwrap_or_default();
     let long = flag.long;
@@ -155,7 +178,7 @@ fn zsh_flag(flag: &Flag, backends: &[&str]) -> String {
 fn fish(backends: &[&str]) -> String {
     let quote = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
     let mut text = String::new();
-    for info in &VERBS {
+    for info in VERBS {
         let _ = writeln!(
             text,
             "complete -c agentkernel -n __fish_use_subcommand -f -a {} -d {}",
@@ -163,10 +186,10 @@ fn fish(backends: &[&str]) -> String {
             quote(info.doc)
         );
     }
-    for info in &VERBS {
+    for info in VERBS {
         let here =
             format!("complete -c agentkernel -n '__fish_seen_subcommand_from {}'", info.name);
-        for flag in flags_of(info) {
+        for flag in flags_of(info.verb) {
             let short = flag.short.map(|short| format!(" -s {short}")).unwrap_or_default();
             let value = match words_of(flag) {
                 _ if matches!(flag.takes, Takes::Optional { .. }) => String::new(),
@@ -176,12 +199,18 @@ fn fish(backends: &[&str]) -> String {
                 Some(Words::Directories) => " -x -a '(__fish_complete_directories)'".into(),
                 Some(Words::OneOf(all)) => format!(" -x -a '{}'", all.join(" ")),
                 Some(Words::Backends) => format!(" -x -a '{}'", backends.join(" ")),
+                Some(Words::Sandboxes) => format!(" -x -a '({SANDBOXES})'"),
             };
             let _ = writeln!(text, "{here} -l {}{short}{value} -d {}", flag.long, quote(flag.doc));
         }
-        let _ = match info.verb {
-            Verb::Run => writeln!(text, "{here} -x -a '(__fish_complete_subcommand)'"),
-            _ => writeln!(text, "{here} -f -a '{}'", info.words.join(" ")),
+        let _ = match info.takes {
+            verbs::Takes::Command => {
+                writeln!(text, "{here} -x -a '(__fish_complete_subcommand)'")
+            }
+            verbs::Takes::Sandboxes | verbs::Takes::SandboxCommand => {
+                writeln!(text, "{here} -f -a '({SANDBOXES})'")
+            }
+            _ => writeln!(text, "{here} -f -a '{}'", known_words(info)),
         };
     }
     text
@@ -195,7 +224,7 @@ mod tests {
     fn every_shell_is_offered_every_verb_flag_and_backend() {
         for shell in crate::verbs::SHELLS {
             let script = completions(shell, &["native"]).unwrap();
-            let flags = FLAGS.iter().map(|flag| flag.long);
+            let flags = VERBS.iter().flat_map(|info| flags_of(info.verb)).map(|flag| flag.long);
             for word in VERBS.iter().map(|info| info.name).chain(flags).chain(["native"]) {
                 assert!(script.contains(word), "{shell}: {word}");
             }

@@ -1,10 +1,14 @@
 //! What the command line says, before anything is made of it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use agentkernel_engine::Terminal;
-use agentkernel_wire::SpecRequest;
+use agentkernel_store::Name;
+use agentkernel_store::audit::Kind;
+use agentkernel_wire::{Filter, Signal, SpecRequest};
 
 /// The flags as they were given. Where one was repeated, the last is what counts.
 #[derive(Debug, Default)]
@@ -19,6 +23,27 @@ pub(crate) struct LowArgs {
     pub report: Option<PathBuf>,
     pub json: bool,
     pub verbose: bool,
+    pub labels: BTreeMap<String, String>,
+    pub ttl: Option<Duration>,
+    pub idle: Option<Duration>,
+    pub name: Option<Name>,
+    /// Start it as well.
+    pub start: bool,
+    /// Leave it to run in the background.
+    pub detach: bool,
+    /// How long to wait before everything is killed.
+    pub grace: Option<Duration>,
+    pub signal: Option<Signal>,
+    pub force: bool,
+    pub all: bool,
+    pub quiet: bool,
+    /// All of them must fit.
+    pub filters: Vec<Filter>,
+    pub follow: bool,
+    pub since: Option<SystemTime>,
+    pub kinds: Vec<Kind>,
+    /// The sandbox that entries are about.
+    pub sandbox: Option<String>,
     /// The command and its arguments, or a verb's own words.
     pub words: Vec<OsString>,
 }

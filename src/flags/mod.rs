@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use agentkernel_wire::ValueError;
 
 pub(crate) use completions::completions;
-pub(crate) use defs::FLAGS;
+pub(crate) use defs::flags_of;
 pub(crate) use help::help;
 pub(crate) use low::LowArgs;
 pub(crate) use parse::{Invocation, parse};
@@ -64,6 +64,8 @@ pub(crate) enum Words {
     OneOf(&'static [&'static str]),
     /// The names of the backends.
     Backends,
+    /// The names of the sandboxes.
+    Sandboxes,
 }
 
 impl Flag {

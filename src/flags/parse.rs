@@ -5,9 +5,9 @@ use std::ffi::OsString;
 use agentkernel_wire::{ValueError, nearest};
 use lexopt::{Arg, Parser};
 
-use super::{FLAGS, Flag, LowArgs, Takes};
+use super::{Flag, LowArgs, Takes, flags_of};
 use crate::error::CommandError;
-use crate::verbs::{VERBS, Verb};
+use crate::verbs::{VERBS, Verb, VerbInfo};
 
 /// What is asked of the program.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,8 +41,7 @@ pub(crate) fn parse(
             Arg::Long(name) => find_long(verb, name)?,
             Arg::Value(word) => {
                 low.words.push(word);
-                // What follows the command is the command's own.
-                if verb == Verb::Run {
+                if verb.info().takes.end_flags() {
                     low.words.extend(parser.raw_args().map_err(usage)?);
                 }
                 continue;
@@ -75,7 +74,7 @@ fn take(flag: &Flag, parser: &mut Parser, low: &mut LowArgs) -> Result<(), Comma
 
 fn find_verb(word: &str) -> Result<Verb, CommandError> {
     Verb::named(word).ok_or_else(|| {
-        let hint = match nearest(word, VERBS.iter().map(|info| info.name)) {
+        let hint = match nearest(word, VERBS.iter().flat_map(VerbInfo::names)) {
             Some(name) => format!("did you mean {name:?}?"),
             None => ALL_VERBS.into(),
         };
@@ -84,15 +83,14 @@ fn find_verb(word: &str) -> Result<Verb, CommandError> {
 }
 
 fn find_short(verb: Verb, name: char) -> Result<&'static Flag, CommandError> {
-    let flag = FLAGS.iter().find(|flag| flag.short == Some(name) && flag.verbs.contains(&verb));
+    let flag = flags_of(verb).find(|flag| flag.short == Some(name));
     flag.ok_or_else(|| unknown(verb, &format!("-{name}"), None))
 }
 
 fn find_long(verb: Verb, name: &str) -> Result<&'static Flag, CommandError> {
-    let own = || FLAGS.iter().filter(|flag| flag.verbs.contains(&verb));
-    let flag = own().find(|flag| flag.longs().any(|long| long == name));
+    let flag = flags_of(verb).find(|flag| flag.longs().any(|long| long == name));
     flag.ok_or_else(|| {
-        let names = own().flat_map(Flag::longs).chain(["help", "version"]);
+        let names = flags_of(verb).flat_map(Flag::longs).chain(["help", "version"]);
         unknown(verb, &format!("--{name}"), nearest(name, names))
     })
 }

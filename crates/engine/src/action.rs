@@ -4,10 +4,12 @@ use std::io;
 use std::time::Duration;
 
 use agentkernel_core::{
-    BootError, Capabilities, Command, Ended, LimitInForce, Probe, Remains, Spec, Wall,
+    BootError, Capabilities, Command, Ended, LimitInForce, Probe, Profile, Remains, Spec, Wall,
 };
 use agentkernel_store::audit::AuditError;
 use agentkernel_store::{DirsError, StoreError};
+
+use agentkernel_wire::nearest;
 
 use crate::live::DialError;
 
@@ -45,6 +47,8 @@ pub struct Probed {
 pub struct Outcome {
     pub backend: &'static str,
     pub route: Route,
+    /// That of the sandbox's spec.
+    pub profile: Profile,
     pub ended: Ended,
     pub phases: Phases,
     pub walls: Vec<Wall>,
@@ -128,7 +132,14 @@ impl From<BootError> for EngineError {
 
 impl From<StoreError> for EngineError {
     fn from(error: StoreError) -> Self {
-        let hint = error.hint();
+        let hint = match &error {
+            StoreError::NotFound { asked, names, .. } => {
+                let near = nearest(asked, names.iter().map(String::as_str));
+                near.map(|name| format!("did you mean {name}?"))
+            }
+            _ => None,
+        };
+        let hint = hint.unwrap_or_else(|| error.hint());
         Self::refused(error.to_string(), hint)
     }
 }

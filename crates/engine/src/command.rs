@@ -44,7 +44,7 @@ impl Called {
 }
 
 /// Signals that end or steer a program by custom: what is sent to us is meant for the command.
-const FORWARDED: [i32; 7] = [
+pub const FORWARDED: [i32; 7] = [
     signal::SIGHUP,
     signal::SIGINT,
     signal::SIGQUIT,

@@ -53,7 +53,19 @@ impl Engine {
         let phases = timeline.phases(start, Instant::now());
         let backend = backend.name();
         let route = Route::Cold("there is no pool".into());
-        Ok(Outcome { backend, route, ended, phases, walls, limits, notes, remains, broken })
+        let profile = run.spec.profile;
+        Ok(Outcome {
+            backend,
+            route,
+            profile,
+            ended,
+            phases,
+            walls,
+            limits,
+            notes,
+            remains,
+            broken,
+        })
     }
 
     /// The backend of this name, or the first that is there. A backend that turns out not to work

@@ -14,6 +14,6 @@ pub use action::{Broken, EngineError, Outcome, Phases, Probed, Route, Run, Termi
 pub use engine::Engine;
 pub use journal::Journal;
 pub use live::{
-    Background, BackgroundState, Client, Dial, DialError, Entry, Exec, NewSandbox, Reading,
-    Sandboxes, Since,
+    Attached, Background, BackgroundState, Client, Dial, DialError, Entry, Exec, Leftover,
+    NewSandbox, Pruned, Reading, Sandboxes, Since,
 };

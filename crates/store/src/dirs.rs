@@ -67,6 +67,11 @@ impl DirsError {
 }
 
 impl Dirs {
+    /// Finds the folders of the calling process's user by its environment. Does no I/O.
+    pub fn of_caller() -> Result<Self, DirsError> {
+        Self::find(|name| std::env::var_os(name), rustix::process::geteuid().as_raw())
+    }
+
     /// Finds the folders of the user `uid` by the XDG variables that `lookup` gives. A relative
     /// path in one does not count, as the XDG Base Directory Specification demands. Does no I/O.
     pub fn find(lookup: impl Fn(&str) -> Option<OsString>, uid: u32) -> Result<Self, DirsError> {

@@ -10,7 +10,7 @@ mod name;
 mod process;
 mod record;
 mod store;
-mod time;
+pub mod time;
 
 pub use dirs::{Dirs, DirsError};
 pub use name::{Id, Name, NameError};

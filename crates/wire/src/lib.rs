@@ -9,7 +9,9 @@
 mod doctor;
 mod environment;
 mod file;
+mod label;
 mod limits;
+mod live;
 mod nearest;
 mod path;
 mod profile;
@@ -17,21 +19,28 @@ mod record;
 mod report;
 mod request;
 mod resolve;
+mod signal;
 mod value;
 mod variables;
 
 pub use doctor::{BackendReport, DoctorReport};
 pub use environment::{EnvFileError, Environment, read_env_file, read_variable};
 pub use file::{FileError, KEYS, read_file};
+pub use label::{Filter, Label};
 pub use limits::Machine;
+pub use live::{
+    BackgroundReport, CommandsReport, InspectReport, Json, SandboxReport, SandboxesReport,
+    StoppedReport, VerdictDetail, VerdictReport,
+};
 pub use nearest::nearest;
 pub use path::{ImageRequest, ProjectRequest, Volume};
 pub use record::{SpecRecord, SpecRecordError};
 pub use report::{
-    Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report, Run,
-    UsageReport, WallReport,
+    Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report,
+    RouteReport, Run, UsageReport, WallReport,
 };
 pub use request::SpecRequest;
 pub use resolve::{Caller, RequestError, Resolved, command};
+pub use signal::Signal;
 pub use value::{Pids, ValueError, Written};
 pub use variables::{PREFIX, VARIABLES, VariableError, read_variables};

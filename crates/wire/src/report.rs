@@ -14,6 +14,7 @@ pub(crate) const VERSION: u32 = 1;
 #[derive(Debug)]
 pub struct Run<'a> {
     pub backend: &'static str,
+    pub route: RouteReport,
     pub profile: Profile,
     pub argv: &'a [OsString],
     pub ended: &'a Ended,
@@ -30,6 +31,7 @@ pub struct Run<'a> {
 pub struct Report {
     pub version: u32,
     pub backend: &'static str,
+    pub route: RouteReport,
     pub profile: &'static str,
     /// What is not UTF-8 is replaced by U+FFFD.
     pub command: Vec<String>,
@@ -49,6 +51,7 @@ impl From<Run<'_>> for Report {
         Self {
             version: VERSION,
             backend: run.backend,
+            route: run.route,
             profile: run.profile.name(),
             command: run.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             ended: run.ended.into(),
@@ -61,6 +64,18 @@ impl From<Run<'_>> for Report {
             oom_kills: run.remains.oom_kills,
         }
     }
+}
+
+/// How the command came by its sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum RouteReport {
+    /// It was booted for it, and why nothing faster was taken.
+    Cold { why: String },
+    /// It was taken out of a pool.
+    Pool { name: String },
+    /// It had been living.
+    Live { name: String },
 }
 
 /// How the command finished.
@@ -223,7 +238,15 @@ macro_rules! to_json {
     )*};
 }
 
-to_json!(Report, ErrorReport, crate::DoctorReport);
+to_json!(
+    Report,
+    ErrorReport,
+    crate::DoctorReport,
+    crate::SandboxesReport,
+    crate::InspectReport,
+    crate::CommandsReport,
+    crate::VerdictReport
+);
 
 #[cfg(test)]
 mod tests {
@@ -255,6 +278,7 @@ mod tests {
         };
         let report = Report::from(Run {
             backend: "native",
+            route: RouteReport::Live { name: "a".into() },
             profile: Profile::Moderate,
             argv: &["echo".into(), "a\"b".into()],
             ended: &Ended::Exited(3),
@@ -265,7 +289,8 @@ mod tests {
             remains: &remains,
         });
         let expected = concat!(
-            r#"{"version":1,"backend":"native","profile":"moderate","command":["echo","a\"b"],"#,
+            r#"{"version":1,"backend":"native","route":{"kind":"live","name":"a"},"#,
+            r#""profile":"moderate","command":["echo","a\"b"],"#,
             r#""ended":{"kind":"exited","code":3},"exit_code":3,"#,
             r#""phases_us":{"boot":1000,"ready":2000,"exec":3000,"shutdown":4000,"total":10000},"#,
             r#""walls":[{"name":"seccomp","in_force":true},"#,

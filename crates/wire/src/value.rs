@@ -17,6 +17,12 @@ use crate::nearest;
 #[error("{0}")]
 pub struct ValueError(pub(crate) String);
 
+impl ValueError {
+    pub fn new(message: impl Into<String>) -> Self {
+        Self(message.into())
+    }
+}
+
 /// A value that can be read from a user's words.
 pub trait Written: Sized {
     /// What is taken, to follow the word "expected".

@@ -10,11 +10,13 @@ use agentkernel_core::{Command, Ended};
 use agentkernel_protocol::{Ending, Role, Start, Status, ToAgent};
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
+use agentkernel_sys::signal::Signals;
 use serde_json::json;
 
 use super::log::{Entry, LogFiles, Watch};
+use super::settle::is_said_to_run;
 use super::{DialError, PATIENCE, Sandboxes};
-use crate::command::{Called, not_started};
+use crate::command::{Called, FORWARDED, not_started};
 use crate::{EngineError, journal};
 
 /// A command that was started in the background.
@@ -205,20 +207,15 @@ impl Sandboxes<'_> {
         let record = self.find(asked)?;
         let latest = || self.numbers(&record).map(|numbers| numbers.last().copied());
         let number = number.map_or_else(latest, |number| Ok(Some(number)))?;
-        let Some(number) = number else {
-            return Err(EngineError::refused(
-                format!("the sandbox {} never had a background command", record.name),
-                "agentkernel exec -d starts one".into(),
-            ));
-        };
+        let number = number.ok_or_else(|| never_had_any(&record))?;
         let mut log = self.open_log(&record, number)?;
         if reading.since == Since::Now {
             log.skip().map_err(unreadable)?;
         }
         // Connected before the first look, so that no end is missed.
-        let dial = match (reading.follow, self.expect_running(&record)) {
-            (true, Ok(())) => self.dial(&record).ok(),
-            _ => None,
+        let dial = match reading.follow && is_said_to_run(&record) {
+            true => self.dial(&record).ok(),
+            false => None,
         };
         let mut watch = Watch::new(&log, dial.as_ref().map(AsFd::as_fd)).map_err(unreadable)?;
         loop {
@@ -233,10 +230,64 @@ impl Sandboxes<'_> {
                 return Ok(reading.follow.then(|| Ended::Lost("its sandbox has ended".into())));
             }
             for signal in watch.wait(reading.signals).map_err(unreadable)? {
-                self.signal_background(record.id.as_str(), number, signal)?;
+                self.pass_on(&record, number, signal)?;
             }
         }
     }
+}
+
+impl Sandboxes<'_> {
+    /// Follows a background command from now on, the latest one if none is named, and passes the
+    /// calling process's signals on to it: those that `run` passes on, too. Gives its output to
+    /// `take` and returns how it ended.
+    pub fn attach(
+        &self,
+        asked: &str,
+        number: Option<u32>,
+        take: &mut dyn FnMut(Entry) -> io::Result<()>,
+    ) -> Result<Attached, EngineError> {
+        let (record, all) = self.background(asked)?;
+        let number = match number {
+            Some(number) => number,
+            None => all.last().ok_or_else(|| never_had_any(&record))?.number,
+        };
+        let before = all.into_iter().find(|one| one.number == number).map(|one| one.state);
+        if let Some(BackgroundState::Ended(ended)) = before {
+            return Ok(Attached { record, number, ended, was_over: true });
+        }
+        let signals = Signals::receive(&FORWARDED)
+            .map_err(|error| EngineError::failed("can't receive signals", &error))?;
+        let reading = Reading { since: Since::Now, follow: true, signals: Some(&signals) };
+        let ended = self.read_log(record.id.as_str(), Some(number), reading, take)?;
+        let ended = ended.unwrap_or_else(|| Ended::Lost("its sandbox has ended".into()));
+        Ok(Attached { record, number, ended, was_over: false })
+    }
+
+    fn pass_on(&self, record: &Record, number: u32, signal: u8) -> Result<(), EngineError> {
+        let order = |command| ToAgent::Background { command, number, signal };
+        match self.dial(record)?.ask(order, &[], PATIENCE) {
+            // It has ended a moment ago, which its log tells.
+            Ok(_) | Err(DialError::Refused(_)) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A background command that was followed to its end.
+#[derive(Debug)]
+pub struct Attached {
+    pub record: Record,
+    pub number: u32,
+    pub ended: Ended,
+    /// Whether it had ended before it could be followed.
+    pub was_over: bool,
+}
+
+fn never_had_any(record: &Record) -> EngineError {
+    EngineError::refused(
+        format!("the sandbox {} never had a background command", record.name),
+        format!("agentkernel exec -d {} COMMAND starts one", record.name),
+    )
 }
 
 /// How a log is to be read.
@@ -246,7 +297,7 @@ pub struct Reading<'a> {
     /// Whether to wait for more until the command ends.
     pub follow: bool,
     /// Signals to pass on to the command.
-    pub signals: Option<&'a agentkernel_sys::signal::Signals>,
+    pub signals: Option<&'a Signals>,
 }
 
 fn unreadable(error: io::Error) -> EngineError {

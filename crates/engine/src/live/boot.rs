@@ -174,14 +174,14 @@ impl Sandboxes<'_> {
     /// Connects to its agent.
     pub fn dial(&self, record: &Record) -> Result<Dial, EngineError> {
         let dialled = Dial::connect(&self.dirs.socket(&record.id));
-        Ok(dialled.map_err(|error| match error {
+        dialled.map_err(|error| match error {
             DialError::Unreachable(_) | DialError::Gone => {
                 // It may have ended a moment ago, which is the better thing to say.
                 let now = self.find(record.id.as_str()).and_then(|now| self.expect_running(&now));
                 now.err().unwrap_or_else(|| error.into())
             }
             error => error.into(),
-        })?)
+        })
     }
 
     /// The sandbox of this name with its state as it is, for whoever wants to change it.

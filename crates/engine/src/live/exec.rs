@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use agentkernel_core::{Command, Remains, Stdio};
+use agentkernel_core::{Command, Remains, Spec, Stdio};
 use agentkernel_protocol::{Role, Start, ToAgent};
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
@@ -44,7 +44,7 @@ impl Sandboxes<'_> {
         let peer = Client::start(link, backend.hand_over(stdio)?, process, Role::Foreground)?;
         self.note(Kind::Command, &record, journal::command(&command))?;
         let finished = run.drive_ready(&peer, &Called::of(&spec, &command), start);
-        let outcome = finished.map(|finished| self.outcome(&record, finished, kills, start));
+        let outcome = finished.map(|finished| self.outcome(&record, &spec, finished, kills, start));
         let ended = match &outcome {
             Ok(outcome) => journal::ended(&outcome.ended),
             Err(error) => json!({ "error": error.why }),
@@ -53,7 +53,14 @@ impl Sandboxes<'_> {
         outcome
     }
 
-    fn outcome(&self, record: &Record, finished: Finished, before: u64, start: Instant) -> Outcome {
+    fn outcome(
+        &self,
+        record: &Record,
+        spec: &Spec,
+        finished: Finished,
+        before: u64,
+        start: Instant,
+    ) -> Outcome {
         // Asking takes a file, so only who may have died of it asks.
         let kills = match finished.may_be_out_of_memory() {
             true => self.backend(record).map_or(0, |backend| {
@@ -67,6 +74,7 @@ impl Sandboxes<'_> {
         Outcome {
             backend: self.backend(record).map_or("", |backend| backend.name()),
             route: Route::Live(record.name.to_string()),
+            profile: spec.profile,
             ended,
             phases: timeline.phases(start, Instant::now()),
             walls: Vec::new(),

@@ -8,6 +8,7 @@ mod boot;
 mod dial;
 mod exec;
 mod log;
+mod prune;
 mod settle;
 
 use std::collections::BTreeMap;
@@ -20,10 +21,11 @@ use agentkernel_store::{Dirs, Name, NewRecord, Record, State, Store};
 use agentkernel_wire::SpecRecord;
 use serde_json::Value;
 
-pub use background::{Background, BackgroundState, Reading, Since};
+pub use background::{Attached, Background, BackgroundState, Reading, Since};
 pub use dial::{Dial, DialError, PATIENCE};
 pub use exec::{Client, Exec};
 pub use log::Entry;
+pub use prune::{Leftover, Pruned};
 
 use crate::journal::{Journal, without_values};
 use crate::{Engine, EngineError, demand};

@@ -139,7 +139,7 @@ impl Sandboxes<'_> {
     }
 }
 
-fn is_said_to_run(record: &Record) -> bool {
+pub(super) fn is_said_to_run(record: &Record) -> bool {
     matches!(record.state, State::Running | State::Paused)
 }
 

@@ -66,7 +66,7 @@ impl Kind {
     ];
 
     /// The word in the log, which is the one for people, too.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Create => "create",
             Self::Start => "start",

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::{AuditError, Entries, Filter, Logged};
 
@@ -19,15 +19,18 @@ pub struct Follow {
     path: PathBuf,
     entries: Entries,
     events: OwnedFd,
+    /// The folder that is watched: the log's, or the nearest above it that there is.
+    watched: Option<PathBuf>,
     failed: bool,
 }
 
-/// Reads the log as [`read`](super::read) does and then waits for more. The log need not be there
-/// yet, but its folder must. If somebody moves it away, it goes on with the next one.
+/// Reads the log as [`read`](super::read) does and then waits for more. Neither the log
+/// nor its folder need be there yet. If somebody moves it away, it goes on with the next one.
 pub fn follow(path: &Path, filter: Filter) -> Result<Follow, AuditError> {
-    let events = watch_folder(path).map_err(|err| AuditError::read(path, err))?;
+    let events = inotify::init(CreateFlags::CLOEXEC);
+    let events = events.map_err(|errno| AuditError::read(path, errno.into()))?;
     let entries = Entries::new(path, None, filter);
-    Ok(Follow { path: path.into(), entries, events, failed: false })
+    Ok(Follow { path: path.into(), entries, events, watched: None, failed: false })
 }
 
 impl Iterator for Follow {
@@ -56,6 +59,7 @@ impl Follow {
     /// Turns to the file that has the log's path, if it is not the one that is read already; says
     /// whether it did.
     fn look_for_another(&mut self) -> io::Result<bool> {
+        self.watch_folder()?;
         let file = match File::open(&self.path) {
             Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(false),
             other => other?,
@@ -72,6 +76,29 @@ impl Follow {
         Ok(true)
     }
 
+    /// Watches the log's folder, or the nearest one above it until there is one.
+    fn watch_folder(&mut self) -> io::Result<()> {
+        loop {
+            // Looked for again after each watch, for the next may have been made before it.
+            let folders = self.path.ancestors().skip(1).map(|folder| match folder {
+                folder if folder.as_os_str().is_empty() => Path::new("."),
+                folder => folder,
+            });
+            let nearest = folders.into_iter().find(|folder| folder.is_dir());
+            let nearest = nearest.unwrap_or(Path::new("/")).to_owned();
+            if self.watched.as_ref() == Some(&nearest) {
+                return Ok(());
+            }
+            let appears = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+            match inotify::add_watch(&self.events, &nearest, appears) {
+                Ok(_) => self.watched = Some(nearest),
+                // It was removed since.
+                Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
     /// Waits until the file, or which file it is, may have changed.
     fn wait(&self) -> io::Result<()> {
         let mut buffer = [MaybeUninit::uninit(); 4096];
@@ -80,12 +107,4 @@ impl Follow {
         // The rest of what has been read is the same news.
         Ok(())
     }
-}
-
-fn watch_folder(path: &Path) -> io::Result<OwnedFd> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let events = inotify::init(CreateFlags::CLOEXEC)?;
-    let appears = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
-    inotify::add_watch(&events, folder.unwrap_or(Path::new(".")), appears)?;
-    Ok(events)
 }

@@ -42,6 +42,21 @@ impl Store {
         self.take_lock(id, FlockOperation::NonBlockingLockExclusive)
     }
 
+    /// Takes the lock of a folder that no record names, as a crash may leave one; `None` if a
+    /// record does, or if somebody else holds the lock.
+    pub fn lock_leftover(&self, id: &Id) -> Result<Option<SandboxLock>, StoreError> {
+        let folder = self.dirs.sandbox(id);
+        let path = folder.join("lock");
+        let failed = |source| StoreError::Io { path: path.clone(), source };
+        let file = open(&folder, &path).map_err(failed)?;
+        match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+            Err(Errno::WOULDBLOCK) => return Ok(None),
+            other => other.map_err(|errno| failed(errno.into()))?,
+        }
+        let is_left = is_at(&file, &path).map_err(failed)? && !self.has(id)?;
+        Ok(is_left.then_some(SandboxLock { file }))
+    }
+
     fn take_lock(
         &self,
         id: &Id,

@@ -418,6 +418,21 @@ fn a_follower_sees_what_is_there_and_what_comes() {
     assert_eq!(next(), 99);
 }
 
+#[test]
+fn a_follower_waits_for_the_folder_too() {
+    let scratch = scratch();
+    let path = scratch.path().join("not/yet/audit.jsonl");
+    let (tells, told) = mpsc::channel();
+    let mut following = follow(&path, Filter::default()).unwrap();
+    thread::spawn(move || {
+        let entry = following.next().unwrap().unwrap();
+        tells.send(entry.detail["number"].as_u64()).unwrap();
+    });
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    note(&Audit::at(path), 7);
+    assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(Some(7)));
+}
+
 /// `cargo test --release -p agentkernel-store -- --ignored --nocapture append_takes`
 #[test]
 #[ignore = "a measurement"]

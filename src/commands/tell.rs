@@ -1,15 +1,64 @@
-//! What a person is told of a run, on standard error.
+//! What is told of a command that has run: to a person on standard error, and to programs.
 
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agentkernel_core::{Bytes, Ended, LimitInForce, LimitKind, Limited};
-use agentkernel_engine::Outcome;
+use agentkernel_core::{Bytes, Command, Ended, LimitInForce, LimitKind, Limited};
+use agentkernel_engine::{Outcome, Route};
 
 use crate::commands::doctor::{limit_means, wall_state};
-use crate::error::CommandError;
+use crate::error::{CommandError, FAILED};
+use crate::flags::LowArgs;
 use crate::output;
+
+use super::reports::Reports;
+
+/// How a command's run is told of once it is over, from flags that its verb took.
+#[derive(Debug)]
+pub(super) struct Telling {
+    reports: Reports,
+    verbose: bool,
+    json: bool,
+    /// Whether the backend was named.
+    backend_asked: bool,
+    time_limit: Option<Duration>,
+}
+
+impl Telling {
+    /// Opens the report's file, so that one that can't be written stops the command before it
+    /// starts.
+    pub fn new(
+        low: &mut LowArgs,
+        command: &Command,
+        backend_asked: bool,
+    ) -> Result<Self, CommandError> {
+        let reports = Reports::open(low.report.take(), low.json, command)?;
+        let LowArgs { verbose, json, .. } = *low;
+        Ok(Self { reports, verbose, json, backend_asked, time_limit: command.time_limit })
+    }
+
+    /// Tells what came of it, and returns the exit status that stands for that. An error is left to
+    /// be told by the caller, as every one.
+    pub fn tell(self, outcome: Result<Outcome, CommandError>) -> Result<u8, CommandError> {
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            Err(err) => {
+                self.reports.failed(&err);
+                return Err(err);
+            }
+        };
+        if self.verbose {
+            output::note(&describe(&outcome, self.backend_asked));
+        }
+        if !self.json {
+            ending(&outcome, self.time_limit);
+        }
+        self.reports.ended(&outcome)?;
+        // Output that was lost is our failure, whatever the command made of it.
+        Ok(if outcome.broken.is_empty() { outcome.ended.exit_code() } else { FAILED })
+    }
+}
 
 /// Says which settings files were read. They decide what a sandbox may do, so nobody should have
 /// to guess.
@@ -21,16 +70,10 @@ pub(super) fn read(files: &[PathBuf]) {
     output::note(&lines);
 }
 
-/// Says what `--verbose` promises of a run that is over; `asked` is whether its backend was named.
-pub(super) fn outcome(outcome: &Outcome, asked: bool) {
-    output::note(&describe(outcome, asked));
-}
-
 /// Says how the run ended, where the exit status alone doesn't.
-pub(super) fn ending(outcome: &Outcome, time_limit: Option<Duration>) {
+fn ending(outcome: &Outcome, time_limit: Option<Duration>) {
     if let Ended::Lost(why) = &outcome.ended {
-        let hint = "whether its command did its work is not known; look before you run it again";
-        output::error(CommandError::new(format!("the sandbox was lost: {why}"), hint), false);
+        lost(why);
     } else if let Some(message) = unusual(outcome, time_limit) {
         output::note(&format!("agentkernel: {message}"));
     }
@@ -39,6 +82,12 @@ pub(super) fn ending(outcome: &Outcome, time_limit: Option<Duration>) {
         let hint = "make room where it goes, or send it elsewhere";
         output::error(CommandError::new(message, hint), false);
     }
+}
+
+/// Says that nobody knows how a command ended.
+pub(super) fn lost(why: &str) {
+    let hint = "whether its command did its work is not known; look before you run it again";
+    output::error(CommandError::new(format!("the sandbox was lost: {why}"), hint), false);
 }
 
 fn lines(all: impl IntoIterator<Item = String>) -> String {
@@ -52,7 +101,11 @@ fn lines(all: impl IntoIterator<Item = String>) -> String {
 }
 
 fn describe(outcome: &Outcome, asked: bool) -> String {
-    let why = if asked { "as asked" } else { "the first one that is ready" };
+    let why = match (&outcome.route, asked) {
+        (Route::Live(_), _) => "that of the sandbox",
+        (_, true) => "as asked",
+        (_, false) => "the first one that is ready",
+    };
     let phases = outcome.phases;
     let total = phases.boot + phases.ready + phases.exec + phases.shutdown;
     let backend = format!("backend {}, {why}", outcome.backend);
@@ -66,7 +119,7 @@ fn describe(outcome: &Outcome, asked: bool) -> String {
         phases.boot, phases.ready, phases.exec, phases.shutdown
     );
     lines(
-        [backend]
+        [backend, route(&outcome.route)]
             .into_iter()
             .chain(walls)
             .chain(outcome.limits.iter().map(limit))
@@ -75,7 +128,16 @@ fn describe(outcome: &Outcome, asked: bool) -> String {
     )
 }
 
-fn ended(ended: &Ended) -> String {
+fn route(route: &Route) -> String {
+    match route {
+        Route::Cold(why) => format!("route cold: a sandbox was booted for it, since {why}"),
+        Route::Pool(name) => format!("route pool: a sandbox of the pool {name} was ready"),
+        Route::Live(name) => format!("route live: in the sandbox {name}"),
+    }
+}
+
+/// How a command ended, in a sentence.
+pub(super) fn ended(ended: &Ended) -> String {
     match ended {
         Ended::Exited(code) => format!("the command exited with {code}"),
         Ended::Signaled(signal) => format!("the command was killed by signal {signal}"),
@@ -120,7 +182,7 @@ fn unusual(outcome: &Outcome, time_limit: Option<Duration>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use agentkernel_core::{Remains, Wall};
+    use agentkernel_core::{Profile, Remains, Wall};
     use agentkernel_engine::Phases;
 
     use super::*;
@@ -129,6 +191,8 @@ mod tests {
         let limit = |kind, value| LimitInForce { kind, value, by: Limited::Exactly("cgroup v2") };
         Outcome {
             backend: "native",
+            profile: Profile::Moderate,
+            route: Route::Cold("there is no pool".into()),
             ended,
             phases: Phases {
                 boot: Duration::from_micros(1500),
@@ -170,6 +234,7 @@ mod tests {
     fn verbose_names_the_backend_all_that_holds_or_is_noted_the_times_and_the_end() {
         let expected = "\
 agentkernel: backend native, the first one that is ready
+agentkernel: route cold: a sandbox was booted for it, since there is no pool
 agentkernel: wall seccomp: in force
 agentkernel: wall landlock: missing: no kernel
 agentkernel: limit memory 256 MiB: by cgroup v2

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use agentkernel_core::Profile;
-use agentkernel_engine::{Outcome, Run};
-use agentkernel_wire::{self as wire, Report};
+use agentkernel_core::Command;
+use agentkernel_engine::{Outcome, Route};
+use agentkernel_wire::{self as wire, Report, RouteReport};
 
 use crate::error::CommandError;
 use crate::output;
@@ -17,14 +17,17 @@ use crate::output;
 pub(super) struct Reports {
     file: Option<(PathBuf, File)>,
     json: bool,
-    profile: Profile,
     /// Empty if there is nothing to report to.
     argv: Vec<OsString>,
 }
 
 impl Reports {
     /// Opens the report's file, so that one that can't be written stops the run before it starts.
-    pub fn open(path: Option<PathBuf>, json: bool, run: &Run) -> Result<Self, CommandError> {
+    pub fn open(
+        path: Option<PathBuf>,
+        json: bool,
+        command: &Command,
+    ) -> Result<Self, CommandError> {
         let create = |path: PathBuf| match create(&path) {
             Ok(file) => Ok((path, file)),
             Err(err) => Err(CommandError::new(
@@ -34,10 +37,10 @@ impl Reports {
         };
         let file = path.map(create).transpose()?;
         let argv = match json || file.is_some() {
-            true => run.command.argv.clone(),
+            true => command.argv.clone(),
             false => Vec::new(),
         };
-        Ok(Self { file, json, profile: run.spec.profile, argv })
+        Ok(Self { file, json, argv })
     }
 
     /// Leaves the error in the file. The line on standard error is the caller's to write, as for
@@ -54,7 +57,8 @@ impl Reports {
         let phases = outcome.phases;
         let report = Report::from(wire::Run {
             backend: outcome.backend,
-            profile: self.profile,
+            route: route(&outcome.route),
+            profile: outcome.profile,
             argv: &self.argv,
             ended: &outcome.ended,
             phases: [phases.boot, phases.ready, phases.exec, phases.shutdown],
@@ -85,6 +89,14 @@ impl Reports {
     }
 }
 
+fn route(route: &Route) -> RouteReport {
+    match route {
+        Route::Cold(why) => RouteReport::Cold { why: why.clone() },
+        Route::Pool(name) => RouteReport::Pool { name: name.clone() },
+        Route::Live(name) => RouteReport::Live { name: name.clone() },
+    }
+}
+
 /// Creates the report's file. A link is not followed, for a command may have put it into a project
 /// to have another file of the caller's overwritten; those of the system's own `/dev` are.
 fn create(path: &Path) -> io::Result<File> {
@@ -99,7 +111,7 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
-    use agentkernel_core::{Ended, Remains};
+    use agentkernel_core::{Ended, Profile, Remains};
     use agentkernel_engine::Phases;
 
     use super::*;
@@ -108,13 +120,15 @@ mod tests {
         let path = PathBuf::from(path);
         let file = File::create(&path).unwrap();
         let argv = vec!["true".into()];
-        Reports { file: Some((path, file)), json: false, profile: Profile::Moderate, argv }
+        Reports { file: Some((path, file)), json: false, argv }
     }
 
     fn outcome() -> Outcome {
         let phases = Phases { exec: Duration::from_micros(5), ..Phases::default() };
         Outcome {
             backend: "native",
+            profile: Profile::Moderate,
+            route: Route::Cold("there is no pool".into()),
             ended: Ended::Exited(3),
             phases,
             walls: vec![],
@@ -137,7 +151,7 @@ mod tests {
     #[test]
     fn a_run_that_is_over_is_in_the_file() {
         let text = written("ended", |reports| reports.ended(&outcome()).unwrap());
-        assert!(text.starts_with(r#"{"version":1,"backend":"native","profile":"moderate""#));
+        assert!(text.starts_with(r#"{"version":1,"backend":"native","route":{"kind":"cold","#));
         assert!(text.contains(r#""command":["true"],"ended":{"kind":"exited","code":3}"#));
         assert!(text.ends_with("}\n"));
     }

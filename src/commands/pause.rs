@@ -1,0 +1,17 @@
+//! `agentkernel pause NAME...`
+
+use agentkernel_core::Backend;
+
+use crate::error::CommandError;
+use crate::flags::LowArgs;
+use crate::verbs::Verb;
+
+use super::sandboxes;
+
+/// Pauses sandboxes.
+pub(super) fn run(
+    low: &LowArgs,
+    backends: &'static [&'static dyn Backend],
+) -> Result<u8, CommandError> {
+    sandboxes::each(Verb::Pause, low, backends, |all, name| Ok(Some(all.pause(name)?.name)))
+}

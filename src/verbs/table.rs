@@ -1,0 +1,239 @@
+//! Every verb there is. The order is that of the help.
+
+use super::{SHELLS, Takes, Verb, VerbInfo};
+
+pub(crate) static VERBS: &[VerbInfo] = &[
+    VerbInfo {
+        verb: Verb::Run,
+        name: "run",
+        aliases: &[],
+        usage: "[FLAGS] [--] COMMAND [ARGUMENT...]",
+        doc: "Run a command in a sandbox of its own",
+        more: "\
+Flags end at the command; what follows it is the command's own.
+
+The exit status is the command's own, or 124 if it ran out of time, 125 if
+agentkernel itself failed, 126 if the command is not executable, 127 if it is
+not found, 128+N if signal N killed it, 137 if the sandbox ran out of memory.
+
+What no flag says comes from AGENTKERNEL_* variables, then from the project's
+agentkernel.toml, then from the user's agentkernel/config.toml.
+",
+        takes: Takes::Command,
+    },
+    VerbInfo {
+        verb: Verb::Create,
+        name: "create",
+        aliases: &[],
+        usage: "[FLAGS] [NAME]",
+        doc: "Make a sandbox that lives, and print its name",
+        more: "\
+A name is 1 to 64 letters, digits, '_', '.' and '-', the first a letter or a
+digit. Where a sandbox is named, the first 4 characters of its id will do, too.
+
+It keeps what its commands write until it is removed. A time to live begins at
+the creation, an idle time at the end of the last command.
+",
+        takes: Takes::Nothing,
+    },
+    VerbInfo {
+        verb: Verb::Start,
+        name: "start",
+        aliases: &[],
+        usage: "NAME...",
+        doc: "Start sandboxes on the files that they have",
+        more: "",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Stop,
+        name: "stop",
+        aliases: &[],
+        usage: "[-t TIME] NAME...",
+        doc: "End all that runs in sandboxes, and keep their files",
+        more: "\
+Everything inside is sent TERM, and KILL after the time. start goes on with the
+files, except for those in /run and /dev/shm.
+",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Rm,
+        name: "rm",
+        aliases: &["remove"],
+        usage: "[-f] NAME...",
+        doc: "Remove sandboxes with their files",
+        more: "",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Pause,
+        name: "pause",
+        aliases: &[],
+        usage: "NAME...",
+        doc: "Halt all that runs in sandboxes",
+        more: "",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Unpause,
+        name: "unpause",
+        aliases: &[],
+        usage: "NAME...",
+        doc: "Let it go on",
+        more: "",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Rename,
+        name: "rename",
+        aliases: &[],
+        usage: "NAME NEW-NAME",
+        doc: "Give a sandbox another name",
+        more: "",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Wait,
+        name: "wait",
+        aliases: &[],
+        usage: "NAME...",
+        doc: "Wait until sandboxes have stopped",
+        more: "",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Exec,
+        name: "exec",
+        aliases: &[],
+        usage: "[FLAGS] NAME [--] COMMAND [ARGUMENT...]",
+        doc: "Run a command in a sandbox that runs",
+        more: "\
+Flags end at the name; what follows the command is the command's own. The exit
+status is as that of run. Settings files are not read: the sandbox has its own.
+
+With -d it goes on in the background: ps NAME lists it, logs and attach show its
+output, kill ends it. Its output is kept, the latest 4 MiB at least.
+",
+        takes: Takes::SandboxCommand,
+    },
+    VerbInfo {
+        verb: Verb::Ps,
+        name: "ps",
+        aliases: &["list", "ls"],
+        usage: "[FLAGS] [NAME]",
+        doc: "List the sandboxes, or the background commands of one",
+        more: "",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Kill,
+        name: "kill",
+        aliases: &[],
+        usage: "[-s SIGNAL] NAME [NUMBER]",
+        doc: "Send a signal to a background command, or to all",
+        more: "\
+Without a number everything in the sandbox gets it. It stays as it is, running.
+",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Logs,
+        name: "logs",
+        aliases: &[],
+        usage: "[-f] NAME [NUMBER]",
+        doc: "Show what a background command wrote",
+        more: "\
+Without a number it is the latest one. See also: ps NAME.
+",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Attach,
+        name: "attach",
+        aliases: &[],
+        usage: "NAME [NUMBER]",
+        doc: "Follow a background command to its end",
+        more: "\
+What it writes from now on is shown, and signals such as that of Ctrl-C are
+passed on to it. The exit status is the command's own. Without a number it is
+the latest one.
+",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Inspect,
+        name: "inspect",
+        aliases: &[],
+        usage: "NAME",
+        doc: "Show all that is known of a sandbox, as JSON",
+        more: "",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Events,
+        name: "events",
+        aliases: &[],
+        usage: "[FLAGS]",
+        doc: "Tell what happens to sandboxes, from now on",
+        more: "",
+        takes: Takes::Nothing,
+    },
+    VerbInfo {
+        verb: Verb::Audit,
+        name: "audit",
+        aliases: &[],
+        usage: "[FLAGS] | verify",
+        doc: "Show what was done, by whom, and how it ended",
+        more: "\
+Each entry holds the hash of the one before it. audit verify checks all of them:
+the exit status is 0 if nothing was changed, removed, added or reordered, and 1
+if something was. Who notes the last hash elsewhere sees a cut-off end, too.
+",
+        takes: Takes::OneOf(&["verify"]),
+    },
+    VerbInfo {
+        verb: Verb::Prune,
+        name: "prune",
+        aliases: &[],
+        usage: "[-f]",
+        doc: "Remove the sandboxes that are stopped",
+        more: "\
+It also removes those that were not started for a minute after they were made,
+and files of sandboxes that are gone. It asks first, which needs a terminal.
+",
+        takes: Takes::Nothing,
+    },
+    VerbInfo {
+        verb: Verb::Doctor,
+        name: "doctor",
+        aliases: &[],
+        usage: "[--json]",
+        doc: "Say which backends work here and what they enforce",
+        more: "The exit status is 0 if at least one backend is ready, and 1 if none is.\n",
+        takes: Takes::Nothing,
+    },
+    VerbInfo {
+        verb: Verb::Completions,
+        name: "completions",
+        aliases: &[],
+        usage: "bash|zsh|fish",
+        doc: "Print a script that completes words in a shell",
+        more: "\
+The script belongs into
+  bash  ~/.local/share/bash-completion/completions/agentkernel
+  zsh   _agentkernel in a directory of $fpath
+  fish  ~/.config/fish/completions/agentkernel.fish
+",
+        takes: Takes::OneOf(&SHELLS),
+    },
+    VerbInfo {
+        verb: Verb::Help,
+        name: "help",
+        aliases: &[],
+        usage: "[VERB]",
+        doc: "Show all verbs, or one of them with its flags",
+        more: "",
+        takes: Takes::Verb,
+    },
+];
