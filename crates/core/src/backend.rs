@@ -98,6 +98,12 @@ pub struct Layer {
     pub lower: Option<PathBuf>,
     /// The host's directory with the changes, in the form of overlayfs with `userxattr`.
     pub upper: PathBuf,
+    /// Where something else is mounted, seen from inside. Neither that nor what is below it is the
+    /// layer's.
+    pub covered: Vec<PathBuf>,
+    /// Directories inside that the backend makes in it where they are missing, with those above
+    /// them.
+    pub made: Vec<PathBuf>,
 }
 
 /// How numbers of users and groups outside stand for those inside: `count` of them in a row.

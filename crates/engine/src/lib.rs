@@ -10,6 +10,8 @@ mod live;
 mod relay;
 mod streams;
 
+pub use agentkernel_files as files;
+
 pub use action::{Broken, EngineError, Outcome, Phases, Probed, Route, Run, Terminal};
 pub use engine::Engine;
 pub use journal::Journal;

@@ -36,6 +36,8 @@ pub enum ToAgent {
     Pause { command: CommandId },
     /// Let it run again.
     Unpause { command: CommandId },
+    /// Stop everything inside from running, and hear nobody else, until this link closes.
+    Hold { command: CommandId },
     /// Ask everything inside to end, kill what is left after `grace`, and end the place.
     Stop { command: CommandId, grace: Duration },
     /// Add something to a place in which nothing has run yet.
@@ -88,6 +90,7 @@ const MOUNT: u8 = 74;
 const HOME: u8 = 75;
 const FILE: u8 = 76;
 const RELEASE: u8 = 77;
+const HOLD: u8 = 78;
 
 /// Of [`Start`], one bit each.
 mod flag {
@@ -134,6 +137,7 @@ impl ToAgent {
             Self::Root { command } => frame(ROOT, *command),
             Self::Pause { command } => frame(PAUSE, *command),
             Self::Unpause { command } => frame(UNPAUSE, *command),
+            Self::Hold { command } => frame(HOLD, *command),
             Self::Stop { command, grace } => with(STOP, *command, &micros(*grace).to_le_bytes()),
             Self::Attach { command, attachment } => match attachment {
                 Attachment::Mount { target, access, directory } => {
@@ -175,6 +179,7 @@ impl ToAgent {
             ROOT => Self::Root { command },
             PAUSE => Self::Pause { command },
             UNPAUSE => Self::Unpause { command },
+            HOLD => Self::Hold { command },
             STOP => Self::Stop { command, grace: body.take_time()? },
             MOUNT => {
                 let [access, directory] = body.take()?;
@@ -326,6 +331,7 @@ mod tests {
             ToAgent::Root { command: 1 },
             ToAgent::Pause { command: 1 },
             ToAgent::Unpause { command: 1 },
+            ToAgent::Hold { command: 1 },
             ToAgent::Stop { command: 1, grace: Duration::from_secs(10) },
             ToAgent::Attach { command: 1, attachment: mount },
             ToAgent::Attach { command: 1, attachment: Attachment::Home { path: c"root".into() } },

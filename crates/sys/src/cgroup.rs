@@ -249,12 +249,15 @@ impl Group {
     }
 
     /// Removes the group. While processes in it live that fails, and what is left of the group
-    /// comes back.
+    /// comes back. It is no error if somebody else has removed it.
     pub fn remove(mut self) -> Result<(), (Self, io::Error)> {
         while let Some(part) = self.parts.pop() {
-            if let Err(error) = fs::remove_dir(&part.dir) {
-                self.parts.push(part);
-                return Err((self, error));
+            match fs::remove_dir(&part.dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.parts.push(part);
+                    return Err((self, error));
+                }
+                _ => {}
             }
         }
         Ok(())

@@ -59,6 +59,8 @@ pub struct LiveAgent<'a> {
     /// Whether nothing has run here yet, so that nobody can have planted a link.
     pristine: bool,
     paused: bool,
+    /// The link for whose sake everything inside is stopped, and nobody else is heard.
+    holder: Option<u32>,
     /// Whether it goes on without the link that it was made with.
     released: bool,
     stopping: Option<Stopping>,
@@ -99,6 +101,7 @@ impl<'a> LiveAgent<'a> {
             last_used: began,
             pristine: true,
             paused: false,
+            holder: None,
             released: false,
             stopping: None,
             over: false,
@@ -134,7 +137,7 @@ impl<'a> LiveAgent<'a> {
         let mut interests = Vec::with_capacity(16);
         interests.push(Interest::readable(self.deaths.as_fd()));
         interests.push(listener.map_or(Interest::none(), Interest::readable));
-        interests.extend(self.links.iter().map(|link| Interest::readable(link.as_fd())));
+        interests.extend(self.links.iter().map(|link| self.interest(link)));
         interests.extend(self.commands.iter().map(Running::interest));
         interests.extend(self.logs.iter().flat_map(Log::interests));
         let timeout = self.next_deadline().map(|at| at.saturating_sub(process::clock()));
@@ -150,10 +153,21 @@ impl<'a> LiveAgent<'a> {
         })
     }
 
+    fn interest<'l>(&self, link: &'l Link) -> Interest<'l> {
+        match self.holder {
+            Some(holder) if holder != link.id => Interest::none(),
+            _ => Interest::readable(link.as_fd()),
+        }
+    }
+
     fn hear_of_links(&mut self, ready: &[bool]) {
         let ready: Vec<u32> =
             self.links.iter().zip(ready).filter(|(_, ready)| **ready).map(|(l, _)| l.id).collect();
         for id in ready {
+            // What others have said waits in their links.
+            if self.holder.is_some_and(|holder| holder != id) {
+                continue;
+            }
             let orders = self.link(id).map(Link::hear).unwrap_or_default();
             for order in orders {
                 self.obey(id, order);
@@ -187,6 +201,9 @@ impl<'a> LiveAgent<'a> {
         for id in broken {
             self.links.retain(|link| link.id != id);
             self.last_used = process::clock();
+            if self.holder == Some(id) {
+                self.let_go();
+            }
             self.over |= id == FIRST_LINK && !self.released;
             self.abandon(id);
         }

@@ -54,6 +54,7 @@ impl LiveAgent<'_> {
             ToAgent::Root { command } => self.hand_over_root(link, command),
             ToAgent::Pause { command } => self.pause(link, command, true),
             ToAgent::Unpause { command } => self.pause(link, command, false),
+            ToAgent::Hold { command } => self.hold(link, command),
             ToAgent::Stop { command, grace } => self.stop(link, command, grace),
             ToAgent::Attach { command, attachment } => {
                 let done = self.attach(link, attachment);
@@ -134,6 +135,21 @@ impl LiveAgent<'_> {
             self.paused = paused;
         }
         self.answer(link, command, done);
+    }
+
+    /// Whoever holds the place may be killed before he lets go, so that its link's end does it.
+    fn hold(&mut self, link: u32, command: CommandId) {
+        self.holder = Some(link);
+        let done = process::signal_all(signal::SIGSTOP).map(drop);
+        self.answer(link, command, done);
+    }
+
+    pub(super) fn let_go(&mut self) {
+        self.holder = None;
+        if !self.paused {
+            // If nothing is there to go on, nothing has to.
+            let _ = process::signal_all(signal::SIGCONT);
+        }
     }
 
     fn stop(&mut self, link: u32, command: CommandId, grace: Duration) {
