@@ -36,7 +36,8 @@ impl Contents {
         }
         if self.share(from, to)? {
             self.shared += 1;
-            return Ok(());
+            // That took what was there by then.
+            return if to.metadata()?.len() > length { to.set_len(length) } else { Ok(()) };
         }
         self.copied += 1;
         let mut end = length;

@@ -5,13 +5,30 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+mod apply;
+mod content;
 mod contents;
 mod copy;
 mod descent;
+mod diff;
+mod directory;
+mod error;
+mod export;
+mod facts;
+mod layer;
+mod patch;
 mod remove;
 mod transfer;
+mod walk;
 
+pub use apply::{Applied, Baseline, NotApplied, Reason, Report, apply};
 pub use copy::{Copied, CopyError, copy_tree};
+pub use diff::changes;
+pub use error::FilesError;
+pub use export::{Ids, LeftOut, Owners, export};
+pub use facts::FileKind;
+pub use layer::{Change, ChangeKind, Layer};
+pub use patch::patch;
 pub use remove::remove_tree;
 pub use transfer::{
     Inside, Located, Refusal, Refused, TransferError, TransferOptions, Transferred, Where, copy_in,

@@ -40,15 +40,18 @@ pub struct Record {
     pub origin: Option<String>,
 }
 
-/// A sandbox to remember. It gets an id, the time of its creation, and the state `Created`.
+/// A sandbox to remember. It gets the time of its creation, and the state `Created`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewRecord {
+    /// Made up if there is none. Who has filled its folder before it is known has one.
+    pub id: Option<Id>,
     pub name: Name,
     pub backend: String,
     pub spec: String,
     pub labels: BTreeMap<String, String>,
     pub ttl: Option<Duration>,
     pub idle: Option<Duration>,
+    pub applied: Option<String>,
     pub origin: Option<String>,
 }
 

@@ -249,12 +249,15 @@ impl Group {
     }
 
     /// Removes the group. While processes in it live that fails, and what is left of the group
-    /// comes back.
+    /// comes back. It is no error if somebody else has removed it.
     pub fn remove(mut self) -> Result<(), (Self, io::Error)> {
         while let Some(part) = self.parts.pop() {
-            if let Err(error) = fs::remove_dir(&part.dir) {
-                self.parts.push(part);
-                return Err((self, error));
+            match fs::remove_dir(&part.dir) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    self.parts.push(part);
+                    return Err((self, error));
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -310,9 +313,14 @@ impl Part {
                 self.write("memory.oom.group", all)
             }
             (version, Controller::Pids) => {
-                // Nobody asked to count the agent, if it is inside.
-                let agent = version == Version::Two || tenancy == Tenancy::Place;
-                self.write("pids.max", &(value + u64::from(agent)).to_string())
+                // Nobody asked to count the agent, if it is inside, and the process that it keeps
+                // ready.
+                let own = match (version, tenancy) {
+                    (_, Tenancy::Place) => 2,
+                    (Version::Two, Tenancy::Command) => 1,
+                    (Version::One, Tenancy::Command) => 0,
+                };
+                self.write("pids.max", &(value + own).to_string())
             }
         }
     }

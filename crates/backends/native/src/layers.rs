@@ -1,7 +1,7 @@
 //! What a sandbox that is kept has written, and whose it is.
 
 use std::os::unix::fs::chown;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use agentkernel_core::{Access, BootError, Image, Layer, Owners, Process, RootAccess, Spec};
 
@@ -27,15 +27,45 @@ pub fn of(spec: &Spec, directory: &Path) -> Vec<Layer> {
         Image::Host => None,
         Image::Rootfs(root) => Some(root.clone()),
     };
-    let root = Layer { target: "/".into(), lower, upper: directory.join(upper("root")) };
+    let (covered, made) = around(spec);
+    let root = Layer {
+        target: "/".into(),
+        lower,
+        upper: directory.join(upper("root")),
+        covered: covered.clone(),
+        made: made.clone(),
+    };
     let copies = spec.mounts.iter().enumerate();
     let copies = copies.filter(|(_, mount)| mount.access == Access::CopyOnWrite);
     let copies = copies.map(|(number, mount)| Layer {
         target: mount.target.clone(),
         lower: Some(mount.source.clone()),
         upper: directory.join(upper(&number.to_string())),
+        covered: covered.iter().filter(|path| **path != mount.target).cloned().collect(),
+        made: made.clone(),
     });
     [root].into_iter().chain(private(spec, directory)).chain(copies).collect()
+}
+
+/// What is mounted in a root, and the directories that are made in it for that and for its user.
+fn around(spec: &Spec) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let mut covered: Vec<PathBuf> = ["/dev", "/proc", "/run"].map(PathBuf::from).into();
+    covered.extend(spec.mounts.iter().map(|mount| mount.target.clone()));
+    if let Image::Rootfs(root) = &spec.image {
+        let mut files = vec!["etc/hosts", "etc/resolv.conf"];
+        files.retain(|path| root.join(path).symlink_metadata().is_err());
+        let files = files.into_iter();
+        covered.extend(files.map(|path| Path::new("/").join(path)));
+    }
+    let mut made = covered.clone();
+    made.push("/tmp".into());
+    made.extend(home(spec).map(PathBuf::from));
+    (covered, made)
+}
+
+fn home(spec: &Spec) -> Option<String> {
+    let home = plan::resolve_identity(spec, &spec.user).map(|identity| identity.home);
+    home.ok().filter(|home| home != "/")
 }
 
 /// The directories that can be written where the root can't.
@@ -43,8 +73,8 @@ fn private(spec: &Spec, directory: &Path) -> Vec<Layer> {
     if spec.root == RootAccess::Writable {
         return Vec::new();
     }
-    let home = plan::resolve_identity(spec, &spec.user).map(|identity| identity.home);
-    let home = home.ok().filter(|home| home != "/").map(|home| (home, "home"));
+    let home = home(spec).map(|home| (home, "home"));
+    let (covered, made) = around(spec);
     [("/tmp".to_owned(), "tmp")]
         .into_iter()
         .chain(home)
@@ -52,6 +82,8 @@ fn private(spec: &Spec, directory: &Path) -> Vec<Layer> {
             target: target.into(),
             lower: None,
             upper: directory.join(name),
+            covered: covered.clone(),
+            made: made.clone(),
         })
         .collect()
 }

@@ -1,9 +1,9 @@
 //! A sandbox's place: started, stopped, paused, removed.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use agentkernel_core::{Life, Place};
@@ -11,11 +11,12 @@ use agentkernel_protocol::ToAgent;
 use agentkernel_store::audit::Kind;
 use agentkernel_store::{ProcessRef, Record, SandboxLock, State};
 use agentkernel_sys::socket;
-use agentkernel_wire::{LimitReport, WallReport};
-use serde_json::{Value, json};
+use agentkernel_wire::PlaceRecord;
+use serde_json::Value;
 
 use super::Sandboxes;
 use super::dial::{Dial, DialError, PATIENCE};
+use super::settle::is_said_to_run;
 use crate::EngineError;
 
 impl Sandboxes<'_> {
@@ -23,7 +24,7 @@ impl Sandboxes<'_> {
     /// have a single thread. Returns whether there was anything to start.
     pub fn start(&self, asked: &str) -> Result<(Record, bool), EngineError> {
         let (record, lock) = self.lock(asked)?;
-        if matches!(record.state, State::Running | State::Paused) {
+        if is_said_to_run(&record) {
             return Ok((record, false));
         }
         let record = self.boot(&record, &lock)?;
@@ -33,74 +34,80 @@ impl Sandboxes<'_> {
 
     fn boot(&self, record: &Record, _lock: &SandboxLock) -> Result<Record, EngineError> {
         let (backend, spec) = (self.backend(record)?, self.spec(record)?);
-        let failed = |what: &'static str| move |error: io::Error| EngineError::failed(what, &error);
-        self.dirs.prepare()?;
-        let layers = self.dirs.layers(&record.id);
-        make_directory(&layers).map_err(failed("can't make the sandbox's folder"))?;
-        let layers = layers.canonicalize().map_err(failed("can't find the sandbox's folder"))?;
-        let door = self.dirs.socket(&record.id);
-        match fs::remove_file(&door) {
-            // Of a place that has died without a word.
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("can't remove the sandbox's old socket")(error)),
-        }
-        let fate = File::create(self.fate_file(record));
-        let life = Life {
-            listener: Some(
-                socket::listen(&door).map_err(failed("can't make the sandbox's socket"))?,
-            ),
-            fate: Some(fate.map_err(failed("can't make the sandbox's files"))?.into()),
-            layers: Some(layers),
-            outlives: true,
-            ttl: record.ttl.map(|ttl| left(record.created, ttl)),
-            idle: record.idle,
-        };
-        let place = backend.boot_live(&spec, life)?;
-        let started = self.settle_in(record, &*place);
+        let place = backend.boot_live(&spec, self.life(record, true)?)?;
+        let started = self.settle_in(record, &*place).and_then(|(record, mut dial)| {
+            dial.ask(|command| ToAgent::Release { command }, &[], PATIENCE)?;
+            Ok(record)
+        });
         match started {
             Ok(record) => {
                 let released = place.release();
-                released.map_err(failed("can't let the sandbox go on alone"))?;
+                let failed = |e| EngineError::failed("can't let the sandbox go on alone", &e);
+                released.map_err(failed)?;
                 Ok(record)
             }
             Err(error) => {
                 // Whatever went wrong, nothing is left behind; only then is it told.
                 let _ = place.destroy();
-                let _ = fs::remove_file(&door);
+                let _ = self.close_door(record);
                 Err(error)
             }
         }
     }
 
-    /// Waits until the place is ready, writes down where it is, and only then lets its agent go on
-    /// alone: whoever is killed in between takes the place along.
-    fn settle_in(&self, record: &Record, place: &dyn Place) -> Result<Record, EngineError> {
-        let link = place.link().try_clone_to_owned();
-        let link = link.map_err(|error| EngineError::failed("can't reach the sandbox", &error))?;
-        let mut dial = Dial::greeted(link).map_err(|error| match error {
-            DialError::Unready { step, error } => place.explain(step, error).into(),
-            other => EngineError::from(other),
-        })?;
+    /// How its place is to live, with a door for whoever wants to use it.
+    pub(super) fn life(&self, record: &Record, outlives: bool) -> Result<Life, EngineError> {
+        let failed = |what: &'static str| move |error: io::Error| EngineError::failed(what, &error);
+        let layers = self.make_layers(record)?;
+        // It may be of a place that has died without a word.
+        self.close_door(record)?;
+        let fate = File::create(self.fate_file(record));
+        let listener = socket::listen(&self.dirs.socket(&record.id));
+        Ok(Life {
+            listener: Some(listener.map_err(failed("can't make the sandbox's socket"))?),
+            fate: Some(fate.map_err(failed("can't make the sandbox's files"))?.into()),
+            layers: Some(layers),
+            outlives,
+            ttl: record.ttl.map(|ttl| left(record.created, ttl)),
+            idle: record.idle,
+        })
+    }
+
+    /// The directory of what it writes, made if it is missing.
+    pub(super) fn make_layers(&self, record: &Record) -> Result<PathBuf, EngineError> {
+        self.dirs.prepare()?;
+        let layers = self.dirs.layers(&record.id);
+        make_directory(&layers)
+            .and_then(|()| layers.canonicalize())
+            .map_err(|error| EngineError::failed("can't make the sandbox's folder", &error))
+    }
+
+    /// Waits until the place is ready, and writes down where it is. Only then may its agent be told
+    /// to go on alone: whoever is killed in between takes the place along.
+    pub(super) fn settle_in(
+        &self,
+        record: &Record,
+        place: &dyn Place,
+    ) -> Result<(Record, Dial), EngineError> {
+        let dial = greeted(place)?;
         let process = ProcessRef::of(place.pid());
         let process = process.map_err(|e| EngineError::failed("can't find its process", &e))?;
-        let note = describe(place).to_string();
+        let note = PlaceRecord::new(place.walls(), place.limits(), place.notes(), place.groups());
         let record = self.store.update(&record.id, |record| {
             record.state = State::Running;
             record.process = Some(process);
-            record.place = Some(note);
+            record.place = Some(note.to_json());
             record.started = Some(SystemTime::now());
             record.why = None;
         })?;
-        dial.ask(|command| ToAgent::Release { command }, &[], PATIENCE)?;
-        Ok(record)
+        Ok((record, dial))
     }
 
     /// Asks everything inside to end, kills what is left after `grace`, and keeps the files.
     /// Returns whether there was anything to stop.
     pub fn stop(&self, asked: &str, grace: Duration) -> Result<(Record, bool), EngineError> {
         let (record, lock) = self.lock(asked)?;
-        if !matches!(record.state, State::Running | State::Paused) {
+        if !is_said_to_run(&record) {
             return Ok((record, false));
         }
         let record = self.stop_locked(&record, grace, &lock)?;
@@ -127,7 +134,7 @@ impl Sandboxes<'_> {
     pub fn remove(&self, asked: &str, force: bool) -> Result<Record, EngineError> {
         let (record, lock) = self.lock(asked)?;
         let name = &record.name;
-        if matches!(record.state, State::Running | State::Paused) && !force {
+        if is_said_to_run(&record) && !force {
             return Err(EngineError::refused(
                 format!("the sandbox {name} is {}", record.state),
                 format!("stop it first, or use agentkernel rm -f {name}"),
@@ -195,14 +202,13 @@ impl Sandboxes<'_> {
     }
 }
 
-/// What is kept of a place while it lives.
-fn describe(place: &dyn Place) -> Value {
-    let groups: Vec<_> = place.groups().iter().map(|path| path.display().to_string()).collect();
-    json!({
-        "walls": place.walls().iter().map(WallReport::from).collect::<Vec<_>>(),
-        "limits": place.limits().iter().map(LimitReport::from).collect::<Vec<_>>(),
-        "notes": place.notes(),
-        "groups": groups,
+/// Waits until the place is ready.
+pub(super) fn greeted(place: &dyn Place) -> Result<Dial, EngineError> {
+    let link = place.link().try_clone_to_owned();
+    let link = link.map_err(|error| EngineError::failed("can't reach the sandbox", &error))?;
+    Dial::greeted(link).map_err(|error| match error {
+        DialError::Unready { step, error } => place.explain(step, error).into(),
+        other => other.into(),
     })
 }
 

@@ -5,11 +5,16 @@
 
 mod background;
 mod boot;
+mod changes;
 mod dial;
 mod exec;
+mod filling;
+mod kept;
 mod log;
 mod prune;
 mod settle;
+mod snapshots;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,15 +22,17 @@ use std::time::Duration;
 
 use agentkernel_core::{Backend, Capability, Spec};
 use agentkernel_store::audit::{Entry as Audited, Kind, Subject, digest};
-use agentkernel_store::{Dirs, Name, NewRecord, Record, State, Store};
-use agentkernel_wire::SpecRecord;
-use serde_json::Value;
+use agentkernel_store::{Dirs, Name, NewRecord, Record, Snapshot, State, Store};
+use agentkernel_wire::{PlaceRecord, SpecRecord};
+use serde_json::{Value, json};
 
 pub use background::{Attached, Background, BackgroundState, Reading, Since};
 pub use dial::{Dial, DialError, PATIENCE};
 pub use exec::{Client, Exec};
 pub use log::Entry;
 pub use prune::{Leftover, Pruned};
+
+use snapshots::random_id;
 
 use crate::journal::{Journal, without_values};
 use crate::{Engine, EngineError, demand};
@@ -48,8 +55,36 @@ pub struct NewSandbox {
     pub labels: BTreeMap<String, String>,
     pub ttl: Option<Duration>,
     pub idle: Option<Duration>,
-    /// What it is made from, if not from nothing.
+    /// The snapshot that it begins with, if not with nothing. Its `spec` is the snapshot's own then,
+    /// but for variables.
     pub origin: Option<String>,
+}
+
+/// The spec in a record of the `thing` that is called `name`.
+fn spec_of(json: &str, thing: &str, name: &Name) -> Result<Spec, EngineError> {
+    SpecRecord::from_json(json).and_then(Spec::try_from).map_err(|error| {
+        EngineError::refused(
+            format!("the record of the {thing} {name} is damaged: {error}"),
+            format!("it may be of another version of agentkernel; use that, or remove the {thing}"),
+        )
+    })
+}
+
+/// Refuses a spec by which the snapshot's files would mean something else.
+fn refuse_other_spec(
+    snapshot: &Snapshot,
+    own: &Spec,
+    backend: &dyn Backend,
+    spec: &Spec,
+) -> Result<(), EngineError> {
+    let without_variables = |spec: &Spec| Spec { environment: BTreeMap::new(), ..spec.clone() };
+    if without_variables(own) == without_variables(spec) && backend.name() == snapshot.backend {
+        return Ok(());
+    }
+    Err(EngineError::refused(
+        format!("a sandbox from the snapshot {} is made as the snapshot was", snapshot.name),
+        "leave out all that says what it is made of; variables may be given".into(),
+    ))
 }
 
 impl<'a> Sandboxes<'a> {
@@ -81,7 +116,9 @@ impl<'a> Sandboxes<'a> {
 
     /// Makes the record of a sandbox, under a name that nobody else has.
     pub fn create(&self, new: NewSandbox) -> Result<Record, EngineError> {
-        let backend = self.engine.select(new.backend.as_deref())?;
+        let snapshot = new.origin.as_deref().map(|asked| self.snapshot(asked)).transpose()?;
+        let asked = new.backend.as_deref().or(snapshot.as_ref().map(|(s, _)| s.backend.as_str()));
+        let backend = self.engine.select(asked)?;
         demand::check(backend, &new.spec, false)?;
         if !backend.capabilities().has(Capability::Live) {
             return Err(EngineError::refused(
@@ -93,16 +130,30 @@ impl<'a> Sandboxes<'a> {
             Some(name) => name,
             None => Name::made_up().map_err(|e| EngineError::failed("can't make up a name", &e))?,
         };
-        let record = self.store.insert(&NewRecord {
+        let mut begin = NewRecord {
+            id: None,
             name,
             backend: backend.name().into(),
             spec: SpecRecord::from(&new.spec).to_json(),
             labels: new.labels,
             ttl: new.ttl,
             idle: new.idle,
-            origin: new.origin,
-        })?;
-        self.note(Kind::Create, &record, Value::Null)?;
+            applied: self.baseline(&new.spec)?,
+            origin: None,
+        };
+        let Some((snapshot, own)) = snapshot else {
+            let record = self.store.insert(&begin)?;
+            self.note(Kind::Create, &record, Value::Null)?;
+            return Ok(record);
+        };
+        refuse_other_spec(&snapshot, &own, backend, &new.spec)?;
+        let id = random_id()?;
+        let (filling, applied) = self.fill_from_snapshot(&snapshot, &new.spec, &id)?;
+        let from = snapshot.name.to_string();
+        begin = NewRecord { id: Some(id), applied, origin: Some(from.clone()), ..begin };
+        let record = self.store.insert(&begin)?;
+        filling.keep();
+        self.note(Kind::Create, &record, json!({ "from": from }))?;
         Ok(record)
     }
 
@@ -128,7 +179,7 @@ impl<'a> Sandboxes<'a> {
     pub fn rename(&self, asked: &str, name: &Name) -> Result<Record, EngineError> {
         let before = self.find(asked)?;
         let after = self.store.rename(&before.id, name)?;
-        self.note(Kind::Rename, &after, serde_json::json!({ "from": before.name.as_str() }))?;
+        self.note(Kind::Rename, &after, json!({ "from": before.name.as_str() }))?;
         Ok(after)
     }
 
@@ -139,21 +190,17 @@ impl<'a> Sandboxes<'a> {
 
     /// Its spec.
     pub fn spec(&self, record: &Record) -> Result<Spec, EngineError> {
-        SpecRecord::from_json(&record.spec).and_then(Spec::try_from).map_err(|error| {
-            EngineError::refused(
-                format!("the record of {} is damaged: {error}", record.name),
-                "it may be of another version of agentkernel; use that, or remove the sandbox"
-                    .into(),
-            )
-        })
+        spec_of(&record.spec, "sandbox", &record.name)
     }
 
     /// The control groups of its place.
     fn groups(record: &Record) -> Vec<PathBuf> {
-        let place: Option<Value> =
-            record.place.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let groups = place.as_ref().and_then(|place| place["groups"].as_array());
-        groups.into_iter().flatten().filter_map(Value::as_str).map(PathBuf::from).collect()
+        Self::place(record).groups
+    }
+
+    /// What is known of its place; nothing while there is none.
+    pub fn place(record: &Record) -> PlaceRecord {
+        record.place.as_deref().map(PlaceRecord::from_json).unwrap_or_default()
     }
 
     /// Refuses what needs a running sandbox.
@@ -182,6 +229,13 @@ impl<'a> Sandboxes<'a> {
     /// Writes down what was done to a sandbox.
     pub fn note(&self, kind: Kind, record: &Record, detail: Value) -> Result<(), EngineError> {
         self.note_ended(kind, record, detail, None)
+    }
+
+    /// Writes down what was done to a snapshot.
+    fn note_snapshot(&self, snapshot: &Snapshot, detail: Value) -> Result<(), EngineError> {
+        let entry = Audited::new(Kind::Snapshot, self.journal.who());
+        let backend = Some(snapshot.backend.as_str());
+        Ok(self.journal.append(Audited { backend, detail, ..entry })?)
     }
 
     fn note_ended(

@@ -10,7 +10,7 @@ use agentkernel_store::{Id, Record, State, StoreError};
 use agentkernel_sys::socket;
 use serde_json::json;
 
-use super::Sandboxes;
+use super::{Sandboxes, filling};
 use crate::EngineError;
 
 /// A sandbox that was made so recently may be about to be started.
@@ -50,6 +50,11 @@ impl Sandboxes<'_> {
         // Records are made before files, so what has none now has lost it.
         for (id, path) in folders.into_iter().chain(sockets) {
             if !self.has(&id)? && !self.answers(&id) {
+                all.push(Leftover { id, path });
+            }
+        }
+        for (id, path) in ids_in(&self.dirs.snapshots(), "")? {
+            if !self.has_snapshot(&id)? {
                 all.push(Leftover { id, path });
             }
         }
@@ -104,13 +109,31 @@ impl Sandboxes<'_> {
                 Err(error) => Err(failed(error)),
             };
         }
-        let Some(_lock) = self.store.lock_leftover(id)? else { return Ok(false) };
+        if *path == self.dirs.snapshot(id) {
+            let Some(_claim) = filling::try_claim(path).map_err(failed)? else { return Ok(false) };
+            // It may have been filled and made known since.
+            let is_left = !self.has_snapshot(id)?;
+            if is_left {
+                agentkernel_files::remove_tree(path).map_err(failed)?;
+            }
+            return Ok(is_left);
+        }
+        let Some(lock) = self.store.lock_leftover(id)? else { return Ok(false) };
         agentkernel_files::remove_tree(path).map_err(failed)?;
+        self.store.discard_lock(id, lock);
         Ok(true)
     }
 
     fn has(&self, id: &Id) -> Result<bool, EngineError> {
         match self.store.find(id.as_str()) {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn has_snapshot(&self, id: &Id) -> Result<bool, EngineError> {
+        match self.store.find_snapshot(id.as_str()) {
             Ok(_) => Ok(true),
             Err(StoreError::NotFound { .. }) => Ok(false),
             Err(error) => Err(error.into()),

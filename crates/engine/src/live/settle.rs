@@ -92,6 +92,11 @@ impl Sandboxes<'_> {
         let remnant = Remnant { process: process.flatten(), groups: Self::groups(record) };
         let cleared = self.backend(record)?.clear(remnant);
         cleared.map_err(|error| EngineError::failed("can't end the sandbox", &error))?;
+        self.close_door(record)
+    }
+
+    /// Removes its socket, if there is one.
+    pub(super) fn close_door(&self, record: &Record) -> Result<(), EngineError> {
         match fs::remove_file(self.dirs.socket(&record.id)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(EngineError::failed("can't remove the sandbox's socket", &error))

@@ -242,8 +242,12 @@ impl Parents {
         if self.last.0 == path {
             return Ok(self.last.1.clone());
         }
-        let mut here = self.top.clone();
-        for name in path {
+        // Members that lie below each other come together too.
+        let (mut here, rest) = match path.strip_prefix(self.last.0.as_slice()) {
+            Some(rest) => (self.last.1.clone(), rest),
+            None => (self.top.clone(), path),
+        };
+        for name in rest {
             here = Rc::new(match open_below(&here, name) {
                 Err(Errno::NOENT) => make_parent((here.as_fd(), name), writer)?,
                 Err(Errno::LOOP | Errno::NOTDIR) => {

@@ -161,7 +161,7 @@ impl Writer {
                 c_name(format!(".agentkernel-{}-{}", std::process::id(), self.next).as_bytes())?;
             self.next = self.next.wrapping_add(1);
             match make(&name) {
-                Ok(made) => return Ok((New { directory, name }, made)),
+                Ok(made) => return Ok((New { directory, name, owner: self.owner }, made)),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -186,11 +186,13 @@ fn settle(file: BorrowedFd<'_>, owner: Owner, settled: &Settled, kept: u32) -> i
 struct New<'a> {
     directory: BorrowedFd<'a>,
     name: CString,
+    owner: Owner,
 }
 
 impl New<'_> {
     fn rename(self, name: &CStr) -> io::Result<()> {
-        Ok(renameat(self.directory, &self.name, self.directory, name)?)
+        // To give a name is to make something, to the kernel.
+        Ok(self.owner.make(|| renameat(self.directory, &self.name, self.directory, name))?)
     }
 }
 

@@ -7,12 +7,14 @@ mod commands;
 mod link;
 mod log;
 mod orders;
+mod understudy;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use agentkernel_protocol::{Attachment, CommandId, FromAgent};
+use agentkernel_core::Attachment;
+use agentkernel_protocol::{CommandId, FromAgent};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::Signals;
 use agentkernel_sys::{process, socket};
@@ -22,6 +24,7 @@ use crate::agent::Agent;
 use commands::Running;
 use link::Link;
 use log::Log;
+use understudy::Understudy;
 
 /// Adds something to the place; how is known only to whoever made it.
 pub type Attach<'a> = dyn FnMut(Attachment, Option<OwnedFd>) -> io::Result<()> + 'a;
@@ -52,6 +55,8 @@ pub struct LiveAgent<'a> {
     next_link: u32,
     commands: Vec<Running>,
     logs: Vec<Log>,
+    /// Ready to become the next command.
+    understudy: Option<Understudy>,
     /// By [`process::clock`].
     began: Duration,
     /// When the last command ended or the last client left.
@@ -59,6 +64,8 @@ pub struct LiveAgent<'a> {
     /// Whether nothing has run here yet, so that nobody can have planted a link.
     pristine: bool,
     paused: bool,
+    /// The link for whose sake everything inside is stopped, and nobody else is heard.
+    holder: Option<u32>,
     /// Whether it goes on without the link that it was made with.
     released: bool,
     stopping: Option<Stopping>,
@@ -85,6 +92,8 @@ impl<'a> LiveAgent<'a> {
     /// Takes over from the agent that has made the place ready.
     pub fn new(agent: Agent, rules: &'a Rules, term: Term, attach: &'a mut Attach<'a>) -> Self {
         let (link, deaths) = agent.into_parts();
+        // Before anybody is told that the place is ready.
+        let understudy = Understudy::prepare(rules).ok();
         let began = process::clock();
         Self {
             deaths,
@@ -95,10 +104,12 @@ impl<'a> LiveAgent<'a> {
             next_link: FIRST_LINK + 1,
             commands: Vec::new(),
             logs: Vec::new(),
+            understudy,
             began,
             last_used: began,
             pristine: true,
             paused: false,
+            holder: None,
             released: false,
             stopping: None,
             over: false,
@@ -125,6 +136,7 @@ impl<'a> LiveAgent<'a> {
             }
             self.drop_links();
             self.keep_time();
+            self.cast_understudy();
         }
         Ok(())
     }
@@ -134,7 +146,7 @@ impl<'a> LiveAgent<'a> {
         let mut interests = Vec::with_capacity(16);
         interests.push(Interest::readable(self.deaths.as_fd()));
         interests.push(listener.map_or(Interest::none(), Interest::readable));
-        interests.extend(self.links.iter().map(|link| Interest::readable(link.as_fd())));
+        interests.extend(self.links.iter().map(|link| self.interest(link)));
         interests.extend(self.commands.iter().map(Running::interest));
         interests.extend(self.logs.iter().flat_map(Log::interests));
         let timeout = self.next_deadline().map(|at| at.saturating_sub(process::clock()));
@@ -150,15 +162,31 @@ impl<'a> LiveAgent<'a> {
         })
     }
 
+    fn interest<'l>(&self, link: &'l Link) -> Interest<'l> {
+        match self.holder {
+            Some(holder) if holder != link.id => Interest::none(),
+            _ => Interest::readable(link.as_fd()),
+        }
+    }
+
     fn hear_of_links(&mut self, ready: &[bool]) {
         let ready: Vec<u32> =
             self.links.iter().zip(ready).filter(|(_, ready)| **ready).map(|(l, _)| l.id).collect();
         for id in ready {
+            // What others have said waits in their links.
+            if self.holder.is_some_and(|holder| holder != id) {
+                continue;
+            }
             let orders = self.link(id).map(Link::hear).unwrap_or_default();
             for order in orders {
                 self.obey(id, order);
             }
         }
+    }
+
+    /// Whether others than the first client can come in.
+    fn is_shared(&self) -> bool {
+        self.term.listener.is_some()
     }
 
     fn link(&mut self, id: u32) -> Option<&mut Link> {
@@ -187,6 +215,9 @@ impl<'a> LiveAgent<'a> {
         for id in broken {
             self.links.retain(|link| link.id != id);
             self.last_used = process::clock();
+            if self.holder == Some(id) {
+                self.let_go();
+            }
             self.over |= id == FIRST_LINK && !self.released;
             self.abandon(id);
         }

@@ -13,12 +13,20 @@ use crate::{Id, Name, NewRecord, ProcessRef, Record, State};
 impl Store {
     /// Remembers a new sandbox. Of many processes that want one name, one gets it.
     pub fn insert(&self, new: &NewRecord) -> Result<Record, StoreError> {
-        self.write(|transaction| {
-            let record = begin(new, unused_id(transaction, self)?);
-            claim_name(transaction, Thing::Sandbox, &record.name, &record.id)?;
-            save(transaction, &record)?;
-            Ok(record)
-        })
+        self.write(|transaction| self.add(transaction, new))
+    }
+
+    /// [`insert`](Self::insert)s all of them, or none.
+    pub fn insert_all(&self, all: &[NewRecord]) -> Result<Vec<Record>, StoreError> {
+        self.write(|transaction| all.iter().map(|new| self.add(transaction, new)).collect())
+    }
+
+    fn add(&self, connection: &Connection, new: &NewRecord) -> Result<Record, StoreError> {
+        let id = new.id.clone().map_or_else(|| unused_id(connection, self), Ok)?;
+        let record = begin(new, id);
+        claim_name(connection, Thing::Sandbox, &record.name, &record.id)?;
+        save(connection, &record)?;
+        Ok(record)
     }
 
     /// Finds the sandbox that has the id or the name `asked`, or whose id alone starts so, in at
@@ -55,14 +63,16 @@ impl Store {
         self.update(id, |record| record.name = name.clone())
     }
 
-    /// Forgets a sandbox. Its folder is the caller's to remove, afterwards and under the
-    /// [lock](Self::lock): a crash in between leaves a folder that no record names, which can be
+    /// Forgets a sandbox, for who holds its [lock](Self::lock). Its folder is the caller's to
+    /// remove, afterwards: a crash in between leaves a folder that no record names, which can be
     /// found, and never a record of a sandbox that is half there.
     pub fn remove(&self, id: &Id) -> Result<(), StoreError> {
         self.write(|transaction| match delete(transaction, id)? {
             0 => Err(gone(id)),
             _ => Ok(()),
-        })
+        })?;
+        self.remove_lock(id);
+        Ok(())
     }
 
     pub(super) fn has(&self, id: &Id) -> Result<bool, StoreError> {
@@ -112,7 +122,7 @@ fn begin(new: &NewRecord, id: Id) -> Record {
         why: None,
         ttl: new.ttl,
         idle: new.idle,
-        applied: None,
+        applied: new.applied,
         origin: new.origin,
     }
 }

@@ -36,12 +36,14 @@ pub fn name(text: impl AsRef<str>) -> Name {
 
 pub fn new(text: impl AsRef<str>) -> NewRecord {
     NewRecord {
+        id: None,
         name: name(text),
         backend: "native".into(),
         spec: r#"{"version":1}"#.into(),
         labels: BTreeMap::new(),
         ttl: None,
         idle: None,
+        applied: None,
         origin: None,
     }
 }

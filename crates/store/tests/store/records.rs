@@ -40,6 +40,20 @@ fn nobody_else_can_read_it() {
 }
 
 #[test]
+fn of_several_records_all_are_stored_or_none() {
+    let scratch = scratch();
+    let store = Store::open(&dirs(&scratch)).unwrap();
+    let own = NewRecord { id: Some(id("0123456789ab")), ..new("a") };
+    let taken = store.insert_all(&[own.clone(), new("b"), new("a")]);
+    assert!(matches!(taken, Err(StoreError::NameTaken { .. })), "{taken:?}");
+    assert_eq!(store.list().unwrap(), []);
+
+    let stored = store.insert_all(&[own, new("b")]).unwrap();
+    assert_eq!(stored[0].id, id("0123456789ab"));
+    assert_eq!(store.list().unwrap().len(), 2);
+}
+
+#[test]
 fn a_record_comes_back_as_it_was_stored() {
     let scratch = scratch();
     let dirs = dirs(&scratch);
@@ -175,9 +189,11 @@ fn what_was_removed_is_gone() {
     let dirs = dirs(&scratch);
     let store = Store::open(&dirs).unwrap();
     let record = store.insert(&new("web")).unwrap();
-    drop(store.lock(&record.id).unwrap());
-    std::fs::remove_dir_all(dirs.sandbox(&record.id)).unwrap();
+    let lock = store.lock(&record.id).unwrap();
+    assert!(dirs.sandbox(&record.id).exists());
     store.remove(&record.id).unwrap();
+    std::fs::remove_dir(dirs.sandbox(&record.id)).unwrap();
+    drop(lock);
     let errors = [
         store.remove(&record.id).unwrap_err(),
         store.update(&record.id, |_| {}).unwrap_err(),

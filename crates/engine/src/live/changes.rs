@@ -1,0 +1,231 @@
+//! What a sandbox has changed: listed, shown, carried over to the host, packed.
+
+use std::io::Write;
+use std::path::{Component, Path, PathBuf};
+
+use agentkernel_core::{self as core, Access, Spec};
+use agentkernel_files::{
+    self as files, Baseline, Change, ChangeKind, FileKind, FilesError, Ids, Layer, LeftOut,
+};
+use agentkernel_store::Record;
+use agentkernel_store::audit::Kind;
+use serde_json::json;
+
+use super::Sandboxes;
+use crate::EngineError;
+
+impl Sandboxes<'_> {
+    /// What a sandbox has changed, sorted by path. One that runs goes on meanwhile.
+    pub fn changes(&self, asked: &str) -> Result<Vec<Change>, EngineError> {
+        let record = self.find(asked)?;
+        let layers = self.kept_layers(&record)?;
+        let made: Vec<_> = layers.iter().flat_map(|layer| layer.made.clone()).collect();
+        let is_place = |path: &Path| made.iter().any(|made| made.starts_with(path));
+        let mut changes = files::changes(&mapped(&layers))?;
+        changes.retain(|change| {
+            let is_new_directory =
+                (change.kind, change.what) == (ChangeKind::Added, FileKind::Directory);
+            !(is_new_directory && is_place(&change.path))
+        });
+        Ok(changes)
+    }
+
+    /// Writes a unified difference of what it has changed, by [`agentkernel_files::patch`].
+    pub fn patch(&self, asked: &str, out: impl Write) -> Result<(), EngineError> {
+        let record = self.find(asked)?;
+        Ok(files::patch(&mapped(&self.kept_layers(&record)?), out)?)
+    }
+
+    /// Writes what it has changed as an OCI image's layer, by [`agentkernel_files::export`]. A
+    /// sandbox that runs stands still for as long as it takes.
+    pub fn export(&self, asked: &str, out: impl Write) -> Result<Vec<LeftOut>, EngineError> {
+        let (record, _lock) = self.lock(asked)?;
+        let owners = self.backend(&record)?.owners(&self.spec(&record)?)?;
+        let ids = |outside, inside| Ids { outside, inside, count: owners.count };
+        let owners = files::Owners {
+            users: ids(owners.outside.0, owners.inside.0),
+            groups: ids(owners.outside.1, owners.inside.1),
+        };
+        let _held = self.hold(&record)?;
+        let left_out = files::export(&mapped(&self.kept_layers(&record)?), owners, out)?;
+        self.note(Kind::File, &record, json!({ "direction": "out", "export": true }))?;
+        Ok(left_out)
+    }
+
+    /// Carries what it has changed in its copy-on-write mounts over to the host, by
+    /// [`agentkernel_files::apply`]: all of it, or what is at or below `paths`, which are inside,
+    /// or relative to where its commands start. A sandbox that runs stands still meanwhile.
+    pub fn apply(
+        &self,
+        asked: &str,
+        paths: &[PathBuf],
+        force: bool,
+    ) -> Result<files::Report, EngineError> {
+        let (record, _lock) = self.lock(asked)?;
+        let spec = self.spec(&record)?;
+        if !spec.mounts.iter().any(is_copy) {
+            return Err(EngineError::refused(
+                format!("the sandbox {} has no copy of anything of the host's", record.name),
+                "make one with --project DIR:cow; agentkernel cp copies files out".into(),
+            ));
+        }
+        let mut layers = self.kept_layers(&record)?;
+        layers.retain(|layer| is_target_of_copy(&spec, &layer.target));
+        let layers = mapped(&layers);
+        let parts = parts(&spec, &layers, paths)?;
+        let mut baseline = read_baseline(&record)?;
+        let held = self.hold(&record)?;
+        let report = carry_over(&parts, &mut baseline, force);
+        drop(held);
+        // What was written is kept even if not all was.
+        let applied = write_baseline(&baseline);
+        self.store.update(&record.id, |record| record.applied = applied)?;
+        let detail = match &report {
+            Ok(done) => json!({
+                "applied": done.applied.len(),
+                "refused": done.refused.len(),
+                "force": force,
+            }),
+            Err(error) => json!({ "error": error.to_string(), "force": force }),
+        };
+        self.note(Kind::Apply, &record, detail)?;
+        Ok(report?)
+    }
+
+    /// The layers of a sandbox that there are: one that never ran has none.
+    fn kept_layers(&self, record: &Record) -> Result<Vec<core::Layer>, EngineError> {
+        let directory = self.dirs.layers(&record.id);
+        let Ok(directory) = directory.canonicalize() else { return Ok(Vec::new()) };
+        let mut layers = self.backend(record)?.layers(&self.spec(record)?, &directory);
+        layers.retain(|layer| layer.upper.symlink_metadata().is_ok());
+        Ok(layers)
+    }
+
+    /// What has to be known later of the host's files as they are now, if the sandbox has a copy
+    /// of any.
+    pub(super) fn baseline(&self, spec: &Spec) -> Result<Option<String>, EngineError> {
+        if !spec.mounts.iter().any(is_copy) {
+            return Ok(None);
+        }
+        self.dirs.prepare_state()?;
+        Ok(write_baseline(&Baseline::now(self.dirs.state())?))
+    }
+}
+
+/// A layer with what is asked for in it; all if there is nothing.
+type Part<'a> = (&'a Layer, Vec<PathBuf>);
+
+/// Says which layer each path is in. Nothing means all of all.
+fn parts<'a>(
+    spec: &Spec,
+    layers: &'a [Layer],
+    paths: &[PathBuf],
+) -> Result<Vec<Part<'a>>, EngineError> {
+    if paths.is_empty() {
+        return Ok(layers.iter().map(|layer| (layer, Vec::new())).collect());
+    }
+    let first = spec.mounts.iter().find(|mount| is_copy(mount)).map(|mount| &mount.target);
+    let base = spec.directory.as_ref().or(first).map_or(Path::new("/"), PathBuf::as_path);
+    let mut parts: Vec<Part<'a>> = Vec::new();
+    for path in paths {
+        let path = plain(&base.join(path))?;
+        let holders = layers.iter().filter(|layer| layer.holds(&path));
+        let Some(layer) = holders.max_by_key(|layer| layer.target.as_os_str().len()) else {
+            return Err(FilesError::NothingAt(path).into());
+        };
+        match parts.iter_mut().find(|(other, _)| *other == layer) {
+            Some((_, paths)) => paths.push(path),
+            None => parts.push((layer, vec![path])),
+        }
+    }
+    Ok(parts)
+}
+
+/// The path without `.`; what `..` leads to only the sandbox can say.
+fn plain(path: &Path) -> Result<PathBuf, EngineError> {
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(EngineError::refused(
+            format!("{path:?} has .. in it"),
+            "name the path as agentkernel diff shows it".into(),
+        ));
+    }
+    Ok(path.components().filter(|part| *part != Component::CurDir).collect())
+}
+
+fn carry_over(
+    parts: &[Part<'_>],
+    baseline: &mut Baseline,
+    force: bool,
+) -> Result<files::Report, FilesError> {
+    let mut all = files::Report::default();
+    if let [_, _, ..] = parts {
+        refuse_nothing(parts)?;
+    }
+    for (layer, paths) in parts {
+        let report = files::apply(layer, paths, baseline, force)?;
+        all.applied.extend(report.applied);
+        all.refused.extend(report.refused);
+    }
+    Ok(all)
+}
+
+/// Refuses a path at which nothing was changed, before anything is done for the others.
+fn refuse_nothing(parts: &[Part<'_>]) -> Result<(), FilesError> {
+    for (layer, paths) in parts.iter().filter(|(_, paths)| !paths.is_empty()) {
+        let changes = files::changes(std::slice::from_ref(*layer))?;
+        let is_idle = |path: &&PathBuf| !changes.iter().any(|c| c.path.starts_with(path));
+        if let Some(path) = paths.iter().find(is_idle) {
+            return Err(FilesError::NothingAt(path.clone()));
+        }
+    }
+    Ok(())
+}
+
+fn is_copy(mount: &core::Mount) -> bool {
+    mount.access == Access::CopyOnWrite
+}
+
+fn is_target_of_copy(spec: &Spec, target: &Path) -> bool {
+    spec.mounts.iter().any(|mount| is_copy(mount) && mount.target == target)
+}
+
+fn mapped(layers: &[core::Layer]) -> Vec<Layer> {
+    let map = |layer: &core::Layer| Layer {
+        target: layer.target.clone(),
+        lower: layer.lower.clone(),
+        upper: layer.upper.clone(),
+        skip: layer.covered.iter().filter(|path| **path != layer.target).cloned().collect(),
+    };
+    layers.iter().map(map).collect()
+}
+
+fn read_baseline(record: &Record) -> Result<Baseline, EngineError> {
+    let Some(text) = &record.applied else {
+        return Ok(Baseline { since: record.created, applied: Default::default() });
+    };
+    serde_json::from_str(text).map_err(|error| {
+        EngineError::refused(
+            format!("the record of {} is damaged: {error}", record.name),
+            "agentkernel cp copies files out of it, and diff --patch shows what it changed".into(),
+        )
+    })
+}
+
+fn write_baseline(baseline: &Baseline) -> Option<String> {
+    // It is made of strings and numbers only.
+    serde_json::to_string(baseline).ok()
+}
+
+impl From<FilesError> for EngineError {
+    fn from(error: FilesError) -> Self {
+        let hint = match &error {
+            FilesError::NothingAt(_) => "agentkernel diff shows what was changed",
+            FilesError::NoHost(_) => "make the sandbox with --project DIR:cow",
+            FilesError::Moved(_) => "the sandbox moves its files about; pause it, then try again",
+            FilesError::TooMuch(_) => "remove some of it in the sandbox, or copy with cp",
+            FilesError::Output(_) => "make room where it goes, or send it elsewhere",
+            FilesError::Step { .. } => "see to that, then try again",
+        };
+        Self::refused(error.to_string(), hint.into())
+    }
+}

@@ -1,0 +1,161 @@
+//! A run whose sandbox is kept.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+use agentkernel_core::{Command, Place, Profile, Stdio};
+use agentkernel_protocol::Role;
+use agentkernel_store::audit::Kind;
+use agentkernel_store::{Name, Record, StoreError};
+use serde_json::{Value, json};
+
+use super::exec::Client;
+use super::settle::is_said_to_run;
+use super::{NewSandbox, Sandboxes};
+use crate::action::{Outcome, Run};
+use crate::command::{Called, CommandRun, Finished, Peer};
+use crate::streams::Streams;
+use crate::{EngineError, Route, demand, journal};
+
+impl Sandboxes<'_> {
+    /// Runs a command as [`Engine::run`](crate::Engine::run) does, but in a new sandbox that lives
+    /// while it does, and is kept, stopped, when it has ended. Returns it, too, unless somebody has
+    /// removed it meanwhile. If the command can't be started nothing is kept.
+    ///
+    /// Everything inside is ended with the command, and with the calling process, too.
+    pub fn run_kept(
+        &self,
+        mut run: Run,
+        name: Option<Name>,
+    ) -> Result<(Outcome, Option<Record>), EngineError> {
+        let start = Instant::now();
+        let (streams, stdio) = Streams::connect(run.terminal, run.stdin)?;
+        streams.name_terminal(&run.spec, &mut run.command);
+        let backend = self.engine.select(run.backend.as_deref())?;
+        demand::check(backend, &run.spec, streams.is_terminal())?;
+        // Before anything is made, so that no signal comes too early to be forwarded.
+        let command = CommandRun::new(streams, run.command.time_limit)?;
+        let record = self.create(NewSandbox {
+            name,
+            backend: run.backend,
+            spec: run.spec,
+            labels: Default::default(),
+            ttl: None,
+            idle: None,
+            origin: None,
+        })?;
+        match self.run_in(&record, &run.command, command, stdio, start) {
+            Ok(driven) => self.conclude(driven, start),
+            Err(error) => {
+                // What is told is why there is nothing to keep.
+                let _ = self.remove(record.id.as_str(), true);
+                Err(error)
+            }
+        }
+    }
+
+    fn run_in(
+        &self,
+        record: &Record,
+        command: &Command,
+        run: CommandRun,
+        stdio: Stdio,
+        start: Instant,
+    ) -> Result<Driven, EngineError> {
+        let (backend, spec) = (self.backend(record)?, self.spec(record)?);
+        let process = backend.process(&spec, command)?;
+        let (record, lock) = self.lock(record.id.as_str())?;
+        let place = backend.boot_live(&spec, self.life(&record, false)?)?;
+        let (record, dial) = self.settle_in(&record, &*place)?;
+        drop(lock);
+        self.note(Kind::Start, &record, Value::Null)?;
+        let stdio = backend.hand_over(stdio)?;
+        let client = Client::start(dial.into_link(), stdio, process, Role::Foreground)?;
+        self.note(Kind::Command, &record, journal::command(command))?;
+        let peer = Kept { client, place: &*place };
+        match run.drive_ready(&peer, &Called::of(&spec, command), start) {
+            Ok(finished) => Ok(Driven { record, profile: spec.profile, place, finished }),
+            Err(error) => {
+                let ended = Some(json!({ "error": error.why }));
+                self.note_ended(Kind::Ended, &record, Value::Null, ended)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends the place, and keeps what it has left.
+    fn conclude(
+        &self,
+        driven: Driven,
+        start: Instant,
+    ) -> Result<(Outcome, Option<Record>), EngineError> {
+        let Driven { record, profile, place, finished } = driven;
+        let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
+        let notes = place.notes().to_vec();
+        let destroyed = place.destroy();
+        let kept = self.put_by(&record)?;
+        let remains =
+            destroyed.map_err(|error| EngineError::failed("can't end the sandbox", &error))?;
+        let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
+        self.note_ended(Kind::Ended, &record, Value::Null, Some(journal::ended(&ended)))?;
+        let outcome = Outcome {
+            backend: self.backend(&record)?.name(),
+            route: Route::Cold("its sandbox is to be kept".into()),
+            profile,
+            ended,
+            broken: finished.deliver_rest(),
+            phases: timeline.phases(start, Instant::now()),
+            walls,
+            limits,
+            notes,
+            remains,
+        };
+        Ok((outcome, kept))
+    }
+
+    /// Says in the store that the sandbox has stopped, unless somebody else has. `None` if it was
+    /// removed.
+    fn put_by(&self, record: &Record) -> Result<Option<Record>, EngineError> {
+        let _lock = match self.store.lock(&record.id) {
+            Err(StoreError::NotFound { .. }) => return Ok(None),
+            lock => lock?,
+        };
+        let record = self.store.find(record.id.as_str())?;
+        if !is_said_to_run(&record) {
+            return Ok(Some(record));
+        }
+        self.close_door(&record)?;
+        let record = self.stopped(&record, "its command has ended")?;
+        self.note(Kind::Stop, &record, Value::Null)?;
+        Ok(Some(record))
+    }
+}
+
+/// A command that has ended in a place that has not.
+struct Driven {
+    record: Record,
+    profile: Profile,
+    place: Box<dyn Place>,
+    finished: Finished,
+}
+
+/// The one command that a place was booted for, though others may be started in it, too.
+struct Kept<'a> {
+    client: Client,
+    place: &'a dyn Place,
+}
+
+impl Peer for Kept<'_> {
+    fn link(&self) -> BorrowedFd<'_> {
+        self.client.link()
+    }
+
+    fn kill(&self) {
+        self.place.kill();
+    }
+
+    fn explain(&self, step: u16, error: io::Error) -> EngineError {
+        self.place.explain(step, error).into()
+    }
+}
