@@ -19,7 +19,7 @@ pub(super) fn run(
     backends: &'static [&'static dyn Backend],
 ) -> Result<u8, CommandError> {
     let name = asked_name(&mut low)?;
-    let (resolved, _) = spec::resolve(&mut low, backends)?;
+    let resolved = spec::resolve(&mut low, backends)?.resolved;
     let engine = Engine::new(backends);
     let all = sandboxes::open(&engine)?;
     let record = all.create(NewSandbox {
