@@ -1,12 +1,13 @@
 //! From flags and all that lies under them to a spec, for every verb that makes a sandbox.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::mem;
 use std::path::PathBuf;
 
 use agentkernel_core::Backend;
-use agentkernel_wire::{Caller, Resolved, SpecRequest, nearest};
+use agentkernel_wire::{Caller, Environment, Resolved, SpecRequest, nearest};
 
 use crate::error::CommandError;
 use crate::flags::LowArgs;
@@ -25,6 +26,15 @@ pub(super) fn resolve(
     let machine = machine::facts();
     let caller = Caller { variables: &variables, machine };
     Ok((settings.request.resolve(&caller)?, settings.files))
+}
+
+/// The variables that were given. One without a value is the caller's, who may have none.
+pub(super) fn given_variables(given: Environment) -> BTreeMap<OsString, OsString> {
+    let value = |(name, value): (OsString, Option<OsString>)| {
+        let value = value.or_else(|| env::var_os(&name))?;
+        Some((name, value))
+    };
+    given.into_iter().filter_map(value).collect()
 }
 
 fn read_files(low: &LowArgs) -> ReadFiles {
