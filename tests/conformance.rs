@@ -1,5 +1,5 @@
 //! The conformance suite over this build of agentkernel: every backend that it knows, used by
-//! whoever runs the tests and, where that is root, by an ordinary user as well.
+//! whoever runs the tests and, where that is root, by an ordinary user as well, on every route.
 //!
 //! `cargo test --test conformance -- [--list] [PART OF A NAME]...`
 
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         let callers = Caller::all().into_iter();
         let found: Result<Vec<_>, _> =
             callers.map(|caller| Subject::all(program.path(), caller)).collect();
-        Ok(found?.concat())
+        Ok(found?.concat().iter().flat_map(Subject::on_all_routes).collect())
     };
     match run_suite(&conformance::table(), &arguments, find_subjects) {
         true => ExitCode::SUCCESS,

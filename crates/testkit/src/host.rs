@@ -78,6 +78,24 @@ impl Process {
         found
     }
 
+    /// The running processes in sandboxes, deeper in process namespaces than the tests, that have
+    /// `mark` in their arguments.
+    pub fn inside(mark: &str) -> Vec<Self> {
+        let own = Self::find(std::process::id()).map_or(1, |own| own.numbers.len());
+        let mut found = Self::marked(mark);
+        found.retain(|process| process.numbers.len() > own);
+        found
+    }
+
+    /// The first process of the process namespace that it is in, itself perhaps.
+    pub fn first_of_its_place(&self) -> Option<Self> {
+        let mut process = self.clone();
+        while process.numbers.last() != Some(&1) {
+            process = Self::find(process.parent)?;
+        }
+        (process.numbers.len() == self.numbers.len()).then_some(process)
+    }
+
     /// The processes started by `ancestor`, by those it started, and so on.
     pub fn descendants_of(ancestor: u32) -> Vec<Self> {
         let (mut family, mut rest) = (Vec::new(), Self::all());

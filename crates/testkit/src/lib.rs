@@ -10,6 +10,7 @@ mod captured;
 pub mod conformance;
 pub mod escape;
 pub mod host;
+mod route;
 mod running;
 mod scratch;
 mod subject;
@@ -18,6 +19,7 @@ mod terminal;
 mod verdict;
 
 pub use captured::Captured;
+pub use route::Route;
 pub use running::Running;
 pub use scratch::Scratch;
 pub use subject::{Caller, LimitInForce, NO_FLAGS, Program, Subject};

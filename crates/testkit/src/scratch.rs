@@ -4,13 +4,18 @@ use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::{Caller, Captured, NotPassed, Verdict};
 
 /// A fresh folder, removed with all that is in it when dropped.
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
     owner: Option<(u32, u32)>,
+    /// With which program, and as whom, to end what may live in it.
+    sandboxes: Option<(PathBuf, Caller)>,
 }
 
 impl Scratch {
@@ -43,7 +48,7 @@ impl Scratch {
         let parent = fs::canonicalize(parent)?;
         let path = parent.join(format!("{}{}-{count}", Self::PREFIX, std::process::id()));
         fs::create_dir(&path)?;
-        let scratch = Self { path, owner };
+        let scratch = Self { path, owner, sandboxes: None };
         fs::set_permissions(&scratch.path, Permissions::from_mode(mode))?;
         scratch.give(&scratch.path)?;
         Ok(scratch)
@@ -51,6 +56,54 @@ impl Scratch {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The same, which before it goes ends all sandboxes that `caller` has in it.
+    pub(crate) fn with_sandboxes_of(mut self, program: &Path, caller: Caller) -> Self {
+        self.sandboxes = Some((program.into(), caller));
+        self
+    }
+
+    /// [`Subject::agentkernel`](crate::Subject::agentkernel)
+    pub(crate) fn agentkernel(&self, program: &Path, caller: Caller) -> Command {
+        let at = |folder: &str| self.path.join(folder);
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", at("home"))
+            .env("XDG_CONFIG_HOME", at("config"))
+            .env("XDG_STATE_HOME", at("state"))
+            .env("XDG_RUNTIME_DIR", at("runtime"))
+            .env("TMPDIR", at("tmp"))
+            .current_dir(at("work"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        caller.become_in(&mut command);
+        command
+    }
+
+    /// Ends the daemon and every sandbox that has its records here.
+    fn end_sandboxes(&self) -> Verdict {
+        let Some((program, caller)) = &self.sandboxes else { return Ok(()) };
+        let agentkernel = |arguments: &[&str]| {
+            let mut command = self.agentkernel(program, *caller);
+            command.args(arguments);
+            Captured::of(command)
+        };
+        if self.path.join("runtime/agentkernel/daemon.sock").exists() {
+            agentkernel(&["daemon", "stop"])?.exits(0)?;
+        }
+        if self.path.join("state/agentkernel/store.db").exists() {
+            let listed = agentkernel(&["ps", "-a", "-q"])?;
+            let all = listed.exits(0)?.text();
+            let all: Vec<&str> = all.lines().collect();
+            if !all.is_empty() {
+                agentkernel(&[&["rm", "-f"], &all[..]].concat())?.exits(0)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes a folder in the scratch, owned by the caller and closed to others; says where.
@@ -81,6 +134,9 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if let Err(NotPassed::Failed(why) | NotPassed::Skipped(why)) = self.end_sandboxes() {
+            eprintln!("could not end the sandboxes in {}: {why}", self.path.display());
+        }
         if let Err(why) = fs::remove_dir_all(&self.path) {
             eprintln!("could not remove {}: {why}", self.path.display());
         }

@@ -1,4 +1,4 @@
-//! What is tested: one backend, used by one kind of caller.
+//! What is tested: one backend, used by one kind of caller, on one route.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -10,7 +10,7 @@ use std::{fs, io};
 use agentkernel_core::{Capability, LimitKind};
 use serde_json::Value;
 
-use crate::{Captured, NotPassed, Scratch, ensure};
+use crate::{Captured, NotPassed, Route, Scratch, ensure};
 
 /// For a run that asks for nothing special.
 pub const NO_FLAGS: [&str; 0] = [];
@@ -87,8 +87,11 @@ impl Caller {
     }
 }
 
+/// The daemon, which belongs beside the program.
+const DAEMON: &str = "agentkerneld";
+
 /// A copy of the program in a folder that every user can reach, removed when dropped: a checkout
-/// may lie where only root can look.
+/// may lie where only root can look. The daemon comes along if it is there.
 #[derive(Debug)]
 pub struct Program {
     path: PathBuf,
@@ -100,6 +103,10 @@ impl Program {
         let folder = Scratch::public_in(&std::env::temp_dir())?;
         let path = folder.path().join("agentkernel");
         fs::copy(original, &path)?;
+        let daemon = original.with_file_name(DAEMON);
+        if daemon.exists() {
+            fs::copy(daemon, folder.path().join(DAEMON))?;
+        }
         Ok(Self { path, _folder: folder })
     }
 
@@ -118,28 +125,30 @@ pub struct LimitInForce {
     pub why: String,
 }
 
-/// A backend as one kind of caller meets it.
+/// A backend as one kind of caller meets it on one route.
 #[derive(Debug, Clone)]
 pub struct Subject {
     pub program: PathBuf,
     pub backend: String,
     pub caller: Caller,
+    pub route: Route,
     /// By [`Capability::name`].
     pub capabilities: BTreeSet<String>,
     pub limits: Vec<LimitInForce>,
     /// What the backend does less well here than elsewhere, in the words of `doctor`.
     pub notes: Vec<String>,
-    /// Why the backend can't be used here, in the words of `doctor`.
+    /// Why the backend can't be used here, in the words of `doctor`, or not on this route.
     pub unavailable: Option<String>,
 }
 
 impl Subject {
-    /// Every backend that `doctor` knows, for `caller`.
+    /// Every backend that `doctor` knows, for `caller` and the cold route.
     pub fn all(program: &Path, caller: Caller) -> Result<Vec<Self>, NotPassed> {
         let bare = Self {
             program: program.into(),
             backend: String::new(),
             caller,
+            route: Route::Cold,
             capabilities: BTreeSet::new(),
             limits: Vec::new(),
             notes: Vec::new(),
@@ -183,10 +192,28 @@ impl Subject {
         })
     }
 
-    /// `backend/caller`, as it stands before a behaviour's name.
+    /// The same on another route.
+    pub fn on(&self, route: Route) -> Self {
+        let lacking = match route {
+            Route::Live if !self.has(Capability::Live) => Some("its sandboxes don't live on"),
+            Route::Pool if !self.program.with_file_name(DAEMON).exists() => {
+                Some("there is no agentkerneld beside agentkernel")
+            }
+            _ => None,
+        };
+        let unavailable = self.unavailable.clone().or(lacking.map(Into::into));
+        Self { route, unavailable, ..self.clone() }
+    }
+
+    /// The same on every route.
+    pub fn on_all_routes(&self) -> Vec<Self> {
+        Route::ALL.into_iter().map(|route| self.on(route)).collect()
+    }
+
+    /// `backend/caller/route`, as it stands before a behaviour's name.
     pub fn label(&self) -> String {
         let caller = if self.caller.is_root() { "root" } else { "user" };
-        format!("{}/{caller}", self.backend)
+        format!("{}/{caller}/{}", self.backend, self.route.name())
     }
 
     pub fn has(&self, capability: Capability) -> bool {
@@ -202,43 +229,34 @@ impl Subject {
         }
     }
 
-    /// A fresh folder owned by the caller.
+    /// A fresh folder owned by the caller. The sandboxes that live in it end with it.
     pub fn scratch(&self) -> Result<Scratch, NotPassed> {
-        Scratch::new(self.caller.owner())
-            .map_err(|why| NotPassed::failed_to("make a scratch folder", why))
+        let scratch = Scratch::new(self.caller.owner())
+            .map_err(|why| NotPassed::failed_to("make a scratch folder", why))?;
+        Ok(scratch.with_sandboxes_of(&self.program, self.caller))
     }
 
     /// `agentkernel` without arguments: run by the caller in `work` of `scratch`, with the home
     /// and all of the XDG folders in `scratch` too, an environment of only these and `PATH`, no
     /// input, and the output in pipes. The test may change any of it.
     pub fn agentkernel(&self, scratch: &Scratch) -> Command {
-        let at = |folder: &str| scratch.path().join(folder);
-        let mut command = Command::new(&self.program);
-        command
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", at("home"))
-            .env("XDG_CONFIG_HOME", at("config"))
-            .env("XDG_STATE_HOME", at("state"))
-            .env("XDG_RUNTIME_DIR", at("runtime"))
-            .env("TMPDIR", at("tmp"))
-            .current_dir(at("work"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        self.caller.become_in(&mut command);
-        command
+        scratch.agentkernel(&self.program, self.caller)
     }
 
-    /// `agentkernel run -B BACKEND FLAGS -- ARGV`, as [`agentkernel`](Self::agentkernel) sets it up.
+    /// What leads `argv` with the `flags` of a run into a sandbox on the subject's route, as
+    /// [`agentkernel`](Self::agentkernel) sets it up: on the cold one it is
+    /// `agentkernel run -B BACKEND FLAGS -- ARGV`. Once the command runs, it is agentkernel's own
+    /// process on every route.
     pub fn run_command(
         &self,
         scratch: &Scratch,
         flags: &[impl AsRef<OsStr>],
         argv: &[impl AsRef<OsStr>],
     ) -> Command {
-        let mut command = self.agentkernel(scratch);
-        command.args(["run", "-B", &self.backend]).args(flags).arg("--").args(argv);
+        let bare = self.agentkernel(scratch);
+        let mut command = self.route.lead(&bare, &self.backend, flags, argv);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.caller.become_in(&mut command);
         command
     }
 

@@ -7,7 +7,7 @@ use std::thread;
 
 use agentkernel_core::Capability;
 
-use crate::{NotPassed, Subject, Verdict};
+use crate::{NotPassed, Route, Subject, Verdict};
 
 /// How many behaviours are tried at the same time.
 const WORKERS: usize = 2;
@@ -22,6 +22,8 @@ pub struct Behaviour {
     pub needs: &'static [Capability],
     /// Whether nothing else may run beside it: it looks at the whole machine, or measures time.
     pub alone: bool,
+    /// The only route on which it can be seen, and why that is the only one.
+    pub only: Option<(Route, &'static str)>,
     pub test: fn(&Subject) -> Verdict,
 }
 
@@ -32,7 +34,7 @@ impl Behaviour {
         needs: &'static [Capability],
         test: fn(&Subject) -> Verdict,
     ) -> Self {
-        Self { name, promise, needs, alone: false, test }
+        Self { name, promise, needs, alone: false, only: None, test }
     }
 
     /// The same behaviour, tried while nothing else is.
@@ -40,10 +42,16 @@ impl Behaviour {
         Self { alone: true, ..self }
     }
 
+    /// The same behaviour, tried on this route alone, for this reason.
+    pub const fn only(self, route: Route, why: &'static str) -> Self {
+        Self { only: Some((route, why)), ..self }
+    }
+
+    fn is_on(&self, route: Route) -> bool {
+        self.only.is_none_or(|(only, _)| only == route)
+    }
+
     fn judge(&self, subject: &Subject) -> Verdict {
-        if let Some(why) = &subject.unavailable {
-            return Err(NotPassed::Skipped(format!("{} is not available: {why}", subject.backend)));
-        }
         if let Some(lacking) = self.needs.iter().find(|need| !subject.has(**need)) {
             let (backend, lacking) = (&subject.backend, lacking.name());
             return Err(NotPassed::Skipped(format!("{backend} lacks the capability {lacking:?}")));
@@ -79,6 +87,11 @@ impl Tally {
         }
     }
 
+    fn skip_all(&mut self, subject: &Subject, behaviours: usize, why: &str) {
+        self.skipped += behaviours;
+        println!("skipped all {behaviours} of {}: {why}", subject.label());
+    }
+
     fn close(&self) {
         let Self { passed, failed, skipped } = self;
         println!("{passed} passed, {failed} failed, {skipped} skipped");
@@ -87,7 +100,7 @@ impl Tally {
 
 /// Runs every behaviour of `table` over every subject that `find_subjects` finds, and prints one
 /// line for each and a closing line with the counts. `arguments` are the program's own: `--list`
-/// only prints the table, and any other word picks what has it in `backend/caller/name`.
+/// only prints the table, and any other word picks what has it in `backend/caller/route/name`.
 ///
 /// Returns whether nothing failed.
 pub fn run_suite(
@@ -100,6 +113,9 @@ pub fn run_suite(
     if options.iter().any(|option| *option == "--list") {
         for behaviour in table {
             println!("{}: {}", behaviour.name, behaviour.promise);
+            if let Some((route, why)) = behaviour.only {
+                println!("    only {}: {why}", route.name());
+            }
         }
         return true;
     }
@@ -116,15 +132,23 @@ fn go_through(table: &[Behaviour], subjects: &[Subject], filters: &[&String], ta
     let picked = |name: &str| {
         filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
     };
-    let trials = subjects.iter().flat_map(|subject| {
-        table.iter().map(move |behaviour| Trial {
+    let mut trials = Vec::new();
+    for subject in subjects {
+        let on_route = table.iter().filter(|behaviour| behaviour.is_on(subject.route));
+        let named = on_route.map(|behaviour| Trial {
             name: format!("{}/{}", subject.label(), behaviour.name),
             behaviour,
             subject,
-        })
-    });
+        });
+        let picked: Vec<_> = named.filter(|trial| picked(&trial.name)).collect();
+        match &subject.unavailable {
+            Some(why) if !picked.is_empty() => tally.skip_all(subject, picked.len(), why),
+            Some(_) => {}
+            None => trials.extend(picked),
+        }
+    }
     let (alone, together): (Vec<_>, Vec<_>) =
-        trials.filter(|trial| picked(&trial.name)).partition(|trial| trial.behaviour.alone);
+        trials.into_iter().partition(|trial| trial.behaviour.alone);
     let tally = Mutex::new(tally);
     work_off(together.into(), WORKERS, &tally);
     work_off(alone.into(), 1, &tally);
@@ -186,6 +210,7 @@ mod tests {
             program: "agentkernel".into(),
             backend: "native".into(),
             caller: Caller::Me,
+            route: Route::Cold,
             capabilities: BTreeSet::from([Capability::User.name().into()]),
             limits: Vec::new(),
             notes: Vec::new(),
@@ -200,10 +225,10 @@ mod tests {
         let panicking = Behaviour::new("b", "", &[], |_| panic!("as it should"));
         assert!(matches!(panicking.judge(&subject(None)), Err(NotPassed::Failed(_))));
         let demanding = Behaviour::new("c", "", &[Capability::Terminal], |_| Ok(()));
-        for (behaviour, unavailable) in [(demanding, None), (passing, Some("no reason"))] {
-            let verdict = behaviour.judge(&subject(unavailable));
-            assert!(matches!(verdict, Err(NotPassed::Skipped(_))), "{verdict:?}");
-        }
+        assert!(matches!(demanding.judge(&subject(None)), Err(NotPassed::Skipped(_))));
+        let mut tally = Tally::default();
+        go_through(&[passing, demanding], &[subject(Some("no reason"))], &[], &mut tally);
+        assert_eq!((tally.passed, tally.failed, tally.skipped), (0, 0, 2));
     }
 
     #[test]
@@ -219,6 +244,17 @@ mod tests {
         assert!(run("good") && run("--list") && run("no-such-name"));
         assert!(!run("") && !run("native/") && !run("good bad"));
         assert!(!run_suite(&[], &[], || Err(NotPassed::Failed("as it should".into()))));
+    }
+
+    #[test]
+    fn a_behaviour_of_one_route_is_not_tried_on_another() {
+        let failing = Behaviour::new("a", "", &[], |_| Err(NotPassed::Failed("tried".into())));
+        let table = [failing.only(Route::Live, "it is a test")];
+        let mut tally = Tally::default();
+        go_through(&table, &[subject(None)], &[], &mut tally);
+        assert_eq!((tally.passed, tally.failed, tally.skipped), (0, 0, 0));
+        go_through(&table, &[Subject { route: Route::Live, ..subject(None) }], &[], &mut tally);
+        assert_eq!(tally.failed, 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStringExt;
 
 use agentkernel_core::Capability;
 
-use crate::{Behaviour, Captured, NO_FLAGS, Subject, Verdict, ensure};
+use crate::{Behaviour, Captured, NO_FLAGS, Route, Subject, Verdict, ensure};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -31,7 +31,8 @@ pub(super) const TABLE: &[Behaviour] = &[
         "what follows the command is the command's, even without a double dash before it",
         &[],
         flags_after_the_command,
-    ),
+    )
+    .only(Route::Cold, "it is about run's own command line"),
     Behaviour::new(
         "old-habits",
         "flags that people know from elsewhere mean what they mean there",
@@ -61,7 +62,8 @@ pub(super) const TABLE: &[Behaviour] = &[
         "agentkernel needs no variable of its caller",
         &[],
         caller_without_environment,
-    ),
+    )
+    .only(Route::Cold, "a sandbox that lives on is found by its caller's home"),
     Behaviour::new(
         "directory",
         "a command starts in its home, or in the directory that was asked for",

@@ -11,7 +11,7 @@ use super::limits::limited;
 use super::report::reported;
 use crate::host::{Process, unique_sleep};
 use crate::running::patiently;
-use crate::{Behaviour, NO_FLAGS, NotPassed, Running, Subject, Verdict, ensure, skip};
+use crate::{Behaviour, NO_FLAGS, NotPassed, Route, Running, Subject, Verdict, ensure, skip};
 
 /// Far more than any run takes, and far less than the commands here would run if left alone.
 const SOON: Duration = Duration::from_secs(8);
@@ -46,7 +46,8 @@ pub(super) const TABLE: &[Behaviour] = &[
         "a time limit also ends descendants that ignore SIGTERM and have left the session",
         &[],
         time_limit_for_all,
-    ),
+    )
+    .only(Route::Cold, "in a sandbox that lives on, what has left the command's session stays"),
     Behaviour::new(
         "out-of-memory",
         "a command killed for want of memory makes exit status 137 and a message that says so",
@@ -76,7 +77,8 @@ pub(super) const TABLE: &[Behaviour] = &[
         "what a command leaves in the background is killed at its end, and the output closes",
         &[],
         background_ends_with_the_command,
-    ),
+    )
+    .only(Route::Cold, "in a sandbox that lives on, it stays"),
     Behaviour::new(
         "signals-are-forwarded",
         "signals sent to agentkernel reach the command, which may handle them",
@@ -110,9 +112,10 @@ pub(super) const TABLE: &[Behaviour] = &[
 ];
 
 fn exit_statuses(subject: &Subject) -> Verdict {
-    let scratch = subject.scratch()?;
     let codes: Vec<i32> = (0..=255).collect();
     for batch in codes.chunks(8) {
+        // A sandbox that lives on does so for as long as its folder.
+        let scratch = subject.scratch()?;
         let start = |code: &i32| {
             let script = format!("exit {code}");
             Running::start(subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", &script]))
@@ -144,18 +147,18 @@ fn death_from_outside(subject: &Subject) -> Verdict {
     let argv = ["sh", "-c", &script];
     let mut running = Running::start(subject.run_command(&scratch, &NO_FLAGS, &argv))?;
     running.line()?;
-    guest(&running, &duration)?.signal(Signal::KILL)?;
+    guest(&duration)?.signal(Signal::KILL)?;
     running.finish()?.exits(137)?.takes_less_than(SOON)?;
     Ok(())
 }
 
 /// The command's process as the host sees it: the innermost one that has `mark` in its arguments.
-fn guest(running: &Running, mark: &str) -> Result<Process, NotPassed> {
-    let mut family = Process::descendants_of(running.pid());
+fn guest(mark: &str) -> Result<Process, NotPassed> {
+    let mut family = Process::inside(mark);
     // agentkernel's own processes have the command line in their arguments as well.
     family.retain(|process| {
         let program = process.arguments.split(' ').next().unwrap_or_default();
-        process.arguments.contains(mark) && ["sh", "sleep"].contains(&program)
+        ["sh", "sleep"].contains(&program)
     });
     match family.pop() {
         Some(guest) => Ok(guest),
@@ -257,12 +260,8 @@ fn lost(subject: &Subject) -> Verdict {
     );
     let mut running = Running::start(command)?;
     running.line()?;
-    let guest = guest(&running, &duration)?;
-    let family = Process::descendants_of(running.pid());
-    let same_place = |process: &&Process| {
-        process.numbers.len() == guest.numbers.len() && process.numbers.last() == Some(&1)
-    };
-    let Some(init) = family.iter().find(same_place) else {
+    let guest = guest(&duration)?;
+    let Some(init) = guest.first_of_its_place() else {
         skip!("the sandbox's first process can't be seen from the host");
     };
     if init.pid == guest.pid {

@@ -11,12 +11,15 @@ use rustix::process::Signal;
 use crate::host::{Orphanage, Remains, unique_sleep};
 use crate::running::patiently;
 use crate::{
-    Behaviour, Captured, NO_FLAGS, NotPassed, Running, Scratch, Subject, TerminalSession, Verdict,
-    ensure,
+    Behaviour, Captured, NO_FLAGS, NotPassed, Route, Running, Scratch, Subject, TerminalSession,
+    Verdict, ensure,
 };
 
 /// How long what survives agentkernel's own sudden death may take to clean up.
 const AFTERMATH: Duration = Duration::from_secs(5);
+
+/// Why all of this is for sandboxes of a single command.
+const THE_END: &str = "only there is the end of a run the end of all";
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -25,63 +28,72 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[],
         nothing_left_by_success,
     )
-    .alone(),
+    .alone()
+    .only(Route::Cold, THE_END),
     Behaviour::new(
         "nothing-left-by-failure",
         "nothing is left behind by a command that fails, is not found or is killed",
         &[],
         nothing_left_by_failure,
     )
-    .alone(),
+    .alone()
+    .only(Route::Cold, THE_END),
     Behaviour::new(
         "nothing-left-by-a-time-out",
         "nothing is left behind by a command that ran out of time",
         &[],
         nothing_left_by_a_time_out,
     )
-    .alone(),
+    .alone()
+    .only(Route::Cold, THE_END),
     Behaviour::new(
         "nothing-left-by-a-terminal",
         "nothing is left behind by a command with a terminal",
         &[Capability::Terminal],
         nothing_left_by_a_terminal,
     )
-    .alone(),
+    .alone()
+    .only(Route::Cold, THE_END),
     Behaviour::new(
         "nothing-left-by-signals",
         "nothing is left behind when agentkernel is told to end",
         &[],
         nothing_left_by_signals,
     )
-    .alone(),
+    .alone()
+    .only(Route::Cold, THE_END),
     Behaviour::new(
         "nothing-left-by-a-kill",
         "killing agentkernel kills its sandbox, and nothing is left behind",
         &[],
         nothing_left_by_a_kill,
     )
-    .alone(),
+    .alone()
+    .only(Route::Cold, THE_END),
     Behaviour::new(
         "nothing-left-by-a-kill-at-any-time",
         "nothing is left behind when agentkernel is killed while it starts or ends a sandbox",
         &[],
         nothing_left_by_a_kill_at_any_time,
     )
-    .alone(),
+    .alone()
+    .only(Route::Cold, THE_END),
     Behaviour::new(
         "nothing-left-by-a-failing-boot",
         "nothing is left behind by a sandbox that can't be made",
         &[],
         nothing_left_by_a_failing_boot,
     )
-    .alone(),
+    .alone()
+    .only(Route::Cold, THE_END),
     Behaviour::new(
         "nothing-left-by-doctor",
         "nothing is left behind by doctor",
         &[],
         nothing_left_by_doctor,
     )
-    .alone(),
+    .alone()
+    .only(Route::Cold, THE_END),
 ];
 
 /// A place to run in, and what there was before.

@@ -7,6 +7,7 @@ mod files;
 mod images;
 mod isolation;
 mod leftovers;
+mod life;
 mod limits;
 mod report;
 mod streams;
@@ -20,7 +21,7 @@ const SLEEP: &str = "sleep $mark & until grep -aq ^sleep /proc/$!/cmdline; do :;
 
 /// Every behaviour of the suite.
 pub fn table() -> Vec<Behaviour> {
-    [
+    let of_a_command = [
         endings::TABLE,
         streams::TABLE,
         command::TABLE,
@@ -33,7 +34,8 @@ pub fn table() -> Vec<Behaviour> {
         bad_input::TABLE,
         leftovers::TABLE,
     ]
-    .concat()
+    .concat();
+    [of_a_command, life::table()].concat()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use agentkernel_core::Capability;
 use serde_json::{Value, json};
 
-use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Subject, Verdict, ensure};
+use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Route, Subject, Verdict, ensure};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -58,7 +58,8 @@ pub(super) const TABLE: &[Behaviour] = &[
         "doctor without --json names the backend in plain text",
         &[],
         doctor_for_people,
-    ),
+    )
+    .only(Route::Cold, "doctor runs no command"),
 ];
 
 /// Runs `argv` with `flags` and `--report`; returns the report as well.
@@ -245,7 +246,7 @@ fn doctor_agrees(subject: &Subject) -> Verdict {
     Ok(())
 }
 
-const ALL_CAPABILITIES: [Capability; 15] = [
+const ALL_CAPABILITIES: [Capability; 17] = [
     Capability::NetworkNone,
     Capability::NetworkFull,
     Capability::NetworkAllow,
@@ -261,6 +262,8 @@ const ALL_CAPABILITIES: [Capability; 15] = [
     Capability::LimitDisk,
     Capability::Terminal,
     Capability::User,
+    Capability::Live,
+    Capability::Changes,
 ];
 
 fn doctor_for_people(subject: &Subject) -> Verdict {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::report;
-use crate::host::Process;
+use crate::host::{Process, unique_sleep};
 use crate::running::patiently;
 use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Running, Subject, Verdict, ensure};
 
@@ -346,15 +346,16 @@ fn closed_output(subject: &Subject) -> Verdict {
 fn slow_reader(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let (reader, writer) = io::pipe()?;
-    let script = "head -c 64m /dev/zero; echo passed >&2";
-    let mut command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", script]);
+    let mark = unique_sleep();
+    let script = format!(": {mark}; head -c 64m /dev/zero; echo passed >&2");
+    let mut command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", &script]);
     command.stdout(writer);
     let running = Running::start(command)?;
     let mut reader = Within { inner: reader, deadline: Instant::now() + patiently(SOON) };
     let mut first = vec![0; 1 << 20];
     reader.read_exact(&mut first)?;
     // Now it can only fill what buffers there are; were these without bounds, it would end.
-    let guest_waits = !Process::descendants_of(running.pid()).is_empty();
+    let guest_waits = !Process::inside(&mark).is_empty();
     let peak = peak_memory(&running)?;
     ensure!(guest_waits && peak < 32 << 20, "agentkernel grew to {peak} bytes for a slow reader");
     let mut rest = Vec::new();

@@ -8,8 +8,10 @@ use agentkernel_core::Capability;
 use rustix::process::Signal;
 
 use crate::host::{Process, unique_sleep};
+use crate::running::patiently;
 use crate::{
-    Behaviour, Captured, NO_FLAGS, NotPassed, Scratch, Subject, TerminalSession, Verdict, ensure,
+    Behaviour, Captured, NO_FLAGS, NotPassed, Route, Scratch, Subject, TerminalSession, Verdict,
+    ensure,
 };
 
 const SOON: Duration = Duration::from_secs(8);
@@ -73,7 +75,7 @@ pub(super) const TABLE: &[Behaviour] = &[
     ),
     Behaviour::new(
         "terminal-hang-up",
-        "when the caller's terminal goes away, so does the sandbox",
+        "when the caller's terminal goes away, so does what runs on it",
         NEEDS,
         terminal_hang_up,
     ),
@@ -243,8 +245,14 @@ fn terminal_hang_up(subject: &Subject) -> Verdict {
     let mut session = start(subject, &scratch, &[], &script)?;
     session.running.until("ready")?;
     // It has nobody left to tell, so its status is of no interest, but it must end.
+    let sleepers = Process::sleeping(&duration);
     session.hang_up().wait()?;
+    // A sandbox that lives on learns of it when agentkernel has ended.
+    let limit = if subject.route == Route::Cold { Duration::ZERO } else { patiently(SOON) };
+    for sleeper in &sleepers {
+        ensure!(sleeper.ends_within(limit)?, "still running without a terminal: {sleeper:?}");
+    }
     let left = Process::sleeping(&duration);
-    ensure!(left.is_empty(), "still running after the terminal is gone: {left:?}");
+    ensure!(left.is_empty(), "still running without a terminal: {left:?}");
     Ok(())
 }

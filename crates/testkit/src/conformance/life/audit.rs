@@ -1,0 +1,184 @@
+//! What is written down of all that is done.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde_json::Value;
+
+use super::{Home, life};
+use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Subject, Verdict, ensure};
+
+pub(super) const TABLE: &[Behaviour] = &[
+    life(
+        "audit-tells-everything",
+        "all that is done to sandboxes is in the audit log, in order and with who did it",
+        audit_tells_everything,
+    ),
+    life(
+        "audit-without-secrets",
+        "the values of variables are neither in the audit log nor in any list",
+        audit_without_secrets,
+    ),
+    life(
+        "audit-shows-tampering",
+        "a line of the audit log that was changed, removed or added is found by verify",
+        audit_shows_tampering,
+    ),
+    life(
+        "audit-by-many",
+        "the audit log stays whole when many processes write to it at once",
+        audit_by_many,
+    ),
+    life(
+        "events-follow",
+        "events gives each change of a sandbox as it happens, as a line of JSON",
+        events_follow,
+    ),
+];
+
+impl Home<'_> {
+    /// The entries that `audit --json` prints with these flags, one a line.
+    fn entries(&self, flags: &[&str]) -> Result<Vec<Value>, NotPassed> {
+        let text = self.does(&[&["audit", "--json"], flags].concat())?;
+        let read = |line| {
+            serde_json::from_str(line)
+                .map_err(|why| NotPassed::Failed(format!("no JSON ({why}): {line}")))
+        };
+        text.lines().map(read).collect()
+    }
+}
+
+fn kinds(entries: &[Value]) -> Vec<&str> {
+    entries.iter().filter_map(|entry| entry["kind"].as_str()).collect()
+}
+
+fn audit_tells_everything(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let name = home.created(&NO_FLAGS)?;
+    home.does(&["start", &name])?;
+    home.shell(&name, "exit 3")?.exits(3)?;
+    for verb in ["pause", "unpause"] {
+        home.does(&[verb, &name])?;
+    }
+    home.does(&["rename", &name, "renamed"])?;
+    home.does(&["stop", "renamed"])?;
+    home.refuses(&["exec", "renamed", "--", "true"], &[])?;
+    home.does(&["rm", "renamed"])?;
+    let entries = home.entries(&[])?;
+    let found = kinds(&entries);
+    let expected = [
+        "create", "start", "command", "ended", "pause", "unpause", "rename", "stop", "refusal",
+        "remove",
+    ];
+    let mut rest = found.iter();
+    let missing = expected.iter().find(|kind| !rest.any(|found| found == *kind));
+    ensure!(missing.is_none(), "no {missing:?} where it belongs: {found:?}");
+    for entry in &entries {
+        let uid = &entry["who"]["uid"];
+        ensure!(*uid == subject.caller.uid(), "expected the caller to have done it: {entry}");
+    }
+    let command = entries.iter().find(|entry| entry["kind"] == "command");
+    let told = command.unwrap_or(&Value::Null).to_string();
+    ensure!(told.contains("exit 3"), "the command's words are not there: {told}");
+    let of_a_kind = home.entries(&["--kind", "pause"])?;
+    ensure!(kinds(&of_a_kind) == ["pause"], "--kind pause gives {of_a_kind:?}");
+    let other = home.created(&NO_FLAGS)?;
+    let of_one = home.entries(&["--sandbox", &other])?;
+    ensure!(kinds(&of_one) == ["create"], "--sandbox {other} gives {of_one:?}");
+    home.run(&["audit", "verify"])?.exits(0)?.complains("")?;
+    home.run(&["audit"])?.exits(0)?.complains("")?;
+    Ok(())
+}
+
+fn audit_without_secrets(subject: &Subject) -> Verdict {
+    const SECRETS: [&str; 4] = ["hush-flag", "hush-file", "hush-copied", "hush-exec"];
+    let home = Home::new(subject)?;
+    let file = home.scratch.file("work/variables", "FROM_FILE=hush-file\n")?;
+    let file = file.display().to_string();
+    let mut create = home.command(&["create", "-e", "FLAG=hush-flag", "--env-file", &file]);
+    create.args(["-e", "COPIED", "secretive"]).env("COPIED", "hush-copied");
+    Captured::of(create)?.exits(0)?;
+    home.does(&["start", "secretive"])?;
+    let show = ["exec", "-e", "EXEC=hush-exec", "secretive", "--", "sh", "-c"];
+    let got = home.run(&[&show[..], &["echo $FLAG $FROM_FILE $COPIED $EXEC"]].concat())?;
+    got.exits(0)?.prints("hush-flag hush-file hush-copied hush-exec\n")?;
+    home.background("secretive", "true")?;
+    home.refuses(&["pause", "-e", "A=hush-flag", "secretive"], &[])?;
+    let log = fs::read_to_string(home.state().join("audit.jsonl"))?;
+    ensure!(log.contains("FLAG") || log.contains("create"), "the log is empty: {log}");
+    let shown = ["ps -a --json", "ps secretive", "inspect secretive", "audit --json", "audit"]
+        .map(|words| home.does(&words.split(' ').collect::<Vec<_>>()));
+    for text in shown.into_iter().chain([Ok(log)]) {
+        let text = text?;
+        let secret = SECRETS.iter().find(|secret| text.contains(**secret));
+        ensure!(secret.is_none(), "{secret:?} is told in {text}");
+    }
+    Ok(())
+}
+
+fn audit_shows_tampering(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let names = [home.created(&NO_FLAGS)?, home.created(&NO_FLAGS)?, home.created(&NO_FLAGS)?];
+    let file = home.state().join("audit.jsonl");
+    let good = fs::read_to_string(&file)?;
+    home.run(&["audit", "verify"])?.exits(0)?;
+    let lines: Vec<&str> = good.lines().collect();
+    ensure!(lines.len() >= 3, "expected three lines: {good}");
+    let changed = good.replace(&names[1], "sandbox-x");
+    let without = [&lines[..1], &lines[2..], &[""]].concat().join("\n");
+    let twice = [&lines[..2], &lines[1..], &[""]].concat().join("\n");
+    let noise = format!("{good}{{\"kind\":\"create\"}}\n");
+    for bad in [changed, without, twice, noise] {
+        fs::write(&file, bad)?;
+        let got = home.run(&["audit", "verify"])?;
+        ensure!(got.status.code() == Some(1), "a false log was found to be true: {got}");
+        ensure!(!got.errors().contains("panicked"), "expected a message for people: {got}");
+    }
+    fs::write(&file, good)?;
+    home.run(&["audit", "verify"])?.exits(0)?;
+    Ok(())
+}
+
+fn audit_by_many(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let name = home.started(&NO_FLAGS)?;
+    let all: Result<Vec<_>, _> = (0..20)
+        .map(|number| match number % 2 {
+            0 => home.start(&["create", &format!("many-{number}")]),
+            _ => home.start(&["exec", &name, "--", "true"]),
+        })
+        .collect();
+    for running in all? {
+        running.finish()?.exits(0)?;
+    }
+    home.run(&["audit", "verify"])?.exits(0)?;
+    let entries = home.entries(&[])?;
+    let found = kinds(&entries);
+    let count = |kind| found.iter().filter(|found| **found == kind).count();
+    let counts = [count("create"), count("command"), count("ended")];
+    ensure!(counts == [11, 10, 10], "11 creations, 10 commands, 10 ends, not {counts:?}");
+    let numbers: BTreeSet<_> = entries.iter().filter_map(|entry| entry["seq"].as_u64()).collect();
+    ensure!(numbers.len() == entries.len(), "two entries have one number");
+    Ok(())
+}
+
+fn events_follow(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let first = home.created(&NO_FLAGS)?;
+    let mut events = home.start(&["events", "--json", "--since", "1h"])?;
+    let mut next = |kind: &str, name: &str| {
+        let line = events.line()?;
+        let event: Value = serde_json::from_str(&line)
+            .map_err(|why| NotPassed::Failed(format!("no JSON ({why}): {line}")))?;
+        ensure!(event["kind"] == kind, "expected {kind}: {event}");
+        ensure!(event["sandbox"]["name"] == name, "expected {name}: {event}");
+        Ok(())
+    };
+    // What was before is given first, so that it is known to follow.
+    next("create", &first)?;
+    for (verb, kind) in [("start", "start"), ("stop", "stop"), ("rm", "remove")] {
+        home.does(&[verb, &first])?;
+        next(kind, &first)?;
+    }
+    Ok(())
+}

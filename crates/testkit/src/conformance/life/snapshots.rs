@@ -1,0 +1,119 @@
+//! Snapshots and forks.
+
+use super::{Home, change};
+use crate::host::unique_sleep;
+use crate::{Behaviour, NO_FLAGS, Subject, Verdict, ensure};
+
+pub(super) const TABLE: &[Behaviour] = &[
+    change(
+        "snapshot-and-back",
+        "a sandbox made from a snapshot has the files of that moment, as often as one likes",
+        snapshot_and_back,
+    ),
+    change(
+        "snapshot-list",
+        "snapshots are listed and removed by name, and a name is given once",
+        snapshot_list,
+    ),
+    change(
+        "fork-goes-its-own-way",
+        "forks have their sandbox's files and then change them apart from it and each other",
+        fork_goes_its_own_way,
+    ),
+    change(
+        "fork-of-a-running-one",
+        "a running sandbox is forked without a halt of its commands",
+        fork_of_a_running_one,
+    ),
+];
+
+fn snapshot_and_back(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let (project, flag) = home.project()?;
+    let name = home.started(&[flag.as_str(), "-e", "FROM=spec"])?;
+    home.shell(&name, "echo first > ~/file; echo first > changed; rm deleted")?.exits(0)?;
+    home.does(&["snapshot", "create", &name, "moment"])?;
+    home.shell(&name, "echo second > ~/file; echo second > changed; echo x > added")?.exits(0)?;
+    home.does(&["rm", "-f", &name])?;
+    for _ in 0..2 {
+        let copy = home.created(&["--from", "moment"])?;
+        home.does(&["start", &copy])?;
+        let look = "pwd; cat ~/file changed kept; ls; echo $FROM; echo third > changed";
+        let expected =
+            format!("{}\nfirst\nfirst\nkept\nchanged\nfolder\nkept\nspec\n", project.display());
+        home.shell(&copy, look)?.exits(0)?.prints(expected)?.complains("")?;
+    }
+    home.refuses(&["create", "--from", "nothing"], &["nothing"])
+}
+
+fn snapshot_list(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let name = home.created(&NO_FLAGS)?;
+    home.does(&["snapshot", "create", &name, "one"])?;
+    home.does(&["snapshot", "create", &name, "two"])?;
+    home.refuses(&["snapshot", "create", &name, "one"], &["one"])?;
+    home.refuses(&["snapshot", "create", &name, "../one"], &[])?;
+    let made_up = home.does(&["snapshot", "create", &name])?;
+    let list = home.does(&["snapshot", "ls"])?;
+    for expected in ["one", "two", made_up.trim_end()] {
+        ensure!(list.contains(expected), "no {expected} in {list}");
+    }
+    let json = home.json(&["snapshot", "ls", "--json"])?;
+    ensure!(json["version"] == 1, "no version in {json}");
+    ensure!(json["snapshots"].as_array().map(Vec::len) == Some(3), "expected three: {json}");
+    home.does(&["snapshot", "rm", "one", "two", made_up.trim_end()])?;
+    home.refuses(&["snapshot", "rm", "one"], &["one"])?;
+    let left = home.names_in("state/agentkernel/snapshots");
+    ensure!(left.is_empty(), "removed snapshots have left {left:?}");
+    Ok(())
+}
+
+fn fork_goes_its_own_way(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let (_, flag) = home.project()?;
+    let name = home.started(&[&flag])?;
+    home.shell(&name, "echo original > ~/file; echo original > changed; rm deleted")?.exits(0)?;
+    home.does(&["stop", &name])?;
+    let forks = home.does(&["fork", &name, "-n", "3", "--name", "fork"])?;
+    let forks: Vec<&str> = forks.lines().collect();
+    let named = forks.iter().all(|fork| fork.starts_with("fork"));
+    ensure!(forks.len() == 3 && named, "expected three names of forks: {forks:?}");
+    let all: Vec<&str> = forks.iter().copied().chain([name.as_str()]).collect();
+    for one in &all {
+        // A fork may be running already.
+        home.run(&["start", one])?.exits(0)?;
+        let change = format!("cat ~/file changed; ls; echo {one} > ~/file; echo {one} > changed");
+        let expected = "original\noriginal\nchanged\nfolder\nkept\n";
+        home.shell(one, &change)?.exits(0)?.prints(expected)?.complains("")?;
+    }
+    for one in &all {
+        let expected = format!("{one}\n{one}\n");
+        home.shell(one, "cat ~/file changed")?.exits(0)?.prints(expected)?;
+    }
+    // The one it was made from can go.
+    home.does(&["rm", "-f", &name])?;
+    for fork in &forks {
+        home.shell(fork, "cat kept")?.exits(0)?.prints("kept\n")?;
+    }
+    for bad in ["0", "-1", "many"] {
+        home.refuses(&["fork", forks.first().unwrap_or(&""), "-n", bad], &[])?;
+    }
+    Ok(())
+}
+
+fn fork_of_a_running_one(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let (name, mark) = (home.started(&NO_FLAGS)?, unique_sleep());
+    home.shell(&name, "echo whole > ~/file")?.exits(0)?;
+    home.background(&name, &format!("exec sleep {mark}"))?;
+    let running = home.begun(&name, "echo begun; read go; echo end")?;
+    let fork = home.does(&["fork", &name])?;
+    let fork = fork.trim_end();
+    running.finish()?.exits(0)?.prints("begun\nend\n")?;
+    home.is(&name, "running")?;
+    home.run(&["start", fork])?.exits(0)?;
+    home.shell(fork, "cat ~/file")?.exits(0)?.prints("whole\n")?;
+    let seen = home.shell(fork, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '")?;
+    ensure!(!seen.text().contains(&mark), "a fork sees the original's processes: {seen}");
+    Ok(())
+}
