@@ -30,7 +30,7 @@ pub(super) static FLAGS: &[Flag] = &[
         aliases: &[],
         takes: Takes::Nothing(|low| low.keep = true),
         verbs: &[Verb::Run],
-        doc: "Keep the sandbox, stopped, for diff, apply, start ...",
+        doc: "Keep the sandbox, stopped, for diff, apply or start",
     },
     Flag {
         long: "count",
@@ -76,7 +76,7 @@ pub(super) static FLAGS: &[Flag] = &[
         aliases: &[],
         takes: Takes::Nothing(|low| low.force = true),
         verbs: &[Verb::Apply],
-        doc: "Go over what the host has changed, and take all links",
+        doc: "Go over the host's own changes, and take all links",
     },
     Flag {
         long: "output",

@@ -45,6 +45,7 @@ impl Sandboxes<'_> {
             Ok(driven) => self.conclude(driven, start),
             Err(error) => {
                 // What is told is why there is nothing to keep.
+                let _ = self.put_by(&record);
                 let _ = self.remove(record.id.as_str(), true);
                 Err(error)
             }
@@ -86,11 +87,14 @@ impl Sandboxes<'_> {
         let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
         let notes = place.notes().to_vec();
         let destroyed = place.destroy();
+        let kills = destroyed.as_ref().map_or(0, |remains| remains.oom_kills);
+        let (timeline, ended) = (finished.timeline, finished.ending(kills));
+        let noted =
+            self.note_ended(Kind::Ended, &record, Value::Null, Some(journal::ended(&ended)));
         let kept = self.put_by(&record)?;
+        noted?;
         let remains =
             destroyed.map_err(|error| EngineError::failed("can't end the sandbox", &error))?;
-        let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
-        self.note_ended(Kind::Ended, &record, Value::Null, Some(journal::ended(&ended)))?;
         let outcome = Outcome {
             backend: self.backend(&record)?.name(),
             route: match kept {
