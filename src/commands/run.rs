@@ -11,23 +11,33 @@ use crate::error::CommandError;
 use crate::flags::LowArgs;
 use crate::home;
 
-use super::pool;
 use super::spec::{FilesPools, Gathered};
 use super::tell::{self, Telling};
+use super::{pool, sandboxes};
 
 /// Runs a command in a sandbox and returns the exit status that stands for its ending.
 pub(super) fn run(
     mut low: LowArgs,
     backends: &'static [&'static dyn Backend],
 ) -> Result<u8, CommandError> {
+    if low.name.is_some() && !low.keep {
+        return Err(CommandError::new(
+            "only a sandbox that is kept has a name",
+            "pass --keep, or leave out --name",
+        ));
+    }
     let (run, files, pools) = resolve(&mut low, backends)?;
     let telling = Telling::new(&mut low, &run.command, run.backend.is_some())?;
     if low.verbose {
         tell::read(&files);
     }
+    let engine = Engine::new(backends);
+    if low.keep {
+        let kept = sandboxes::open(&engine).and_then(|all| Ok(all.run_kept(run, low.name.take())?));
+        return telling.tell(kept);
+    }
     let journal = home::dirs().ok().map(|dirs| Journal::new(&dirs, home::CLIENT));
     let spec = (!pools.is_empty()).then(|| run.spec.clone());
-    let engine = Engine::new(backends);
     let outcome = engine.run(run, journal.as_ref());
     if let (Some(spec), Some(journal), Ok(outcome)) = (spec, &journal, &outcome)
         && matches!(outcome.route, Route::Cold(_))

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agentkernel_core::{Backend, Spec};
-use agentkernel_wire::{Caller, PoolRequest, Resolved, SpecRequest, nearest};
+use agentkernel_wire::{Caller, Environment, PoolRequest, Resolved, SpecRequest, nearest};
 
 use crate::error::CommandError;
 use crate::flags::LowArgs;
@@ -70,6 +70,15 @@ pub(super) fn resolve(
     let caller = Caller { variables: &variables, machine: machine::facts() };
     let resolved = request.resolve(&caller)?;
     Ok(Gathered { resolved, files, pools: FilesPools { base, pools } })
+}
+
+/// The variables that were given. One without a value is the caller's, who may have none.
+pub(super) fn given_variables(given: Environment) -> BTreeMap<OsString, OsString> {
+    let value = |(name, value): (OsString, Option<OsString>)| {
+        let value = value.or_else(|| env::var_os(&name))?;
+        Some((name, value))
+    };
+    given.into_iter().filter_map(value).collect()
 }
 
 fn read_files(low: &LowArgs) -> ReadFiles {

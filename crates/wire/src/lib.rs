@@ -6,6 +6,7 @@
 //! of the machine only whether a path exists.
 #![forbid(unsafe_code)]
 
+mod changes;
 mod daemon;
 mod doctor;
 mod environment;
@@ -25,6 +26,9 @@ mod signal;
 mod value;
 mod variables;
 
+pub use changes::{
+    AppliedReport, ChangeReport, ChangesReport, RefusedReport, SnapshotReport, SnapshotsReport,
+};
 pub use daemon::{
     DAEMON_VERSION, DaemonReply, DaemonRequest, DaemonStatus, MAX_LINE, NurseryReply,
     NurseryRequest, PoolStatus, PoolsReport, micros,
