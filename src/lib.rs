@@ -8,6 +8,7 @@ mod backends;
 mod commands;
 mod error;
 mod flags;
+mod home;
 mod machine;
 mod output;
 mod settings;

@@ -31,6 +31,8 @@ pub(crate) enum Verb {
     Doctor,
     Completions,
     Help,
+    Pool,
+    Daemon,
 }
 
 /// A verb's names and words for people.

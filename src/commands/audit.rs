@@ -8,10 +8,11 @@ use agentkernel_wire::{VerdictDetail, VerdictReport};
 
 use crate::error::{CommandError, FAILED};
 use crate::flags::LowArgs;
+use crate::home;
 use crate::output::{self, Stream};
 use crate::verbs::Verb;
 
-use super::{sandboxes, unexpected};
+use super::unexpected;
 
 /// Shows the audit log or checks it.
 pub(super) fn run(mut low: LowArgs) -> Result<u8, CommandError> {
@@ -25,7 +26,7 @@ pub(super) fn run(mut low: LowArgs) -> Result<u8, CommandError> {
     if low.follow {
         return follow(filter, low.json, |_| true);
     }
-    let entries = audit::read(&sandboxes::dirs()?.audit(), filter).map_err(EngineError::from)?;
+    let entries = audit::read(&home::dirs()?.audit(), filter).map_err(EngineError::from)?;
     show(entries, low.json, |_| true)
 }
 
@@ -35,7 +36,7 @@ pub(super) fn follow(
     json: bool,
     wanted: impl Fn(&Logged) -> bool,
 ) -> Result<u8, CommandError> {
-    let entries = audit::follow(&sandboxes::dirs()?.audit(), filter).map_err(EngineError::from)?;
+    let entries = audit::follow(&home::dirs()?.audit(), filter).map_err(EngineError::from)?;
     show(entries, json, wanted)
 }
 
@@ -83,7 +84,7 @@ fn line(entry: &Logged) -> String {
 
 /// Returns 0 if the log is as it was written, and 1 if it is not.
 fn verify(low: &LowArgs) -> Result<u8, CommandError> {
-    let path = sandboxes::dirs()?.audit();
+    let path = home::dirs()?.audit();
     let verdict = audit::verify(&path).map_err(EngineError::from)?;
     let broken = matches!(verdict, Verdict::Broken { .. });
     if low.json {

@@ -52,7 +52,7 @@ fn describe_one(backend: &Probed) -> String {
         Probe::Ready { walls, limits, notes } => {
             let mut text = format!("{}: ready\n  walls:\n", backend.name);
             for wall in walls {
-                row(&mut text, wall.name, &wall_state(wall));
+                row(&mut text, &wall.name, &wall_state(wall));
             }
             text += "  limits:\n";
             for limit in limits {
@@ -105,11 +105,11 @@ mod tests {
         let limit = |kind, by| LimitInForce { kind, value: 1, by };
         let text = describe(&[probed(Probe::Ready {
             walls: vec![
-                Wall { name: "seccomp", missing: None },
-                Wall { name: "landlock", missing: Some("no kernel".into()) },
+                Wall { name: "seccomp".into(), missing: None },
+                Wall { name: "landlock".into(), missing: Some("no kernel".into()) },
             ],
             limits: vec![
-                limit(LimitKind::Pids, Limited::Exactly("cgroup v2")),
+                limit(LimitKind::Pids, Limited::Exactly("cgroup v2".into())),
                 limit(LimitKind::Cpus, Limited::Nowise { why: "no cgroup".into() }),
             ],
             notes: vec!["it is slow".into()],

@@ -4,6 +4,7 @@ mod attach;
 mod audit;
 mod completions;
 mod create;
+mod daemon;
 mod doctor;
 mod events;
 mod exec;
@@ -12,6 +13,7 @@ mod inspect;
 mod kill;
 mod logs;
 mod pause;
+mod pool;
 mod prune;
 mod ps;
 mod rename;
@@ -60,6 +62,8 @@ pub(crate) fn dispatch(
         Verb::Doctor => doctor::run(&low, backends),
         Verb::Completions => completions::run(&low, backends),
         Verb::Help => help::run(&low),
+        Verb::Pool => pool::run(low, backends),
+        Verb::Daemon => daemon::run(&low),
     }
 }
 

@@ -4,11 +4,12 @@ use std::mem;
 use std::path::PathBuf;
 
 use agentkernel_core::Backend;
-use agentkernel_engine::{Engine, Run, Terminal};
+use agentkernel_engine::{Engine, Journal, Run, Terminal};
 use agentkernel_wire as wire;
 
 use crate::error::CommandError;
 use crate::flags::LowArgs;
+use crate::home;
 
 use super::tell::{self, Telling};
 
@@ -22,7 +23,9 @@ pub(super) fn run(
     if low.verbose {
         tell::read(&files);
     }
-    telling.tell(Engine::new(backends).run(run).map_err(CommandError::from))
+    let journal = home::dirs().ok().map(|dirs| Journal::new(&dirs, home::CLIENT));
+    let outcome = Engine::new(backends).run(run, journal.as_ref());
+    telling.tell(outcome.map_err(CommandError::from))
 }
 
 /// Turns the flags and all that lies under them into an action. Also returns the settings files
@@ -40,6 +43,7 @@ fn resolve(
         command,
         terminal: low.terminal.unwrap_or(Terminal::Auto),
         stdin: !low.no_stdin,
+        thorough: low.report.is_some() || low.json || low.verbose,
     };
     Ok((run, files))
 }

@@ -5,32 +5,24 @@ use std::time::{Duration, SystemTime};
 
 use agentkernel_core::{Backend, Ended};
 use agentkernel_engine::{Background, BackgroundState, Engine, EngineError, Sandboxes};
-use agentkernel_store::{Dirs, Name, Record, State, StoreError, Thing, time};
+use agentkernel_store::{Name, Record, State, StoreError, Thing, time};
 use agentkernel_wire::{BackgroundReport, SandboxReport, StoppedReport};
 
 use crate::error::{CommandError, FAILED};
 use crate::flags::LowArgs;
-use crate::output;
 use crate::verbs::Verb;
+use crate::{home, output};
 
 use super::unexpected;
 
-/// By what the user has come, as the audit log has it.
-const CLIENT: &str = "cli";
-
-/// The folders of the caller.
-pub(super) fn dirs() -> Result<Dirs, CommandError> {
-    Ok(Dirs::of_caller().map_err(EngineError::from)?)
-}
-
 /// The caller's sandboxes. Makes the store where there is none.
 pub(super) fn open(engine: &Engine) -> Result<Sandboxes<'_>, CommandError> {
-    Ok(Sandboxes::open(engine, dirs()?, CLIENT)?)
+    Ok(Sandboxes::open(engine, home::dirs()?, home::CLIENT)?)
 }
 
 /// The same, but makes no files: a user without a store has no sandboxes.
 pub(super) fn open_existing(engine: &Engine) -> Result<Option<Sandboxes<'_>>, CommandError> {
-    Ok(Sandboxes::open_existing(engine, dirs()?, CLIENT)?)
+    Ok(Sandboxes::open_existing(engine, home::dirs()?, home::CLIENT)?)
 }
 
 /// The same, for whoever wants the sandbox `name`.

@@ -188,7 +188,8 @@ mod tests {
     use super::*;
 
     fn of(ended: Ended) -> Outcome {
-        let limit = |kind, value| LimitInForce { kind, value, by: Limited::Exactly("cgroup v2") };
+        let limit =
+            |kind, value| LimitInForce { kind, value, by: Limited::Exactly("cgroup v2".into()) };
         Outcome {
             backend: "native",
             profile: Profile::Moderate,
@@ -201,8 +202,8 @@ mod tests {
                 shutdown: Duration::from_millis(1),
             },
             walls: vec![
-                Wall { name: "seccomp", missing: None },
-                Wall { name: "landlock", missing: Some("no kernel".into()) },
+                Wall { name: "seccomp".into(), missing: None },
+                Wall { name: "landlock".into(), missing: Some("no kernel".into()) },
             ],
             limits: vec![limit(LimitKind::Memory, 256 << 20), limit(LimitKind::Cpus, 1500)],
             notes: vec!["it is slow".into()],

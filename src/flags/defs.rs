@@ -13,7 +13,7 @@ use super::Flag;
 use crate::verbs::Verb;
 
 /// The verbs that make a sandbox.
-const SPEC: &[Verb] = &[Verb::Run, Verb::Create];
+const SPEC: &[Verb] = &[Verb::Run, Verb::Create, Verb::Pool];
 
 /// The verbs that start a command.
 const COMMAND: &[Verb] = &[Verb::Run, Verb::Exec];

@@ -23,6 +23,9 @@ pub(crate) struct LowArgs {
     pub report: Option<PathBuf>,
     pub json: bool,
     pub verbose: bool,
+    /// How long a sandbox may wait in a pool.
+    pub max_age: Option<Duration>,
+    pub background: bool,
     pub labels: BTreeMap<String, String>,
     pub ttl: Option<Duration>,
     pub idle: Option<Duration>,

@@ -122,7 +122,7 @@ output, kill ends it. Its output is kept, the latest 4 MiB at least.
         name: "ps",
         aliases: &["list", "ls"],
         usage: "[FLAGS] [NAME]",
-        doc: "List the sandboxes, or the background commands of one",
+        doc: "List sandboxes, or the background commands of one",
         more: "",
         takes: Takes::Sandboxes,
     },
@@ -235,5 +235,30 @@ The script belongs into
         doc: "Show all verbs, or one of them with its flags",
         more: "",
         takes: Takes::Verb,
+    },
+    VerbInfo {
+        verb: Verb::Pool,
+        name: "pool",
+        aliases: &[],
+        usage: "ls | set NAME SIZE [FLAGS] | rm NAME...",
+        doc: "Have sandboxes held ready for runs of the same spec",
+        more: "\
+A pool is held by the daemon. A run takes a sandbox out of one whose spec is its
+own; variables, directory, user, project and volumes may differ. Each sandbox is
+used once. `set` makes a pool, or changes what it holds.
+",
+        takes: Takes::OneOf(&["ls", "set", "rm"]),
+    },
+    VerbInfo {
+        verb: Verb::Daemon,
+        name: "daemon",
+        aliases: &[],
+        usage: "start [-b] | stop | status [--json] | logs",
+        doc: "Start or stop the daemon, or ask how it is",
+        more: "\
+The daemon holds pools and keeps house. Sandboxes that live don't depend on it.
+`start` stays in the foreground unless -b sends it to the background.
+",
+        takes: Takes::OneOf(&["start", "stop", "status", "logs"]),
     },
 ];

@@ -1,11 +1,12 @@
 //! What every isolation engine implements.
 
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Command, LimitKind, Process, Spec, Stdio};
+use crate::{Attachment, Command, LimitKind, Process, Spec, Stdio};
 
 /// An isolation engine: it boots places from specs, and does nothing else that a user sees.
 ///
@@ -42,6 +43,23 @@ pub trait Backend: Sync {
     /// What the agent of a place made from `spec` has to start for `command`, which may differ
     /// from the spec in its user, directory and variables.
     fn process(&self, spec: &Spec, command: &Command) -> Result<Process, BootError>;
+
+    /// The part of a spec that a place is made of before it is known for what: what belongs to a
+    /// command, or can be [attached](Self::attachments), is left out. Places of equal parts are
+    /// interchangeable. `None` where places can't be kept ready.
+    fn pool_part(&self, spec: &Spec) -> Option<Spec>;
+
+    /// Whether a place made from the [pool part](Self::pool_part) of `spec` needs attachments to be
+    /// one of `spec`.
+    fn needs_attachments(&self, spec: &Spec) -> bool;
+
+    /// Opens what has to be attached to a place made from the [pool part](Self::pool_part) of `spec`,
+    /// whose user namespace is `namespace`. The calling process must have a single thread.
+    fn attachments(
+        &self,
+        spec: &Spec,
+        namespace: Option<OwnedFd>,
+    ) -> Result<Vec<(Attachment, Option<OwnedFd>)>, BootError>;
 
     /// Makes streams of the caller's usable for the user inside a place.
     fn hand_over(&self, stdio: Stdio) -> Result<Stdio, BootError>;
@@ -168,7 +186,7 @@ pub trait Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wall {
     /// A stable name such as `seccomp`.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Why it is missing; `None` while it stands.
     pub missing: Option<String>,
 }
@@ -186,9 +204,9 @@ pub struct LimitInForce {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Limited {
     /// The exact limit on the sandbox as a whole, by the named means (`cgroup v2`, `tmpfs`).
-    Exactly(&'static str),
+    Exactly(Cow<'static, str>),
     /// A weaker wall, by the named means, and why it is all there is.
-    Nearly { means: &'static str, why: String },
+    Nearly { means: Cow<'static, str>, why: String },
     /// Nothing, and why.
     Nowise { why: String },
 }

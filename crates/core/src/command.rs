@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::User;
+use crate::{Access, User};
 
 /// A program to start in a sandbox, never joined into a shell string.
 ///
@@ -42,6 +42,30 @@ pub struct Process {
     pub writable: Vec<CString>,
     /// Whether it may give files no setuid and setgid bits, since what it makes stays on the host.
     pub no_setuid_files: bool,
+}
+
+/// What can be added to a place that is in use for the first time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Attachment {
+    /// A tree, which comes along, to be shown at `target`.
+    Mount {
+        /// Relative to the root.
+        target: CString,
+        access: Access,
+        directory: bool,
+        /// Whether a place for it may be made in the root.
+        make_place: bool,
+    },
+    /// Another user for whom the place is.
+    User {
+        uid: u32,
+        gid: u32,
+        /// Relative to the root.
+        home: CString,
+        /// The users that there are, in the form of `/etc/passwd`; empty if the image says.
+        passwd: CString,
+        group: CString,
+    },
 }
 
 /// What a command's standard streams are connected to.

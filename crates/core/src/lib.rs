@@ -13,7 +13,7 @@ pub use backend::{
     Backend, BootError, Capabilities, Capability, DestroyError, Launch, Layer, Life, LimitInForce,
     Limited, Owners, Place, Probe, Remains, Remnant, Usage, Wall,
 };
-pub use command::{Command, Ended, Process, Stdio};
+pub use command::{Attachment, Command, Ended, Process, Stdio};
 pub use quantity::{Bytes, Cpus, ParseQuantityError, parse_duration};
 pub use spec::{
     Access, Asked, Image, LimitKind, Limits, Mount, Network, Origin, Profile, RootAccess, Spec,

@@ -88,6 +88,18 @@ pub struct Mount {
     pub access: Access,
 }
 
+impl Mount {
+    /// Whether its target lies in the target of another of `all` that shows the host's own files,
+    /// where no place for it may be made.
+    pub fn lies_in_another(&self, all: &[Mount]) -> bool {
+        all.iter().any(|other| {
+            other.target != self.target
+                && self.target.starts_with(&other.target)
+                && other.access != Access::CopyOnWrite
+        })
+    }
+}
+
 /// What a sandbox may do with a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {

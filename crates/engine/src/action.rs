@@ -23,6 +23,8 @@ pub struct Run {
     pub terminal: Terminal,
     /// Whether the command gets the caller's standard input, or none.
     pub stdin: bool,
+    /// Whether all that can be known of the sandbox is wanted, at the price of waiting for its end.
+    pub thorough: bool,
 }
 
 /// Whether a command gets a terminal.
@@ -106,7 +108,7 @@ pub struct EngineError {
 
 impl EngineError {
     /// A failure of agentkernel's own, or of what it stands on.
-    pub(crate) fn failed(what: &str, error: &dyn std::fmt::Display) -> Self {
+    pub fn failed(what: &str, error: &dyn std::fmt::Display) -> Self {
         Self { why: format!("{what}: {error}"), hint: None, exit_code: Self::FAILED }
     }
 
@@ -115,7 +117,7 @@ impl EngineError {
     }
 
     /// The exit status for every failure that is not the command's.
-    const FAILED: u8 = 125;
+    pub(crate) const FAILED: u8 = 125;
 }
 
 impl From<BootError> for EngineError {

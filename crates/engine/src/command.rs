@@ -43,6 +43,9 @@ impl Called {
     }
 }
 
+/// How long a command may take to die that was killed at its time limit.
+const DEATH_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Signals that end or steer a program by custom: what is sent to us is meant for the command.
 pub const FORWARDED: [i32; 7] = [
     signal::SIGHUP,
@@ -182,6 +185,11 @@ impl CommandRun {
         while heard.ended.is_none() {
             let link_ready = self.wait(peer, heard.deadline(self.time_limit))?;
             if heard.is_overdue(self.time_limit) {
+                if heard.timed_out {
+                    // An agent that does not say so keeps nobody waiting.
+                    heard.ended = Some((None, Instant::now(), End::TimedOut));
+                    break;
+                }
                 heard.timed_out = true;
                 peer.kill();
             }
@@ -310,7 +318,8 @@ impl Heard {
 
     /// When the command's time is up: it is counted from its start.
     fn deadline(&self, time_limit: Option<Duration>) -> Option<Instant> {
-        self.started?.1.checked_add(time_limit.filter(|_| !self.timed_out)?)
+        let patience = if self.timed_out { DEATH_PATIENCE } else { Duration::ZERO };
+        self.started?.1.checked_add(time_limit?)?.checked_add(patience)
     }
 
     fn is_overdue(&self, time_limit: Option<Duration>) -> bool {

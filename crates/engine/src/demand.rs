@@ -16,6 +16,17 @@ pub fn check(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), E
     }
 }
 
+/// The part of `spec` that a pool of `backend` holds, or why it holds none.
+pub fn demand_pool(backend: &dyn Backend, spec: &Spec) -> Result<Spec, EngineError> {
+    check(backend, spec, false)?;
+    backend.pool_part(spec).ok_or_else(|| {
+        EngineError::refused(
+            format!("the {} backend has no pools", backend.name()),
+            "use it without".into(),
+        )
+    })
+}
+
 fn demanded(spec: &Spec, terminal: bool) -> Vec<Capability> {
     let mut demanded = vec![
         match spec.network {

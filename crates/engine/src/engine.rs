@@ -4,11 +4,18 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use agentkernel_core::{Backend, Launch, Place};
+use agentkernel_core::{Backend, Launch, Place, Remains, Stdio};
+use agentkernel_protocol::Role;
+
+use agentkernel_wire::PlaceRecord;
 
 use crate::action::{EngineError, Outcome, Probed, Route, Run};
 use crate::command::{Called, CommandRun, Peer};
 use crate::demand;
+use crate::diary::Diary;
+use crate::journal::Journal;
+use crate::lease::Lease;
+use crate::live::Client;
 use crate::streams::Streams;
 
 /// Carries out requests on a given list of backends.
@@ -22,55 +29,35 @@ impl Engine {
         Self { backends }
     }
 
-    /// Runs a command in a sandbox of its own. When this returns the command has ended and its
-    /// place is gone.
-    pub fn run(&self, mut run: Run) -> Result<Outcome, EngineError> {
+    /// Runs a command in a sandbox of its own: one out of the daemon's pool if there is one for its
+    /// spec, else one that is booted for it. When this returns the command and all that it has
+    /// started are dead; a sandbox that was booted for it is gone too.
+    ///
+    /// A command that may have started is never started again.
+    pub fn run(&self, mut run: Run, journal: Option<&Journal>) -> Result<Outcome, EngineError> {
         let start = Instant::now();
         let backend = self.select(run.backend.as_deref())?;
         let (streams, stdio) = Streams::connect(run.terminal, run.stdin)?;
         streams.name_terminal(&run.spec, &mut run.command);
         demand::check(backend, &run.spec, streams.is_terminal())?;
         // Before anything is made, so that no signal comes too early to be forwarded.
-        let command = CommandRun::new(streams, run.command.time_limit)?;
-        let place = backend.boot(&run.spec, Launch { command: &run.command, stdio })?;
-        let finished = command.drive(&Own(&*place), &Called::of(&run.spec, &run.command), start);
-        let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
-        let notes = place.notes().to_vec();
-        // Whatever went wrong, nothing is left behind; only then is it told.
-        let destroyed = place.destroy();
-        let (finished, remains) = match (finished, destroyed) {
-            (Ok(finished), Ok(remains)) => (finished, remains),
-            (Err(error), _) => return Err(error),
-            (Ok(_), Err(error)) => {
-                return Err(EngineError::failed(
-                    &format!("{} was left behind", error.what),
-                    &error.source,
-                ));
-            }
+        let driver = CommandRun::new(streams, run.command.time_limit)?;
+        let diary = Diary::open(journal, backend, &run)?;
+        let leased = journal.ok_or_else(|| "there is no place for a daemon's socket".to_owned());
+        let leased = leased.and_then(|journal| {
+            let lease = Lease::take(journal.dirs(), backend, &run.spec)?;
+            lease.attach(backend, &run.spec).map_err(|error| error.why)
+        });
+        let outcome = match leased {
+            Ok(lease) => run_leased(lease, backend, driver, &run, stdio, start),
+            Err(why) => run_cold(why, backend, driver, &run, stdio, start),
         };
-        let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
-        let broken = finished.deliver_rest();
-        let phases = timeline.phases(start, Instant::now());
-        let backend = backend.name();
-        let route = Route::Cold("there is no pool".into());
-        let profile = run.spec.profile;
-        Ok(Outcome {
-            backend,
-            route,
-            profile,
-            ended,
-            phases,
-            walls,
-            limits,
-            notes,
-            remains,
-            broken,
-        })
+        diary.close(outcome)
     }
 
     /// The backend of this name, or the first that is there. A backend that turns out not to work
     /// says so when it boots, with what to do; trying each of them first would cost every run.
-    pub(crate) fn select(&self, name: Option<&str>) -> Result<&'static dyn Backend, EngineError> {
+    pub fn select(&self, name: Option<&str>) -> Result<&'static dyn Backend, EngineError> {
         let names = || self.backends.iter().map(|b| b.name()).collect::<Vec<_>>().join(", ");
         let found = match name {
             Some(name) => self.backends.iter().find(|backend| backend.name() == name),
@@ -97,6 +84,91 @@ impl Engine {
         };
         self.backends.iter().map(probe).collect()
     }
+}
+
+/// Runs a command in a place of its own, for want of one that is ready.
+fn run_cold(
+    why: String,
+    backend: &dyn Backend,
+    driver: CommandRun,
+    run: &Run,
+    stdio: Stdio,
+    start: Instant,
+) -> Result<Outcome, EngineError> {
+    let place = backend.boot(&run.spec, Launch { command: &run.command, stdio })?;
+    let finished = driver.drive(&Own(&*place), &Called::of(&run.spec, &run.command), start);
+    let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
+    let notes = place.notes().to_vec();
+    // Whatever went wrong, nothing is left behind; only then is it told.
+    let destroyed = place.destroy();
+    let (finished, remains) = match (finished, destroyed) {
+        (Ok(finished), Ok(remains)) => (finished, remains),
+        (Err(error), _) => return Err(error),
+        (Ok(_), Err(error)) => {
+            return Err(EngineError::failed(
+                &format!("{} was left behind", error.what),
+                &error.source,
+            ));
+        }
+    };
+    let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
+    let broken = finished.deliver_rest();
+    let phases = timeline.phases(start, Instant::now());
+    Ok(Outcome {
+        backend: backend.name(),
+        route: Route::Cold(why),
+        profile: run.spec.profile,
+        ended,
+        phases,
+        walls,
+        limits,
+        notes,
+        remains,
+        broken,
+    })
+}
+
+/// Runs a command in a leased place. What is left of that is the daemon's to clear away, beside
+/// us, unless somebody wants to know what it has used.
+fn run_leased(
+    lease: Lease,
+    backend: &dyn Backend,
+    driver: CommandRun,
+    run: &Run,
+    stdio: Stdio,
+    start: Instant,
+) -> Result<Outcome, EngineError> {
+    let process = backend.process(&run.spec, &run.command)?;
+    let stdio = backend.hand_over(stdio)?;
+    let (link, held) = lease.split();
+    let peer = Client::start(link, stdio, process, Role::Only)?;
+    let finished = driver.drive_ready(&peer, &Called::of(&run.spec, &run.command), start)?;
+    let mut remains = Remains { usage: finished.usage.clone(), oom_kills: 0 };
+    let pool = held.pool.clone();
+    let (mut place, mut notes) = (PlaceRecord::default(), Vec::new());
+    if run.thorough || finished.may_be_out_of_memory() {
+        place = held.place();
+        notes.append(&mut place.notes);
+        match held.end() {
+            Ok(gone) => remains = gone,
+            Err(why) => notes.push(format!("what the sandbox has used is not known: {why}")),
+        }
+    }
+    let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
+    let broken = finished.deliver_rest();
+    let phases = timeline.phases(start, Instant::now());
+    Ok(Outcome {
+        backend: backend.name(),
+        route: Route::Pool(pool),
+        profile: run.spec.profile,
+        ended,
+        phases,
+        walls: place.walls(),
+        limits: place.limits(),
+        notes,
+        remains,
+        broken,
+    })
 }
 
 /// A place that was booted for one command.

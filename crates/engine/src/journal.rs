@@ -1,14 +1,19 @@
 //! What is written into the audit log, in words that hold no secret.
 
+use std::io;
+
 use agentkernel_core::{Command, Ended, Spec};
 use agentkernel_store::Dirs;
 use agentkernel_store::audit::{Audit, AuditError, Entry, Kind, Who, digest};
 use agentkernel_wire::{EndingReport, SpecRecord};
 use serde_json::{Value, json};
 
+use crate::EngineError;
+
 /// The audit log, and who writes to it.
 #[derive(Debug, Clone)]
 pub struct Journal {
+    dirs: Dirs,
     audit: Audit,
     who: Who,
 }
@@ -16,11 +21,24 @@ pub struct Journal {
 impl Journal {
     /// The log in `dirs`. `client` is by what the user has come.
     pub fn new(dirs: &Dirs, client: &str) -> Self {
-        Self { audit: Audit::at(dirs.audit()), who: Who::this_process(client) }
+        let (audit, who) = (Audit::at(dirs.audit()), Who::this_process(client));
+        Self { dirs: dirs.clone(), audit, who }
     }
 
-    pub fn append(&self, entry: Entry<'_>) -> Result<(), AuditError> {
-        self.audit.append(&entry)
+    /// Writes an entry. The log's folder is made if there is none yet.
+    pub fn append(&self, entry: Entry<'_>) -> Result<(), EngineError> {
+        match self.audit.append(&entry) {
+            Err(AuditError::Write { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                self.dirs.prepare_state()?;
+                Ok(self.audit.append(&entry)?)
+            }
+            done => Ok(done?),
+        }
+    }
+
+    /// Where the log and all else lies.
+    pub fn dirs(&self) -> &Dirs {
+        &self.dirs
     }
 
     pub fn who(&self) -> &Who {
@@ -35,7 +53,7 @@ impl Journal {
         spec: &Spec,
         detail: Value,
         ended: Option<Value>,
-    ) -> Result<(), AuditError> {
+    ) -> Result<(), EngineError> {
         let spec = digest(SpecRecord::from(&without_values(spec)).to_json());
         let entry = Entry::new(kind, &self.who);
         self.append(Entry { backend: Some(backend), spec: Some(&spec), ended, detail, ..entry })

@@ -4,8 +4,11 @@
 mod action;
 mod command;
 mod demand;
+mod diary;
 mod engine;
 mod journal;
+mod lease;
+mod lines;
 mod live;
 mod relay;
 mod streams;
@@ -13,8 +16,11 @@ mod streams;
 pub use agentkernel_files as files;
 
 pub use action::{Broken, EngineError, Outcome, Phases, Probed, Route, Run, Terminal};
+pub use demand::demand_pool;
 pub use engine::Engine;
 pub use journal::Journal;
+pub use lease::{ask, pool_key};
+pub use lines::Lines;
 pub use live::{
     Attached, Background, BackgroundState, Client, Dial, DialError, Entry, Exec, Leftover,
     NewSandbox, Pruned, Reading, Sandboxes, Since,

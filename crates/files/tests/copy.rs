@@ -1,5 +1,6 @@
 //! Layers copied and removed.
 #![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "it is all tests")]
 
 mod common;
 
@@ -102,6 +103,19 @@ fn hard_links_stay_links_and_nothing_else_is_made() {
 }
 
 #[test]
+fn a_file_with_as_many_names_as_can_be_is_copied() {
+    let scratch = Scratch::new();
+    let (from, to) = (scratch.folder("from"), scratch.path("to"));
+    whiteout(from.join("gone"));
+    // It is 65000 on ext4, and an overlay makes full use of it.
+    let names = (0..65_000)
+        .take_while(|n| fs::hard_link(from.join("gone"), from.join(n.to_string())).is_ok())
+        .count();
+    assert_eq!(copy_tree(&from, &to).unwrap().files, names as u64 + 1);
+    assert_eq!(fs::symlink_metadata(to.join("gone")).unwrap().mode(), 0o020_000);
+}
+
+#[test]
 fn holes_stay_holes() {
     let scratch = Scratch::new();
     let from = scratch.folder("from");
@@ -111,6 +125,22 @@ fn holes_stay_holes() {
     check_sparse(scratch.path("to/sparse"));
     let hole = fs::metadata(scratch.path("to/hole")).unwrap();
     assert_eq!((hole.len(), hole.blocks()), (1 << 30, 0));
+}
+
+#[test]
+fn contents_are_shared_where_the_file_system_can() {
+    let scratch = Scratch::new();
+    let from = scratch.folder("from");
+    write(from.join("empty"), "");
+    write(from.join("file"), &"x".repeat(10_000));
+    let copied = copy_tree(&from, &scratch.path("to")).unwrap();
+    let cp = Command::new("cp")
+        .arg("--reflink=always")
+        .args([from.join("file"), scratch.path("clone")])
+        .output();
+    let can = cp.is_ok_and(|output| output.status.success());
+    assert_eq!(copied.reflinked, can);
+    assert_eq!(read(scratch.path("to/file")), read(from.join("file")));
 }
 
 #[test]

@@ -93,27 +93,45 @@ impl Prepared {
         }
     }
 
-    /// Does all that needs no root file system yet: session, signals, streams, limits, and the
+    /// Does all that needs no root file system yet: streams, then what [`settle`] does, and the
     /// filter, which allows what is left to do. Of all other descriptors only `keep` stay open, so
     /// that no path through them leads out.
     pub(crate) fn settle(&self, rules: &Rules, keep: [BorrowedFd<'_>; 3]) -> Result<(), Failure> {
-        process::new_session().map_err(at(Stage::Session))?;
-        signal::reset_to_default().map_err(at(Stage::Session))?;
-        process::set_umask(0o022);
         let [a, b, c] = keep.map(|fd| fd.as_raw_fd());
-        // Before a terminal takes their place, the standard streams hold their numbers.
-        if let Streams::Given(fds) = &self.streams {
-            descriptor::become_standard_streams([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])
-                .map_err(at(Stage::Streams))?;
-        }
+        self.take_streams().map_err(at(Stage::Streams))?;
         descriptor::close_all_but(&mut [0, 1, 2, a, b, c]).map_err(at(Stage::Streams))?;
-        // Else the caller's directory would stay within reach when the root is changed.
-        process::change_directory(c"/").map_err(at(Stage::Directory))?;
-        rules.limits.iter().try_for_each(ResourceLimit::apply).map_err(at(Stage::Limits))?;
-        identity::no_new_privileges().map_err(at(Stage::Privileges))?;
-        identity::drop_bounding_capabilities().map_err(at(Stage::Privileges))?;
-        let policy = Policy { no_setuid_files: self.no_setuid_files };
-        rules.filters.install(policy).map_err(at(Stage::Seccomp))
+        settle_apart(rules)?;
+        rules.filters.install(self.policy()).map_err(at(Stage::Seccomp))
+    }
+
+    fn policy(&self) -> Policy {
+        Policy { no_setuid_files: self.no_setuid_files }
+    }
+
+    /// Before a terminal takes their place, the standard streams hold their numbers.
+    fn take_streams(&self) -> io::Result<()> {
+        let Streams::Given(fds) = &self.streams else { return Ok(()) };
+        descriptor::become_standard_streams([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])
+    }
+
+    /// As [`become_program`](Self::become_program), for a process that has [settled](settle)
+    /// before it knew what it was to become.
+    pub(crate) fn become_program_late(
+        &self,
+        rules: &Rules,
+        id: CommandId,
+        link: BorrowedFd<'_>,
+    ) -> Failure {
+        if let Err(error) = self.take_streams() {
+            return (Stage::Streams, error);
+        }
+        // Of two filters the stricter answer counts.
+        if self.policy() != Policy::default()
+            && let Err(error) = rules.filters.install(self.policy())
+        {
+            return (Stage::Seccomp, error);
+        }
+        self.become_program(rules, id, link)
     }
 
     /// Gives up every other privilege and becomes the command's program. Returns only why not.
@@ -168,6 +186,27 @@ impl Prepared {
         }
         denied.unwrap_or(last)
     }
+}
+
+/// Does all that can be done before it is known what is to be started. Of all descriptors only the
+/// standard streams, which are nobody's yet, and `keep` stay open.
+pub(crate) fn settle(rules: &Rules, keep: [BorrowedFd<'_>; 2]) -> Result<(), Failure> {
+    let [a, b] = keep.map(|fd| fd.as_raw_fd());
+    descriptor::close_all_but(&mut [0, 1, 2, a, b]).map_err(at(Stage::Streams))?;
+    settle_apart(rules)?;
+    rules.filters.install(Policy::default()).map_err(at(Stage::Seccomp))
+}
+
+/// Parts from the session and the signals of its maker, and gets under the limits.
+fn settle_apart(rules: &Rules) -> Result<(), Failure> {
+    process::new_session().map_err(at(Stage::Session))?;
+    signal::reset_to_default().map_err(at(Stage::Session))?;
+    process::set_umask(0o022);
+    // Else the caller's directory would stay within reach when the root is changed.
+    process::change_directory(c"/").map_err(at(Stage::Directory))?;
+    rules.limits.iter().try_for_each(ResourceLimit::apply).map_err(at(Stage::Limits))?;
+    identity::no_new_privileges().map_err(at(Stage::Privileges))?;
+    identity::drop_bounding_capabilities().map_err(at(Stage::Privileges))
 }
 
 /// Numbers that Linux has had on every architecture for ever; std names only their kinds.

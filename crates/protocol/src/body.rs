@@ -61,12 +61,6 @@ impl<'a> Body<'a> {
         (0..count).map(|_| self.take_string()).collect()
     }
 
-    /// Takes all that is left.
-    pub fn take_rest(&mut self) -> &'a [u8] {
-        self.read += self.rest.len();
-        std::mem::take(&mut self.rest)
-    }
-
     pub fn wrong<M>(&self) -> Result<M, FrameError> {
         Err(FrameError::Value(self.kind))
     }

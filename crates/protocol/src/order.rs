@@ -1,9 +1,8 @@
 //! What an engine says.
 
-use std::ffi::CString;
 use std::time::Duration;
 
-use agentkernel_core::{Access, Process};
+use agentkernel_core::{Access, Attachment, Process};
 
 use crate::FrameError;
 use crate::body::{Body, micros};
@@ -32,6 +31,8 @@ pub enum ToAgent {
     All { command: CommandId, signal: u8 },
     /// Hand over the place's root directory, as a place to look from.
     Root { command: CommandId },
+    /// Hand over the place's user namespace.
+    UserNamespace { command: CommandId },
     /// Stop everything inside from running.
     Pause { command: CommandId },
     /// Let it run again.
@@ -65,17 +66,6 @@ pub enum Role {
     Background { number: u32, time_limit: Option<Duration> },
 }
 
-/// What can be added to a place that is in use for the first time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attachment {
-    /// A tree, which comes along, to be shown at `target`.
-    Mount { target: CString, access: Access, directory: bool },
-    /// A directory for the command's user.
-    Home { path: CString },
-    /// A file in place of what is there.
-    File { path: CString, content: Vec<u8> },
-}
-
 const SIGNAL: u8 = 64;
 const KILL: u8 = 65;
 const START: u8 = 66;
@@ -87,10 +77,10 @@ const PAUSE: u8 = 71;
 const UNPAUSE: u8 = 72;
 const STOP: u8 = 73;
 const MOUNT: u8 = 74;
-const HOME: u8 = 75;
-const FILE: u8 = 76;
+const USER: u8 = 75;
 const RELEASE: u8 = 77;
-const HOLD: u8 = 78;
+const USER_NAMESPACE: u8 = 78;
+const HOLD: u8 = 79;
 
 /// Of [`Start`], one bit each.
 mod flag {
@@ -135,25 +125,29 @@ impl ToAgent {
             Self::List { command } => frame(LIST, *command),
             Self::All { command, signal } => with(ALL, *command, &[*signal]),
             Self::Root { command } => frame(ROOT, *command),
+            Self::UserNamespace { command } => frame(USER_NAMESPACE, *command),
             Self::Pause { command } => frame(PAUSE, *command),
             Self::Unpause { command } => frame(UNPAUSE, *command),
             Self::Hold { command } => frame(HOLD, *command),
             Self::Stop { command, grace } => with(STOP, *command, &micros(*grace).to_le_bytes()),
             Self::Attach { command, attachment } => match attachment {
-                Attachment::Mount { target, access, directory } => {
+                Attachment::Mount { target, access, directory, make_place } => {
                     let access = match access {
                         Access::ReadOnly => 0,
                         Access::ReadWrite => 1,
                         Access::CopyOnWrite => 2,
                     };
-                    let mut frame = with(MOUNT, *command, &[access, u8::from(*directory)]);
+                    let flags = [access, u8::from(*directory), u8::from(*make_place)];
+                    let mut frame = with(MOUNT, *command, &flags);
                     frame.put(target.to_bytes_with_nul());
                     frame
                 }
-                Attachment::Home { path } => with(HOME, *command, path.to_bytes_with_nul()),
-                Attachment::File { path, content } => {
-                    let mut frame = with(FILE, *command, path.to_bytes_with_nul());
-                    frame.put(content);
+                Attachment::User { uid, gid, home, passwd, group } => {
+                    let mut frame = with(USER, *command, &uid.to_le_bytes());
+                    frame.put(&gid.to_le_bytes());
+                    for text in [home, passwd, group] {
+                        frame.put(text.to_bytes_with_nul());
+                    }
                     frame
                 }
             },
@@ -177,32 +171,36 @@ impl ToAgent {
             LIST => Self::List { command },
             ALL => Self::All { command, signal: signal(&mut body)? },
             ROOT => Self::Root { command },
+            USER_NAMESPACE => Self::UserNamespace { command },
             PAUSE => Self::Pause { command },
             UNPAUSE => Self::Unpause { command },
             HOLD => Self::Hold { command },
             STOP => Self::Stop { command, grace: body.take_time()? },
             MOUNT => {
-                let [access, directory] = body.take()?;
+                let [access, directory, make_place] = body.take()?;
                 let access = match access {
                     0 => Access::ReadOnly,
                     1 => Access::ReadWrite,
                     2 => Access::CopyOnWrite,
                     _ => return body.wrong(),
                 };
-                if directory > 1 {
+                if directory > 1 || make_place > 1 {
                     return body.wrong();
                 }
-                let (target, directory) = (body.take_string()?, directory == 1);
-                let attachment = Attachment::Mount { target, access, directory };
+                let (directory, make_place) = (directory == 1, make_place == 1);
+                let target = body.take_string()?;
+                let attachment = Attachment::Mount { target, access, directory, make_place };
                 Self::Attach { command, attachment }
             }
-            HOME => {
-                Self::Attach { command, attachment: Attachment::Home { path: body.take_string()? } }
-            }
-            FILE => {
-                let path = body.take_string()?;
-                let content = body.take_rest().to_vec();
-                Self::Attach { command, attachment: Attachment::File { path, content } }
+            USER => {
+                let attachment = Attachment::User {
+                    uid: u32::from_le_bytes(body.take()?),
+                    gid: u32::from_le_bytes(body.take()?),
+                    home: body.take_string()?,
+                    passwd: body.take_string()?,
+                    group: body.take_string()?,
+                };
+                Self::Attach { command, attachment }
             }
             _ => return Err(FrameError::Kind(kind)),
         };
@@ -288,6 +286,8 @@ impl Start {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::CString;
+
     use super::*;
     use crate::LongDecoder;
 
@@ -315,8 +315,15 @@ mod tests {
             target: c"srv/x".into(),
             access: Access::CopyOnWrite,
             directory: true,
+            make_place: false,
         };
-        let file = Attachment::File { path: c"etc/passwd".into(), content: b"a\0b".into() };
+        let user = Attachment::User {
+            uid: 7,
+            gid: 8,
+            home: c"root".into(),
+            passwd: c"root:x:0:0::/root:/bin/sh\n".into(),
+            group: c"".into(),
+        };
         vec![
             ToAgent::Signal { command: 0, signal: 64 },
             ToAgent::Kill { command: u32::MAX },
@@ -329,13 +336,13 @@ mod tests {
             ToAgent::List { command: 1 },
             ToAgent::All { command: 1, signal: 9 },
             ToAgent::Root { command: 1 },
+            ToAgent::UserNamespace { command: 1 },
             ToAgent::Pause { command: 1 },
             ToAgent::Unpause { command: 1 },
             ToAgent::Hold { command: 1 },
             ToAgent::Stop { command: 1, grace: Duration::from_secs(10) },
             ToAgent::Attach { command: 1, attachment: mount },
-            ToAgent::Attach { command: 1, attachment: Attachment::Home { path: c"root".into() } },
-            ToAgent::Attach { command: 1, attachment: file },
+            ToAgent::Attach { command: 1, attachment: user },
         ]
     }
 
@@ -361,12 +368,10 @@ mod tests {
             let frame = message.encode().unwrap();
             let (kind, body) = (frame[4], &frame[5..]);
             for len in 0..body.len() {
-                // A file's content is whatever there is.
-                let whole = kind == FILE && len >= 15;
-                assert_eq!(ToAgent::parse(kind, &body[..len]).is_ok(), whole, "{message:?} {len}");
+                assert!(ToAgent::parse(kind, &body[..len]).is_err(), "{message:?} {len}");
             }
             let longer = [body, &[0]].concat();
-            assert_eq!(ToAgent::parse(kind, &longer).is_ok(), kind == FILE, "{message:?}");
+            assert!(ToAgent::parse(kind, &longer).is_err(), "{message:?}");
         }
     }
 

@@ -118,6 +118,16 @@ impl Dirs {
         self.sandboxes().join(id.as_str())
     }
 
+    /// The file that is locked while a sandbox is started, stopped or removed. It is not in the
+    /// sandbox's folder, so that who removes that is not in the way of who waits.
+    pub(crate) fn sandbox_lock(&self, id: &Id) -> PathBuf {
+        self.locks().join(id.as_str())
+    }
+
+    fn locks(&self) -> PathBuf {
+        self.state.join("locks")
+    }
+
     /// What a sandbox wrote.
     pub fn layers(&self, id: &Id) -> PathBuf {
         self.sandbox(id).join("layers")
@@ -172,6 +182,7 @@ impl Dirs {
     /// [`prepare`](Self::prepare) for the part that outlives a reboot.
     pub fn prepare_state(&self) -> Result<(), DirsError> {
         make(&self.state)?;
+        make(&self.locks())?;
         make(&self.sandboxes())?;
         make(&self.snapshots())
     }

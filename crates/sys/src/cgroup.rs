@@ -313,9 +313,14 @@ impl Part {
                 self.write("memory.oom.group", all)
             }
             (version, Controller::Pids) => {
-                // Nobody asked to count the agent, if it is inside.
-                let agent = version == Version::Two || tenancy == Tenancy::Place;
-                self.write("pids.max", &(value + u64::from(agent)).to_string())
+                // Nobody asked to count the agent, if it is inside, and the process that it keeps
+                // ready.
+                let own = match (version, tenancy) {
+                    (_, Tenancy::Place) => 2,
+                    (Version::Two, Tenancy::Command) => 1,
+                    (Version::One, Tenancy::Command) => 0,
+                };
+                self.write("pids.max", &(value + own).to_string())
             }
         }
     }

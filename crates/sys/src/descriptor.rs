@@ -208,10 +208,38 @@ pub fn remove_directory(path: &CStr) -> io::Result<()> {
     check(unsafe { libc::rmdir(path.as_ptr()) }).map(drop)
 }
 
+/// Removes the file `path`, which may be a link.
+pub fn remove_file(path: &CStr) -> io::Result<()> {
+    // SAFETY: the path ends with a NUL.
+    check(unsafe { libc::unlink(path.as_ptr()) }).map(drop)
+}
+
+/// Gives what is at the place `fd` to a user and a group.
+pub fn give(fd: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH;
+    // SAFETY: the path ends with a NUL.
+    check(unsafe { libc::fchownat(fd.as_raw_fd(), c"".as_ptr(), uid, gid, flags) }).map(drop)
+}
+
 /// The current directory, as [`resolve`]'s start. Child-safe.
 pub fn current_directory() -> BorrowedFd<'static> {
     // SAFETY: AT_FDCWD is no descriptor; it stays valid for as long as the process lives.
     unsafe { BorrowedFd::borrow_raw(libc::AT_FDCWD) }
+}
+
+/// The listening socket that a service manager has handed over, if it has (sd_listen_fds(3)). To
+/// be asked once, before anything else is opened.
+pub fn handed_over() -> Option<OwnedFd> {
+    /// Where those descriptors begin.
+    const FIRST: RawFd = 3;
+    let number = |name| std::env::var(name).ok()?.parse::<u32>().ok();
+    if number("LISTEN_PID") != Some(std::process::id()) || number("LISTEN_FDS") != Some(1) {
+        return None;
+    }
+    // SAFETY: whoever started us promises that it is open, and ours.
+    let socket = unsafe { OwnedFd::from_raw_fd(FIRST) };
+    close_on_exec_from(FIRST).ok()?;
+    Some(socket)
 }
 
 /// Reads once. Child-safe.

@@ -21,6 +21,13 @@ macro_rules! main {
 /// Does what a program relies on: the standard streams are open, if only to `/dev/null`, so that
 /// no file opened later takes their numbers; and a closed pipe is an error, not a signal.
 pub fn prepare() {
+    open_standard_streams();
+    // SAFETY: ignoring is a valid disposition.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+}
+
+/// Opens those of the standard streams that are closed, to `/dev/null`. Child-safe.
+pub fn open_standard_streams() {
     for fd in 0..3 {
         // SAFETY: no memory is involved.
         if unsafe { libc::fcntl(fd, libc::F_GETFD) } == -1 {
@@ -29,6 +36,4 @@ pub fn prepare() {
             unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
         }
     }
-    // SAFETY: ignoring is a valid disposition.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }

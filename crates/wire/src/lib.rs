@@ -6,6 +6,7 @@
 //! of the machine only whether a path exists.
 #![forbid(unsafe_code)]
 
+mod daemon;
 mod doctor;
 mod environment;
 mod file;
@@ -14,6 +15,7 @@ mod limits;
 mod live;
 mod nearest;
 mod path;
+mod place;
 mod profile;
 mod record;
 mod report;
@@ -23,6 +25,10 @@ mod signal;
 mod value;
 mod variables;
 
+pub use daemon::{
+    DAEMON_VERSION, DaemonReply, DaemonRequest, DaemonStatus, MAX_LINE, NurseryReply,
+    NurseryRequest, PoolStatus, PoolsReport, micros,
+};
 pub use doctor::{BackendReport, DoctorReport};
 pub use environment::{EnvFileError, Environment, read_env_file, read_variable};
 pub use file::{FileError, KEYS, read_file};
@@ -34,6 +40,7 @@ pub use live::{
 };
 pub use nearest::nearest;
 pub use path::{ImageRequest, ProjectRequest, Volume};
+pub use place::PlaceRecord;
 pub use record::{SpecRecord, SpecRecordError};
 pub use report::{
     Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report,

@@ -1,5 +1,6 @@
 //! What came of a run, as JSON for programs.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -132,7 +133,7 @@ impl From<[Duration; 4]> for PhasesReport {
 /// A wall of the sandbox, and why it is missing if it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WallReport {
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     pub in_force: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -140,7 +141,11 @@ pub struct WallReport {
 
 impl From<&Wall> for WallReport {
     fn from(wall: &Wall) -> Self {
-        Self { name: wall.name, in_force: wall.missing.is_none(), why: wall.missing.clone() }
+        Self {
+            name: wall.name.clone(),
+            in_force: wall.missing.is_none(),
+            why: wall.missing.clone(),
+        }
     }
 }
 
@@ -150,7 +155,7 @@ pub struct LimitReport {
     pub name: &'static str,
     pub value: Amount,
     /// `null` where nothing does.
-    pub by: Option<&'static str>,
+    pub by: Option<Cow<'static, str>>,
     /// Whether it is the limit that was asked for, on the sandbox as a whole.
     pub exact: bool,
     /// Why it is not exact.
@@ -174,8 +179,8 @@ impl From<&LimitInForce> for LimitReport {
             _ => Amount::Whole(limit.value),
         };
         let (by, why) = match &limit.by {
-            Limited::Exactly(means) => (Some(*means), None),
-            Limited::Nearly { means, why } => (Some(*means), Some(why.clone())),
+            Limited::Exactly(means) => (Some(means.clone()), None),
+            Limited::Nearly { means, why } => (Some(means.clone()), Some(why.clone())),
             Limited::Nowise { why } => (None, Some(why.clone())),
         };
         let exact = matches!(limit.by, Limited::Exactly(_));
@@ -259,14 +264,18 @@ mod tests {
     #[test]
     fn a_report_has_the_published_form() {
         let walls = [
-            Wall { name: "seccomp", missing: None },
-            Wall { name: "landlock", missing: Some("no kernel".into()) },
+            Wall { name: "seccomp".into(), missing: None },
+            Wall { name: "landlock".into(), missing: Some("no kernel".into()) },
         ];
         let limit = |kind, value, by| LimitInForce { kind, value, by };
         let limits = [
-            limit(LimitKind::Memory, 1 << 30, Limited::Exactly("cgroup v1")),
+            limit(LimitKind::Memory, 1 << 30, Limited::Exactly("cgroup v1".into())),
             limit(LimitKind::Cpus, 1500, Limited::Nowise { why: "no".into() }),
-            limit(LimitKind::Pids, 64, Limited::Nearly { means: "rlimit", why: "so".into() }),
+            limit(
+                LimitKind::Pids,
+                64,
+                Limited::Nearly { means: "rlimit".into(), why: "so".into() },
+            ),
         ];
         let remains = Remains {
             usage: Usage {

@@ -120,6 +120,8 @@ pub(super) static FLAGS: &[Flag] = &[
             Verb::Inspect,
             Verb::Events,
             Verb::Audit,
+            Verb::Pool,
+            Verb::Daemon,
             Verb::Doctor,
         ],
         doc: "Report as JSON (run, exec: on standard error)",
@@ -131,6 +133,26 @@ pub(super) static FLAGS: &[Flag] = &[
         takes: Takes::Nothing(|low| low.verbose = true),
         verbs: COMMAND,
         doc: "Say what was read, enforced and measured",
+    },
+    Flag {
+        long: "max-age",
+        short: None,
+        aliases: &[],
+        takes: Takes::Value {
+            name: "TIME",
+            words: Words::Any,
+            read: |low, value| put(&mut low.max_age, &value),
+        },
+        verbs: &[Verb::Pool],
+        doc: "Replace a sandbox that has waited so long (1h)",
+    },
+    Flag {
+        long: "background",
+        short: Some('b'),
+        aliases: &[],
+        takes: Takes::Nothing(|low| low.background = true),
+        verbs: &[Verb::Daemon],
+        doc: "Start it in the background",
     },
 ];
 

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::OnceLock;
 
 use agentkernel_core::{BootError, User};
 use agentkernel_sys::descriptor::{self, Links};
@@ -38,10 +39,11 @@ impl Mapping {
     /// What the caller may map. A root that has too few numbers itself, because it is one in a
     /// user namespace, can map only itself, as anybody can.
     pub fn for_caller() -> Self {
-        match identity::effective() {
+        static CALLER: OnceLock<Mapping> = OnceLock::new();
+        *CALLER.get_or_init(|| match identity::effective() {
             (0, _) if identity::has_numbers(OUTSIDE_BASE, OUTSIDE_COUNT) => Self::Many,
             (uid, gid) => Self::Single { uid, gid },
-        }
+        })
     }
 
     /// The ranges of users and of groups for a sandbox whose command is `identity`.

@@ -9,7 +9,7 @@ use agentkernel_guest::{Agent, Forked, LiveAgent, Prepared, Term};
 use agentkernel_protocol::FromAgent;
 use agentkernel_sys::cgroup;
 use agentkernel_sys::process::{self, Namespaces};
-use agentkernel_sys::{identity, landlock, mount, network, socket};
+use agentkernel_sys::{entry, identity, landlock, mount, network, socket};
 
 use crate::doors::{Admission, Doors, step, word};
 use crate::limits::Nearest;
@@ -95,6 +95,8 @@ fn make_to_live(
         }
         Ok(())
     })?;
+    // Else a pipe of the agent's would take the number of a command's stream.
+    entry::open_standard_streams();
     let behind = scratch.map(Behind::hide).transpose().map_err(at(step::BEHIND))?;
     if let Some(version) = plan.landlock {
         let writable = plan.root.writable.iter().map(|path| path.as_c_str());

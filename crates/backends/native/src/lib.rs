@@ -16,15 +16,17 @@ mod layers;
 mod limits;
 mod outside;
 mod plan;
+mod pool;
 mod probe;
 mod remnant;
 mod root;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use agentkernel_core::{
-    Backend, BootError, Capabilities, Capability, Command, DestroyError, Launch, Layer, Life,
-    Owners, Place, Probe, Process, Remains, Remnant, Spec, Stdio,
+    Attachment, Backend, BootError, Capabilities, Capability, Command, DestroyError, Launch, Layer,
+    Life, Owners, Place, Probe, Process, Remains, Remnant, Spec, Stdio,
 };
 
 use outside::Given;
@@ -85,6 +87,22 @@ impl Backend for Native {
         let process = plan::process(spec, command)?;
         layers::check_user(spec, &process)?;
         Ok(process)
+    }
+
+    fn pool_part(&self, spec: &Spec) -> Option<Spec> {
+        Some(pool::part(spec))
+    }
+
+    fn needs_attachments(&self, spec: &Spec) -> bool {
+        pool::lacks(spec)
+    }
+
+    fn attachments(
+        &self,
+        spec: &Spec,
+        namespace: Option<OwnedFd>,
+    ) -> Result<Vec<(Attachment, Option<OwnedFd>)>, BootError> {
+        pool::attachments(spec, namespace)
     }
 
     fn hand_over(&self, stdio: Stdio) -> Result<Stdio, BootError> {

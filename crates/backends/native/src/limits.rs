@@ -108,14 +108,14 @@ impl LimitPlan {
         let disk = self.disk.map(|asked| LimitInForce {
             kind: LimitKind::Disk,
             value: asked.value.get(),
-            by: Limited::Exactly("tmpfs"),
+            by: Limited::Exactly("tmpfs".into()),
         });
         let others = self.wanted.iter().map(|wanted| {
             let by = match group(wanted.limit.controller) {
-                _ if wanted.is_all => Limited::Exactly("the machine's size"),
-                Some(means) => Limited::Exactly(means),
+                _ if wanted.is_all => Limited::Exactly("the machine's size".into()),
+                Some(means) => Limited::Exactly(means.into()),
                 None => Limited::Nearly {
-                    means: Nearest::of(wanted.limit).name(),
+                    means: Nearest::of(wanted.limit).name().into(),
                     why: wanted.impossible.clone().unwrap_or_else(|| why_none.into()),
                 },
             };

@@ -16,7 +16,7 @@ use agentkernel_sys::{signal, socket};
 
 use crate::doors::{Doors, pair, word};
 use crate::group::{Grouping, KeptGroup};
-use crate::identity::{Mapping, one};
+use crate::identity::{Identity, Mapping, one};
 use crate::plan::{Plan, Purpose};
 use crate::root::{Owners, Sent, Step};
 use crate::{explain, group, inside};
@@ -91,7 +91,8 @@ fn open_entry(plan: &Plan, init: &Child, entry: BorrowedFd<'_>) -> Result<(), Bo
     ids::map_ids(&process, uid, gid, false).map_err(explain::no_mapping)?;
     send(entry, word::MAPPED, &[])?;
     for sent in plan.root.sent() {
-        let tree = open_tree(plan, init, sent).map_err(|error| explain::no_tree(sent, error))?;
+        let tree = open_tree(plan.mapping, &plan.identity, Some(init), sent);
+        let tree = tree.map_err(|error| explain::no_tree(sent, error))?;
         send(entry, word::TREE, &[tree.as_fd()])?;
     }
     Ok(())
@@ -106,18 +107,23 @@ fn send(entry: BorrowedFd<'_>, word: u8, fds: &[BorrowedFd<'_>]) -> Result<(), B
     }
 }
 
-/// Opens a tree, refusing links on the way, with its owners shown as those that the sandbox is to
-/// see.
-fn open_tree(plan: &Plan, init: &Child, sent: &Sent) -> io::Result<Detached> {
+/// Opens a tree, refusing links on the way, with its owners shown as those that the sandbox of
+/// `identity`, with process 1 `init`, is to see.
+pub fn open_tree(
+    mapping: Mapping,
+    identity: &Identity,
+    init: Option<&Child>,
+    sent: &Sent,
+) -> io::Result<Detached> {
     let here = descriptor::current_directory();
     let place = descriptor::resolve(here, &sent.path, Links::Refuse)?;
     let tree = Detached::copy(place.as_fd(), true)?;
     let namespace = match sent.owners {
         Owners::Own => return Ok(tree),
-        Owners::Image => init.user_namespace()?,
+        Owners::Image => init.ok_or(io::ErrorKind::NotConnected)?.user_namespace()?,
         Owners::User => {
             let (uid, gid) = descriptor::owner(place.as_fd())?;
-            let (outside_uid, outside_gid) = plan.mapping.outside(&plan.identity);
+            let (outside_uid, outside_gid) = mapping.outside(identity);
             ids::mapping_namespace(one(uid, outside_uid), one(gid, outside_gid))?
         }
     };

@@ -252,11 +252,11 @@ fn walls(spec: &Spec, landlock: Option<u32>) -> Vec<Wall> {
     });
     ALWAYS
         .into_iter()
-        .map(|name| Wall { name, missing: None })
+        .map(|name| Wall { name: name.into(), missing: None })
         .chain([
-            Wall { name: "network-namespace", missing: shared },
-            Wall { name: "landlock", missing: unknown },
-            Wall { name: "abstract-sockets", missing: reached },
+            Wall { name: "network-namespace".into(), missing: shared },
+            Wall { name: "landlock".into(), missing: unknown },
+            Wall { name: "abstract-sockets".into(), missing: reached },
         ])
         .collect()
 }
@@ -290,8 +290,8 @@ fn refuse_noted(notes: &[String]) -> Result<(), BootError> {
 fn refuse_missing(walls: &[Wall]) -> Result<(), BootError> {
     // The namespace is left out by who asks for the host's network.
     let wanted = ["landlock", "abstract-sockets"];
-    let mut lacking = walls.iter().filter(|wall| wanted.contains(&wall.name));
-    let lacking = lacking.find_map(|wall| Some((wall.name, wall.missing.as_deref()?)));
+    let mut lacking = walls.iter().filter(|wall| wanted.contains(&&*wall.name));
+    let lacking = lacking.find_map(|wall| Some((&*wall.name, wall.missing.as_deref()?)));
     match lacking {
         None => Ok(()),
         Some((name, why)) => Err(BootError::Refused {

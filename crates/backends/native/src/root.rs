@@ -18,6 +18,7 @@ use agentkernel_sys::mount::Restrictions;
 use crate::identity::{Identity, Mapping};
 
 pub use execute::{Behind, attach};
+pub use host::accounts;
 use mounts::tree_source;
 pub use mounts::{Owners, Sent, TreeSource, upper};
 

@@ -11,8 +11,8 @@ use agentkernel_protocol::ToAgent;
 use agentkernel_store::audit::Kind;
 use agentkernel_store::{ProcessRef, Record, SandboxLock, State};
 use agentkernel_sys::socket;
-use agentkernel_wire::{LimitReport, WallReport};
-use serde_json::{Value, json};
+use agentkernel_wire::PlaceRecord;
+use serde_json::Value;
 
 use super::Sandboxes;
 use super::dial::{Dial, DialError, PATIENCE};
@@ -92,11 +92,11 @@ impl Sandboxes<'_> {
         let dial = greeted(place)?;
         let process = ProcessRef::of(place.pid());
         let process = process.map_err(|e| EngineError::failed("can't find its process", &e))?;
-        let note = describe(place).to_string();
+        let note = PlaceRecord::new(place.walls(), place.limits(), place.notes(), place.groups());
         let record = self.store.update(&record.id, |record| {
             record.state = State::Running;
             record.process = Some(process);
-            record.place = Some(note);
+            record.place = Some(note.to_json());
             record.started = Some(SystemTime::now());
             record.why = None;
         })?;
@@ -209,17 +209,6 @@ pub(super) fn greeted(place: &dyn Place) -> Result<Dial, EngineError> {
     Dial::greeted(link).map_err(|error| match error {
         DialError::Unready { step, error } => place.explain(step, error).into(),
         other => other.into(),
-    })
-}
-
-/// What is kept of a place while it lives.
-fn describe(place: &dyn Place) -> Value {
-    let groups: Vec<_> = place.groups().iter().map(|path| path.display().to_string()).collect();
-    json!({
-        "walls": place.walls().iter().map(WallReport::from).collect::<Vec<_>>(),
-        "limits": place.limits().iter().map(LimitReport::from).collect::<Vec<_>>(),
-        "notes": place.notes(),
-        "groups": groups,
     })
 }
 

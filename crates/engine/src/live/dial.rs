@@ -71,8 +71,7 @@ impl Dial {
 
     /// Waits for the hello on `link`.
     pub fn greeted(link: OwnedFd) -> Result<Self, DialError> {
-        let heard = Heard { bytes: [0; 1024], start: 0, end: 0, descriptor: None };
-        let mut dial = Self { link, decoder: Decoder::default(), heard, next: 1 };
+        let mut dial = Self::ready(link);
         match dial.hear(Instant::now() + PATIENCE)? {
             FromAgent::Hello { version: VERSION, .. } => Ok(dial),
             FromAgent::Hello { version, .. } => Err(DialError::Version(version)),
@@ -81,6 +80,12 @@ impl Dial {
             }
             other => Err(nonsense(&other)),
         }
+    }
+
+    /// Talks on over the link of an agent that has said hello already.
+    pub fn ready(link: OwnedFd) -> Self {
+        let heard = Heard { bytes: [0; 1024], start: 0, end: 0, descriptor: None };
+        Self { link, decoder: Decoder::default(), heard, next: 1 }
     }
 
     /// The link itself, for a command that is to be driven over it. Nothing may have been asked

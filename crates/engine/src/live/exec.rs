@@ -68,6 +68,7 @@ impl Sandboxes<'_> {
             }),
             false => 0,
         };
+        let place = Self::place(record);
         let (timeline, ended, usage) =
             (finished.timeline, finished.ending(kills), finished.usage.clone());
         let broken = finished.deliver_rest();
@@ -77,9 +78,9 @@ impl Sandboxes<'_> {
             profile: spec.profile,
             ended,
             phases: timeline.phases(start, Instant::now()),
-            walls: Vec::new(),
-            limits: Vec::new(),
-            notes: Vec::new(),
+            walls: place.walls(),
+            limits: place.limits(),
+            notes: place.notes,
             remains: Remains { usage, oom_kills: kills },
             broken,
         }

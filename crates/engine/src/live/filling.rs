@@ -15,47 +15,56 @@ use crate::EngineError;
 /// A new folder that no record names yet, and that nobody takes for a leftover while this lives.
 /// It is removed again unless it is [kept](Self::keep). If the process is killed it stays, for
 /// [`Sandboxes::leftovers`](super::Sandboxes::leftovers) to find.
-pub(super) struct Filling {
+pub(super) struct Filling<'a> {
     path: PathBuf,
-    _lock: Lock,
-    kept: bool,
+    /// `None` when it is let go.
+    lock: Option<Lock<'a>>,
 }
 
 /// Held for as long as it is there.
-enum Lock {
-    Sandbox(#[expect(dead_code, reason = "its end is what counts")] SandboxLock),
+enum Lock<'a> {
+    Sandbox { store: &'a Store, id: Id, lock: SandboxLock },
     Snapshot(#[expect(dead_code, reason = "its end is what counts")] OwnedFd),
 }
 
-impl Filling {
+impl<'a> Filling<'a> {
     /// The folder of a sandbox-to-be.
-    pub fn sandbox(store: &Store, dirs: &Dirs, id: &Id) -> Result<Self, EngineError> {
+    pub fn sandbox(store: &'a Store, dirs: &Dirs, id: &Id) -> Result<Self, EngineError> {
         let lock = store.lock_leftover(id)?.ok_or_else(|| {
             no_folder(io::Error::new(io::ErrorKind::AlreadyExists, "somebody else has it"))
         })?;
-        Ok(Self { path: dirs.sandbox(id), _lock: Lock::Sandbox(lock), kept: false })
+        let lock = Some(Lock::Sandbox { store, id: id.clone(), lock });
+        let filling = Self { path: dirs.sandbox(id), lock };
+        make(&filling.path)?;
+        Ok(filling)
     }
 
     /// The folder of a snapshot-to-be.
     pub fn snapshot(dirs: &Dirs, id: &Id) -> Result<Self, EngineError> {
         let path = dirs.snapshot(id);
-        DirBuilder::new().mode(0o700).create(&path).map_err(no_folder)?;
+        make(&path)?;
         let lock = lock(&path, FlockOperation::LockExclusive).map_err(no_folder)?;
-        Ok(Self { path, _lock: Lock::Snapshot(lock), kept: false })
+        Ok(Self { path, lock: Some(Lock::Snapshot(lock)) })
     }
 
     pub fn keep(mut self) {
-        self.kept = true;
+        self.lock = None;
     }
 }
 
-impl Drop for Filling {
+impl Drop for Filling<'_> {
     fn drop(&mut self) {
-        if !self.kept {
-            // What can't be removed now is a leftover.
-            let _ = agentkernel_files::remove_tree(&self.path);
+        let Some(lock) = self.lock.take() else { return };
+        // What can't be removed now is a leftover.
+        let removed = agentkernel_files::remove_tree(&self.path);
+        if let (Ok(()), Lock::Sandbox { store, id, lock }) = (removed, lock) {
+            store.discard_lock(&id, lock);
         }
     }
+}
+
+fn make(path: &Path) -> Result<(), EngineError> {
+    DirBuilder::new().mode(0o700).create(path).map_err(no_folder)
 }
 
 pub(super) fn no_folder(error: io::Error) -> EngineError {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use agentkernel_core::{Backend, Capability, Spec};
 use agentkernel_store::audit::{Entry as Audited, Kind, Subject, digest};
 use agentkernel_store::{Dirs, Name, NewRecord, Record, Snapshot, State, Store};
-use agentkernel_wire::SpecRecord;
+use agentkernel_wire::{PlaceRecord, SpecRecord};
 use serde_json::{Value, json};
 
 pub use background::{Attached, Background, BackgroundState, Reading, Since};
@@ -195,10 +195,12 @@ impl<'a> Sandboxes<'a> {
 
     /// The control groups of its place.
     fn groups(record: &Record) -> Vec<PathBuf> {
-        let place: Option<Value> =
-            record.place.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let groups = place.as_ref().and_then(|place| place["groups"].as_array());
-        groups.into_iter().flatten().filter_map(Value::as_str).map(PathBuf::from).collect()
+        Self::place(record).groups
+    }
+
+    /// What is known of its place; nothing while there is none.
+    pub fn place(record: &Record) -> PlaceRecord {
+        record.place.as_deref().map(PlaceRecord::from_json).unwrap_or_default()
     }
 
     /// Refuses what needs a running sandbox.

@@ -118,8 +118,9 @@ impl Sandboxes<'_> {
             }
             return Ok(is_left);
         }
-        let Some(_lock) = self.store.lock_leftover(id)? else { return Ok(false) };
+        let Some(lock) = self.store.lock_leftover(id)? else { return Ok(false) };
         agentkernel_files::remove_tree(path).map_err(failed)?;
+        self.store.discard_lock(id, lock);
         Ok(true)
     }
 

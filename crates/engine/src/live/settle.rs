@@ -116,19 +116,11 @@ impl Sandboxes<'_> {
     }
 
     /// Removes its files and its record, in this order: what has no record can't be found again.
-    /// The lock's own file goes last, for without it others could take the lock, too.
     pub(super) fn erase(&self, record: &Record, _lock: &SandboxLock) -> Result<(), EngineError> {
         let folder = self.dirs.sandbox(&record.id);
-        let failed =
-            |error: io::Error| EngineError::failed("can't remove the sandbox's files", &error);
-        for entry in fs::read_dir(&folder).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            if entry.file_name() != "lock" {
-                agentkernel_files::remove_tree(&entry.path()).map_err(failed)?;
-            }
-        }
-        self.store.remove(&record.id)?;
-        agentkernel_files::remove_tree(&folder).map_err(failed)
+        agentkernel_files::remove_tree(&folder)
+            .map_err(|error| EngineError::failed("can't remove the sandbox's files", &error))?;
+        Ok(self.store.remove(&record.id)?)
     }
 
     /// Where a place leaves word of why it has ended.

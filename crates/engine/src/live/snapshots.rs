@@ -109,7 +109,7 @@ impl Sandboxes<'_> {
         snapshot: &Snapshot,
         spec: &Spec,
         id: &Id,
-    ) -> Result<(Filling, Option<String>), EngineError> {
+    ) -> Result<(Filling<'_>, Option<String>), EngineError> {
         let folder = self.dirs.snapshot(&snapshot.id);
         let lost = |error| EngineError::failed("can't read the snapshot's files", &error);
         let _share = filling::share(&folder).map_err(lost)?;

@@ -161,7 +161,7 @@ impl Writer {
                 c_name(format!(".agentkernel-{}-{}", std::process::id(), self.next).as_bytes())?;
             self.next = self.next.wrapping_add(1);
             match make(&name) {
-                Ok(made) => return Ok((New { owner: self.owner, directory, name }, made)),
+                Ok(made) => return Ok((New { directory, name, owner: self.owner }, made)),
                 Err(Errno::EXIST) => {}
                 Err(errno) => return Err(errno.into()),
             }
@@ -184,16 +184,15 @@ fn settle(file: BorrowedFd<'_>, owner: Owner, settled: &Settled, kept: u32) -> i
 
 /// A file that doesn't have its own name yet. It is removed if it never gets it.
 struct New<'a> {
-    owner: Owner,
     directory: BorrowedFd<'a>,
     name: CString,
+    owner: Owner,
 }
 
 impl New<'_> {
-    /// A new name is made as the owner, too.
     fn rename(self, name: &CStr) -> io::Result<()> {
-        let rename = || renameat(self.directory, &self.name, self.directory, name);
-        Ok(self.owner.make(rename)?)
+        // To give a name is to make something, to the kernel.
+        Ok(self.owner.make(|| renameat(self.directory, &self.name, self.directory, name))?)
     }
 }
 

@@ -117,7 +117,11 @@ pub fn directory(path: impl AsRef<Path>) -> OwnedFd {
 
 /// Makes `depth` directories in one another, with a file in the lowest.
 pub fn deep(top: &Path, depth: u32) {
-    let name = CString::new("a-directory").unwrap();
+    deep_named(top, "a-directory", depth);
+}
+
+pub fn deep_named(top: &Path, name: &str, depth: u32) {
+    let name = CString::new(name).unwrap();
     let mut here = directory(top);
     for _ in 0..depth {
         rustix::fs::mkdirat(&here, &name, Mode::RWXU).unwrap();

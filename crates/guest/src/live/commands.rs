@@ -2,18 +2,19 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use agentkernel_protocol::{CommandId, Ending, FromAgent, Role, Start};
-use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::process::{self, Child, Death, Fork, Namespaces, Usage};
+use agentkernel_sys::descriptor::Interest;
+use agentkernel_sys::process::{self, Child, Death, Usage};
 use agentkernel_sys::signal;
 
 use super::LiveAgent;
 use super::log::Log;
-use crate::agent::{fail, started, status};
-use crate::command::{Prepared, Streams};
+use super::understudy::Understudy;
+use crate::Rules;
+use crate::agent::{started, status};
 
 /// A command's process.
 pub(super) struct Running {
@@ -60,37 +61,29 @@ impl Running {
 }
 
 impl LiveAgent<'_> {
-    /// Makes a command's process. What becomes of it is told when it is known.
+    /// Starts a command. What becomes of it is told when it is known.
     pub(super) fn start(&mut self, link: u32, command: CommandId, start: Start) -> io::Result<()> {
-        let Start { process, terminal, role } = start;
+        let role = start.role;
         let Some(client) = self.links.iter_mut().find(|l| l.id == link) else { return Ok(()) };
-        let (streams, log) = match (terminal, role) {
-            (Some((rows, columns)), _) => (Streams::Terminal { rows, columns }, None),
+        let (streams, log) = match (start.terminal, role) {
+            (Some(_), _) => (Vec::new(), None),
             (None, Role::Background { number, .. }) => {
                 let Some(files) = client.take() else { return Ok(()) };
                 let null = File::open("/dev/null")?.into();
                 let (log, [output, errors]) = Log::open(number, files)?;
-                (Streams::Given([null, output, errors]), Some(log))
+                (vec![null, output, errors], Some(log))
             }
             (None, _) => {
-                let Some(streams) = client.take() else { return Ok(()) };
-                (Streams::Given(streams), None)
+                let Some(streams) = client.take::<3>() else { return Ok(()) };
+                (streams.into(), None)
             }
         };
-        let prepared = Prepared::new(process, streams);
-        let (starting, failure) = descriptor::pipe()?;
-        let client = client.as_fd();
-        let child = match process::fork(Namespaces::NONE, None)? {
-            Fork::Parent(child) => child,
-            Fork::Child => {
-                let keep = [client, failure.as_fd(), failure.as_fd()];
-                let why = match prepared.settle(self.rules, keep) {
-                    Ok(()) => prepared.become_program(self.rules, command, client),
-                    Err(why) => why,
-                };
-                fail(why, failure.as_fd())
-            }
+        let descriptors: Vec<BorrowedFd<'_>> = match start.terminal {
+            Some(_) => vec![client.as_fd()],
+            None => streams.iter().map(AsFd::as_fd).collect(),
         };
+        let (child, starting) =
+            cast(&mut self.understudy, self.rules, command, start, &descriptors)?;
         let limit = match role {
             Role::Background { time_limit, .. } => time_limit,
             Role::Foreground | Role::Only => None,
@@ -107,6 +100,15 @@ impl LiveAgent<'_> {
             timed_out: false,
         });
         Ok(())
+    }
+
+    /// Has a process ready for the next command, if one may come.
+    pub(super) fn cast_understudy(&mut self) {
+        let wanted = self.stopping.is_none() && !self.paused && (self.pristine || self.is_shared());
+        if self.understudy.is_none() && wanted {
+            // Without one the next command takes longer, or says why it can't be started.
+            self.understudy = Understudy::prepare(self.rules).ok();
+        }
     }
 
     /// Tells of starts and of those that came to nothing.
@@ -146,6 +148,9 @@ impl LiveAgent<'_> {
 
     /// Tells of a command's death. Others who die here belonged to one.
     fn on_death(&mut self, death: &Death) {
+        if self.understudy.as_ref().is_some_and(|understudy| understudy.pid() == death.pid) {
+            self.understudy = None;
+        }
         let Some(at) = self.commands.iter().position(|c| c.child.pid() == death.pid) else {
             return;
         };
@@ -188,4 +193,23 @@ impl LiveAgent<'_> {
             }
         }
     }
+}
+
+/// Has the understudy become a command, or another process if there is none that can.
+fn cast(
+    understudy: &mut Option<Understudy>,
+    rules: &Rules,
+    command: CommandId,
+    start: Start,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<(Child, OwnedFd)> {
+    let start = match understudy.take() {
+        Some(ready) => match ready.go_on(command, start, descriptors) {
+            Ok(started) => return Ok(started),
+            Err(start) => start,
+        },
+        None => start,
+    };
+    let fresh = Understudy::prepare(rules)?.go_on(command, start, descriptors);
+    fresh.map_err(|_| io::ErrorKind::BrokenPipe.into())
 }

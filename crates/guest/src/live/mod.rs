@@ -7,12 +7,14 @@ mod commands;
 mod link;
 mod log;
 mod orders;
+mod understudy;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use agentkernel_protocol::{Attachment, CommandId, FromAgent};
+use agentkernel_core::Attachment;
+use agentkernel_protocol::{CommandId, FromAgent};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::Signals;
 use agentkernel_sys::{process, socket};
@@ -22,6 +24,7 @@ use crate::agent::Agent;
 use commands::Running;
 use link::Link;
 use log::Log;
+use understudy::Understudy;
 
 /// Adds something to the place; how is known only to whoever made it.
 pub type Attach<'a> = dyn FnMut(Attachment, Option<OwnedFd>) -> io::Result<()> + 'a;
@@ -52,6 +55,8 @@ pub struct LiveAgent<'a> {
     next_link: u32,
     commands: Vec<Running>,
     logs: Vec<Log>,
+    /// Ready to become the next command.
+    understudy: Option<Understudy>,
     /// By [`process::clock`].
     began: Duration,
     /// When the last command ended or the last client left.
@@ -87,6 +92,8 @@ impl<'a> LiveAgent<'a> {
     /// Takes over from the agent that has made the place ready.
     pub fn new(agent: Agent, rules: &'a Rules, term: Term, attach: &'a mut Attach<'a>) -> Self {
         let (link, deaths) = agent.into_parts();
+        // Before anybody is told that the place is ready.
+        let understudy = Understudy::prepare(rules).ok();
         let began = process::clock();
         Self {
             deaths,
@@ -97,6 +104,7 @@ impl<'a> LiveAgent<'a> {
             next_link: FIRST_LINK + 1,
             commands: Vec::new(),
             logs: Vec::new(),
+            understudy,
             began,
             last_used: began,
             pristine: true,
@@ -128,6 +136,7 @@ impl<'a> LiveAgent<'a> {
             }
             self.drop_links();
             self.keep_time();
+            self.cast_understudy();
         }
         Ok(())
     }
@@ -173,6 +182,11 @@ impl<'a> LiveAgent<'a> {
                 self.obey(id, order);
             }
         }
+    }
+
+    /// Whether others than the first client can come in.
+    fn is_shared(&self) -> bool {
+        self.term.listener.is_some()
     }
 
     fn link(&mut self, id: u32) -> Option<&mut Link> {

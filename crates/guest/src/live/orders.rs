@@ -1,10 +1,11 @@
 //! What clients ask of a living place.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-use agentkernel_protocol::{Attachment, CommandId, FromAgent, Role, Stage, Start, ToAgent};
+use agentkernel_core::Attachment;
+use agentkernel_protocol::{CommandId, FromAgent, Role, Stage, Start, ToAgent};
 use agentkernel_sys::{descriptor, process, signal};
 
 use super::{LiveAgent, Stopping};
@@ -51,7 +52,13 @@ impl LiveAgent<'_> {
                 let done = process::signal_all(i32::from(signal)).map(drop);
                 self.answer(link, command, done);
             }
-            ToAgent::Root { command } => self.hand_over_root(link, command),
+            ToAgent::Root { command } => {
+                self.hand_over(link, command, descriptor::open_path(c"/"));
+            }
+            ToAgent::UserNamespace { command } => {
+                let namespace = descriptor::open_read(c"/proc/self/ns/user");
+                self.hand_over(link, command, namespace);
+            }
             ToAgent::Pause { command } => self.pause(link, command, true),
             ToAgent::Unpause { command } => self.pause(link, command, false),
             ToAgent::Hold { command } => self.hold(link, command),
@@ -115,11 +122,11 @@ impl LiveAgent<'_> {
         self.say(link, FromAgent::Done { command });
     }
 
-    fn hand_over_root(&mut self, link: u32, command: CommandId) {
-        match descriptor::open_path(c"/") {
-            Ok(root) => {
+    fn hand_over(&mut self, link: u32, command: CommandId, opened: io::Result<OwnedFd>) {
+        match opened {
+            Ok(opened) => {
                 if let Some(link) = self.link(link) {
-                    link.say(FromAgent::Done { command }, Some(root.as_fd()));
+                    link.say(FromAgent::Done { command }, Some(opened.as_fd()));
                 }
             }
             Err(error) => self.answer(link, command, Err(error)),
@@ -177,7 +184,7 @@ impl LiveAgent<'_> {
         }
         let tree = match &attachment {
             Attachment::Mount { .. } => self.link(link).and_then(|link| link.take::<1>()),
-            Attachment::Home { .. } | Attachment::File { .. } => None,
+            Attachment::User { .. } => None,
         };
         (self.attach)(attachment, tree.map(|[tree]| tree))
     }

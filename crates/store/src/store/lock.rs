@@ -45,16 +45,22 @@ impl Store {
     /// Takes the lock of a folder that no record names, as a crash may leave one; `None` if a
     /// record does, or if somebody else holds the lock.
     pub fn lock_leftover(&self, id: &Id) -> Result<Option<SandboxLock>, StoreError> {
-        let folder = self.dirs.sandbox(id);
-        let path = folder.join("lock");
+        let path = self.dirs.sandbox_lock(id);
         let failed = |source| StoreError::Io { path: path.clone(), source };
-        let file = open(&folder, &path).map_err(failed)?;
+        let file = open(&path).map_err(failed)?;
         match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
             Err(Errno::WOULDBLOCK) => return Ok(None),
             other => other.map_err(|errno| failed(errno.into()))?,
         }
-        let is_left = is_at(&file, &path).map_err(failed)? && !self.has(id)?;
-        Ok(is_left.then_some(SandboxLock { file }))
+        let lock = SandboxLock { file };
+        let is_left = is_at(&lock.file, &path).map_err(failed)? && !self.has(id)?;
+        Ok(is_left.then_some(lock))
+    }
+
+    /// Removes a lock that [`lock_leftover`](Self::lock_leftover) gave, when nothing is left.
+    pub fn discard_lock(&self, id: &Id, lock: SandboxLock) {
+        self.remove_lock(id);
+        drop(lock);
     }
 
     fn take_lock(
@@ -62,38 +68,41 @@ impl Store {
         id: &Id,
         operation: FlockOperation,
     ) -> Result<Option<SandboxLock>, StoreError> {
-        let folder = self.dirs.sandbox(id);
-        let path = folder.join("lock");
+        let path = self.dirs.sandbox_lock(id);
         let failed = |source| StoreError::Io { path: path.clone(), source };
         loop {
             if !self.has(id)? {
                 return Err(gone(id));
             }
-            let file = open(&folder, &path).map_err(failed)?;
+            let file = open(&path).map_err(failed)?;
             match retry_on_intr(|| flock(&file, operation)) {
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 other => other.map_err(|errno| failed(errno.into()))?,
             }
-            // Whoever had it may have removed the file, and maybe made another.
-            if !is_at(&file, &path).map_err(failed)? {
+            let lock = SandboxLock { file };
+            // Whoever had it may have removed the file, and somebody may have made another.
+            if !is_at(&lock.file, &path).map_err(failed)? {
                 continue;
             }
             if !self.has(id)? {
-                // It was removed between the first look and the lock, so the folder is ours alone.
-                let removed = fs::remove_file(&path).and_then(|()| fs::remove_dir(&folder));
-                return Err(removed.map_or_else(failed, |()| gone(id)));
+                // It was removed after the first look, and its lock made again by this.
+                self.remove_lock(id);
+                return Err(gone(id));
             }
-            return Ok(Some(SandboxLock { file }));
+            make_folder(&self.dirs.sandbox(id))?;
+            return Ok(Some(lock));
         }
+    }
+
+    /// Removes the lock's file, for who holds it, of a sandbox that is known no more. If it can't
+    /// be removed, an empty file that nobody asks for again is left, which is no failure.
+    pub(super) fn remove_lock(&self, id: &Id) {
+        let _ = fs::remove_file(self.dirs.sandbox_lock(id));
     }
 }
 
-/// Opens the lock's file, and makes it and its folder if they are missing.
-fn open(folder: &Path, path: &Path) -> io::Result<File> {
-    match DirBuilder::new().mode(0o700).create(folder) {
-        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => {}
-        other => other?,
-    }
+/// Opens the lock's file, and makes it if it is missing.
+fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .write(true)
         .create(true)
@@ -101,6 +110,13 @@ fn open(folder: &Path, path: &Path) -> io::Result<File> {
         .mode(0o600)
         .custom_flags(OFlags::NOFOLLOW.bits() as i32)
         .open(path)
+}
+
+fn make_folder(path: &Path) -> Result<(), StoreError> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Err(err) if err.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other.map_err(|source| StoreError::Io { path: path.into(), source }),
+    }
 }
 
 /// Whether `path` still names the open file.

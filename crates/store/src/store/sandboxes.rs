@@ -63,14 +63,16 @@ impl Store {
         self.update(id, |record| record.name = name.clone())
     }
 
-    /// Forgets a sandbox. Its folder is the caller's to remove, afterwards and under the
-    /// [lock](Self::lock): a crash in between leaves a folder that no record names, which can be
+    /// Forgets a sandbox, for who holds its [lock](Self::lock). Its folder is the caller's to
+    /// remove, afterwards: a crash in between leaves a folder that no record names, which can be
     /// found, and never a record of a sandbox that is half there.
     pub fn remove(&self, id: &Id) -> Result<(), StoreError> {
         self.write(|transaction| match delete(transaction, id)? {
             0 => Err(gone(id)),
             _ => Ok(()),
-        })
+        })?;
+        self.remove_lock(id);
+        Ok(())
     }
 
     pub(super) fn has(&self, id: &Id) -> Result<bool, StoreError> {

@@ -151,7 +151,7 @@ fn who_waited_for_a_sandbox_that_was_removed_is_told() {
     let scratch = scratch();
     let dirs = dirs(&scratch);
     let store = Store::open(&dirs).unwrap();
-    for round in 0..50 {
+    for round in 0..100 {
         let id = store.insert(&new(format!("web-{round}"))).unwrap().id;
         let lock = store.lock(&id).unwrap();
         let (waits, waiting) = mpsc::channel();
@@ -169,5 +169,7 @@ fn who_waited_for_a_sandbox_that_was_removed_is_told() {
             assert!(matches!(err, StoreError::NotFound { .. }), "{err}");
         });
         assert!(!dirs.sandbox(&id).exists());
+        let locks = dirs.state().join("locks").read_dir().unwrap();
+        assert_eq!(locks.count(), 0, "nothing is left");
     }
 }

@@ -189,9 +189,11 @@ fn what_was_removed_is_gone() {
     let dirs = dirs(&scratch);
     let store = Store::open(&dirs).unwrap();
     let record = store.insert(&new("web")).unwrap();
-    drop(store.lock(&record.id).unwrap());
-    std::fs::remove_dir_all(dirs.sandbox(&record.id)).unwrap();
+    let lock = store.lock(&record.id).unwrap();
+    assert!(dirs.sandbox(&record.id).exists());
     store.remove(&record.id).unwrap();
+    std::fs::remove_dir(dirs.sandbox(&record.id)).unwrap();
+    drop(lock);
     let errors = [
         store.remove(&record.id).unwrap_err(),
         store.update(&record.id, |_| {}).unwrap_err(),

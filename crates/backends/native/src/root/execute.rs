@@ -1,18 +1,18 @@
 //! The steps carried out. Everything here is child-safe, but for what is added to a place later.
 
-use std::ffi::{CStr, OsStr};
-use std::io;
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::lchown;
 use std::path::Path;
+use std::{fs, io};
 
-use agentkernel_core::BootError;
-use agentkernel_protocol::Attachment;
+use agentkernel_core::{Access, Attachment};
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::mount::{self, Detached, Restrictions};
 use agentkernel_sys::process;
 
-use super::{GUARDED, Owners, READ_ONLY, Sent, Step, Steps, TreeSource};
+use super::{GUARDED, Owners, READ_ONLY, Sent, Step, Steps, TreeSource, c_string, ways};
 
 impl Step {
     /// Carries the step out. `sent` gives the next tree that the engine sends.
@@ -174,29 +174,78 @@ pub fn attach(
     tree: Option<OwnedFd>,
 ) -> io::Result<()> {
     process::enter_directory(behind.0.as_fd())?;
-    let mut tree = tree;
-    let mut sent = || tree.take().ok_or_else(|| io::ErrorKind::NotConnected.into());
-    let done = steps_for(count, attachment)
-        .and_then(|steps| steps.iter().try_for_each(|step| step.execute_in(c"/", &mut sent)));
+    let done = match attachment {
+        Attachment::Mount { target, access, directory, make_place } => {
+            *count += 1;
+            let target = Path::new(OsStr::from_bytes(target.to_bytes()));
+            attach_tree(*count, target, access, directory, make_place, tree)
+        }
+        Attachment::User { uid, gid, home, passwd, group } => {
+            settle_user((uid, gid), &home, &passwd, &group)
+        }
+    };
     process::change_directory(c"/").and(done)
 }
 
-fn steps_for(count: &mut usize, attachment: Attachment) -> io::Result<Vec<Step>> {
+fn attach_tree(
+    count: usize,
+    target: &Path,
+    access: Access,
+    directory: bool,
+    make_place: bool,
+    tree: Option<OwnedFd>,
+) -> io::Result<()> {
     let mut steps = Steps { list: Vec::new(), layers: false };
-    let wrong = |error: BootError| io::Error::other(error);
-    match attachment {
-        Attachment::Mount { target, access, directory } => {
-            *count += 1;
-            let path = Path::new(OsStr::from_bytes(target.to_bytes()));
-            let path = path.strip_prefix("/").unwrap_or(path);
-            let source = TreeSource::Sent(Sent { path: target.clone(), owners: Owners::Own });
-            steps.mount_tree(*count, source, path, access, directory, true).map_err(wrong)?;
+    let path = c_string(target.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    let source = TreeSource::Sent(Sent { path, owners: Owners::Own });
+    steps
+        .mount_tree(count, source, target, access, directory, make_place)
+        .map_err(io::Error::other)?;
+    let mut tree = tree;
+    let mut sent = || tree.take().ok_or_else(|| io::ErrorKind::NotConnected.into());
+    for step in &steps.list {
+        match step.execute_in(c"/", &mut sent) {
+            // The root can't be written, but what lies behind it can.
+            Err(error)
+                if error.kind() == io::ErrorKind::ReadOnlyFilesystem
+                    && matches!(step, Step::Place { .. }) =>
+            {
+                step.execute_in(c"root", &mut sent)?;
+            }
+            done => done?,
         }
-        Attachment::Home { path } => {
-            let path = Path::new(OsStr::from_bytes(path.to_bytes()));
-            steps.place(path.strip_prefix("/").unwrap_or(path), false).map_err(wrong)?;
-        }
-        Attachment::File { path, content } => steps.push(Step::File { path, content }),
     }
-    Ok(steps.list)
+    Ok(())
+}
+
+/// Has the root belong to another user, as if it had been made for that one.
+fn settle_user(user: (u32, u32), home: &CStr, passwd: &CStr, group: &CStr) -> io::Result<()> {
+    for (path, content) in [(c"root/etc/passwd", passwd), (c"root/etc/group", group)] {
+        if !content.is_empty() {
+            descriptor::remove_file(path)?;
+            let content = content.to_bytes();
+            mount::make_file_in(descriptor::current_directory(), path, 0o644, content)?;
+        }
+    }
+    give_all(Path::new("."), user)?;
+    descriptor::give(find(c"/")?.as_fd(), user.0, user.1)?;
+    let below: Vec<CString> = ways(Path::new(OsStr::from_bytes(home.to_bytes())))
+        .into_iter()
+        .map(|way| CString::new(way.as_os_str().as_bytes()))
+        .collect::<Result<_, _>>()?;
+    let Some(home) = below.last() else { return Ok(()) };
+    make_place(c"/", below.iter().map(CString::as_c_str), false)?;
+    descriptor::give(find_inside(c"/", home)?.as_fd(), user.0, user.1)
+}
+
+/// Gives all that is in `directory` to `user`: the few entries of a root that was just made.
+fn give_all(directory: &Path, user: (u32, u32)) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        lchown(entry.path(), Some(user.0), Some(user.1))?;
+        if entry.file_type()?.is_dir() {
+            give_all(&entry.path(), user)?;
+        }
+    }
+    Ok(())
 }

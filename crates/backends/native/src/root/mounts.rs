@@ -10,6 +10,7 @@ use agentkernel_sys::descriptor;
 
 use super::host::HOSTS;
 use super::{GUARDED, LAYERS, READ_ONLY, Step, Steps, c_string, resolver};
+use crate::explain;
 use crate::identity::Mapping;
 
 /// Where a mounted part of a tree comes from.
@@ -83,22 +84,11 @@ impl Steps {
         let source = tree_source(&mount.source, mapping, Owners::User)?;
         let target = mount.target.strip_prefix("/").unwrap_or(&mount.target);
         let directory = mount.source.is_dir();
-        // A place in another mount is never made: that would be done to the host's own files.
-        let nested = |other: &Mount| {
-            other.target != mount.target
-                && mount.target.starts_with(&other.target)
-                && other.access != Access::CopyOnWrite
-        };
         if mount.access == Access::CopyOnWrite && !directory {
-            return Err(BootError::Refused {
-                why: format!(
-                    "{} is a file, and only directories can be mounted cow",
-                    mount.source.display()
-                ),
-                fix: "mount it ro or rw, or mount its directory".into(),
-            });
+            return Err(explain::no_copy_of_a_file(&mount.source));
         }
-        let make_place = !all.iter().any(nested);
+        // That would be done to the host's own files.
+        let make_place = !mount.lies_in_another(all);
         self.mount_tree(number, source, target, mount.access, directory, make_place)
     }
 

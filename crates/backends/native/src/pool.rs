@@ -1,0 +1,141 @@
+//! What a place that was kept ready lacks to be one of a certain spec.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use agentkernel_core::{Access, Attachment, BootError, Image, Mount, Profile, Spec, User};
+use agentkernel_sys::descriptor::{self, Links};
+use agentkernel_sys::mount::{self, Detached};
+use agentkernel_sys::process::{self, Fork, Namespaces};
+use agentkernel_sys::socket;
+
+use crate::doors::pair;
+use crate::identity::{Identity, Mapping};
+use crate::root::{Owners, Sent, accounts, c_string};
+use crate::{explain, outside, plan};
+
+/// The part of `spec` that a place is made of before it is known for what.
+pub fn part(spec: &Spec) -> Spec {
+    Spec {
+        // Only a name, by now.
+        profile: Profile::Moderate,
+        mounts: Vec::new(),
+        directory: None,
+        environment: Default::default(),
+        user: match Mapping::for_caller() {
+            Mapping::Many => User::Unprivileged,
+            // It has no other numbers to become.
+            Mapping::Single { .. } => spec.user.clone(),
+        },
+        ..spec.clone()
+    }
+}
+
+/// Whether a place made from the part needs more to be one of `spec`.
+pub fn lacks(spec: &Spec) -> bool {
+    !spec.mounts.is_empty() || part(spec).user != spec.user
+}
+
+/// Opens what has to be attached.
+pub fn attachments(
+    spec: &Spec,
+    namespace: Option<OwnedFd>,
+) -> Result<Vec<(Attachment, Option<OwnedFd>)>, BootError> {
+    let mapping = Mapping::for_caller();
+    let identity = plan::resolve_identity(spec, &spec.user)?;
+    let mut all = Vec::new();
+    if part(spec).user != spec.user {
+        all.push((user(spec, &identity)?, None));
+    }
+    for mount in &spec.mounts {
+        let tree = match mapping {
+            Mapping::Many => {
+                let path = c_string(mount.source.as_os_str().as_encoded_bytes())?;
+                let sent = Sent { path, owners: Owners::User };
+                outside::open_tree(mapping, &identity, None, &sent)
+                    .map_err(|error| explain::no_tree(&sent, error))?
+                    .into()
+            }
+            Mapping::Single { .. } => {
+                let namespace = namespace.as_ref().ok_or_else(|| BootError::Failed {
+                    what: "can't open a mount for the sandbox".into(),
+                    source: io::ErrorKind::NotConnected.into(),
+                })?;
+                open_inside(mount, namespace.as_fd())?
+            }
+        };
+        all.push((attachment(spec, mount)?, Some(tree)));
+    }
+    Ok(all)
+}
+
+fn attachment(spec: &Spec, mount: &Mount) -> Result<Attachment, BootError> {
+    let directory = mount.source.is_dir();
+    if mount.access == Access::CopyOnWrite && !directory {
+        return Err(explain::no_copy_of_a_file(&mount.source));
+    }
+    let target = mount.target.strip_prefix("/").unwrap_or(&mount.target);
+    Ok(Attachment::Mount {
+        target: c_string(target.as_os_str().as_encoded_bytes())?,
+        access: mount.access,
+        directory,
+        make_place: !mount.lies_in_another(&spec.mounts),
+    })
+}
+
+fn user(spec: &Spec, identity: &Identity) -> Result<Attachment, BootError> {
+    let (passwd, group) = match spec.image {
+        Image::Host => accounts(identity),
+        Image::Rootfs(_) => Default::default(),
+    };
+    Ok(Attachment::User {
+        uid: identity.uid,
+        gid: identity.gid,
+        home: c_string(identity.home.trim_matches('/'))?,
+        passwd: c_string(passwd)?,
+        group: c_string(group)?,
+    })
+}
+
+/// Opens a mount's source as an ordinary user can who owns the place: by a process that is in the
+/// place's user namespace and sees the host's files.
+fn open_inside(mount: &Mount, namespace: BorrowedFd<'_>) -> Result<OwnedFd, BootError> {
+    let path = c_string(mount.source.as_os_str().as_encoded_bytes())?;
+    let failed = |source| BootError::Failed {
+        what: format!("can't mount {}", mount.source.display()),
+        source,
+    };
+    let (receiving, sending) = pair()?;
+    let child = match process::fork(Namespaces::NONE, None).map_err(failed)? {
+        Fork::Parent(child) => child,
+        Fork::Child => {
+            let open = || -> io::Result<Detached> {
+                process::join_user_namespace(namespace)?;
+                process::unshare(Namespaces::MOUNT)?;
+                mount::make_private()?;
+                let here = descriptor::current_directory();
+                Detached::copy(descriptor::resolve(here, &path, Links::Refuse)?.as_fd(), true)
+            };
+            let said = match open() {
+                Ok(tree) => socket::send(sending.as_fd(), &[0; 4], &[tree.as_fd()]),
+                Err(error) => {
+                    let errno = error.raw_os_error().unwrap_or(0);
+                    socket::send(sending.as_fd(), &errno.to_le_bytes(), &[])
+                }
+            };
+            process::exit_now(i32::from(said.is_err()))
+        }
+    };
+    drop(sending);
+    let mut errno = [0; 4];
+    let received = socket::receive(receiving.as_fd(), &mut errno);
+    child.wait().map_err(failed)?;
+    match received.map_err(failed)? {
+        (4, [Some(tree), ..]) => Ok(tree),
+        (4, _) => {
+            let error = io::Error::from_raw_os_error(i32::from_le_bytes(errno));
+            Err(explain::at_path(&mount.source.to_string_lossy(), error))
+        }
+        _ => Err(failed(io::ErrorKind::UnexpectedEof.into())),
+    }
+}

@@ -1,0 +1,82 @@
+//! The daemon: it holds pools of sandboxes ready, hands them out, and keeps house among the
+//! sandboxes that live.
+//!
+//! It runs no command and sees none of their bytes. Sandboxes with names don't depend on it: its
+//! death at any moment costs them nothing, and takes all that is its own along.
+//!
+//! - [`front`]: one thread that answers on the socket; it never waits for anything else.
+//! - [`pools`]: the pools of the store, by the key that clients ask with.
+//! - [`nursery`]: processes of a single thread, in which places are booted.
+//! - [`reaper`]: a thread that sees places to their end.
+//! - [`house`]: a thread that brings the store in line with what is there.
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+mod door;
+mod error;
+mod front;
+mod house;
+mod nursery;
+mod pools;
+mod reaper;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use agentkernel_core::Backend;
+use agentkernel_engine::Engine;
+use agentkernel_store::Dirs;
+
+pub use error::DaemonError;
+
+/// The backends that the daemon drives, the preferred ones first.
+static BACKENDS: &[&dyn Backend] = &[&agentkernel_native::NATIVE];
+
+static ENGINE: Engine = Engine::new(BACKENDS);
+
+/// Does what `args` ask for, and returns the exit status.
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let words: Vec<String> = args.map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        [] => serve(),
+        ["--version"] => {
+            println!("agentkerneld {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        // The two are processes of the daemon's own, and nobody else's business.
+        ["nursery"] => nursery::serve(&ENGINE).map_err(DaemonError::from),
+        ["restart", names @ ..] => house::restart(&ENGINE, names),
+        _ => Err(DaemonError::Usage),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}\nhint: {}", error.hint());
+            ExitCode::from(125)
+        }
+    }
+}
+
+/// The folders of whoever runs the daemon.
+fn dirs() -> Result<Dirs, DaemonError> {
+    let uid = rustix::process::geteuid().as_raw();
+    Ok(Dirs::find(|name| std::env::var_os(name), uid)?)
+}
+
+/// Serves until it is told to stop.
+fn serve() -> Result<(), DaemonError> {
+    let dirs = dirs()?;
+    // Everything that can be wrong is found before anybody can connect.
+    let door = door::Door::open(&dirs)?;
+    let store = agentkernel_store::Store::open(&dirs)?;
+    let signals = front::Front::signals()?;
+    house::note(&dirs, "started")?;
+    let nurseries = nursery::Nurseries::new();
+    let (reaper, ends) = reaper::Reaper::start()?;
+    let pools = pools::Pools::load(&store, &ENGINE, nurseries)?;
+    let house = house::House::start(dirs.clone(), &ENGINE)?;
+    front::Front::new(door, signals, dirs.clone(), store, pools, reaper, ends).serve()?;
+    house.stop();
+    house::note(&dirs, "stopped")
+}

@@ -1,0 +1,134 @@
+//! A sandbox out of the daemon's pool, for one command.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use agentkernel_core::{Backend, Remains, Spec, Usage};
+use agentkernel_protocol::ToAgent;
+use agentkernel_store::Dirs;
+use agentkernel_store::audit::digest;
+use agentkernel_sys::socket;
+use agentkernel_wire::{DAEMON_VERSION, DaemonReply, DaemonRequest, PlaceRecord, SpecRecord};
+
+use crate::EngineError;
+use crate::lines::Lines;
+use crate::live::{Dial, PATIENCE};
+
+/// A lease. Dropping it ends the sandbox.
+pub struct Lease {
+    pub pool: String,
+    /// The link to the agent, until it is taken.
+    link: OwnedFd,
+    place: String,
+    daemon: Lines,
+}
+
+/// How long a daemon may take for what it does at once.
+const DAEMON_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long it may take until a sandbox is gone.
+const END_PATIENCE: Duration = Duration::from_secs(30);
+
+/// The key of the pool whose sandboxes do for `spec`: a digest of all that a sandbox is made of
+/// before it is known for what.
+pub fn pool_key(backend: &dyn Backend, spec: &Spec) -> Option<String> {
+    let part = backend.pool_part(spec)?;
+    Some(digest(format!("{}\n{}", backend.name(), SpecRecord::from(&part).to_json())))
+}
+
+impl Lease {
+    /// Takes a sandbox for `spec` out of the daemon's pool, or says why there is none.
+    pub fn take(dirs: &Dirs, backend: &dyn Backend, spec: &Spec) -> Result<Self, String> {
+        let Some(key) = pool_key(backend, spec) else {
+            return Err(format!("the {} backend has no pools", backend.name()));
+        };
+        let request = DaemonRequest::Lease { version: DAEMON_VERSION, key };
+        let (daemon, reply) = ask(&dirs.daemon_socket(), &request)?;
+        let mut daemon = daemon;
+        match (reply, daemon.take_descriptors().into_iter().next()) {
+            (DaemonReply::Leased { pool, place, .. }, Some(link)) => {
+                Ok(Self { pool, link, place, daemon })
+            }
+            (DaemonReply::NoLease { why } | DaemonReply::Failed { why }, _) => Err(why),
+            (other, _) => Err(format!("the daemon answered {other:?}")),
+        }
+    }
+
+    /// Adds to the sandbox what `spec` wants beyond what all of the pool have. Nothing has run in
+    /// it yet, so if this fails, another can be made in its place.
+    pub fn attach(self, backend: &dyn Backend, spec: &Spec) -> Result<Self, EngineError> {
+        if !backend.needs_attachments(spec) {
+            return Ok(self);
+        }
+        let mut dial = Dial::ready(self.link);
+        let namespace = dial.ask(|command| ToAgent::UserNamespace { command }, &[], PATIENCE)?;
+        for (attachment, tree) in backend.attachments(spec, namespace.descriptor)? {
+            let tree: Vec<_> = tree.iter().map(AsFd::as_fd).collect();
+            dial.ask(|command| ToAgent::Attach { command, attachment }, &tree, PATIENCE)?;
+        }
+        Ok(Self { link: dial.into_link(), ..self })
+    }
+
+    /// The link to the agent, and what is left of the lease.
+    pub fn split(self) -> (OwnedFd, Held) {
+        (self.link, Held { pool: self.pool, place: self.place, daemon: self.daemon })
+    }
+}
+
+/// A lease whose link is in use.
+pub struct Held {
+    pub pool: String,
+    place: String,
+    daemon: Lines,
+}
+
+impl Held {
+    /// What is known of the sandbox's place.
+    pub fn place(&self) -> PlaceRecord {
+        PlaceRecord::from_json(&self.place)
+    }
+
+    /// Ends the sandbox, waits until it is gone, and returns what it has used.
+    pub fn end(mut self) -> Result<Remains, String> {
+        let sent = self.daemon.send(&DaemonRequest::End.to_line(), &[]);
+        let reply = sent.and_then(|()| self.daemon.receive(Some(Instant::now() + END_PATIENCE)));
+        match reply.map(|line| line.map(|line| DaemonReply::from_line(&line))) {
+            Ok(Some(Ok(DaemonReply::Ended { oom_kills, user_us, system_us, max_rss_bytes }))) => {
+                let usage = Usage {
+                    user: Duration::from_micros(user_us),
+                    system: Duration::from_micros(system_us),
+                    max_resident: max_rss_bytes,
+                };
+                Ok(Remains { usage, oom_kills })
+            }
+            Ok(Some(Ok(other))) => Err(format!("the daemon answered {other:?}")),
+            Ok(Some(Err(error))) => Err(format!("the daemon spoke nonsense: {error}")),
+            Ok(None) => Err("the daemon is gone".into()),
+            Err(error) => Err(format!("the daemon can't be heard: {error}")),
+        }
+    }
+}
+
+/// Asks the daemon at `socket` one thing.
+pub fn ask(socket: &Path, request: &DaemonRequest) -> Result<(Lines, DaemonReply), String> {
+    let connected = socket::connect(socket).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "no daemon is running".to_owned()
+        }
+        _ => format!("the daemon can't be reached: {error}"),
+    })?;
+    let mut daemon = Lines::new(connected);
+    daemon
+        .send(&request.to_line(), &[])
+        .map_err(|error| format!("the daemon can't be asked: {error}"))?;
+    match daemon.receive(Some(Instant::now() + DAEMON_PATIENCE)) {
+        Ok(Some(line)) => match DaemonReply::from_line(&line) {
+            Ok(reply) => Ok((daemon, reply)),
+            Err(error) => Err(format!("the daemon spoke nonsense: {error}")),
+        },
+        Ok(None) => Err("the daemon closed the connection".into()),
+        Err(error) => Err(format!("the daemon does not answer: {error}")),
+    }
+}

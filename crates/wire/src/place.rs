@@ -1,0 +1,142 @@
+//! What is known of a booted place, as it is kept and sent.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use agentkernel_core::{LimitInForce, LimitKind, Limited, Wall};
+use serde::{Deserialize, Serialize};
+
+/// A place's walls, limits, notes and control groups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlaceRecord {
+    walls: Vec<WallRecord>,
+    limits: Vec<LimitRecord>,
+    pub notes: Vec<String>,
+    /// Whose paths are UTF-8.
+    pub groups: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct WallRecord {
+    name: Cow<'static, str>,
+    missing: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct LimitRecord {
+    kind: KindRecord,
+    value: u64,
+    by: ByRecord,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum KindRecord {
+    Cpus,
+    Memory,
+    Pids,
+    Disk,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ByRecord {
+    Exactly(Cow<'static, str>),
+    Nearly { means: Cow<'static, str>, why: String },
+    Nowise { why: String },
+}
+
+impl PlaceRecord {
+    pub fn new(
+        walls: &[Wall],
+        limits: &[LimitInForce],
+        notes: &[String],
+        groups: Vec<PathBuf>,
+    ) -> Self {
+        let wall =
+            |wall: &Wall| WallRecord { name: wall.name.clone(), missing: wall.missing.clone() };
+        Self {
+            walls: walls.iter().map(wall).collect(),
+            limits: limits.iter().map(LimitRecord::from).collect(),
+            notes: notes.to_vec(),
+            groups,
+        }
+    }
+
+    pub fn walls(&self) -> Vec<Wall> {
+        let wall =
+            |wall: &WallRecord| Wall { name: wall.name.clone(), missing: wall.missing.clone() };
+        self.walls.iter().map(wall).collect()
+    }
+
+    pub fn limits(&self) -> Vec<LimitInForce> {
+        self.limits.iter().map(LimitInForce::from).collect()
+    }
+
+    /// One line of JSON.
+    pub fn to_json(&self) -> String {
+        // Paths of control groups are text, and so is all else.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// Reads it back. What is damaged, or of another version, tells nothing.
+    pub fn from_json(text: &str) -> Self {
+        serde_json::from_str(text).unwrap_or_default()
+    }
+}
+
+impl From<&LimitInForce> for LimitRecord {
+    fn from(limit: &LimitInForce) -> Self {
+        let kind = match limit.kind {
+            LimitKind::Cpus => KindRecord::Cpus,
+            LimitKind::Memory => KindRecord::Memory,
+            LimitKind::Pids => KindRecord::Pids,
+            LimitKind::Disk => KindRecord::Disk,
+        };
+        let by = match limit.by.clone() {
+            Limited::Exactly(means) => ByRecord::Exactly(means),
+            Limited::Nearly { means, why } => ByRecord::Nearly { means, why },
+            Limited::Nowise { why } => ByRecord::Nowise { why },
+        };
+        Self { kind, value: limit.value, by }
+    }
+}
+
+impl From<&LimitRecord> for LimitInForce {
+    fn from(record: &LimitRecord) -> Self {
+        let kind = match record.kind {
+            KindRecord::Cpus => LimitKind::Cpus,
+            KindRecord::Memory => LimitKind::Memory,
+            KindRecord::Pids => LimitKind::Pids,
+            KindRecord::Disk => LimitKind::Disk,
+        };
+        let by = match record.by.clone() {
+            ByRecord::Exactly(means) => Limited::Exactly(means),
+            ByRecord::Nearly { means, why } => Limited::Nearly { means, why },
+            ByRecord::Nowise { why } => Limited::Nowise { why },
+        };
+        Self { kind, value: record.value, by }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_comes_back_as_it_was() {
+        let walls = [Wall { name: "landlock".into(), missing: Some("no kernel".into()) }];
+        let limit = |kind, by| LimitInForce { kind, value: 7, by };
+        let limits = [
+            limit(LimitKind::Cpus, Limited::Exactly("cgroup v1".into())),
+            limit(LimitKind::Pids, Limited::Nearly { means: "rlimit".into(), why: "so".into() }),
+            limit(LimitKind::Memory, Limited::Nowise { why: "no".into() }),
+        ];
+        let place = PlaceRecord::new(&walls, &limits, &["slow".into()], vec!["/sys/x".into()]);
+        let back = PlaceRecord::from_json(&place.to_json());
+        assert_eq!(back, place);
+        assert_eq!(back.walls(), walls);
+        assert_eq!(back.limits(), limits);
+        assert_eq!(PlaceRecord::from_json("nonsense"), PlaceRecord::default());
+    }
+}
