@@ -71,6 +71,8 @@ pub enum Route {
     Pool(String),
     /// It is the living sandbox of this name.
     Live(String),
+    /// It was booted for it, and is kept under this name.
+    Kept(String),
 }
 
 /// A stream of the caller's that failed.
