@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
-use agentkernel_core::{self as core, Access, Spec};
+use agentkernel_core::{self as core, Access, Backend, Capability, Spec};
 use agentkernel_files::{
     self as files, Baseline, Change, ChangeKind, FileKind, FilesError, Ids, Layer, LeftOut,
 };
@@ -92,11 +92,23 @@ impl Sandboxes<'_> {
         Ok(report?)
     }
 
+    /// Its backend, if that keeps apart what a sandbox changes.
+    pub(super) fn layering(&self, record: &Record) -> Result<&'static dyn Backend, EngineError> {
+        let backend = self.backend(record)?;
+        if backend.capabilities().has(Capability::Changes) {
+            return Ok(backend);
+        }
+        Err(EngineError::refused(
+            format!("the {} backend can't tell what a sandbox has changed", backend.name()),
+            "choose a backend that agentkernel doctor lists with changes".into(),
+        ))
+    }
+
     /// The layers of a sandbox that there are: one that never ran has none.
     fn kept_layers(&self, record: &Record) -> Result<Vec<core::Layer>, EngineError> {
         let directory = self.dirs.layers(&record.id);
         let Ok(directory) = directory.canonicalize() else { return Ok(Vec::new()) };
-        let mut layers = self.backend(record)?.layers(&self.spec(record)?, &directory);
+        let mut layers = self.layering(record)?.layers(&self.spec(record)?, &directory);
         layers.retain(|layer| layer.upper.symlink_metadata().is_ok());
         Ok(layers)
     }

@@ -38,7 +38,7 @@ impl Sandboxes<'_> {
         if let Some(name) = &name {
             self.refuse_taken(name)?;
         }
-        let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
+        let (backend, spec) = (self.layering(&record)?, self.spec(&record)?);
         let id = random_id()?;
         let folder = self.dirs.snapshot(&id);
         let filling = Filling::snapshot(&self.dirs, &id)?;
@@ -137,7 +137,7 @@ impl Sandboxes<'_> {
     ) -> Result<Vec<Record>, EngineError> {
         let (record, lock) = self.lock(asked)?;
         let names = self.names_of_forks(&record, count, prefix)?;
-        let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
+        let (backend, spec) = (self.layering(&record)?, self.spec(&record)?);
         let from = self.dirs.layers(&record.id);
         let mut filled = Vec::new();
         let held = self.hold(&record)?;
