@@ -280,3 +280,31 @@ impl From<CopyError> for EngineError {
         Self::refused(error.to_string(), hint.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_made_up_is_never_too_long() {
+        let long = "x".repeat(64);
+        let name = numbered(shortened(&long), u32::MAX).map_err(|error| error.why).unwrap();
+        assert_eq!(name.as_str().len(), 64);
+        assert!(numbered(&long, 1).is_err());
+        assert_eq!(shortened("web"), "web");
+    }
+
+    #[test]
+    fn the_first_name_that_is_free_is_taken() {
+        let taken = |name: &Name| match name.as_str() {
+            "web-1" | "web-2" => Err(StoreError::NameTaken {
+                thing: agentkernel_store::Thing::Snapshot,
+                name: name.clone(),
+                id: Id::random().unwrap(),
+            }),
+            _ => Ok(()),
+        };
+        let name = first_free("web", taken).map_err(|error| error.why).unwrap();
+        assert_eq!(name.as_str(), "web-3");
+    }
+}
