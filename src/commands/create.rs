@@ -24,7 +24,7 @@ pub(super) fn run(
     let (all, made) = match low.from.take() {
         Some(from) => from_snapshot(&mut low, &engine, &from)?,
         None => {
-            let (resolved, _) = spec::resolve(&mut low, backends)?;
+            let resolved = spec::resolve(&mut low, backends)?.resolved;
             let made = Made { backend: resolved.backend, spec: resolved.spec, origin: None };
             (sandboxes::open(&engine)?, made)
         }

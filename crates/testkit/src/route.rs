@@ -28,10 +28,10 @@ impl Route {
         }
     }
 
-    /// Adds to `command`, the bare program, what leads `argv` with the flags of a run on this
-    /// route. Where that takes more than one step, the last is executed in place of the shell
-    /// that does the others, so that signals and streams are its own, and the first step that
-    /// fails is the whole's end.
+    /// What leads `argv` with the flags of a run on this route, in the environment of `command`,
+    /// the bare program. Where that takes more than one step, the last is executed in place of
+    /// the shell that does the others, so that signals and streams are its own, and the first
+    /// step that fails is the whole's end. It may be executed more than once.
     pub(crate) fn lead(
         self,
         command: &Command,
@@ -39,73 +39,77 @@ impl Route {
         flags: &[impl AsRef<OsStr>],
         argv: &[impl AsRef<OsStr>],
     ) -> Command {
-        let flags: Vec<OsString> = flags.iter().map(|flag| flag.as_ref().to_owned()).collect();
-        let backend = vec!["-B".into(), backend.into()];
-        let run = [vec!["run".into()], backend.clone(), flags.clone()].concat();
-        let (of_spec, of_command) = split(flags);
-        let spec = [backend, of_spec].concat();
-        let name = fresh_name();
-        let (steps, last) = match self {
-            Self::Cold => (vec![], run),
-            Self::Live => {
-                let create = [vec!["create".into()], spec, vec![name.clone()]].concat();
-                let exec = [vec!["exec".into()], of_command, vec![name.clone()]].concat();
-                (vec![create, vec!["start".into(), name]], exec)
+        let mut whole = match self.script(backend, flags) {
+            None => {
+                let mut run = Command::new(command.get_program());
+                run.args(["run", "-B", backend]).args(flags).arg("--");
+                run
             }
-            Self::Pool => {
-                let daemon = ["daemon", "start", "-b"].map(Into::into).to_vec();
-                let set = ["pool".into(), "set".into(), name, "1".into()].to_vec();
-                (vec![daemon, [set, spec].concat()], run)
+            Some(script) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg("-c").arg(OsString::from_vec(script)).arg(command.get_program());
+                shell
             }
         };
-        let mut whole = one_after_another(command, &steps);
-        whole.args(last).arg("--").args(argv);
+        whole.args(argv).env_clear();
+        let variables = command.get_envs();
+        whole.envs(variables.filter_map(|(name, value)| Some((name, value?))));
+        if let Some(directory) = command.get_current_dir() {
+            whole.current_dir(directory);
+        }
         whole
+    }
+
+    /// The steps, for a shell with the program and the command's words as its arguments.
+    fn script(self, backend: &str, flags: &[impl AsRef<OsStr>]) -> Option<Vec<u8>> {
+        let flags: Vec<OsString> = flags.iter().map(|flag| flag.as_ref().to_owned()).collect();
+        let (of_spec, of_command) = split(flags.clone());
+        let backend = quoted(&["-B", backend]);
+        let spec = [&backend[..], &quoted(&of_spec)].concat();
+        // As often as it is executed, it is another sandbox.
+        let name = format!("{}-$$ ", fresh_name());
+        let name = name.as_bytes();
+        let steps = match self {
+            Self::Cold => return None,
+            Self::Live => [
+                step(&[&quoted(&["create"]), &spec, name]),
+                step(&[&quoted(&["start"]), name]),
+                last(&[&quoted(&["exec"]), &quoted(&of_command), name]),
+            ],
+            Self::Pool => [
+                step(&[&quoted(&["daemon", "start", "-b"])]),
+                step(&[&quoted(&["pool", "set"]), name, &quoted(&["1"]), &spec]),
+                last(&[&quoted(&["run"]), &backend, &quoted(&flags)]),
+            ],
+        };
+        Some(steps.concat())
     }
 }
 
 /// A name that no other sandbox of these tests has.
-pub(crate) fn fresh_name() -> OsString {
+pub(crate) fn fresh_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("sandbox-{}", COUNT.fetch_add(1, Ordering::Relaxed)).into()
+    format!("sandbox-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Executes `command` after the same program has taken these steps, in silence but for errors.
-/// With none it is the command itself.
-fn one_after_another(command: &Command, steps: &[Vec<OsString>]) -> Command {
-    let program = command.get_program();
-    let mut whole = match steps {
-        [] => Command::new(program),
-        steps => {
-            let mut shell = Command::new("/bin/sh");
-            shell.arg("-c").arg(script(steps)).arg(program);
-            shell
-        }
+/// Words for a shell, each with a space behind it.
+fn quoted(words: &[impl AsRef<OsStr>]) -> Vec<u8> {
+    let quote = |word: &OsStr| {
+        // The one byte that a quoted word can't hold.
+        let parts: Vec<_> = word.as_bytes().split(|byte| *byte == b'\'').collect();
+        [&b"'"[..], &parts.join(&b"'\\''"[..]), b"' "].concat()
     };
-    whole.env_clear();
-    let variables = command.get_envs();
-    whole.envs(variables.filter_map(|(name, value)| Some((name, value?))));
-    if let Some(directory) = command.get_current_dir() {
-        whole.current_dir(directory);
-    }
-    whole
+    words.iter().flat_map(|word| quote(word.as_ref())).collect()
 }
 
-fn script(steps: &[Vec<OsString>]) -> OsString {
-    let mut script = Vec::new();
-    for step in steps {
-        script.extend(b"\"$0\"");
-        for word in step {
-            script.extend(b" '");
-            // The one byte that a quoted word can't hold.
-            let quoted = word.as_bytes().split(|byte| *byte == b'\'').collect::<Vec<_>>();
-            script.extend(quoted.join(&b"'\\''"[..]));
-            script.extend(b"'");
-        }
-        script.extend(b" </dev/null >/dev/null || exit; ");
-    }
-    script.extend(b"exec \"$0\" \"$@\"");
-    OsString::from_vec(script)
+/// A step of the program, silent but for errors, whose failure ends the script.
+fn step(words: &[&[u8]]) -> Vec<u8> {
+    [&b"\"$0\" "[..], &words.concat(), b"</dev/null >/dev/null || exit; "].concat()
+}
+
+/// The program in place of the script, for the command in the script's own arguments.
+fn last(words: &[&[u8]]) -> Vec<u8> {
+    [&b"exec \"$0\" "[..], &words.concat(), b"-- \"$@\""].concat()
 }
 
 /// The flags that are about a command, not about its sandbox, and have no value.
@@ -130,6 +134,9 @@ const OF_A_COMMAND_WITH_VALUE: [&str; 10] = [
 const OF_A_SANDBOX_ALONE: [&str; 5] =
     ["--no-network", "--project", "--strict", "--no-config", "--trust"];
 
+/// Those that say whose a sandbox is as well, such as its home.
+const OF_BOTH: [&str; 2] = ["-u", "--user"];
+
 /// The flags of a run, as those of its sandbox and those of its command.
 fn split(flags: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
     let (mut of_spec, mut of_command) = (Vec::new(), Vec::new());
@@ -143,10 +150,15 @@ fn split(flags: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
         let with_value = OF_A_COMMAND_WITH_VALUE.contains(&flag);
         let mine = with_value || OF_A_COMMAND.contains(&flag);
         let takes_another = with_value || !mine && !OF_A_SANDBOX_ALONE.contains(&flag);
-        let side = if mine { &mut of_command } else { &mut of_spec };
-        side.push(word);
+        let mut all = vec![word];
         if takes_another && !whole {
-            side.extend(words.next());
+            all.extend(words.next());
+        }
+        if !mine || OF_BOTH.contains(&flag) {
+            of_spec.extend(all.clone());
+        }
+        if mine {
+            of_command.extend(all);
         }
     }
     (of_spec, of_command)
@@ -162,45 +174,30 @@ mod tests {
 
     #[test]
     fn flags_go_to_the_sandbox_or_to_the_command() {
-        let flags = [
-            "--memory",
-            "1g",
-            "-e",
-            "A=b",
-            "--project",
-            "-t",
-            "-v",
-            "a:b",
-            "--user=0",
-            "--strict",
-            "--project=x:cow",
-            "--report",
-            "file",
-            "-w",
-            "/tmp",
-            "-m",
-            "1g",
-        ];
+        let flags = "--memory 1g -e A=b --project -t -v a:b --user=0 --strict --project=x:cow \
+                     --report file -w /tmp -m 1g";
+        let flags: Vec<&str> = flags.split_whitespace().collect();
         let (of_spec, of_command) = split(words(&flags));
-        let spec =
-            ["--memory", "1g", "--project", "-v", "a:b", "--strict", "--project=x:cow", "-m"];
-        assert_eq!(of_spec, words(&[&spec[..], &["1g"]].concat()));
+        let spec = "--memory 1g --project -v a:b --user=0 --strict --project=x:cow -m 1g";
+        let spec: Vec<&str> = spec.split(' ').collect();
+        assert_eq!(of_spec, words(&spec));
         let command = ["-e", "A=b", "-t", "--user=0", "--report", "file", "-w", "/tmp"];
         assert_eq!(of_command, words(&command));
     }
 
     #[test]
     fn a_step_takes_its_words_as_they_are_and_a_failure_ends_all() {
-        let program = Command::new("/usr/bin/env");
         let odd = OsString::from_vec(b"it's \xff \"$HOME\"".to_vec());
-        let test = |expected: OsString| {
-            let step = ["test".into(), odd.clone(), "=".into(), expected].to_vec();
-            let mut whole = one_after_another(&program, &[step]);
-            whole.args(["echo", "last"]).output().unwrap()
+        let test = |expected: &OsStr| {
+            let words = quoted(&[OsStr::new("test"), &odd, OsStr::new("="), expected]);
+            let script = [step(&[&words]), last(&[&quoted(&["echo"])])].concat();
+            let mut shell = Command::new("/bin/sh");
+            shell.arg("-c").arg(OsString::from_vec(script)).args(["/usr/bin/env", "its own"]);
+            shell.output().unwrap()
         };
-        let good = test(odd.clone());
-        assert_eq!((good.status.code(), &good.stdout[..]), (Some(0), &b"last\n"[..]));
-        let bad = test("other".into());
+        let good = test(&odd);
+        assert_eq!((good.status.code(), &good.stdout[..]), (Some(0), &b"-- its own\n"[..]));
+        let bad = test("other".as_ref());
         assert_eq!((bad.status.code(), &bad.stdout[..]), (Some(1), &b""[..]));
     }
 }

@@ -50,7 +50,7 @@ pub use report::{
     Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report,
     RouteReport, Run, UsageReport, WallReport,
 };
-pub use request::SpecRequest;
+pub use request::{PoolRequest, PoolSize, SpecRequest};
 pub use resolve::{Caller, RequestError, Resolved, command};
 pub use signal::Signal;
 pub use value::{Pids, ValueError, Written};

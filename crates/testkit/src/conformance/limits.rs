@@ -7,7 +7,7 @@ use agentkernel_core::{Capability, LimitKind};
 use serde_json::Value;
 
 use super::report::reported;
-use crate::{Behaviour, Captured, NotPassed, Subject, Verdict, ensure, skip};
+use crate::{Behaviour, Captured, NotPassed, Route, Subject, Verdict, ensure, skip};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -40,13 +40,15 @@ pub(super) const TABLE: &[Behaviour] = &[
         "everything written outside of mounts together takes no more than the limit",
         &[Capability::LimitDisk],
         limit_disk,
-    ),
+    )
+    .only(Route::Cold, "what lives on is on the host's disk, of which nobody can give a part"),
     Behaviour::new(
         "limits-of-a-profile",
         "a profile's own limits are in the report, with the reason where one is not exact",
         &[],
         limits_of_a_profile,
-    ),
+    )
+    .only(Route::Cold, "a report of exec is about the command, and inspect about its sandbox"),
     Behaviour::new(
         "limits-of-a-profile-hold",
         "a profile's own limits hold for a process, exactly or by the nearest wall",
@@ -129,7 +131,12 @@ fn limit_memory(subject: &Subject) -> Verdict {
 
 fn limit_memory_covers_scratch(subject: &Subject) -> Verdict {
     limited(subject, LimitKind::Memory, &["--memory", "64m"], &["true"])?.exits(0)?;
-    for place in ["/tmp", "/dev/shm", "\"$HOME\"", "/run"] {
+    let places: &[&str] = match subject.route {
+        // What lives on is on a disk.
+        Route::Live => &["/dev/shm", "/run"],
+        Route::Cold | Route::Pool => &["/tmp", "/dev/shm", "\"$HOME\"", "/run"],
+    };
+    for place in places {
         let fill = |size| format!("head -c {size} /dev/zero > {place}/file && echo written");
         let small = subject.shell(&["--memory", "64m"], &fill("8m"))?;
         small.exits(0)?.prints("written\n")?;
@@ -142,7 +149,8 @@ fn limit_memory_covers_scratch(subject: &Subject) -> Verdict {
 
 /// How many processes a shell manages to have at once, of 60 that it would like, with itself.
 fn processes(subject: &Subject, limit: &str) -> Result<usize, NotPassed> {
-    let script = "echo 1; i=1; while [ $i -lt 60 ]; do sleep 60 & i=$((i+1)); echo $i; done";
+    let script = "echo 1; i=1; while [ $i -lt 60 ]; do sleep 60 >&- 2>&- & i=$((i+1)); \
+                  echo $i; done";
     let got = limited(subject, LimitKind::Pids, &["--pids", limit], &["sh", "-c", script])?;
     let all = got.text().lines().count() == 60;
     ensure!(got.status.success() == all, "60 processes or not? {got}");
@@ -206,7 +214,8 @@ fn limits_of_a_profile_hold(subject: &Subject) -> Verdict {
     let got = subject.run(&flags("restrictive"), &hungry)?;
     ensure!(!got.status.success(), "600 MiB fit into 256: {got}");
     subject.run(&flags("moderate"), &hungry)?.exits(0)?;
-    let many = "i=0; while [ $i -lt 100 ]; do sleep 60 & i=$((i+1)); done; echo forked";
+    let many = "i=0; while [ $i -lt 100 ]; do sleep 60 >&- 2>&- & i=$((i+1)); done; \
+                echo forked";
     subject.shell(&flags("restrictive"), many)?.prints("")?;
     subject.shell(&flags("moderate"), many)?.exits(0)?.prints("forked\n")?;
     Ok(())

@@ -100,7 +100,7 @@ impl<'a> Home<'a> {
 
     /// Makes a sandbox with these flags; says its name.
     fn created(&self, flags: &[impl AsRef<OsStr>]) -> Result<String, NotPassed> {
-        let name = fresh_name().to_string_lossy().into_owned();
+        let name = fresh_name();
         let mut command = self.command(&["create", "-B", &self.subject.backend]);
         command.args(flags).arg(&name);
         Captured::of(command)?.exits(0)?.prints(format!("{name}\n"))?.complains("")?;
