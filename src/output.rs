@@ -35,6 +35,25 @@ pub(crate) fn bytes(stream: Stream, bytes: &[u8]) -> Result<bool, CommandError> 
     }
 }
 
+/// Standard output. What nobody reads any more goes nowhere.
+pub(crate) struct Patient;
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match io::stdout().lock().write(bytes) {
+            Err(err) if err.kind() == ErrorKind::BrokenPipe => Ok(bytes.len()),
+            written => written,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match io::stdout().lock().flush() {
+            Err(err) if err.kind() == ErrorKind::BrokenPipe => Ok(()),
+            flushed => flushed,
+        }
+    }
+}
+
 /// Writes rows of cells to standard output, in columns.
 pub(crate) fn table<const N: usize>(rows: &[[String; N]]) -> Result<(), CommandError> {
     let mut widths = [0; N];

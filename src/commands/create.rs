@@ -2,14 +2,15 @@
 
 use std::mem;
 
-use agentkernel_core::Backend;
+use agentkernel_core::{Backend, Spec};
 use agentkernel_engine::{Engine, NewSandbox, Sandboxes};
 use agentkernel_store::Name;
+use agentkernel_wire::SpecRequest;
 
 use crate::error::CommandError;
 use crate::flags::LowArgs;
-use crate::output;
 use crate::verbs::Verb;
+use crate::{output, settings};
 
 use super::{sandboxes, spec, unexpected};
 
@@ -19,23 +20,59 @@ pub(super) fn run(
     backends: &'static [&'static dyn Backend],
 ) -> Result<u8, CommandError> {
     let name = asked_name(&mut low)?;
-    let (resolved, _) = spec::resolve(&mut low, backends)?;
     let engine = Engine::new(backends);
-    let all = sandboxes::open(&engine)?;
+    let (all, made) = match low.from.take() {
+        Some(from) => from_snapshot(&mut low, &engine, &from)?,
+        None => {
+            let resolved = spec::resolve(&mut low, backends)?.resolved;
+            let made = Made { backend: resolved.backend, spec: resolved.spec, origin: None };
+            (sandboxes::open(&engine)?, made)
+        }
+    };
     let record = all.create(NewSandbox {
         name,
-        backend: resolved.backend,
-        spec: resolved.spec,
+        backend: made.backend,
+        spec: made.spec,
         labels: mem::take(&mut low.labels),
         ttl: low.ttl,
         idle: low.idle,
-        origin: None,
+        origin: made.origin,
     })?;
     if low.start {
         start(&all, record.id.as_str())?;
     }
     output::line(record.name.as_str())?;
     Ok(0)
+}
+
+/// What a sandbox is made of.
+struct Made {
+    backend: Option<String>,
+    spec: Spec,
+    origin: Option<String>,
+}
+
+/// A sandbox from a snapshot is made as that was. No settings are read for it, and only variables
+/// may be given.
+fn from_snapshot<'a>(
+    low: &mut LowArgs,
+    engine: &'a Engine,
+    from: &Name,
+) -> Result<(Sandboxes<'a>, Made), CommandError> {
+    let flags = mem::take(&mut low.spec);
+    let mut variables = SpecRequest { env: flags.env.clone(), ..SpecRequest::default() };
+    if flags != variables {
+        return Err(CommandError::new(
+            "--from makes a sandbox as its snapshot was made",
+            "leave out all that says otherwise; --env, --label, --ttl and --idle may be given",
+        ));
+    }
+    settings::lay_over_env_files(&mut variables, &low.env_files)?;
+    let all = sandboxes::open(engine)?;
+    let (snapshot, mut spec) = all.snapshot(from.as_str())?;
+    spec.environment.extend(spec::given_variables(variables.env));
+    let origin = Some(snapshot.id.to_string());
+    Ok((all, Made { backend: None, spec, origin }))
 }
 
 /// Starts the new sandbox. If that fails there is none.

@@ -1,6 +1,5 @@
 //! `agentkernel exec [FLAGS] NAME [--] COMMAND [ARGUMENT...]`
 
-use std::env;
 use std::ffi::OsString;
 use std::mem;
 
@@ -14,8 +13,8 @@ use crate::flags::LowArgs;
 use crate::verbs::Verb;
 use crate::{output, settings};
 
-use super::sandboxes;
 use super::tell::Telling;
+use super::{sandboxes, spec};
 
 /// Runs a command in a sandbox that lives, and returns the exit status that stands for its ending.
 pub(super) fn run(
@@ -50,12 +49,7 @@ fn name_and_command(words: Vec<OsString>) -> Result<(Name, Vec<OsString>), Comma
 fn command(low: &mut LowArgs, argv: Vec<OsString>) -> Result<Command, CommandError> {
     let mut flags = mem::take(&mut low.spec);
     settings::lay_over_env_files(&mut flags, &low.env_files)?;
-    // A variable without a value is the caller's, who may have none.
-    let given = |(name, value): (OsString, Option<OsString>)| {
-        let value = value.or_else(|| env::var_os(&name))?;
-        Some((name, value))
-    };
-    let environment = flags.env.into_iter().filter_map(given).collect();
+    let environment = spec::given_variables(flags.env);
     let (directory, user) = (flags.directory, flags.user);
     Ok(Command { environment, directory, user, ..wire::command(argv, flags.timeout)? })
 }
@@ -75,6 +69,8 @@ fn check_detached(low: &LowArgs) -> Result<(), CommandError> {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
+
     use super::*;
 
     fn parts(words: &[&str]) -> Result<(String, Vec<OsString>), CommandError> {

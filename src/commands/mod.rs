@@ -1,13 +1,18 @@
 //! The verbs, one file each.
 
+mod apply;
 mod attach;
 mod audit;
 mod completions;
+mod cp;
 mod create;
 mod daemon;
+mod diff;
 mod doctor;
 mod events;
 mod exec;
+mod export;
+mod fork;
 mod help;
 mod inspect;
 mod kill;
@@ -21,6 +26,7 @@ mod reports;
 mod rm;
 mod run;
 mod sandboxes;
+mod snapshot;
 mod spec;
 mod start;
 mod stop;
@@ -59,6 +65,12 @@ pub(crate) fn dispatch(
         Verb::Events => events::run(&low),
         Verb::Audit => audit::run(low),
         Verb::Prune => prune::run(&low, backends),
+        Verb::Cp => cp::run(&low, backends),
+        Verb::Diff => diff::run(&low, backends),
+        Verb::Apply => apply::run(&low, backends),
+        Verb::Export => export::run(&low, backends),
+        Verb::Snapshot => snapshot::run(&low, backends),
+        Verb::Fork => fork::run(&low, backends),
         Verb::Doctor => doctor::run(&low, backends),
         Verb::Completions => completions::run(&low, backends),
         Verb::Help => help::run(&low),

@@ -3,8 +3,8 @@
 use std::ffi::{OsStr, OsString};
 use std::mem;
 
-use agentkernel_core::Backend;
-use agentkernel_engine::{Engine, Journal, ask, demand_pool};
+use agentkernel_core::{Backend, Spec};
+use agentkernel_engine::{Engine, Journal, ask, demand_pool, pool_key};
 use agentkernel_store::audit::{Entry, Kind};
 use agentkernel_store::{Dirs, Name, Pool, Store};
 use agentkernel_wire::{DaemonReply, DaemonRequest, PoolStatus, PoolsReport, SpecRecord};
@@ -15,7 +15,8 @@ use crate::flags::LowArgs;
 use crate::verbs::Verb;
 use crate::{home, output};
 
-use super::{spec, unexpected};
+use super::spec::{self, FilesPool, FilesPools};
+use super::unexpected;
 
 /// The most sandboxes that one pool holds.
 const MOST: u32 = 4096;
@@ -60,18 +61,73 @@ fn set(
             format!("give one from 0 to {MOST}"),
         )
     })?;
-    let (resolved, _) = spec::resolve(&mut low, backends)?;
+    let resolved = spec::resolve(&mut low, backends)?.resolved;
     let engine = Engine::new(backends);
     let backend = engine.select(resolved.backend.as_deref())?;
     let part = demand_pool(backend, &resolved.spec)?;
     let spec = SpecRecord::from(&part).to_json();
     let (backend, max_age) = (backend.name().to_owned(), low.max_age);
     let pool = Pool { name: name.clone(), size, backend, spec, max_age };
-    store(dirs)?.set_pool(&pool).map_err(store_error)?;
-    note(dirs, json!({ "set": name.as_str(), "size": size }))?;
+    if let Some(other) = twin(&store(dirs)?, &pool)? {
+        return Err(CommandError::new(
+            format!("the pool {other} holds sandboxes of the same spec"),
+            format!("change its size with agentkernel pool set {other} {size}, or remove it first"),
+        ));
+    }
+    keep(dirs, &pool)?;
     tell_daemon(dirs)?;
     output::line(name.as_str())?;
     Ok(0)
+}
+
+fn keep(dirs: &Dirs, pool: &Pool) -> Result<(), CommandError> {
+    store(dirs)?.set_pool(pool).map_err(store_error)?;
+    note(dirs, json!({ "set": pool.name.as_str(), "size": pool.size }))
+}
+
+/// Has a running daemon hold the pool of the settings files that would have served a run of
+/// `spec`, if they have one. What can't be had is only told: the run itself has been done.
+pub(super) fn hold_for_next(dirs: &Dirs, backend: &dyn Backend, spec: &Spec, pools: FilesPools) {
+    for pool in pools.resolve() {
+        let held = pool.and_then(|pool| hold(dirs, backend, spec, pool));
+        if let Err(error) = held {
+            output::note(&format!("agentkernel: a pool of the settings can't be held: {error}"));
+        }
+    }
+}
+
+fn hold(
+    dirs: &Dirs,
+    backend: &dyn Backend,
+    spec: &Spec,
+    wanted: FilesPool,
+) -> Result<(), CommandError> {
+    let FilesPool { name, size, max_age, spec: own } = wanted;
+    let (Some(key), Some(part)) = (pool_key(backend, &own), backend.pool_part(&own)) else {
+        return Ok(());
+    };
+    let asked = ask(&dirs.daemon_socket(), &DaemonRequest::Status);
+    if Some(&key) != pool_key(backend, spec).as_ref() || asked.is_err() {
+        return Ok(());
+    }
+    // Other projects have pools of that name too, which hold something else.
+    let name = read_name(OsStr::new(&format!("{name}-{}", &key[..8])))?;
+    let (backend, spec) = (backend.name().to_owned(), SpecRecord::from(&part).to_json());
+    let pool = Pool { name, size, backend, spec, max_age };
+    let store = store(dirs)?;
+    let known = store.list_pools().map_err(store_error)?;
+    if known.contains(&pool) || twin(&store, &pool)?.is_some() {
+        return Ok(());
+    }
+    keep(dirs, &pool)?;
+    tell_daemon(dirs)
+}
+
+/// Another pool of the same spec. A run could not tell them apart.
+fn twin(store: &Store, pool: &Pool) -> Result<Option<Name>, CommandError> {
+    let all = store.list_pools().map_err(store_error)?;
+    let same = |other: &&Pool| (&other.backend, &other.spec) == (&pool.backend, &pool.spec);
+    Ok(all.iter().filter(|other| other.name != pool.name).find(same).map(|twin| twin.name.clone()))
 }
 
 fn remove(dirs: &Dirs, names: &[OsString]) -> Result<u8, CommandError> {

@@ -17,7 +17,11 @@ pub(super) fn run(
 ) -> Result<u8, CommandError> {
     let (old, new) = match low.words.as_slice() {
         [old, new] => (sandboxes::name(old)?, sandboxes::name(new)?),
-        [] | [_] => return Err(sandboxes::missing(Verb::Rename)),
+        [] => return Err(sandboxes::missing(Verb::Rename)),
+        [_] => {
+            let hint = "the form is agentkernel rename NAME NEW-NAME";
+            return Err(CommandError::new("no new name was given", hint));
+        }
         [_, _, word, ..] => return Err(unexpected(Verb::Rename, word)),
     };
     let engine = Engine::new(backends);

@@ -94,12 +94,13 @@ fn route(route: &Route) -> RouteReport {
         Route::Cold(why) => RouteReport::Cold { why: why.clone() },
         Route::Pool(name) => RouteReport::Pool { name: name.clone() },
         Route::Live(name) => RouteReport::Live { name: name.clone() },
+        Route::Kept(name) => RouteReport::Kept { name: name.clone() },
     }
 }
 
-/// Creates the report's file. A link is not followed, for a command may have put it into a project
+/// Creates a file that the caller has named. A link is not followed, for a command may have put it into a project
 /// to have another file of the caller's overwritten; those of the system's own `/dev` are.
-fn create(path: &Path) -> io::Result<File> {
+pub(super) fn create(path: &Path) -> io::Result<File> {
     if path.is_symlink() && !path.starts_with("/dev") {
         return Err(io::Error::other("it is a symbolic link"));
     }

@@ -51,6 +51,15 @@ fn names(verb: Verb, low: &LowArgs) -> Result<Vec<Name>, CommandError> {
     }
 }
 
+/// A verb's one name.
+pub(super) fn only_name(verb: Verb, low: &LowArgs) -> Result<Name, CommandError> {
+    match low.words.as_slice() {
+        [] => Err(missing(verb)),
+        [word] => name(word),
+        [_, word, ..] => Err(unexpected(verb, word)),
+    }
+}
+
 /// The error for a verb without a sandbox.
 pub(super) fn missing(verb: Verb) -> CommandError {
     let info = verb.info();

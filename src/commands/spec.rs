@@ -1,30 +1,84 @@
 //! From flags and all that lies under them to a spec, for every verb that makes a sandbox.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::mem;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use agentkernel_core::Backend;
-use agentkernel_wire::{Caller, Resolved, SpecRequest, nearest};
+use agentkernel_core::{Backend, Spec};
+use agentkernel_wire::{Caller, Environment, PoolRequest, Resolved, SpecRequest, nearest};
 
 use crate::error::CommandError;
 use crate::flags::LowArgs;
 use crate::settings::ReadFiles;
 use crate::{machine, settings};
 
-/// Resolves what is asked for. Also returns the settings files that were read.
+/// What is asked for, resolved.
+pub(super) struct Gathered {
+    pub resolved: Resolved,
+    /// The settings files that were read.
+    pub files: Vec<PathBuf>,
+    pub pools: FilesPools,
+}
+
+/// The pools that settings files want, not looked into before somebody needs them.
+pub(super) struct FilesPools {
+    /// What goes for each of them besides its own.
+    base: SpecRequest,
+    pools: BTreeMap<String, PoolRequest>,
+}
+
+impl FilesPools {
+    pub fn is_empty(&self) -> bool {
+        self.pools.is_empty()
+    }
+
+    /// Each pool's name and size, how old its sandboxes may get, and what they are made of.
+    pub fn resolve(self) -> impl Iterator<Item = Result<FilesPool, CommandError>> {
+        let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
+        self.pools.into_iter().map(move |(name, pool)| {
+            let caller = Caller { variables: &variables, machine: machine::facts() };
+            let PoolRequest { size, max_age, spec } = pool;
+            let spec = spec.over(self.base.clone()).resolve(&caller)?.spec;
+            Ok(FilesPool { name, size: size.get(), max_age, spec })
+        })
+    }
+}
+
+/// A pool of a settings file.
+pub(super) struct FilesPool {
+    pub name: String,
+    pub size: u32,
+    pub max_age: Option<Duration>,
+    pub spec: Spec,
+}
+
+/// Resolves what is asked for.
 pub(super) fn resolve(
     low: &mut LowArgs,
     backends: &'static [&'static dyn Backend],
-) -> Result<(Resolved, Vec<PathBuf>), CommandError> {
+) -> Result<Gathered, CommandError> {
     let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
     let flags = mem::take(&mut low.spec);
     let settings = settings::gather(flags, &low.env_files, read_files(low), &variables)?;
-    check_backend(&settings.request, backends)?;
-    let machine = machine::facts();
-    let caller = Caller { variables: &variables, machine };
-    Ok((settings.request.resolve(&caller)?, settings.files))
+    let (mut request, files) = (settings.request, settings.files);
+    check_backend(&request, backends)?;
+    let pools = mem::take(&mut request.pools);
+    let base = if pools.is_empty() { SpecRequest::default() } else { request.clone() };
+    let caller = Caller { variables: &variables, machine: machine::facts() };
+    let resolved = request.resolve(&caller)?;
+    Ok(Gathered { resolved, files, pools: FilesPools { base, pools } })
+}
+
+/// The variables that were given. One without a value is the caller's, who may have none.
+pub(super) fn given_variables(given: Environment) -> BTreeMap<OsString, OsString> {
+    let value = |(name, value): (OsString, Option<OsString>)| {
+        let value = value.or_else(|| env::var_os(&name))?;
+        Some((name, value))
+    };
+    given.into_iter().filter_map(value).collect()
 }
 
 fn read_files(low: &LowArgs) -> ReadFiles {

@@ -53,6 +53,10 @@ impl Telling {
         }
         if !self.json {
             ending(&outcome, self.time_limit);
+            if let Route::Kept(name) = &outcome.route {
+                let how = format!("agentkernel diff {name} shows what it changed");
+                output::note(&format!("agentkernel: kept as {name} ({how})"));
+            }
         }
         self.reports.ended(&outcome)?;
         // Output that was lost is our failure, whatever the command made of it.
@@ -133,6 +137,7 @@ fn route(route: &Route) -> String {
         Route::Cold(why) => format!("route cold: a sandbox was booted for it, since {why}"),
         Route::Pool(name) => format!("route pool: a sandbox of the pool {name} was ready"),
         Route::Live(name) => format!("route live: in the sandbox {name}"),
+        Route::Kept(name) => format!("route kept: the sandbox {name} was booted for it"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Every flag there is. The order is that of the help.
 
+mod changes;
 mod command;
 mod life;
 mod output;
@@ -23,7 +24,7 @@ const BOTH: &[Verb] = &[Verb::Run, Verb::Create, Verb::Exec];
 
 /// Every flag but `--help` and `--version`, which end the parsing where they stand.
 fn flags() -> impl Iterator<Item = &'static Flag> {
-    [spec::FLAGS, command::FLAGS, life::FLAGS, output::FLAGS].into_iter().flatten()
+    [spec::FLAGS, command::FLAGS, life::FLAGS, changes::FLAGS, output::FLAGS].into_iter().flatten()
 }
 
 /// The flags of a verb.

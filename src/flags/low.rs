@@ -38,6 +38,15 @@ pub(crate) struct LowArgs {
     pub grace: Option<Duration>,
     pub signal: Option<Signal>,
     pub force: bool,
+    /// The snapshot to begin with.
+    pub from: Option<Name>,
+    /// Keep the sandbox of a run.
+    pub keep: bool,
+    /// How many.
+    pub count: Option<u32>,
+    pub patch: bool,
+    pub output: Option<PathBuf>,
+    pub follow_links: bool,
     pub all: bool,
     pub quiet: bool,
     /// All of them must fit.

@@ -205,6 +205,89 @@ and files of sandboxes that are gone. It asks first, which needs a terminal.
         takes: Takes::Nothing,
     },
     VerbInfo {
+        verb: Verb::Cp,
+        name: "cp",
+        aliases: &[],
+        usage: "[-L] NAME:PATH PATH|- or cp [-L] PATH|- NAME:PATH",
+        doc: "Copy files into a sandbox or out of it",
+        more: "\
+A path in a sandbox is NAME:PATH, and starts at its root. A host's path with a
+colon in it starts with ./ or /. With - a tar archive comes from standard input
+or goes to standard output.
+
+A directory becomes one in the target if that is there, and the target itself
+if not; of DIR/. what is in it is copied. Modes, times and holes are kept. What
+is copied in belongs to the sandbox's user. No link is followed out of the
+sandbox. Devices, sockets and fifos are left out and named, and the exit status
+is 1 then. A sandbox that does not run is booted for it.
+",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Diff,
+        name: "diff",
+        aliases: &[],
+        usage: "[--patch | --json] NAME",
+        doc: "Show what a sandbox has changed",
+        more: "\
+Each line is A, C or D for what was added, changed or deleted, and its path in
+the sandbox. A patch has what was changed in text files, and can be applied by
+git apply or patch -p1 in the directory that it names.
+",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Apply,
+        name: "apply",
+        aliases: &[],
+        usage: "[--force] NAME [PATH...]",
+        doc: "Carry a sandbox's changes of the project to the host",
+        more: "\
+It takes all that was changed in the project and other cow mounts, or what is
+at or below the paths, which are the sandbox's or relative to where it starts.
+What the host has changed since, and links that lead out of the project, is
+refused unless --force; devices, sockets and fifos always. The exit status is 1
+then.
+",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Export,
+        name: "export",
+        aliases: &[],
+        usage: "[-o FILE] NAME",
+        doc: "Pack what a sandbox has changed as an image's layer",
+        more: "\
+It is an uncompressed tar archive as the layers of OCI images are: what was
+deleted is a file whose name begins with .wh.
+",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
+        verb: Verb::Snapshot,
+        name: "snapshot",
+        aliases: &[],
+        usage: "create NAME [SNAPSHOT] | ls | rm SNAPSHOT...",
+        doc: "Keep what a sandbox has written under a name",
+        more: "\
+create --from makes sandboxes that begin with it. The sandbox stands still for
+as long as it takes. What lies under it, such as the project, is not in it.
+",
+        takes: Takes::OneOf(&["create", "ls", "rm"]),
+    },
+    VerbInfo {
+        verb: Verb::Fork,
+        name: "fork",
+        aliases: &[],
+        usage: "[-n COUNT] [--name PREFIX] NAME",
+        doc: "Make sandboxes that go on from another's files",
+        more: "\
+Their names are PREFIX-1, PREFIX-2 and so on, and are printed. They run if the
+other one does, but no command goes along. All of them are made, or none.
+",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
         verb: Verb::Doctor,
         name: "doctor",
         aliases: &[],

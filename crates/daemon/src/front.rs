@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use agentkernel_engine::Lines;
-use agentkernel_pool::Spare;
+use agentkernel_pool::{Lease, Spare};
 use agentkernel_store::{Dirs, Store};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::{self, Signals};
@@ -44,7 +44,9 @@ struct Client {
     id: u64,
     lines: Lines,
     peer: Peer,
-    lease: Option<Seat>,
+    /// Kept as it is until its end: only then, unless the pool runs low, another is booted, so that
+    /// no boot takes the processor from the command.
+    lease: Option<Lease<Seat>>,
     /// Whether it has gone, or has to.
     gone: bool,
     /// Whether it waits for the daemon's end.
@@ -90,8 +92,8 @@ impl Front {
             self.turn().map_err(DaemonError::io("serve the socket"))?;
         }
         for client in &mut self.clients {
-            if let Some(seat) = client.lease.take() {
-                self.reaper.end(seat, None);
+            if let Some(lease) = client.lease.take() {
+                self.reaper.end(lease.into_inner(), None);
             }
         }
         self.reaper.stop();
@@ -192,8 +194,8 @@ impl Front {
             DaemonRequest::End => {
                 let client = &mut self.clients[at];
                 match client.lease.take() {
-                    Some(seat) => {
-                        self.reaper.end(seat, Some(client.id));
+                    Some(lease) => {
+                        self.reaper.end(lease.into_inner(), Some(client.id));
                         None
                     }
                     None => Some(DaemonReply::Failed { why: "there is no lease to end".into() }),
@@ -225,8 +227,7 @@ impl Front {
         let (pool, pid, place) = (pool.to_owned(), seat.pid, seat.place.clone());
         let reply = DaemonReply::Leased { pool, pid, place };
         client.gone |= client.lines.send_now(&reply.to_line(), &[seat.as_fd()]).is_err();
-        // The client has what it needs; the books are kept after that.
-        client.lease = Some(lease.into_inner());
+        client.lease = Some(lease);
         if let DaemonReply::Leased { pool, pid, .. } = &reply {
             house::note_lease(&self.dirs, &client.peer, pool, *pid);
         }
@@ -258,8 +259,8 @@ impl Front {
     /// Takes leave of those who have gone, and of their sandboxes.
     fn dismiss(&mut self) {
         for client in self.clients.iter_mut().filter(|client| client.gone) {
-            if let Some(seat) = client.lease.take() {
-                self.reaper.end(seat, None);
+            if let Some(lease) = client.lease.take() {
+                self.reaper.end(lease.into_inner(), None);
             }
         }
         self.clients.retain(|client| !client.gone);

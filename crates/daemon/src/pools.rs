@@ -65,6 +65,13 @@ impl Pools {
                 );
                 continue;
             };
+            if let Some(held) = self.held.get(&key) {
+                let (other, name) = (&held.record.name, &record.name);
+                eprintln!(
+                    "agentkerneld: the pool {name} is of the same spec as {other}, and not held"
+                );
+                continue;
+            }
             let pool = self.fill(&record)?;
             self.held.insert(key, Held { record, pool });
         }

@@ -7,7 +7,7 @@ use agentkernel_core::{
     BootError, Capabilities, Command, Ended, LimitInForce, Probe, Profile, Remains, Spec, Wall,
 };
 use agentkernel_store::audit::AuditError;
-use agentkernel_store::{DirsError, StoreError};
+use agentkernel_store::{DirsError, StoreError, Thing};
 
 use agentkernel_wire::nearest;
 
@@ -71,6 +71,8 @@ pub enum Route {
     Pool(String),
     /// It is the living sandbox of this name.
     Live(String),
+    /// It was booted for it, and is kept under this name.
+    Kept(String),
 }
 
 /// A stream of the caller's that failed.
@@ -135,9 +137,16 @@ impl From<BootError> for EngineError {
 impl From<StoreError> for EngineError {
     fn from(error: StoreError) -> Self {
         let hint = match &error {
-            StoreError::NotFound { asked, names, .. } => {
-                let near = nearest(asked, names.iter().map(String::as_str));
-                near.map(|name| format!("did you mean {name}?"))
+            StoreError::NotFound { thing, asked, names } if !names.is_empty() => {
+                let shows = match thing {
+                    Thing::Sandbox => "ps -a",
+                    Thing::Snapshot => "snapshot ls",
+                    Thing::Pool => "pool ls",
+                };
+                Some(match nearest(asked, names.iter().map(String::as_str)) {
+                    Some(name) => format!("did you mean {name}?"),
+                    None => format!("agentkernel {shows} shows those that there are"),
+                })
             }
             _ => None,
         };

@@ -42,6 +42,7 @@ impl<'a> Diary<'a> {
                     Route::Cold(_) => json!({ "route": "cold" }),
                     Route::Pool(pool) => json!({ "route": "pool", "pool": pool }),
                     Route::Live(name) => json!({ "route": "live", "name": name }),
+                    Route::Kept(name) => json!({ "route": "kept", "name": name }),
                 };
                 self.write(Kind::Ended, route, Some(journal::ended(&outcome.ended)))
             }

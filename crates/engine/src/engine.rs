@@ -42,12 +42,13 @@ impl Engine {
         demand::check(backend, &run.spec, streams.is_terminal())?;
         // Before anything is made, so that no signal comes too early to be forwarded.
         let driver = CommandRun::new(streams, run.command.time_limit)?;
+        let asked = journal.ok_or_else(|| "there is no place for a daemon's socket".to_owned());
+        let asked = asked.and_then(|journal| Lease::ask(journal.dirs(), backend, &run.spec));
+        // Written while the daemon looks.
         let diary = Diary::open(journal, backend, &run)?;
-        let leased = journal.ok_or_else(|| "there is no place for a daemon's socket".to_owned());
-        let leased = leased.and_then(|journal| {
-            let lease = Lease::take(journal.dirs(), backend, &run.spec)?;
-            lease.attach(backend, &run.spec).map_err(|error| error.why)
-        });
+        let leased = asked.and_then(Lease::take);
+        let leased =
+            leased.and_then(|lease| lease.attach(backend, &run.spec).map_err(|error| error.why));
         let outcome = match leased {
             Ok(lease) => run_leased(lease, backend, driver, &run, stdio, start),
             Err(why) => run_cold(why, backend, driver, &run, stdio, start),

@@ -39,14 +39,18 @@ pub fn pool_key(backend: &dyn Backend, spec: &Spec) -> Option<String> {
 }
 
 impl Lease {
-    /// Takes a sandbox for `spec` out of the daemon's pool, or says why there is none.
-    pub fn take(dirs: &Dirs, backend: &dyn Backend, spec: &Spec) -> Result<Self, String> {
+    /// Asks the daemon for a sandbox for `spec` out of a pool, or says why that makes no sense.
+    pub fn ask(dirs: &Dirs, backend: &dyn Backend, spec: &Spec) -> Result<Asked, String> {
         let Some(key) = pool_key(backend, spec) else {
             return Err(format!("the {} backend has no pools", backend.name()));
         };
         let request = DaemonRequest::Lease { version: DAEMON_VERSION, key };
-        let (daemon, reply) = ask(&dirs.daemon_socket(), &request)?;
-        let mut daemon = daemon;
+        Asked::send(&dirs.daemon_socket(), &request)
+    }
+
+    /// Takes the sandbox, or says why there is none.
+    pub fn take(asked: Asked) -> Result<Self, String> {
+        let (mut daemon, reply) = asked.receive()?;
         match (reply, daemon.take_descriptors().into_iter().next()) {
             (DaemonReply::Leased { pool, place, .. }, Some(link)) => {
                 Ok(Self { pool, link, place, daemon })
@@ -113,22 +117,36 @@ impl Held {
 
 /// Asks the daemon at `socket` one thing.
 pub fn ask(socket: &Path, request: &DaemonRequest) -> Result<(Lines, DaemonReply), String> {
-    let connected = socket::connect(socket).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            "no daemon is running".to_owned()
+    Asked::send(socket, request)?.receive()
+}
+
+/// A daemon that has been asked something.
+pub struct Asked(Lines);
+
+impl Asked {
+    fn send(socket: &Path, request: &DaemonRequest) -> Result<Self, String> {
+        let connected = socket::connect(socket).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                "no daemon is running".to_owned()
+            }
+            _ => format!("the daemon can't be reached: {error}"),
+        })?;
+        let daemon = Lines::new(connected);
+        daemon
+            .send(&request.to_line(), &[])
+            .map_err(|error| format!("the daemon can't be asked: {error}"))?;
+        Ok(Self(daemon))
+    }
+
+    fn receive(self) -> Result<(Lines, DaemonReply), String> {
+        let Self(mut daemon) = self;
+        match daemon.receive(Some(Instant::now() + DAEMON_PATIENCE)) {
+            Ok(Some(line)) => match DaemonReply::from_line(&line) {
+                Ok(reply) => Ok((daemon, reply)),
+                Err(error) => Err(format!("the daemon spoke nonsense: {error}")),
+            },
+            Ok(None) => Err("the daemon closed the connection".into()),
+            Err(error) => Err(format!("the daemon does not answer: {error}")),
         }
-        _ => format!("the daemon can't be reached: {error}"),
-    })?;
-    let mut daemon = Lines::new(connected);
-    daemon
-        .send(&request.to_line(), &[])
-        .map_err(|error| format!("the daemon can't be asked: {error}"))?;
-    match daemon.receive(Some(Instant::now() + DAEMON_PATIENCE)) {
-        Ok(Some(line)) => match DaemonReply::from_line(&line) {
-            Ok(reply) => Ok((daemon, reply)),
-            Err(error) => Err(format!("the daemon spoke nonsense: {error}")),
-        },
-        Ok(None) => Err("the daemon closed the connection".into()),
-        Err(error) => Err(format!("the daemon does not answer: {error}")),
     }
 }

@@ -13,6 +13,16 @@ pub enum Job<T> {
     Leave,
 }
 
+/// How full the pool is.
+#[derive(Debug, Clone, Copy)]
+pub struct Level {
+    pub ready: usize,
+    /// With fewer than this it is filled whatever else goes on.
+    pub low: usize,
+    /// From when on it is filled up.
+    pub quiet_from: u64,
+}
+
 /// The books of a pool of `T`.
 #[derive(Debug)]
 pub struct Books<T> {
@@ -50,8 +60,8 @@ impl<T> Books<T> {
         }
     }
 
-    /// Gives out the next job, with so many ready. What is given out is under way.
-    pub fn next_job(&mut self, ready: usize, now: u64) -> Job<T> {
+    /// Gives out the next job at this level. What is given out is under way.
+    pub fn next_job(&mut self, level: Level, now: u64) -> Job<T> {
         // First, so that none is left when the last hand leaves.
         if let Some(condemned) = self.condemned.pop() {
             self.destroying += 1;
@@ -60,8 +70,11 @@ impl<T> Books<T> {
         if self.stopping {
             return Job::Leave;
         }
-        if !self.lacks(ready) {
+        if !self.lacks(level) {
             return Job::Rest(None);
+        }
+        if !self.is_due(level, now) {
+            return Job::Rest(Some(level.quiet_from));
         }
         if let Some(until) = self.backoff.waits_until(now) {
             return Job::Rest(Some(until));
@@ -74,13 +87,18 @@ impl<T> Books<T> {
         Job::Boot(self.backoff.round())
     }
 
-    /// Whether another hand would find something to do, with so many ready.
-    pub fn has_job(&self, ready: usize) -> bool {
-        !self.condemned.is_empty() || self.lacks(ready) && !self.backoff.is_on()
+    /// Whether another hand would find something to do at this level.
+    pub fn has_job(&self, level: Level, now: u64) -> bool {
+        let boots = self.lacks(level) && self.is_due(level, now) && !self.backoff.is_on();
+        !self.condemned.is_empty() || boots
     }
 
-    fn lacks(&self, ready: usize) -> bool {
-        !self.stopping && ready + self.booting < self.size
+    fn lacks(&self, level: Level) -> bool {
+        !self.stopping && level.ready + self.booting < self.size
+    }
+
+    fn is_due(&self, level: Level, now: u64) -> bool {
+        level.ready + self.booting < level.low || level.quiet_from <= now
     }
 }
 
@@ -94,14 +112,29 @@ mod tests {
         Books::new(size, Backoff::new(Duration::from_nanos(100), Duration::from_secs(1)))
     }
 
+    fn with(ready: usize) -> Level {
+        Level { ready, low: 2, quiet_from: 0 }
+    }
+
+    #[test]
+    fn fills_up_when_it_is_quiet_and_before_that_only_what_is_low() {
+        let mut books = books(4);
+        let level = |ready| Level { quiet_from: 50, ..with(ready) };
+        assert!(matches!(books.next_job(level(1), 49), Job::Boot(_)));
+        assert!(!books.has_job(level(1), 49));
+        assert_eq!(books.next_job(level(1), 49), Job::Rest(Some(50)));
+        assert!(books.has_job(level(1), 50));
+        assert!(matches!(books.next_job(level(1), 50), Job::Boot(_)));
+    }
+
     #[test]
     fn boots_no_more_than_are_missing() {
         let mut books = books(3);
-        assert!(matches!(books.next_job(1, 0), Job::Boot(_)));
-        assert!(books.has_job(1));
-        assert!(matches!(books.next_job(1, 0), Job::Boot(_)));
-        assert!(!books.has_job(1));
-        assert_eq!(books.next_job(1, 0), Job::Rest(None));
+        assert!(matches!(books.next_job(with(1), 0), Job::Boot(_)));
+        assert!(books.has_job(with(1), 0));
+        assert!(matches!(books.next_job(with(1), 0), Job::Boot(_)));
+        assert!(!books.has_job(with(1), 0));
+        assert_eq!(books.next_job(with(1), 0), Job::Rest(None));
     }
 
     #[test]
@@ -109,18 +142,18 @@ mod tests {
         let mut books = books(3);
         let round = books.backoff.round();
         books.backoff.failed(round, 0);
-        assert_eq!(books.next_job(0, 99), Job::Rest(Some(100)));
-        assert!(matches!(books.next_job(0, 100), Job::Boot(_)));
-        assert_eq!(books.next_job(0, 100), Job::Rest(None));
+        assert_eq!(books.next_job(with(0), 99), Job::Rest(Some(100)));
+        assert!(matches!(books.next_job(with(0), 100), Job::Boot(_)));
+        assert_eq!(books.next_job(with(0), 100), Job::Rest(None));
     }
 
     #[test]
     fn destroys_before_it_boots_and_before_it_leaves() {
         let mut books = books(3);
         books.condemned = vec!["first", "second"];
-        assert_eq!(books.next_job(0, 0), Job::Destroy("second"));
+        assert_eq!(books.next_job(with(0), 0), Job::Destroy("second"));
         books.stopping = true;
-        assert_eq!(books.next_job(0, 0), Job::Destroy("first"));
-        assert_eq!(books.next_job(0, 0), Job::Leave);
+        assert_eq!(books.next_job(with(0), 0), Job::Destroy("first"));
+        assert_eq!(books.next_job(with(0), 0), Job::Leave);
     }
 }

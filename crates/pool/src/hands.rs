@@ -3,11 +3,12 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
 use std::time::Duration;
 
 use crate::backoff::Round;
-use crate::books::Job;
+use crate::books::{Job, Level};
 use crate::clock;
 use crate::lease::Entry;
 use crate::shared::Shared;
@@ -33,8 +34,12 @@ impl<S: Spare> Shared<S> {
     fn next_job(&self, me: usize) -> Job<Entry<S>> {
         self.sleepers.announce(me);
         let mut books = self.books();
-        let job = books.next_job(self.level.ready(), clock::now());
-        let more = books.has_job(self.level.ready());
+        let now = clock::now();
+        let low = self.low.load(Relaxed);
+        let level = || Level { ready: self.level.ready(), low, quiet_from: self.quiet_from() };
+        let job = books.next_job(level(), now);
+        let more = books.has_job(level(), now);
+        self.waits_for_quiet.store(matches!(job, Job::Rest(Some(_))), SeqCst);
         drop(books);
         if matches!(job, Job::Rest(_)) {
             return job;

@@ -52,8 +52,8 @@ impl<S: Spare> Lease<S> {
         }
     }
 
-    /// Hands the spare over. The pool stops watching it, which is a system call, and starts to
-    /// replace it, which is another one if its threads sleep.
+    /// Hands the spare over. The pool stops watching it, which is a system call, and replaces it
+    /// when it is low or has been quiet, for which it may have to wake a thread.
     pub fn into_inner(mut self) -> S {
         match self.end() {
             Some(spare) => spare,
@@ -63,7 +63,7 @@ impl<S: Spare> Lease<S> {
 
     fn end(&mut self) -> Option<S> {
         let entry = self.entry.take()?;
-        entry.home.sleepers.wake_one();
+        entry.home.miss_one();
         Some(entry.release())
     }
 }

@@ -26,10 +26,14 @@ pub struct Settings {
     pub first_backoff: Duration,
     /// The longest such wait, not less than the first.
     pub most_backoff: Duration,
+    /// How long nobody may have handed a lease back before a pool that is at least half full is
+    /// filled up: until then its boots would only take the processor from who uses it.
+    pub quiet: Duration,
 }
 
 impl Settings {
-    /// So many spares, an hour old at most, two booted at once, and waits of 100 ms to 30 s.
+    /// So many spares, an hour old at most, two booted at once, waits of 100 ms to 30 s, and 20 ms of
+    /// quiet.
     pub fn new(size: usize) -> Self {
         Self {
             size,
@@ -37,6 +41,7 @@ impl Settings {
             at_once: 2,
             first_backoff: Duration::from_millis(100),
             most_backoff: Duration::from_secs(30),
+            quiet: Duration::from_millis(20),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a pool's threads have in common.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -30,6 +30,11 @@ pub struct Shared<S: Spare> {
     /// Whoever acquires wakes a hand himself only if fewer than this are left; else that waits
     /// until the lease is handed over or dropped.
     pub low: AtomicUsize,
+    pub quiet: Duration,
+    /// When a lease ended last, by [`crate::clock`].
+    pub last_used: AtomicU64,
+    /// Whether a hand waits for quiet, so that nobody has to wake one.
+    pub waits_for_quiet: AtomicBool,
     /// How often somebody acquired and the pool was empty.
     pub refused: AtomicU64,
     /// Whoever fills or empties a slot, other than by acquiring, holds this. Whoever changes it
@@ -49,6 +54,9 @@ impl<S: Spare> Shared<S> {
             boot,
             max_age: settings.max_age,
             low: AtomicUsize::new(low_of(settings.size)),
+            quiet: settings.quiet,
+            last_used: AtomicU64::new(0),
+            waits_for_quiet: AtomicBool::new(false),
             refused: AtomicU64::new(0),
             books: Mutex::new(Books::new(settings.size, backoff)),
             changed: Condvar::new(),
@@ -107,6 +115,23 @@ impl<S: Spare> Shared<S> {
         drop(books);
         self.changed.notify_all();
         self.sleepers.wake_one();
+    }
+
+    /// A lease has ended: there is something to replace, at once or when it has been quiet.
+    pub fn miss_one(&self) {
+        self.last_used.store(clock::now(), SeqCst);
+        if self.level.ready() < self.low.load(Relaxed) || !self.waits_for_quiet.swap(true, SeqCst) {
+            self.sleepers.wake_one();
+        }
+    }
+
+    /// Until when a pool that is not low is left as it is.
+    pub fn quiet_from(&self) -> u64 {
+        match self.last_used.load(SeqCst) {
+            // Nobody has used it yet.
+            0 => 0,
+            last => clock::after(last, self.quiet),
+        }
     }
 
     /// From now on nothing is booted, and what is left is destroyed.

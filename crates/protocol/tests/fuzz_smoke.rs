@@ -5,10 +5,9 @@
 use std::ffi::CString;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use agentkernel_core::{Access, Process};
+use agentkernel_core::{Access, Attachment, Process};
 use agentkernel_protocol::{
-    Attachment, Ending, FromAgent, RecordHeader, RecordKind, Role, Stage, Start, Status, ToAgent,
-    VERSION,
+    Ending, FromAgent, RecordHeader, RecordKind, Role, Stage, Start, Status, ToAgent, VERSION,
 };
 
 #[path = "../../../fuzz/src/lib.rs"]
@@ -164,8 +163,10 @@ fn start(role: Role, terminal: Option<(u16, u16)>) -> ToAgent {
 fn what_an_agent_hears() {
     let time_limit = Some(Duration::from_micros(u64::MAX));
     let target = c"srv/x".into();
-    let mount = Attachment::Mount { target, access: Access::CopyOnWrite, directory: true };
-    let file = Attachment::File { path: c"etc/passwd".into(), content: b"a\0b".into() };
+    let (access, directory, make_place) = (Access::CopyOnWrite, true, false);
+    let mount = Attachment::Mount { target, access, directory, make_place };
+    let (home, passwd, group) = (c"root".into(), c"root:x:0:0::/root:/bin/sh\n".into(), c"".into());
+    let user = Attachment::User { uid: 0, gid: 7, home, passwd, group };
     let seeds = [
         ToAgent::Signal { command: 0, signal: 64 },
         ToAgent::Kill { command: u32::MAX },
@@ -181,8 +182,8 @@ fn what_an_agent_hears() {
         ToAgent::Unpause { command: 1 },
         ToAgent::Stop { command: 1, grace: Duration::from_secs(10) },
         ToAgent::Attach { command: 1, attachment: mount },
-        ToAgent::Attach { command: 1, attachment: Attachment::Home { path: c"root".into() } },
-        ToAgent::Attach { command: 1, attachment: file },
+        ToAgent::UserNamespace { command: 1 },
+        ToAgent::Attach { command: 1, attachment: user },
     ];
     let seeds = seeds.map(|message| message.encode().unwrap());
     try_out("to_agent", &seeds, fuzz::to_agent);

@@ -15,6 +15,9 @@ pub struct Companion<T: Sync + 'static> {
     stack: *mut libc::c_void,
 }
 
+// SAFETY: it owns what it points to, and a child can be awaited by any thread of its maker.
+unsafe impl<T: Sync + Send + 'static> Send for Companion<T> {}
+
 /// Room for the few calls of a companion, and a page below that nobody may touch.
 const COMPANION_STACK: usize = 32 * 1024;
 const PAGE: usize = 4096;
@@ -56,12 +59,6 @@ impl<T: Sync + 'static> Companion<T> {
         // SAFETY: the kernel has just opened it, and nobody else owns it.
         let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
         Ok(Self { child: Child::new(pid, pidfd), argument, stack })
-    }
-
-    /// What it runs on.
-    pub fn argument(&self) -> &T {
-        // SAFETY: it is freed only by `wait`, which consumes this.
-        unsafe { &*self.argument }
     }
 
     /// Waits for its end, and frees what it used.

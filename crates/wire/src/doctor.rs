@@ -74,11 +74,11 @@ mod tests {
     fn a_report_has_the_published_form() {
         let capabilities = Capabilities::new(&[Capability::NetworkNone, Capability::User]);
         let ready = Probe::Ready {
-            walls: vec![Wall { name: "seccomp", missing: None }],
+            walls: vec![Wall { name: "seccomp".into(), missing: None }],
             limits: vec![LimitInForce {
                 kind: LimitKind::Pids,
                 value: 64,
-                by: Limited::Exactly("cgroup v2"),
+                by: Limited::Exactly("cgroup v2".into()),
             }],
             notes: vec!["it is slow".into()],
         };

@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::{SpecRequest, nearest};
 
 /// The keys of a settings file, as [`SpecRequest`] reads them.
-pub const KEYS: [&str; 15] = [
+pub const KEYS: [&str; 16] = [
     "backend",
     "image",
     "profile",
@@ -21,6 +21,7 @@ pub const KEYS: [&str; 15] = [
     "user",
     "timeout",
     "strict",
+    "pools",
 ];
 
 /// What is wrong with a settings file, and where.
@@ -107,6 +108,11 @@ mod tests {
             user = 1000
             timeout = 30
             strict = true
+
+            [pools.quick]
+            size = 4
+            max_age = "10m"
+            spec = { memory = "64m" }
         "#;
         let request = read_file(text.as_bytes()).unwrap();
         assert_eq!(request.backend.as_deref(), Some("native"));
@@ -128,6 +134,9 @@ mod tests {
         assert_eq!(request.user, Some(User::Ids { uid: 1000, gid: 1000 }));
         assert_eq!(request.timeout, Some(Duration::from_secs(30)));
         assert_eq!(request.strict, Some(true));
+        let pool = &request.pools["quick"];
+        assert_eq!((pool.size.get(), pool.max_age), (4, Some(Duration::from_secs(600))));
+        assert_eq!(pool.spec.memory, Some(Bytes::mib(64)));
     }
 
     #[test]
@@ -158,6 +167,7 @@ mod tests {
             ("cpus = inf", (1, 8), "0.01"),
             ("cpus = \n", (1, 8), ""),
             ("strict = \"ture\"", (1, 10), "did you mean \"true\"?"),
+            ("[pools.a]\nsize = 65", (2, 8), "1 to 64"),
         ] {
             let err = err(text);
             assert_eq!((err.line, err.column), at, "{text}: {err}");

@@ -6,6 +6,7 @@
 //! of the machine only whether a path exists.
 #![forbid(unsafe_code)]
 
+mod changes;
 mod daemon;
 mod doctor;
 mod environment;
@@ -25,6 +26,9 @@ mod signal;
 mod value;
 mod variables;
 
+pub use changes::{
+    AppliedReport, ChangeReport, ChangesReport, RefusedReport, SnapshotReport, SnapshotsReport,
+};
 pub use daemon::{
     DAEMON_VERSION, DaemonReply, DaemonRequest, DaemonStatus, MAX_LINE, NurseryReply,
     NurseryRequest, PoolStatus, PoolsReport, micros,
@@ -46,7 +50,7 @@ pub use report::{
     Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report,
     RouteReport, Run, UsageReport, WallReport,
 };
-pub use request::SpecRequest;
+pub use request::{PoolRequest, PoolSize, SpecRequest};
 pub use resolve::{Caller, RequestError, Resolved, command};
 pub use signal::Signal;
 pub use value::{Pids, ValueError, Written};

@@ -77,6 +77,8 @@ pub enum RouteReport {
     Pool { name: String },
     /// It had been living.
     Live { name: String },
+    /// It was booted for it, and is kept.
+    Kept { name: String },
 }
 
 /// How the command finished.
@@ -250,7 +252,10 @@ to_json!(
     crate::SandboxesReport,
     crate::InspectReport,
     crate::CommandsReport,
-    crate::VerdictReport
+    crate::VerdictReport,
+    crate::ChangesReport,
+    crate::AppliedReport,
+    crate::SnapshotsReport
 );
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Everything of a spec in its user's words, all of it optional.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,6 +49,45 @@ pub struct SpecRequest {
     pub timeout: Option<Duration>,
     #[serde(deserialize_with = "value::optional")]
     pub strict: Option<bool>,
+    /// Pools that are to be held for runs like this, by name.
+    pub pools: BTreeMap<String, PoolRequest>,
+}
+
+/// A pool, as a settings file has it: `[pools.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolRequest {
+    pub size: PoolSize,
+    #[serde(default, deserialize_with = "value::optional")]
+    pub max_age: Option<Duration>,
+    /// What its sandboxes are made of, laid over what the file says besides.
+    #[serde(default)]
+    pub spec: Box<SpecRequest>,
+}
+
+/// How many sandboxes a settings file may have held ready: few, for it need not be the user's own
+/// work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub struct PoolSize(u32);
+
+impl PoolSize {
+    const MOST: u32 = 64;
+
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for PoolSize {
+    type Error = String;
+
+    fn try_from(size: u32) -> Result<Self, String> {
+        match size {
+            1..=Self::MOST => Ok(Self(size)),
+            _ => Err(format!("a pool in a file has 1 to {} sandboxes, not {size}", Self::MOST)),
+        }
+    }
 }
 
 impl SpecRequest {
@@ -60,6 +100,8 @@ impl SpecRequest {
         let mut volumes = lower.volumes;
         volumes.retain(|volume| !covered(volume));
         volumes.extend(self.volumes);
+        let mut pools = lower.pools;
+        pools.extend(self.pools);
         Self {
             backend: self.backend.or(lower.backend),
             image: self.image.or(lower.image),
@@ -76,6 +118,7 @@ impl SpecRequest {
             user: self.user.or(lower.user),
             timeout: self.timeout.or(lower.timeout),
             strict: self.strict.or(lower.strict),
+            pools,
         }
     }
 
@@ -94,6 +137,9 @@ impl SpecRequest {
         }
         if let Some(ProjectRequest::On { directory, .. }) = &mut self.project {
             anchor(directory.get_or_insert_with(|| project.to_owned()));
+        }
+        for pool in self.pools.values_mut() {
+            pool.spec.anchor(directory, project);
         }
     }
 }
@@ -125,6 +171,7 @@ impl SpecRequest {
             ("volumes", self.volumes.iter().any(volume)),
             ("env", self.env.values().any(copied)),
             ("strict", self.strict == Some(false)),
+            ("pools", self.pools.values().any(|pool| pool.spec.widens_beyond(folder).is_some())),
         ]
         .into_iter()
         .find_map(|(key, widens)| widens.then_some(key))

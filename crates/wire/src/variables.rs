@@ -100,7 +100,7 @@ mod tests {
 
     #[test]
     fn each_variable_sets_the_key_of_its_name() {
-        let lists = ["volumes", "env"];
+        let lists = ["volumes", "env", "pools"];
         let keys: Vec<_> = KEYS.into_iter().filter(|key| !lists.contains(key)).collect();
         assert_eq!(VARIABLES.map(str::to_lowercase).as_slice(), keys);
     }

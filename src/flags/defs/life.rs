@@ -19,13 +19,11 @@ pub(super) static FLAGS: &[Flag] = &[
             name: "NAME",
             words: Words::Any,
             read: |low, value| {
-                let name = Name::try_from(value.to_string_lossy().into_owned());
-                let wrong = |err: NameError| ValueError::new(format!("{err}: {}", err.hint()));
-                low.name = Some(name.map_err(wrong)?);
+                low.name = Some(name(&value)?);
                 Ok(())
             },
         },
-        verbs: &[Verb::Create],
+        verbs: &[Verb::Create, Verb::Run],
         doc: "Call it so (default: a name that is made up)",
     },
     Flag {
@@ -125,6 +123,11 @@ pub(super) static FLAGS: &[Flag] = &[
         doc: "Do not ask",
     },
 ];
+
+pub(super) fn name(text: &OsStr) -> Result<Name, ValueError> {
+    let name = Name::try_from(text.to_string_lossy().into_owned());
+    name.map_err(|err: NameError| ValueError::new(format!("{err}: {}", err.hint())))
+}
 
 /// As any other time, but none at all will do.
 fn put_grace(slot: &mut Option<Duration>, text: &OsStr) -> Result<(), ValueError> {

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use agentkernel_core::{BootError, LimitInForce};
 use agentkernel_sys::cgroup::{CgroupError, Group, Site, Tenancy, Version};
-use agentkernel_sys::keeper::Keeper;
+use agentkernel_sys::keeper::Kept;
 use agentkernel_sys::process::Pid;
 use agentkernel_sys::socket;
 
@@ -18,17 +18,17 @@ use crate::limits::LimitPlan;
 /// A group that is removed whatever becomes of agentkernel.
 pub struct KeptGroup {
     group: Option<Group>,
-    keeper: Option<Keeper>,
+    kept: Option<Kept>,
 }
 
 impl KeptGroup {
     fn make(site: &Site, tenancy: Tenancy) -> Result<Self, CgroupError> {
         let name = group_name();
-        let keeper = Keeper::start(site.directories(&name)).map_err(CgroupError::NoKeeper)?;
-        // Without a group this is dropped, and the keeper dismissed.
-        let mut kept = Self { group: None, keeper: Some(keeper) };
-        kept.group = Some(site.make(&name, tenancy)?);
-        Ok(kept)
+        let kept = Kept::new(site.directories(&name)).map_err(CgroupError::NoKeeper)?;
+        // Without a group this is dropped, and taken out of the keeper's care.
+        let mut made = Self { group: None, kept: Some(kept) };
+        made.group = Some(site.make(&name, tenancy)?);
+        Ok(made)
     }
 
     /// Leaves the group to whoever removes it later.
@@ -36,7 +36,7 @@ impl KeptGroup {
         if let Some(group) = self.group.take() {
             group.leave();
         }
-        self.keeper.take().map_or(Ok(()), Keeper::dismiss)
+        self.kept.take().map_or(Ok(()), Kept::release)
     }
 
     pub fn group(&self) -> Option<&Group> {
@@ -50,8 +50,8 @@ impl KeptGroup {
 
     /// Has it outlive `init`, the sandbox's process 1, even if agentkernel does not.
     fn outlive(&self, init: Pid) {
-        if let Some(keeper) = &self.keeper {
-            keeper.outlive(init);
+        if let Some(kept) = &self.kept {
+            kept.outlive(init);
         }
     }
 
@@ -68,7 +68,7 @@ impl KeptGroup {
                 error
             })?;
         }
-        self.keeper.take().map_or(Ok(()), Keeper::dismiss)
+        self.kept.take().map_or(Ok(()), Kept::release)
     }
 }
 
@@ -76,7 +76,7 @@ impl Drop for KeptGroup {
     fn drop(&mut self) {
         // What can't be removed now stays; nobody is there to be told.
         self.group = None;
-        let _ = self.keeper.take().map_or(Ok(()), Keeper::dismiss);
+        let _ = self.kept.take().map_or(Ok(()), Kept::release);
     }
 }
 

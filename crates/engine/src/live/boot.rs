@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use agentkernel_core::{Life, Place};
 use agentkernel_protocol::ToAgent;
 use agentkernel_store::audit::Kind;
-use agentkernel_store::{ProcessRef, Record, SandboxLock, State};
+use agentkernel_store::{ProcessRef, Record, SandboxLock, State, StoreError};
 use agentkernel_sys::socket;
 use agentkernel_wire::PlaceRecord;
 use serde_json::Value;
@@ -194,7 +194,15 @@ impl Sandboxes<'_> {
     /// The sandbox of this name with its state as it is, for whoever wants to change it.
     pub(super) fn lock(&self, asked: &str) -> Result<(Record, SandboxLock), EngineError> {
         let found = self.store.find(asked)?;
-        let lock = self.store.lock(&found.id)?;
+        let lock = match self.store.lock(&found.id) {
+            // It was removed meanwhile, which is told in the same words as if it never was.
+            Err(StoreError::NotFound { .. }) => {
+                return Err(self.store.find(asked).map_or_else(EngineError::from, |_| {
+                    EngineError::failed("can't lock the sandbox", &"it is another one by now")
+                }));
+            }
+            lock => lock?,
+        };
         match self.settle_locked(found, &lock)? {
             Some(record) => Ok((record, lock)),
             None => Ok((self.store.find(asked)?, lock)),

@@ -131,7 +131,7 @@ fn parts<'a>(
         let path = plain(&base.join(path))?;
         let holders = layers.iter().filter(|layer| layer.holds(&path));
         let Some(layer) = holders.max_by_key(|layer| layer.target.as_os_str().len()) else {
-            return Err(FilesError::NothingAt(path).into());
+            return Err(FilesError::NoHost(path).into());
         };
         match parts.iter_mut().find(|(other, _)| *other == layer) {
             Some((_, paths)) => paths.push(path),

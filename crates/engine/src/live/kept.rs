@@ -20,15 +20,11 @@ use crate::{EngineError, Route, demand, journal};
 
 impl Sandboxes<'_> {
     /// Runs a command as [`Engine::run`](crate::Engine::run) does, but in a new sandbox that lives
-    /// while it does, and is kept, stopped, when it has ended. Returns it, too, unless somebody has
-    /// removed it meanwhile. If the command can't be started nothing is kept.
+    /// while it does, and is kept, stopped, when it has ended. If the command can't be started
+    /// nothing is kept.
     ///
     /// Everything inside is ended with the command, and with the calling process, too.
-    pub fn run_kept(
-        &self,
-        mut run: Run,
-        name: Option<Name>,
-    ) -> Result<(Outcome, Option<Record>), EngineError> {
+    pub fn run_kept(&self, mut run: Run, name: Option<Name>) -> Result<Outcome, EngineError> {
         let start = Instant::now();
         let (streams, stdio) = Streams::connect(run.terminal, run.stdin)?;
         streams.name_terminal(&run.spec, &mut run.command);
@@ -49,6 +45,7 @@ impl Sandboxes<'_> {
             Ok(driven) => self.conclude(driven, start),
             Err(error) => {
                 // What is told is why there is nothing to keep.
+                let _ = self.put_by(&record);
                 let _ = self.remove(record.id.as_str(), true);
                 Err(error)
             }
@@ -85,23 +82,25 @@ impl Sandboxes<'_> {
     }
 
     /// Ends the place, and keeps what it has left.
-    fn conclude(
-        &self,
-        driven: Driven,
-        start: Instant,
-    ) -> Result<(Outcome, Option<Record>), EngineError> {
+    fn conclude(&self, driven: Driven, start: Instant) -> Result<Outcome, EngineError> {
         let Driven { record, profile, place, finished } = driven;
         let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
         let notes = place.notes().to_vec();
         let destroyed = place.destroy();
+        let kills = destroyed.as_ref().map_or(0, |remains| remains.oom_kills);
+        let (timeline, ended) = (finished.timeline, finished.ending(kills));
+        let noted =
+            self.note_ended(Kind::Ended, &record, Value::Null, Some(journal::ended(&ended)));
         let kept = self.put_by(&record)?;
+        noted?;
         let remains =
             destroyed.map_err(|error| EngineError::failed("can't end the sandbox", &error))?;
-        let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
-        self.note_ended(Kind::Ended, &record, Value::Null, Some(journal::ended(&ended)))?;
         let outcome = Outcome {
             backend: self.backend(&record)?.name(),
-            route: Route::Cold("its sandbox is to be kept".into()),
+            route: match kept {
+                Some(name) => Route::Kept(name.into()),
+                None => Route::Cold("it was to be kept, but somebody has removed it".into()),
+            },
             profile,
             ended,
             broken: finished.deliver_rest(),
@@ -111,24 +110,24 @@ impl Sandboxes<'_> {
             notes,
             remains,
         };
-        Ok((outcome, kept))
+        Ok(outcome)
     }
 
-    /// Says in the store that the sandbox has stopped, unless somebody else has. `None` if it was
-    /// removed.
-    fn put_by(&self, record: &Record) -> Result<Option<Record>, EngineError> {
+    /// Says in the store that the sandbox has stopped, unless somebody else has, and returns what it
+    /// is called by now. `None` if it was removed.
+    fn put_by(&self, record: &Record) -> Result<Option<Name>, EngineError> {
         let _lock = match self.store.lock(&record.id) {
             Err(StoreError::NotFound { .. }) => return Ok(None),
             lock => lock?,
         };
         let record = self.store.find(record.id.as_str())?;
         if !is_said_to_run(&record) {
-            return Ok(Some(record));
+            return Ok(Some(record.name));
         }
         self.close_door(&record)?;
         let record = self.stopped(&record, "its command has ended")?;
         self.note(Kind::Stop, &record, Value::Null)?;
-        Ok(Some(record))
+        Ok(Some(record.name))
     }
 }
 

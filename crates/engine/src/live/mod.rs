@@ -235,7 +235,7 @@ impl<'a> Sandboxes<'a> {
     fn note_snapshot(&self, snapshot: &Snapshot, detail: Value) -> Result<(), EngineError> {
         let entry = Audited::new(Kind::Snapshot, self.journal.who());
         let backend = Some(snapshot.backend.as_str());
-        Ok(self.journal.append(Audited { backend, detail, ..entry })?)
+        self.journal.append(Audited { backend, detail, ..entry })
     }
 
     fn note_ended(
@@ -248,13 +248,13 @@ impl<'a> Sandboxes<'a> {
         let subject = Subject { id: record.id.clone(), name: record.name.clone() };
         let spec = self.spec(record).ok();
         let spec = spec.map(|spec| digest(SpecRecord::from(&without_values(&spec)).to_json()));
-        Ok(self.journal.append(Audited {
+        self.journal.append(Audited {
             sandbox: Some(&subject),
             backend: Some(&record.backend),
             spec: spec.as_deref(),
             ended,
             detail,
             ..Audited::new(kind, self.journal.who())
-        })?)
+        })
     }
 }
