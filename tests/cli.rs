@@ -304,6 +304,144 @@ fn a_full_disk_is_an_error() {
     assert!(said.starts_with("error: standard output can't be written: No space"), "{said}");
 }
 
+/// What lies below a folder, itself aside.
+fn everything_below(folder: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all.extend(everything_below(&path));
+        }
+        all.push(path);
+    }
+    all
+}
+
+#[test]
+fn who_only_looks_makes_no_files() {
+    let scratch = Scratch::new("look");
+    let before = everything_below(&scratch.0);
+    for (args, said) in [
+        (&["ps"][..], "NAME   ID   BACKEND   STATE   AGE\n"),
+        (&["list", "-a", "--filter", "label=a=b"], "NAME   ID   BACKEND   STATE   AGE\n"),
+        (&["ps", "-aq"], ""),
+        (&["ps", "--json"], "{\"version\":1,\"sandboxes\":[]}\n"),
+        (&["audit"], ""),
+        (&["audit", "--json", "--since", "1h", "--kind", "create", "--sandbox", "a"], ""),
+        (&["prune"], ""),
+        (&["prune", "-f"], ""),
+    ] {
+        assert_eq!(stdout(&scratch.output(args)), said, "{args:?}");
+    }
+    assert!(stdout(&scratch.output(&["audit", "verify"])).starts_with("entries     0"));
+    for verb in ["start", "stop", "rm", "remove", "pause", "unpause", "wait"] {
+        let said = scratch.failure(&[verb, "web", "db"]);
+        for name in ["web", "db"] {
+            assert!(said.contains(&format!("there is no sandbox \"{name}\"\n")), "{verb}: {said}");
+        }
+    }
+    for args in [
+        &["ps", "web"][..],
+        &["inspect", "web"],
+        &["logs", "-f", "web"],
+        &["attach", "web", "1"],
+        &["kill", "web"],
+        &["rename", "web", "db"],
+        &["exec", "web", "true"],
+        &["exec", "-d", "web", "--", "true"],
+    ] {
+        let said = scratch.failure(args);
+        let expected = "error: there is no sandbox \"web\"\nhint: there are none\n";
+        assert_eq!(said, expected, "{args:?}");
+    }
+    assert_eq!(everything_below(&scratch.0), before);
+}
+
+#[test]
+fn names_that_are_none_are_refused_with_the_rule() {
+    let scratch = Scratch::new("names");
+    let long = "x".repeat(10_000);
+    for name in ["..", "a/b", "", "a b", "a\n", "caf\u{e9}", "\u{430}dmin", "_a", &long] {
+        for args in [
+            &["create", "--", name][..],
+            &["create", "--name", name],
+            &["stop", "--", name],
+            &["exec", "--", name, "true"],
+            &["rename", "--", "a", name],
+            &["ps", "--", name],
+        ] {
+            let said = scratch.failure(args);
+            assert!(said.contains("is not a valid name") && said.contains("1 to 64"), "{said}");
+            assert!(said.len() < 400 && said.lines().count() == 2, "{said}");
+        }
+    }
+    // One that is wrong stops a verb before it does anything to the others.
+    let said = scratch.failure(&["rm", "web", "a/b"]);
+    assert_eq!(said.lines().count(), 2, "{said}");
+}
+
+#[test]
+fn the_words_of_living_sandboxes_are_checked() {
+    let scratch = Scratch::new("words");
+    for (args, part) in [
+        (&["start"][..], "no sandbox was named"),
+        (&["exec"], "no sandbox was named"),
+        (&["exec", "web"], "no command was given"),
+        (&["exec", "web", "--"], "no command was given"),
+        (&["exec", "-dt", "web", "true"], "--tty means nothing"),
+        (&["exec", "-d", "--report", "r", "web", "true"], "--report means nothing"),
+        (&["exec", "-e", "=v", "web", "true"], "--env: the name"),
+        (&["exec", "--memory", "1g", "web", "true"], "exec has no flag --memory"),
+        (&["exec", "--env-file", "gone", "web", "true"], "gone can't be read"),
+        (&["create", "a", "b"], "create doesn't take \"b\""),
+        (&["create", "--name", "a", "b"], "create doesn't take \"b\""),
+        (&["create", "--label", "a"], "--label: \"a\" is not a label"),
+        (&["create", "--ttl", "1y"], "--ttl: \"1y\" is not a time"),
+        (&["create", "--timeout", "1s"], "create has no flag --timeout"),
+        (&["create", "-B", "banana"], "there is no backend \"banana\""),
+        (&["kill", "-s", "FOO", "web"], "--signal: \"FOO\" is not a signal"),
+        (&["kill", "-s", "65", "web"], "--signal: \"65\" is not a signal"),
+        (&["kill", "web", "x"], "is not the number of a background command"),
+        (&["logs", "web", "0"], "is not the number of a background command"),
+        (&["logs", "web", "1", "2"], "logs doesn't take \"2\""),
+        (&["rename", "web"], "no new name was given"),
+        (&["stop", "-t", "x", "web"], "--time: \"x\" is not a time"),
+        (&["ps", "--filter", "a=b"], "--filter: \"a=b\" is not a filter"),
+        (&["ps", "a", "b"], "ps doesn't take \"b\""),
+        (&["audit", "x"], "audit doesn't take \"x\""),
+        (&["audit", "--kind", "comand"], "did you mean \"command\"?"),
+        (&["audit", "--since", "x"], "--since: \"x\" is not a time"),
+        (&["events", "x"], "events doesn't take \"x\""),
+        (&["prune", "x"], "prune doesn't take \"x\""),
+    ] {
+        let said = scratch.failure(args);
+        assert!(said.contains(part), "{args:?}: {said}");
+        assert!(said.starts_with("error: "), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn an_audit_log_that_was_changed_is_told_by_the_exit_status() {
+    let scratch = Scratch::new("audit");
+    assert_eq!(stdout(&scratch.output(&["create", "web"])), "web\n");
+    let taken = scratch.failure(&["create", "web"]);
+    assert!(taken.starts_with("error: there is already a sandbox named web\n"), "{taken}");
+    assert_eq!(stdout(&scratch.output(&["rm", "web"])), "web\n");
+    assert!(stdout(&scratch.output(&["audit"])).contains("  remove    web "));
+    stdout(&scratch.output(&["audit", "verify"]));
+    let path = scratch.0.join("home/.local/state/agentkernel/audit.jsonl");
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen("\"web\"", "\"wab\"", 1)).unwrap();
+    let output = scratch.output(&["audit", "verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("error: the audit log is broken at line 1: "), "{said}");
+    let output = scratch.output(&["audit", "verify", "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&json["verified"], &json["line"]), (&false.into(), &1.into()));
+}
+
 /// Whether `shell` takes the script that is made for it; `None` if the machine doesn't have it.
 fn accepts(shell: &str, flag: &str) -> Option<bool> {
     let output = Scratch::new(shell).output(&["completions", shell]);

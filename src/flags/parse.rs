@@ -47,7 +47,7 @@ pub(crate) fn parse(
                 continue;
             }
         };
-        take(flag, &mut parser, low)?;
+        take(verb, flag, &mut parser, low)?;
     }
     Ok(Invocation::Verb(verb))
 }
@@ -56,8 +56,14 @@ const ALL_VERBS: &str = "agentkernel help shows all verbs";
 const ALL_FLAGS: &str = "agentkernel help VERB shows what each flag takes";
 
 /// Takes a flag's value, if it has one, and notes it.
-fn take(flag: &Flag, parser: &mut Parser, low: &mut LowArgs) -> Result<(), CommandError> {
-    let wrong = |err: ValueError| CommandError::new(format!("--{}: {err}", flag.long), ALL_FLAGS);
+fn take(
+    verb: Verb,
+    flag: &Flag,
+    parser: &mut Parser,
+    low: &mut LowArgs,
+) -> Result<(), CommandError> {
+    let hint = || format!("agentkernel help {} shows what each flag takes", verb.info().name);
+    let wrong = |err: ValueError| CommandError::new(format!("--{}: {err}", flag.long), hint());
     match flag.takes {
         Takes::Nothing(note) => {
             note(low);
@@ -65,7 +71,7 @@ fn take(flag: &Flag, parser: &mut Parser, low: &mut LowArgs) -> Result<(), Comma
         }
         Takes::Value { name, read, .. } => {
             let missing =
-                |_| CommandError::new(format!("--{} needs a value: {name}", flag.long), ALL_FLAGS);
+                |_| CommandError::new(format!("--{} needs a value: {name}", flag.long), hint());
             read(low, parser.value().map_err(missing)?).map_err(wrong)
         }
         Takes::Optional { read, .. } => read(low, parser.optional_value()).map_err(wrong),

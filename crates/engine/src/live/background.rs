@@ -122,14 +122,13 @@ impl Sandboxes<'_> {
     /// The background commands of a sandbox, in the order of their starts.
     pub fn background(&self, asked: &str) -> Result<(Record, Vec<Background>), EngineError> {
         let record = self.find(asked)?;
-        let running = match self.expect_running(&record) {
-            Ok(()) => {
-                self.dial(&record)?.ask(|command| ToAgent::List { command }, &[], PATIENCE)?
-            }
-            Err(_) => Default::default(),
+        // Those that are there before it is asked which of them run.
+        let all = self.numbers(&record)?;
+        let running = match is_said_to_run(&record) {
+            true => self.dial(&record)?.ask(|command| ToAgent::List { command }, &[], PATIENCE)?,
+            false => Default::default(),
         };
-        let all = self.numbers(&record)?.into_iter();
-        let all = all.map(|number| self.describe(&record, number, &running.listed));
+        let all = all.into_iter().map(|number| self.describe(&record, number, &running.listed));
         Ok((record.clone(), all.collect::<Result<_, _>>()?))
     }
 
@@ -218,8 +217,9 @@ impl Sandboxes<'_> {
             false => None,
         };
         let mut watch = Watch::new(&log, dial.as_ref().map(AsFd::as_fd)).map_err(unreadable)?;
+        let mut over = false;
         loop {
-            let gone = dial.is_none() || watch.is_gone();
+            let gone = over || dial.is_none() || watch.is_gone();
             while let Some(entry) = log.next().map_err(unreadable)? {
                 if let Entry::Ended(ending) = entry {
                     return Ok(Some(how(ending)));
@@ -227,10 +227,12 @@ impl Sandboxes<'_> {
                 take(entry).map_err(|error| EngineError::failed("can't pass output on", &error))?;
             }
             if gone {
-                return Ok(reading.follow.then(|| Ended::Lost("its sandbox has ended".into())));
+                let why =
+                    if over { "its end was not written down" } else { "its sandbox has ended" };
+                return Ok(reading.follow.then(|| Ended::Lost(why.into())));
             }
             for signal in watch.wait(reading.signals).map_err(unreadable)? {
-                self.pass_on(&record, number, signal)?;
+                over |= !self.pass_on(&record, number, signal)?;
             }
         }
     }
@@ -263,11 +265,12 @@ impl Sandboxes<'_> {
         Ok(Attached { record, number, ended, was_over: false })
     }
 
-    fn pass_on(&self, record: &Record, number: u32, signal: u8) -> Result<(), EngineError> {
+    /// Passes a signal on, unless the command is over: its log tells how, if it ever will.
+    fn pass_on(&self, record: &Record, number: u32, signal: u8) -> Result<bool, EngineError> {
         let order = |command| ToAgent::Background { command, number, signal };
         match self.dial(record)?.ask(order, &[], PATIENCE) {
-            // It has ended a moment ago, which its log tells.
-            Ok(_) | Err(DialError::Refused(_)) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(DialError::Refused(_)) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

@@ -16,6 +16,8 @@ pub(super) struct Log {
     files: [File; 2],
     current: usize,
     length: u64,
+    /// Whether its command's end is noted.
+    ended: bool,
 }
 
 impl Log {
@@ -27,7 +29,14 @@ impl Log {
             descriptor::set_nonblocking(source.as_fd())?;
         }
         let sources = [Some(output), Some(errors)];
-        let log = Self { number, sources, files: files.map(File::from), current: 0, length: 0 };
+        let log = Self {
+            number,
+            sources,
+            files: files.map(File::from),
+            current: 0,
+            length: 0,
+            ended: false,
+        };
         Ok((log, [to_output, to_errors]))
     }
 
@@ -39,9 +48,9 @@ impl Log {
         })
     }
 
-    /// Whether nobody is left who could write to it.
+    /// Whether its command has ended and nobody is left who could write to it.
     pub fn is_over(&self) -> bool {
-        self.sources.iter().all(Option::is_none)
+        self.ended && self.sources.iter().all(Option::is_none)
     }
 
     /// Carries what one of the pipes holds now.
@@ -64,6 +73,7 @@ impl Log {
             self.carry(which);
         }
         self.write(RecordKind::Ended, &ending.encode());
+        self.ended = true;
     }
 
     /// What a full disk does not take is lost, for the command must not wait for ever.
