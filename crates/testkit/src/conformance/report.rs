@@ -13,7 +13,7 @@ use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Route, Subject, Verdict, e
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
         "report-names-the-run",
-        "the report holds the version, backend, profile, command, ending and exit status",
+        "the report holds the version, backend, route, profile, command, ending and exit status",
         &[],
         report_names_the_run,
     ),
@@ -99,9 +99,10 @@ fn report_names_the_run(subject: &Subject) -> Verdict {
         ("ended", json!({"kind": "exited", "code": 42})),
         ("exit_code", json!(42)),
         ("oom_kills", json!(0)),
+        ("route/kind", json!(subject.route.name())),
     ];
     for (key, expected) in expected {
-        let found = &report[key];
+        let found = report.pointer(&format!("/{key}")).unwrap_or(&Value::Null);
         ensure!(*found == expected, "the report's {key} is {found}, not {expected}");
     }
     let (_, report) = reported(subject, &NO_FLAGS, &["true"])?;
