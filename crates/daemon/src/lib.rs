@@ -45,7 +45,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             Ok(())
         }
         // The two are processes of the daemon's own, and nobody else's business.
-        ["nursery"] => nursery::serve(&ENGINE).map_err(DaemonError::from),
+        ["nursery", _] => nursery::serve(&ENGINE).map_err(DaemonError::from),
         ["restart", names @ ..] => house::restart(&ENGINE, names),
         _ => Err(DaemonError::Usage),
     };

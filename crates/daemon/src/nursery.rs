@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -98,7 +99,9 @@ impl Nursery {
     fn start() -> io::Result<Self> {
         let (ours, theirs) = socket::pair()?;
         let child = Command::new("/proc/self/exe")
-            .arg("nursery")
+            .arg0("agentkerneld")
+            // Whose it is, for people who look at the list of processes.
+            .args(["nursery", &std::process::id().to_string()])
             .env_clear()
             .current_dir("/")
             .stdin(theirs)

@@ -1,0 +1,116 @@
+//! A daemon of a test's own, in a folder of its own.
+
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+/// Where a daemon and its clients have all that is theirs; goes with this.
+pub struct Home {
+    folder: PathBuf,
+}
+
+impl Home {
+    pub fn new(name: &str) -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("agentkerneld-{name}-{}", std::process::id()));
+        for sub in ["state", "runtime", "work"] {
+            fs::create_dir_all(folder.join(sub)).unwrap();
+            fs::set_permissions(folder.join(sub), fs::Permissions::from_mode(0o700)).unwrap();
+        }
+        Self { folder }
+    }
+
+    pub fn path(&self, sub: &str) -> PathBuf {
+        self.folder.join(sub)
+    }
+
+    /// The small program, if it was built beside the daemon's.
+    pub fn client(&self) -> Option<Command> {
+        let program = Path::new(env!("CARGO_BIN_EXE_agentkerneld")).with_file_name("agentkernel");
+        program.is_file().then(|| self.at_home(&program))
+    }
+
+    fn at_home(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", &self.folder)
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_RUNTIME_DIR", self.path("runtime"))
+            .current_dir(self.path("work"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// What `agentkernel` with these words says and returns.
+    pub fn run(&self, words: &[&str]) -> Output {
+        self.client().expect("looked at before").args(words).output().unwrap()
+    }
+
+    /// The same, which must succeed.
+    pub fn must(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Starts a daemon and waits until it is ready.
+    pub fn daemon(&self) -> Child {
+        let mut daemon = self
+            .at_home(Path::new(env!("CARGO_BIN_EXE_agentkerneld")))
+            .stdout(Stdio::piped())
+            .stderr(fs::File::options().append(true).create(true).open(self.path("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "{}", fs::read_to_string(self.path("log")).unwrap());
+        daemon
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A moment, where nothing tells of what is waited for.
+pub fn pause() {
+    let moment = rustix::time::Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+    let _ = rustix::event::poll(&mut [], Some(&moment));
+}
+
+/// The processes of the nurseries of the daemon `pid`, their places included.
+pub fn family(pid: u32) -> Vec<u32> {
+    let mark = format!("nursery\0{pid}\0");
+    let entries = fs::read_dir("/proc").unwrap().filter_map(io::Result::ok);
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers
+        .filter(|number: &u32| {
+            let line = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(&mark) && !is_zombie(*number)
+        })
+        .collect()
+}
+
+fn is_zombie(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+/// The control groups that the processes `makers` have made.
+pub fn groups(makers: &[u32]) -> Vec<PathBuf> {
+    let tops = ["memory", "pids", "cpu", "unified", ""];
+    let tops = tops.iter().map(|top| Path::new("/sys/fs/cgroup").join(top));
+    let entries =
+        tops.filter_map(|top| fs::read_dir(top).ok()).flatten().filter_map(io::Result::ok);
+    let ours = |path: &PathBuf| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        makers.iter().any(|maker| name.starts_with(&format!("agentkernel-{maker}-")))
+    };
+    entries.map(|entry| entry.path()).filter(ours).collect()
+}
