@@ -62,7 +62,7 @@ pub trait Backend: Sync {
     ) -> Result<Vec<(Attachment, Option<OwnedFd>)>, BootError>;
 
     /// Makes streams of the caller's usable for the user inside a place.
-    fn hand_over(&self, stdio: Stdio) -> Result<Stdio, BootError>;
+    fn open_streams(&self, stdio: &Stdio) -> Result<(), BootError>;
 
     /// Ends a place that another process has booted, if it has not ended yet, and waits until
     /// nothing of it is left.

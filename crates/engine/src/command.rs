@@ -138,6 +138,9 @@ struct Heard {
     started: Option<(Duration, Instant)>,
     ended: Option<(Option<Duration>, Instant, End)>,
     usage: Usage,
+    /// Whether the agent had been told to start it before, so that it may have done that without a
+    /// word.
+    was_ready: bool,
     /// Whether it was killed at its time limit, which is how it ends whatever else is said.
     timed_out: bool,
 }
@@ -170,7 +173,8 @@ impl CommandRun {
         called: &Called,
         start: Instant,
     ) -> Result<Finished, EngineError> {
-        let heard = Heard { ready: Some(process::clock()), ..Heard::default() };
+        let ready = Some(process::clock());
+        let heard = Heard { ready, was_ready: true, ..Heard::default() };
         self.drive_from(heard, peer, called, start)
     }
 
@@ -306,9 +310,9 @@ impl Heard {
         self.ready.is_some() && self.started.is_none()
     }
 
-    /// The place has gone or gone mad. Before the command has started that is an error.
+    /// The place has gone or gone mad. Before the command can have started that is an error.
     fn lose(&mut self, why: &str) -> Result<(), EngineError> {
-        if self.started.is_none() {
+        if self.started.is_none() && !self.was_ready {
             let why = format!("the sandbox could not be made: {why}");
             return Err(EngineError { why, hint: None, exit_code: 125 });
         }

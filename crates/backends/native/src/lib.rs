@@ -105,8 +105,8 @@ impl Backend for Native {
         pool::attachments(spec, namespace)
     }
 
-    fn hand_over(&self, stdio: Stdio) -> Result<Stdio, BootError> {
-        plan::hand_over(stdio, identity::Mapping::for_caller())
+    fn open_streams(&self, stdio: &Stdio) -> Result<(), BootError> {
+        plan::open_streams(stdio, identity::Mapping::for_caller())
     }
 
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {

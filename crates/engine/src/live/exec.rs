@@ -41,7 +41,10 @@ impl Sandboxes<'_> {
         let run = CommandRun::new(streams, command.time_limit)?;
         let kills = backend.oom_kills(&Self::groups(&record));
         let link = self.dial(&record)?.into_link();
-        let peer = Client::start(link, backend.hand_over(stdio)?, process, Role::Foreground)?;
+        backend.open_streams(&stdio)?;
+        let peer = Client::start(link, &stdio, process, Role::Foreground)?;
+        // Else the ends of its output would never be the last ones.
+        drop(stdio);
         self.note(Kind::Command, &record, journal::command(&command))?;
         let finished = run.drive_ready(&peer, &Called::of(&spec, &command), start);
         let outcome = finished.map(|finished| self.outcome(&record, &spec, finished, kills, start));
@@ -94,14 +97,14 @@ pub struct Client {
 
 impl Client {
     /// Has the agent start a command whose streams are `stdio`. What comes of it is heard over the
-    /// link.
+    /// link. After an error nothing was started.
     pub fn start(
         link: OwnedFd,
-        stdio: Stdio,
+        stdio: &Stdio,
         process: agentkernel_core::Process,
         role: Role,
     ) -> Result<Self, EngineError> {
-        let terminal = match &stdio {
+        let terminal = match stdio {
             Stdio::Terminal { rows, columns } => Some((*rows, *columns)),
             Stdio::Streams(_) => None,
         };
@@ -112,7 +115,7 @@ impl Client {
                 "pass less on its command line and in its environment".into(),
             )
         })?;
-        let streams: Vec<BorrowedFd<'_>> = match &stdio {
+        let streams: Vec<BorrowedFd<'_>> = match stdio {
             Stdio::Streams(streams) => streams.iter().map(AsFd::as_fd).collect(),
             Stdio::Terminal { .. } => Vec::new(),
         };

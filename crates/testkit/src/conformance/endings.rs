@@ -311,8 +311,9 @@ fn signals_are_forwarded(subject: &Subject) -> Verdict {
         (Signal::USR2, "USR2"),
     ];
     for (signal, name) in signals {
-        let script =
-            format!("trap 'echo {name}; kill $!; exit 9' {name}; echo begun; sleep 60 & wait");
+        let script = format!(
+            "trap 'echo {name}; kill -9 $! 2>/dev/null; exit 9' {name}; echo begun; sleep 60 & wait"
+        );
         let command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", &script]);
         let mut running = Running::start(command)?;
         running.line()?;

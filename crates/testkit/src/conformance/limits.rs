@@ -47,8 +47,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         "a profile's own limits are in the report, with the reason where one is not exact",
         &[],
         limits_of_a_profile,
-    )
-    .only(Route::Cold, "a report of exec is about the command, and inspect about its sandbox"),
+    ),
     Behaviour::new(
         "limits-of-a-profile-hold",
         "a profile's own limits hold for a process, exactly or by the nearest wall",

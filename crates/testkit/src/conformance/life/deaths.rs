@@ -129,6 +129,8 @@ fn killed_first_process(subject: &Subject) -> Verdict {
         };
         first.signal(Signal::KILL)?;
         running.finish()?.exits(125)?.mentions("error: ")?.takes_less_than(SOON)?;
+        // Its link closes before it is gone.
+        ensure!(first.ends_within(patiently(SOON))?, "it outlives SIGKILL: {first:?}");
         let listed = home.listed_as(&name)?;
         ensure!(listed["state"] == "stopped" && listed["pid"].is_null(), "it is dead: {listed}");
         ensure!(!listed["ended"].is_null(), "it is stopped for no reason: {listed}");

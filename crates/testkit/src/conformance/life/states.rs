@@ -85,6 +85,11 @@ pub(super) const TABLE: &[Behaviour] = &[
         wait_for_a_stop,
     ),
     life(
+        "a-disk-limit-is-refused",
+        "a limit on what is written, which a sandbox on the host's disk can't have, is refused",
+        a_disk_limit_is_refused,
+    ),
+    life(
         "inspect-tells-all",
         "inspect prints one object with the name, id, state, labels and spec",
         inspect_tells_all,
@@ -419,6 +424,13 @@ fn wait_for_a_stop(subject: &Subject) -> Verdict {
     waiting.finish()?.exits(0)?.prints("")?.complains("")?.takes_less_than(SOON)?;
     // What has stopped before is not waited for.
     home.run(&["wait", &names[0]])?.exits(0)?.prints("")?.takes_less_than(SOON)?;
+    Ok(())
+}
+
+fn a_disk_limit_is_refused(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    home.refuses(&["create", "--disk", "16m", "small"], &["disk"])?;
+    ensure!(home.listed()?.is_empty(), "what can't be had was made all the same");
     Ok(())
 }
 
