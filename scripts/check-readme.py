@@ -71,17 +71,15 @@ def matches(expected, seen):
 
 
 def run(script, folder, environment):
-    """What the shell prints. It has a file for that, which no process of its leavings keeps open."""
-    with tempfile.TemporaryFile("w+", errors="replace") as output:
-        try:
-            subprocess.run(
-                ["bash"], input=script, cwd=folder, env=environment, text=True,
-                stdout=output, stderr=subprocess.STDOUT, timeout=SECONDS_FOR_A_PAGE,
-            )
-        except subprocess.TimeoutExpired:
-            print(f"FAILED: it took more than {SECONDS_FOR_A_PAGE} seconds")
-        output.seek(0)
-        return output.read()
+    """What the shell prints, through one pipe, so that the order is kept."""
+    try:
+        return subprocess.run(
+            ["bash"], input=script.encode(), cwd=folder, env=environment,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SECONDS_FOR_A_PAGE,
+        ).stdout.decode()
+    except subprocess.TimeoutExpired as expired:
+        print(f"FAILED: after {SECONDS_FOR_A_PAGE} seconds somebody could still print")
+        return (expired.stdout or b"").decode(errors="replace")
 
 
 def check(page, todo, folder, environment):
