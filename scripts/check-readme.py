@@ -73,13 +73,15 @@ def matches(expected, seen):
 def run(script, folder, environment):
     """What the shell prints, through one pipe, so that the order is kept."""
     try:
-        return subprocess.run(
+        printed = subprocess.run(
             ["bash"], input=script.encode(), cwd=folder, env=environment,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=SECONDS_FOR_A_PAGE,
-        ).stdout.decode()
+        ).stdout
     except subprocess.TimeoutExpired as expired:
         print(f"FAILED: after {SECONDS_FOR_A_PAGE} seconds somebody could still print")
-        return (expired.stdout or b"").decode(errors="replace")
+        printed = expired.stdout or b""
+    # A terminal ends lines its own way.
+    return printed.decode(errors="replace").replace("\r\n", "\n")
 
 
 def check(page, todo, folder, environment):
