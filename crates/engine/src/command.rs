@@ -8,7 +8,7 @@ use agentkernel_core::{Command, Ended, Spec, Usage};
 use agentkernel_protocol::{Decoder, FromAgent, Stage, Status, ToAgent, VERSION};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::{self, Signals};
-use agentkernel_sys::{process, socket};
+use agentkernel_sys::socket;
 
 use crate::action::{Broken, EngineError, Phases};
 use crate::streams::Streams;
@@ -166,14 +166,16 @@ impl CommandRun {
         self.drive_from(Heard::default(), peer, called, start)
     }
 
-    /// The same, where the place has been ready for long.
+    /// The same, where the place had been ready for long when it was told, at `told` by the clock
+    /// that its agent shares with us, to start the command.
     pub fn drive_ready(
         self,
         peer: &dyn Peer,
+        told: Duration,
         called: &Called,
         start: Instant,
     ) -> Result<Finished, EngineError> {
-        let ready = Some(process::clock());
+        let ready = Some(told);
         let heard = Heard { ready, was_ready: true, ..Heard::default() };
         self.drive_from(heard, peer, called, start)
     }

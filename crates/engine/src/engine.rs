@@ -157,7 +157,8 @@ fn run_leased(
     run: &Run,
     start: Instant,
 ) -> Result<Outcome, EngineError> {
-    let finished = driver.drive_ready(&peer, &Called::of(&run.spec, &run.command), start)?;
+    let called = Called::of(&run.spec, &run.command);
+    let finished = driver.drive_ready(&peer, peer.told(), &called, start)?;
     let mut remains = Remains { usage: finished.usage.clone(), oom_kills: 0 };
     let pool = held.pool.clone();
     let (mut place, mut notes) = (PlaceRecord::default(), Vec::new());

@@ -83,6 +83,10 @@ impl Backend for Native {
         Ok(Box::new(outside::boot(plan, Given { listener, fate })?))
     }
 
+    fn check_kept(&self, spec: &Spec) -> Result<(), BootError> {
+        limits::refuse_disk(&spec.limits)
+    }
+
     fn process(&self, spec: &Spec, command: &Command) -> Result<Process, BootError> {
         let process = plan::process(spec, command)?;
         layers::check_user(spec, &process)?;

@@ -142,6 +142,10 @@ pub fn process(spec: &Spec, command: &Command) -> Result<Process, BootError> {
     let directory = command.directory.as_ref().or(spec.directory.as_ref());
     let directory = match directory {
         Some(directory) => c_string(directory.as_os_str().as_bytes())?,
+        // The place was made for another user, and need not have this one's home.
+        None if command.user.is_some() && identity != resolve_identity(spec, &spec.user)? => {
+            c"/".into()
+        }
         None => c_string(identity.home.as_bytes())?,
     };
     Ok(Process {

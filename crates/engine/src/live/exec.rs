@@ -2,13 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agentkernel_core::{Command, Remains, Spec, Stdio};
 use agentkernel_protocol::{Role, Start, ToAgent};
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
-use agentkernel_sys::socket;
+use agentkernel_sys::{process, socket};
 use serde_json::{Value, json};
 
 use super::Sandboxes;
@@ -46,7 +46,7 @@ impl Sandboxes<'_> {
         // Else the ends of its output would never be the last ones.
         drop(stdio);
         self.note(Kind::Command, &record, journal::command(&command))?;
-        let finished = run.drive_ready(&peer, &Called::of(&spec, &command), start);
+        let finished = run.drive_ready(&peer, peer.told(), &Called::of(&spec, &command), start);
         let outcome = finished.map(|finished| self.outcome(&record, &spec, finished, kills, start));
         let ended = match &outcome {
             Ok(outcome) => journal::ended(&outcome.ended),
@@ -93,6 +93,7 @@ impl Sandboxes<'_> {
 /// A command's own link to an agent.
 pub struct Client {
     link: OwnedFd,
+    told: Duration,
 }
 
 impl Client {
@@ -119,9 +120,15 @@ impl Client {
             Stdio::Streams(streams) => streams.iter().map(AsFd::as_fd).collect(),
             Stdio::Terminal { .. } => Vec::new(),
         };
+        let told = process::clock();
         socket::send(link.as_fd(), &order, &streams)
             .map_err(|error| EngineError::failed("can't reach the sandbox's agent", &error))?;
-        Ok(Self { link })
+        Ok(Self { link, told })
+    }
+
+    /// When the agent was told, by the clock that it shares with us.
+    pub fn told(&self) -> Duration {
+        self.told
     }
 }
 

@@ -72,7 +72,8 @@ impl Sandboxes<'_> {
         drop(stdio);
         self.note(Kind::Command, &record, journal::command(command))?;
         let peer = Kept { client, place: &*place };
-        match run.drive_ready(&peer, &Called::of(&spec, command), start) {
+        let told = peer.client.told();
+        match run.drive_ready(&peer, told, &Called::of(&spec, command), start) {
             Ok(finished) => Ok(Driven { record, profile: spec.profile, place, finished }),
             Err(error) => {
                 let ended = Some(json!({ "error": error.why }));

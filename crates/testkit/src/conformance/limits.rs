@@ -41,7 +41,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[Capability::LimitDisk],
         limit_disk,
     )
-    .only(Route::Cold, "what lives on is on the host's disk, of which nobody can give a part"),
+    .not_live("what lives on is on the host's disk, of which nobody can give a part"),
     Behaviour::new(
         "limits-of-a-profile",
         "a profile's own limits are in the report, with the reason where one is not exact",
