@@ -61,7 +61,8 @@ impl Sandboxes<'_> {
         let layers = self.make_layers(record)?;
         // It may be of a place that has died without a word.
         self.close_door(record)?;
-        let fate = File::options().write(true).create(true).truncate(true).mode(0o600);
+        let mut fate = File::options();
+        fate.write(true).create(true).truncate(true).mode(0o600);
         let fate = fate.open(self.fate_file(record));
         let listener = socket::listen(&self.dirs.socket(&record.id));
         Ok(Life {
