@@ -8,7 +8,7 @@ use agentkernel_core::{Command, Ended, Spec, Usage};
 use agentkernel_protocol::{Decoder, FromAgent, Stage, Status, ToAgent, VERSION};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::{self, Signals};
-use agentkernel_sys::{process, socket};
+use agentkernel_sys::socket;
 
 use crate::action::{Broken, EngineError, Phases};
 use crate::streams::Streams;
@@ -138,6 +138,9 @@ struct Heard {
     started: Option<(Duration, Instant)>,
     ended: Option<(Option<Duration>, Instant, End)>,
     usage: Usage,
+    /// Whether the agent had been told to start it before, so that it may have done that without a
+    /// word.
+    was_ready: bool,
     /// Whether it was killed at its time limit, which is how it ends whatever else is said.
     timed_out: bool,
 }
@@ -163,14 +166,17 @@ impl CommandRun {
         self.drive_from(Heard::default(), peer, called, start)
     }
 
-    /// The same, where the place has been ready for long.
+    /// The same, where the place had been ready for long when it was told, at `told` by the clock
+    /// that its agent shares with us, to start the command.
     pub fn drive_ready(
         self,
         peer: &dyn Peer,
+        told: Duration,
         called: &Called,
         start: Instant,
     ) -> Result<Finished, EngineError> {
-        let heard = Heard { ready: Some(process::clock()), ..Heard::default() };
+        let ready = Some(told);
+        let heard = Heard { ready, was_ready: true, ..Heard::default() };
         self.drive_from(heard, peer, called, start)
     }
 
@@ -306,9 +312,9 @@ impl Heard {
         self.ready.is_some() && self.started.is_none()
     }
 
-    /// The place has gone or gone mad. Before the command has started that is an error.
+    /// The place has gone or gone mad. Before the command can have started that is an error.
     fn lose(&mut self, why: &str) -> Result<(), EngineError> {
-        if self.started.is_none() {
+        if self.started.is_none() && !self.was_ready {
             let why = format!("the sandbox could not be made: {why}");
             return Err(EngineError { why, hint: None, exit_code: 125 });
         }

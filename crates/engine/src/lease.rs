@@ -9,7 +9,7 @@ use agentkernel_core::{Backend, Remains, Spec, Usage};
 use agentkernel_protocol::ToAgent;
 use agentkernel_store::Dirs;
 use agentkernel_store::audit::digest;
-use agentkernel_sys::socket;
+use agentkernel_sys::{identity, socket};
 use agentkernel_wire::{DAEMON_VERSION, DaemonReply, DaemonRequest, PlaceRecord, SpecRecord};
 
 use crate::EngineError;
@@ -131,6 +131,13 @@ impl Asked {
             }
             _ => format!("the daemon can't be reached: {error}"),
         })?;
+        // Where others could put a socket, somebody else may listen.
+        let own = identity::effective().0;
+        match socket::peer(connected.as_fd()) {
+            Ok(peer) if peer.uid == own || peer.uid == 0 => {}
+            Ok(peer) => return Err(format!("the daemon there is user {}'s", peer.uid)),
+            Err(error) => return Err(format!("the daemon can't be known: {error}")),
+        }
         let daemon = Lines::new(connected);
         daemon
             .send(&request.to_line(), &[])

@@ -180,6 +180,8 @@ impl Sandboxes<'_> {
 
     /// Connects to its agent.
     pub fn dial(&self, record: &Record) -> Result<Dial, EngineError> {
+        // Where others could put a socket, it need not be the sandbox's.
+        self.dirs.check()?;
         let dialled = Dial::connect(&self.dirs.socket(&record.id));
         dialled.map_err(|error| match error {
             DialError::Unreachable(_) | DialError::Gone => {

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agentkernel_core::{Command, Remains, Spec, Stdio};
 use agentkernel_protocol::{Role, Start, ToAgent};
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
-use agentkernel_sys::socket;
+use agentkernel_sys::{process, socket};
 use serde_json::{Value, json};
 
 use super::Sandboxes;
@@ -41,9 +41,12 @@ impl Sandboxes<'_> {
         let run = CommandRun::new(streams, command.time_limit)?;
         let kills = backend.oom_kills(&Self::groups(&record));
         let link = self.dial(&record)?.into_link();
-        let peer = Client::start(link, backend.hand_over(stdio)?, process, Role::Foreground)?;
+        backend.open_streams(&stdio)?;
+        let peer = Client::start(link, &stdio, process, Role::Foreground)?;
+        // Else the ends of its output would never be the last ones.
+        drop(stdio);
         self.note(Kind::Command, &record, journal::command(&command))?;
-        let finished = run.drive_ready(&peer, &Called::of(&spec, &command), start);
+        let finished = run.drive_ready(&peer, peer.told(), &Called::of(&spec, &command), start);
         let outcome = finished.map(|finished| self.outcome(&record, &spec, finished, kills, start));
         let ended = match &outcome {
             Ok(outcome) => journal::ended(&outcome.ended),
@@ -90,18 +93,19 @@ impl Sandboxes<'_> {
 /// A command's own link to an agent.
 pub struct Client {
     link: OwnedFd,
+    told: Duration,
 }
 
 impl Client {
     /// Has the agent start a command whose streams are `stdio`. What comes of it is heard over the
-    /// link.
+    /// link. After an error nothing was started.
     pub fn start(
         link: OwnedFd,
-        stdio: Stdio,
+        stdio: &Stdio,
         process: agentkernel_core::Process,
         role: Role,
     ) -> Result<Self, EngineError> {
-        let terminal = match &stdio {
+        let terminal = match stdio {
             Stdio::Terminal { rows, columns } => Some((*rows, *columns)),
             Stdio::Streams(_) => None,
         };
@@ -112,13 +116,19 @@ impl Client {
                 "pass less on its command line and in its environment".into(),
             )
         })?;
-        let streams: Vec<BorrowedFd<'_>> = match &stdio {
+        let streams: Vec<BorrowedFd<'_>> = match stdio {
             Stdio::Streams(streams) => streams.iter().map(AsFd::as_fd).collect(),
             Stdio::Terminal { .. } => Vec::new(),
         };
+        let told = process::clock();
         socket::send(link.as_fd(), &order, &streams)
             .map_err(|error| EngineError::failed("can't reach the sandbox's agent", &error))?;
-        Ok(Self { link })
+        Ok(Self { link, told })
+    }
+
+    /// When the agent was told, by the clock that it shares with us.
+    pub fn told(&self) -> Duration {
+        self.told
     }
 }
 

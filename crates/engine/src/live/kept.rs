@@ -67,11 +67,13 @@ impl Sandboxes<'_> {
         let (record, dial) = self.settle_in(&record, &*place)?;
         drop(lock);
         self.note(Kind::Start, &record, Value::Null)?;
-        let stdio = backend.hand_over(stdio)?;
-        let client = Client::start(dial.into_link(), stdio, process, Role::Foreground)?;
+        backend.open_streams(&stdio)?;
+        let client = Client::start(dial.into_link(), &stdio, process, Role::Foreground)?;
+        drop(stdio);
         self.note(Kind::Command, &record, journal::command(command))?;
         let peer = Kept { client, place: &*place };
-        match run.drive_ready(&peer, &Called::of(&spec, command), start) {
+        let told = peer.client.told();
+        match run.drive_ready(&peer, told, &Called::of(&spec, command), start) {
             Ok(finished) => Ok(Driven { record, profile: spec.profile, place, finished }),
             Err(error) => {
                 let ended = Some(json!({ "error": error.why }));

@@ -126,6 +126,7 @@ impl<'a> Sandboxes<'a> {
                 "use agentkernel run".into(),
             ));
         }
+        backend.check_kept(&new.spec)?;
         let name = match new.name {
             Some(name) => name,
             None => Name::made_up().map_err(|e| EngineError::failed("can't make up a name", &e))?,
