@@ -95,6 +95,11 @@ pub(super) const TABLE: &[Behaviour] = &[
         inspect_tells_all,
     ),
     life(
+        "prune",
+        "prune -f removes what is stopped or left over, keeps what runs, and asks without -f",
+        prune,
+    ),
+    life(
         "rm-leaves-nothing",
         "rm -f of a running sandbox leaves no process, control group, socket or file",
         rm_leaves_nothing,
@@ -444,6 +449,23 @@ fn inspect_tells_all(subject: &Subject) -> Verdict {
     }
     ensure!(record["spec"].is_object(), "there is no spec in it: {record}");
     ensure!(record.to_string().contains("268435456"), "the memory limit is not in it: {record}");
+    Ok(())
+}
+
+fn prune(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let (running, stopped) = (home.started(&NO_FLAGS)?, home.started(&NO_FLAGS)?);
+    home.does(&["stop", &stopped])?;
+    // As a sandbox whose record was lost.
+    let leftover = home.scratch.folder("state/agentkernel/sandboxes/0123456789ab")?;
+    home.scratch.file(leftover.join("file"), "left\n")?;
+    // Nobody is there to be asked.
+    home.refuses(&["prune"], &["-f"])?;
+    home.is(&stopped, "stopped")?;
+    home.run(&["prune", "-f"])?.exits(0)?;
+    ensure!(home.listed_as(&stopped)?.is_null(), "what is stopped is still there");
+    ensure!(!leftover.exists(), "what was left over is still there");
+    home.shell(&running, "echo there")?.exits(0)?.prints("there\n")?;
     Ok(())
 }
 
