@@ -62,7 +62,12 @@ impl Running {
 
 impl LiveAgent<'_> {
     /// Starts a command. What becomes of it is told when it is known.
-    pub(super) fn start(&mut self, link: u32, command: CommandId, start: Start) -> io::Result<()> {
+    pub(super) fn start(
+        &mut self,
+        link: u32,
+        command: CommandId,
+        start: Box<Start>,
+    ) -> io::Result<()> {
         let role = start.role;
         let Some(client) = self.links.iter_mut().find(|l| l.id == link) else { return Ok(()) };
         let (streams, log) = match (start.terminal, role) {
@@ -200,7 +205,7 @@ fn cast(
     understudy: &mut Option<Understudy>,
     rules: &Rules,
     command: CommandId,
-    start: Start,
+    start: Box<Start>,
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<(Child, OwnedFd)> {
     let start = match understudy.take() {

@@ -35,7 +35,7 @@ impl LiveAgent<'_> {
                     running.kill();
                 }
             }
-            ToAgent::Start { command, start } => self.start_if_free(link, command, *start),
+            ToAgent::Start { command, start } => self.start_if_free(link, command, start),
             ToAgent::Background { command, number, signal } => {
                 let done = match self.commands.iter().find(|c| c.is_background(number)) {
                     Some(running) => running.child.signal_group(i32::from(signal)),
@@ -83,7 +83,7 @@ impl LiveAgent<'_> {
     }
 
     /// Starts a command, unless its number is taken, or nothing may start now.
-    fn start_if_free(&mut self, link: u32, command: CommandId, start: Start) {
+    fn start_if_free(&mut self, link: u32, command: CommandId, start: Box<Start>) {
         let taken = match start.role {
             Role::Background { number, .. } => {
                 self.commands.iter().any(|c| c.is_background(number))

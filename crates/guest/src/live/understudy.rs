@@ -46,17 +46,16 @@ impl Understudy {
     pub fn go_on(
         self,
         command: CommandId,
-        start: Start,
+        start: Box<Start>,
         descriptors: &[BorrowedFd<'_>],
-    ) -> Result<(Child, OwnedFd), Start> {
-        let start = Box::new(start);
+    ) -> Result<(Child, OwnedFd), Box<Start>> {
         let order = ToAgent::Start { command, start };
         let sent = match order.encode() {
             Ok(frame) => socket::send(self.stage.as_fd(), &frame, descriptors),
             Err(error) => Err(io::Error::other(error)),
         };
         match (sent, order) {
-            (Err(_), ToAgent::Start { start, .. }) => Err(*start),
+            (Err(_), ToAgent::Start { start, .. }) => Err(start),
             _ => Ok((self.child, self.failure)),
         }
     }
