@@ -15,6 +15,9 @@ use serde_json::json;
 use super::Sandboxes;
 use crate::EngineError;
 
+/// Why a sandbox is stopped that ran when the machine went down.
+pub const REBOOTED: &str = "the machine was rebooted";
+
 impl Sandboxes<'_> {
     /// Brings the record of a sandbox in line with what is there, and returns it; `None` if the
     /// sandbox has come to the end of its time, and was removed.
@@ -82,7 +85,7 @@ impl Sandboxes<'_> {
             Some("ttl") => "its time was up",
             Some("idle") => "it was not used for long",
             Some("stopped") => "somebody stopped it",
-            _ if rebooted => "the machine was rebooted",
+            _ if rebooted => REBOOTED,
             _ => "its processes were killed from outside",
         };
         let record = self.stopped(record, why)?;
