@@ -22,7 +22,7 @@ impl Sandboxes<'_> {
     /// Brings the record of a sandbox in line with what is there, and returns it; `None` if the
     /// sandbox has come to the end of its time, and was removed.
     ///
-    /// While another process starts, stops or removes it, its word is believed.
+    /// While another process starts or removes one that is not said to run, its word is believed.
     pub fn settle(&self, record: Record) -> Result<Option<Record>, EngineError> {
         let in_order = match is_said_to_run(&record) {
             true => is_alive(&record)?,
@@ -32,7 +32,12 @@ impl Sandboxes<'_> {
         if in_order && !is_expired(&record) {
             return Ok(Some(record));
         }
-        let lock = match self.store.try_lock(&record.id) {
+        let locked = match is_said_to_run(&record) {
+            // Who has the lock is about to say what it is by now.
+            true => self.store.lock(&record.id).map(Some),
+            false => self.store.try_lock(&record.id),
+        };
+        let lock = match locked {
             Ok(Some(lock)) => lock,
             Ok(None) => return Ok(Some(record)),
             // It was removed meanwhile.
