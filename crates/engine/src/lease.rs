@@ -125,12 +125,14 @@ pub struct Asked(Lines);
 
 impl Asked {
     fn send(socket: &Path, request: &DaemonRequest) -> Result<Self, String> {
-        let connected = socket::connect(socket).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                "no daemon is running".to_owned()
-            }
-            _ => format!("the daemon can't be reached: {error}"),
-        })?;
+        let connected =
+            socket::connect(socket, DAEMON_PATIENCE).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    "no daemon is running".to_owned()
+                }
+                io::ErrorKind::WouldBlock => "the daemon does not take connections".to_owned(),
+                _ => format!("the daemon can't be reached: {error}"),
+            })?;
         let daemon = Lines::new(connected);
         daemon
             .send(&request.to_line(), &[])

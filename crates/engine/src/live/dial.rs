@@ -66,7 +66,7 @@ pub struct Answer {
 impl Dial {
     /// Connects to the agent that listens at `path`.
     pub fn connect(path: &Path) -> Result<Self, DialError> {
-        Self::greeted(socket::connect(path).map_err(DialError::Unreachable)?)
+        Self::greeted(socket::connect(path, PATIENCE).map_err(not_sent)?)
     }
 
     /// Waits for the hello on `link`.
@@ -97,11 +97,7 @@ impl Dial {
     /// Sends an order with descriptors and returns at once.
     pub fn say(&self, order: &ToAgent, descriptors: &[BorrowedFd<'_>]) -> Result<(), DialError> {
         let frame = order.encode().map_err(|error| DialError::Nonsense(error.to_string()))?;
-        match socket::send(self.link.as_fd(), &frame, descriptors) {
-            Err(error) if is_gone(&error) => Err(DialError::Gone),
-            Err(error) => Err(DialError::Unreachable(error)),
-            Ok(()) => Ok(()),
-        }
+        socket::send(self.link.as_fd(), &frame, descriptors).map_err(not_sent)
     }
 
     /// Asks for something and waits for the answer, which takes no longer than `patience`.
@@ -187,6 +183,15 @@ impl Dial {
 impl AsFd for Dial {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.link.as_fd()
+    }
+}
+
+/// Why nothing could be said.
+pub(super) fn not_sent(error: io::Error) -> DialError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => DialError::Silent(PATIENCE),
+        _ if is_gone(&error) => DialError::Gone,
+        _ => DialError::Unreachable(error),
     }
 }
 
