@@ -154,13 +154,11 @@ impl Agent {
         let (read, _) = socket::receive(self.link(), &mut buffer)?;
         let mut rest = &buffer[..read];
         while !rest.is_empty() {
-            match decoder.next(&mut rest, ToAgent::parse).map_err(io::Error::other)? {
+            let order = decoder.next(&mut rest, ToAgent::parse).map_err(io::Error::other)?;
+            // Its engine has nothing else to say.
+            if let Some(ToAgent::Signal { command: FIRST, signal }) = order {
                 // It may have ended a moment ago, which its sender will hear soon enough.
-                Some(ToAgent::Signal { command: FIRST, signal }) => {
-                    let _ = command.signal(i32::from(signal));
-                }
-                // Its engine has nothing else to say.
-                Some(_) | None => {}
+                let _ = command.signal(i32::from(signal));
             }
         }
         Ok(read > 0)
