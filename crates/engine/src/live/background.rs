@@ -48,7 +48,12 @@ pub enum Since {
 impl Sandboxes<'_> {
     /// Starts a command that goes on without the caller, and returns its number.
     pub fn exec_background(&self, asked: &str, command: &Command) -> Result<u32, EngineError> {
-        let record = self.find(asked)?;
+        self.find(asked)
+            .and_then(|record| self.exec_background_in(record, command))
+            .inspect_err(|error| self.note_refusal(Some(asked), journal::command(command), error))
+    }
+
+    fn exec_background_in(&self, record: Record, command: &Command) -> Result<u32, EngineError> {
         self.expect_running(&record)?;
         let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
         let process = backend.process(&spec, command)?;
@@ -184,7 +189,11 @@ impl Sandboxes<'_> {
         self.expect_running(&record)?;
         let order = |command| ToAgent::Background { command, number, signal };
         match self.dial(&record)?.ask(order, &[], PATIENCE) {
-            Ok(_) => Ok(record),
+            Ok(_) => {
+                let detail = json!({ "signal": signal, "background": number });
+                self.note(Kind::Signal, &record, detail)?;
+                Ok(record)
+            }
             Err(DialError::Refused(_)) => Err(EngineError::refused(
                 format!("no background command {number} runs in {}", record.name),
                 format!("agentkernel ps {} shows those that there are", record.name),
