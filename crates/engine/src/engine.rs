@@ -142,7 +142,17 @@ fn run_leased(
     let process = backend.process(&run.spec, &run.command)?;
     let stdio = backend.hand_over(stdio)?;
     let (link, held) = lease.split();
-    let peer = Client::start(link, stdio, process, Role::Only)?;
+    let peer = match Client::start(link, &stdio, process, Role::Only) {
+        Ok(peer) => peer,
+        // It has died ready, or the command is too long to be sent. Nobody has heard of it yet.
+        Err(error) => {
+            let why = format!("the sandbox of the pool {} can't be used: {}", held.pool, error.why);
+            drop(held);
+            return run_cold(why, backend, driver, run, stdio, start);
+        }
+    };
+    // Else the command would never see the end of its input.
+    drop(stdio);
     let finished = driver.drive_ready(&peer, &Called::of(&run.spec, &run.command), start)?;
     let mut remains = Remains { usage: finished.usage.clone(), oom_kills: 0 };
     let pool = held.pool.clone();

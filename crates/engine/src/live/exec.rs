@@ -42,7 +42,9 @@ impl Sandboxes<'_> {
         if spec.strict {
             note()?;
         }
-        let peer = Client::start(link, stdio, process, Role::Foreground)?;
+        let peer = Client::start(link, &stdio, process, Role::Foreground)?;
+        // Else the command would never see the end of its input.
+        drop(stdio);
         // Beside its start, where it costs nobody time.
         let noted = if spec.strict { Ok(()) } else { note() };
         let finished = run.drive_ready(&peer, &Called::of(&spec, &command), start);
@@ -132,15 +134,16 @@ pub struct Client {
 }
 
 impl Client {
-    /// Has the agent start a command whose streams are `stdio`. What comes of it is heard over the
-    /// link.
+    /// Has the agent start a command whose streams are `stdio`, which nobody needs to keep then.
+    /// What comes of it is heard over the link. If this fails the agent has not heard all of the
+    /// order, and can't start it.
     pub fn start(
         link: OwnedFd,
-        stdio: Stdio,
+        stdio: &Stdio,
         process: Process,
         role: Role,
     ) -> Result<Self, EngineError> {
-        let terminal = match &stdio {
+        let terminal = match stdio {
             Stdio::Terminal { rows, columns } => Some((*rows, *columns)),
             Stdio::Streams(_) => None,
         };
@@ -151,7 +154,7 @@ impl Client {
                 "pass less on its command line and in its environment".into(),
             )
         })?;
-        let streams: Vec<BorrowedFd<'_>> = match &stdio {
+        let streams: Vec<BorrowedFd<'_>> = match stdio {
             Stdio::Streams(streams) => streams.iter().map(AsFd::as_fd).collect(),
             Stdio::Terminal { .. } => Vec::new(),
         };
@@ -168,7 +171,7 @@ impl Peer for Client {
     fn kill(&self) {
         if let Ok(order) = (ToAgent::Kill { command: FIRST }).encode() {
             // An agent that has gone says so by the end of its link.
-            let _ = socket::send(self.link.as_fd(), &order, &[]);
+            let _ = socket::send_now(self.link.as_fd(), &order, &[]);
         }
     }
 

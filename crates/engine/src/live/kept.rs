@@ -68,7 +68,9 @@ impl Sandboxes<'_> {
         drop(lock);
         self.note(Kind::Start, &record, Value::Null)?;
         let stdio = backend.hand_over(stdio)?;
-        let client = Client::start(dial.into_link(), stdio, process, Role::Foreground)?;
+        let client = Client::start(dial.into_link(), &stdio, process, Role::Foreground)?;
+        // Else the command would never see the end of its input.
+        drop(stdio);
         let noted = self.note(Kind::Command, &record, journal::command(command));
         let peer = Kept { client, place: &*place };
         match run.drive_ready(&peer, &Called::of(&spec, command), start) {
