@@ -119,6 +119,41 @@ fn mistakes_are_answered_once_with_a_hint() {
 }
 
 #[test]
+fn copies_and_changes_say_what_they_want() {
+    let scratch = Scratch::new("changes");
+    for (args, error, hint) in [
+        (&["cp", "a"][..], "cp takes a source and a target", "cp [-L] NAME:PATH PATH|-"),
+        (&["cp", "a", "./b:c"], "one of the two must be in a sandbox", "NAME:PATH"),
+        (&["cp", "a:/b", "c:/d"], "one of the two must be in a sandbox", "NAME:PATH"),
+        (&["cp", ":/b", "c"], "\"\" is not a valid name", "1 to 64"),
+        (&["diff"], "no sandbox was named", "agentkernel diff"),
+        (&["diff", "-p", "--patch", "a", "b"], "diff doesn't take \"b\"", "agentkernel diff"),
+        (&["apply"], "no sandbox was named", "apply [--force] NAME [PATH...]"),
+        (&["apply", "a"], "there is no sandbox \"a\"", ""),
+        (&["export", "a"], "there is no sandbox \"a\"", ""),
+        (&["cp", "a:/x", "y"], "there is no sandbox \"a\"", ""),
+        (&["snapshot"], "nothing to do with snapshots was named", "snapshot create"),
+        (&["snapshot", "keep"], "snapshot doesn't take \"keep\"", "snapshot create NAME"),
+        (&["snapshot", "rm"], "no snapshot was named", "agentkernel snapshot ls"),
+        (&["fork", "-n", "0", "a"], "--count: \"0\" is not a number of sandboxes", "help"),
+        (&["create", "--from", "a", "--project"], "--from makes a sandbox as its", "--env"),
+        (&["run", "--name", "a", "true"], "only a sandbox that is kept has a name", "--keep"),
+    ] {
+        let said = scratch.failure(args);
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines.len(), 2, "{args:?}: {said}");
+        assert!(lines[0].starts_with(&format!("error: {error}")), "{args:?}: {said}");
+        assert!(lines[1].starts_with("hint: ") && lines[1].contains(hint), "{args:?}: {said}");
+    }
+    // Who only asks leaves nothing behind.
+    assert_eq!(
+        stdout(&scratch.output(&["snapshot", "ls", "--json"])),
+        "{\"version\":1,\"snapshots\":[]}\n"
+    );
+    assert!(fs::read_dir(scratch.0.join("home")).unwrap().next().is_none());
+}
+
+#[test]
 fn wrong_values_name_their_flag_and_what_it_takes() {
     let scratch = Scratch::new("values");
     let project = scratch.0.join("work");

@@ -1,5 +1,5 @@
 //! The escape suite over this build of agentkernel: attempts that must fail, made by whoever runs
-//! the tests and, where that is root, by an ordinary user as well.
+//! the tests and, where that is root, by an ordinary user as well, on every route.
 //!
 //! `cargo test --test escape -- [--list] [PART OF A NAME]...`
 
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
         let callers = Caller::all().into_iter();
         let found: Result<Vec<_>, _> =
             callers.map(|caller| Subject::all(program.path(), caller)).collect();
-        Ok(found?.concat())
+        Ok(found?.concat().iter().flat_map(Subject::on_all_routes).collect())
     };
     match run_suite(&table(), &arguments, find_subjects) {
         true => ExitCode::SUCCESS,

@@ -48,9 +48,8 @@ fn tell_refused(report: &Report) {
         let path = output::shown(&not.path.to_string_lossy());
         output::note(&format!("agentkernel: not applied {path}: {}", not.reason));
     }
-    let by_force = |not: &&NotApplied| {
-        matches!(not.reason, Reason::HostChanged(_) | Reason::HostRemoved | Reason::LeadsOut(_))
-    };
+    let by_force =
+        |not: &&NotApplied| matches!(not.reason, Reason::HostChanged(_) | Reason::HostRemoved);
     match report.refused.iter().filter(by_force).count() {
         0 => {}
         count => output::note(&format!("agentkernel: --force takes {count} of these, too")),

@@ -60,8 +60,9 @@ fn from_snapshot<'a>(
     from: &Name,
 ) -> Result<(Sandboxes<'a>, Made), CommandError> {
     let flags = mem::take(&mut low.spec);
+    let backend = flags.backend.clone();
     let mut variables = SpecRequest { env: flags.env.clone(), ..SpecRequest::default() };
-    if flags != variables {
+    if flags != (SpecRequest { backend: backend.clone(), ..variables.clone() }) {
         return Err(CommandError::new(
             "--from makes a sandbox as its snapshot was made",
             "leave out all that says otherwise; --env, --label, --ttl and --idle may be given",
@@ -72,7 +73,7 @@ fn from_snapshot<'a>(
     let (snapshot, mut spec) = all.snapshot(from.as_str())?;
     spec.environment.extend(spec::given_variables(variables.env));
     let origin = Some(snapshot.id.to_string());
-    Ok((all, Made { backend: None, spec, origin }))
+    Ok((all, Made { backend, spec, origin }))
 }
 
 /// Starts the new sandbox. If that fails there is none.

@@ -245,9 +245,8 @@ git apply or patch -p1 in the directory that it names.
         more: "\
 It takes all that was changed in the project and other cow mounts, or what is
 at or below the paths, which are the sandbox's or relative to where it starts.
-What the host has changed since, and links that lead out of the project, is
-refused unless --force; devices, sockets and fifos always. The exit status is 1
-then.
+What the host has changed since is refused unless --force; links that lead out
+of the project, devices, sockets and fifos always. The exit status is 1 then.
 ",
         takes: Takes::Sandboxes,
     },

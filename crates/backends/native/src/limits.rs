@@ -141,7 +141,7 @@ fn wanted(limits: &Limits) -> Vec<Wanted> {
 }
 
 /// A directory has no limit that an ordinary user could set, or root everywhere.
-fn refuse_disk(limits: &Limits) -> Result<(), BootError> {
+pub fn refuse_disk(limits: &Limits) -> Result<(), BootError> {
     match limits.disk {
         None => Ok(()),
         Some(disk) => Err(BootError::Refused {

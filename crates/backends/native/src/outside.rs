@@ -45,6 +45,7 @@ pub fn boot(plan: Plan, given: Given) -> Result<NativePlace, BootError> {
     let (entry, entry_inside) = (plan.mapping == Mapping::Many).then(pair).transpose()?.unzip();
     let tenancy = match &plan.purpose {
         Purpose::Command(_) => Tenancy::Command,
+        Purpose::Live { .. } if given.listener.is_none() => Tenancy::Lease,
         Purpose::Live { .. } => Tenancy::Place,
     };
     let (mut grouping, admission) = Grouping::begin(&plan.limits, tenancy)?;

@@ -54,7 +54,8 @@ impl Plan {
         let mapping = Mapping::for_caller();
         let process = process(spec, command)?;
         let policy = Policy { no_setuid_files: process.no_setuid_files };
-        let streams = match hand_over(stdio, mapping)? {
+        open_streams(&stdio, mapping)?;
+        let streams = match stdio {
             Stdio::Streams(fds) => Streams::Given(fds),
             Stdio::Terminal { rows, columns } => Streams::Terminal { rows, columns },
         };
@@ -141,6 +142,10 @@ pub fn process(spec: &Spec, command: &Command) -> Result<Process, BootError> {
     let directory = command.directory.as_ref().or(spec.directory.as_ref());
     let directory = match directory {
         Some(directory) => c_string(directory.as_os_str().as_bytes())?,
+        // The place was made for another user, and need not have this one's home.
+        None if command.user.is_some() && identity != resolve_identity(spec, &spec.user)? => {
+            c"/".into()
+        }
         None => c_string(identity.home.as_bytes())?,
     };
     Ok(Process {
@@ -163,9 +168,9 @@ fn writes_to_host(spec: &Spec) -> bool {
 /// The streams, with root's pipes opened to the sandbox's user in the one direction that they are
 /// for: else a program could not open `/dev/stdout`. It is the engine's or the caller's pipe, but
 /// only its few holders ever notice its mode.
-pub fn hand_over(stdio: Stdio, mapping: Mapping) -> Result<Stdio, BootError> {
+pub fn open_streams(stdio: &Stdio, mapping: Mapping) -> Result<(), BootError> {
     const MODES: [u32; 3] = [0o644, 0o622, 0o622];
-    if let Stdio::Streams(fds) = &stdio
+    if let Stdio::Streams(fds) = stdio
         && mapping == Mapping::Many
     {
         let pipes = fds.iter().zip(MODES);
@@ -176,7 +181,7 @@ pub fn hand_over(stdio: Stdio, mapping: Mapping) -> Result<Stdio, BootError> {
             })?;
         }
     }
-    Ok(stdio)
+    Ok(())
 }
 
 /// The command's variables: the few that every program expects, the spec's, the command's own.

@@ -121,7 +121,7 @@ impl Root {
         // In somebody's image a link may be anywhere, so nothing is done in it by mere paths. In
         // what a sandbox has left behind too.
         let foreign = spec.image != Image::Host || layers.is_some();
-        steps.devices(foreign)?;
+        steps.devices(foreign, spec.root)?;
         steps.processes(foreign)?;
         steps.private_directories(identity, spec.root, foreign)?;
         for (number, mount) in spec.mounts.iter().enumerate() {
@@ -159,7 +159,7 @@ impl Steps {
     }
 
     /// The device nodes that every program may expect, and no others.
-    fn devices(&mut self, foreign: bool) -> Result<(), BootError> {
+    fn devices(&mut self, foreign: bool, root: RootAccess) -> Result<(), BootError> {
         const NODES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
         const LINKS: [(&str, &str); 5] = [
             ("fd", "/proc/self/fd"),
@@ -183,7 +183,12 @@ impl Steps {
         self.directory(&format!("{dev}/shm"), 0o1777)?;
         let options = "newinstance,ptmxmode=0666,mode=620";
         self.mount(c"devpts", &format!("{dev}/pts"), restrictions, options)?;
-        if foreign { self.tree_at_place(dev, dev, Restrictions::NONE) } else { Ok(()) }
+        let restrictions = match root {
+            RootAccess::Writable => Restrictions::NONE,
+            // What is written to a device is not written to its file system.
+            RootAccess::ReadOnly => Restrictions::READ_ONLY,
+        };
+        if foreign { self.tree_at_place(dev, dev, restrictions) } else { Ok(()) }
     }
 
     /// A fresh `/proc` that shows only the sandbox's own processes, can't be written, and has

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -61,7 +61,9 @@ impl Sandboxes<'_> {
         let layers = self.make_layers(record)?;
         // It may be of a place that has died without a word.
         self.close_door(record)?;
-        let fate = File::create(self.fate_file(record));
+        let mut fate = File::options();
+        fate.write(true).create(true).truncate(true).mode(0o600);
+        let fate = fate.open(self.fate_file(record));
         let listener = socket::listen(&self.dirs.socket(&record.id));
         Ok(Life {
             listener: Some(listener.map_err(failed("can't make the sandbox's socket"))?),
@@ -181,6 +183,8 @@ impl Sandboxes<'_> {
 
     /// Connects to its agent.
     pub fn dial(&self, record: &Record) -> Result<Dial, EngineError> {
+        // Where others could put a socket, it need not be the sandbox's.
+        self.dirs.check()?;
         let dialled = Dial::connect(&self.dirs.socket(&record.id));
         dialled.map_err(|error| match error {
             DialError::Unreachable(_) | DialError::Gone => {

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
-use agentkernel_core::{self as core, Access, Spec};
+use agentkernel_core::{self as core, Access, Backend, Capability, Spec};
 use agentkernel_files::{
     self as files, Baseline, Change, ChangeKind, FileKind, FilesError, Ids, Layer, LeftOut,
 };
@@ -72,7 +72,7 @@ impl Sandboxes<'_> {
         let mut layers = self.kept_layers(&record)?;
         layers.retain(|layer| is_target_of_copy(&spec, &layer.target));
         let layers = mapped(&layers);
-        let parts = parts(&spec, &layers, paths)?;
+        let parts = parts(base(&spec), &layers, paths)?;
         let mut baseline = read_baseline(&record)?;
         let held = self.hold(&record)?;
         let report = carry_over(&parts, &mut baseline, force);
@@ -92,11 +92,23 @@ impl Sandboxes<'_> {
         Ok(report?)
     }
 
+    /// Its backend, if that keeps apart what a sandbox changes.
+    pub(super) fn layering(&self, record: &Record) -> Result<&'static dyn Backend, EngineError> {
+        let backend = self.backend(record)?;
+        if backend.capabilities().has(Capability::Changes) {
+            return Ok(backend);
+        }
+        Err(EngineError::refused(
+            format!("the {} backend can't tell what a sandbox has changed", backend.name()),
+            "choose a backend that agentkernel doctor lists with changes".into(),
+        ))
+    }
+
     /// The layers of a sandbox that there are: one that never ran has none.
     fn kept_layers(&self, record: &Record) -> Result<Vec<core::Layer>, EngineError> {
         let directory = self.dirs.layers(&record.id);
         let Ok(directory) = directory.canonicalize() else { return Ok(Vec::new()) };
-        let mut layers = self.backend(record)?.layers(&self.spec(record)?, &directory);
+        let mut layers = self.layering(record)?.layers(&self.spec(record)?, &directory);
         layers.retain(|layer| layer.upper.symlink_metadata().is_ok());
         Ok(layers)
     }
@@ -115,17 +127,21 @@ impl Sandboxes<'_> {
 /// A layer with what is asked for in it; all if there is nothing.
 type Part<'a> = (&'a Layer, Vec<PathBuf>);
 
-/// Says which layer each path is in. Nothing means all of all.
+/// Where relative paths start.
+fn base(spec: &Spec) -> &Path {
+    let first = spec.mounts.iter().find(|mount| is_copy(mount)).map(|mount| &mount.target);
+    spec.directory.as_ref().or(first).map_or(Path::new("/"), PathBuf::as_path)
+}
+
+/// Says which layer each path, seen from `base`, is in. Nothing means all of all.
 fn parts<'a>(
-    spec: &Spec,
+    base: &Path,
     layers: &'a [Layer],
     paths: &[PathBuf],
 ) -> Result<Vec<Part<'a>>, EngineError> {
     if paths.is_empty() {
         return Ok(layers.iter().map(|layer| (layer, Vec::new())).collect());
     }
-    let first = spec.mounts.iter().find(|mount| is_copy(mount)).map(|mount| &mount.target);
-    let base = spec.directory.as_ref().or(first).map_or(Path::new("/"), PathBuf::as_path);
     let mut parts: Vec<Part<'a>> = Vec::new();
     for path in paths {
         let path = plain(&base.join(path))?;
@@ -227,5 +243,43 @@ impl From<FilesError> for EngineError {
             FilesError::Step { .. } => "see to that, then try again",
         };
         Self::refused(error.to_string(), hint.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(target: &str) -> Layer {
+        let (target, upper) = (target.into(), "/nowhere".into());
+        Layer { target, lower: Some("/host".into()), upper, skip: Vec::new() }
+    }
+
+    fn told(base: &Path, paths: &[&str]) -> Result<Vec<(String, Vec<PathBuf>)>, String> {
+        let layers = [layer("/home/agent/project"), layer("/home/agent/project/data")];
+        let paths: Vec<_> = paths.iter().map(PathBuf::from).collect();
+        let parts = parts(base, &layers, &paths).map_err(|error| error.why)?;
+        let part = |(layer, paths): Part<'_>| (layer.target.display().to_string(), paths);
+        Ok(parts.into_iter().map(part).collect())
+    }
+
+    #[test]
+    fn a_path_belongs_to_the_innermost_mount() {
+        let project = Path::new("/home/agent/project");
+        let expected = vec![
+            ("/home/agent/project".to_owned(), vec![project.join("a"), project.join("b/c")]),
+            ("/home/agent/project/data".to_owned(), vec![project.join("data/x")]),
+        ];
+        let paths = ["a", "/home/agent/project/./data/x", "./b//c"];
+        assert_eq!(told(project, &paths), Ok(expected));
+        assert_eq!(told(project, &[]).map(|all| all.len()), Ok(2));
+    }
+
+    #[test]
+    fn a_path_that_is_in_no_copy_or_not_plain_is_refused() {
+        let project = Path::new("/home/agent/project");
+        for bad in ["..", "a/../../b", "/home/agent", "/home/agent/projects", "/"] {
+            assert!(told(project, &[bad]).is_err(), "{bad}");
+        }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agentkernel_core::{Command, Process, Remains, Spec, Stdio};
 use agentkernel_protocol::{Role, Start, ToAgent};
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
-use agentkernel_sys::socket;
+use agentkernel_sys::{process, socket};
 use serde_json::{Value, json};
 
 use super::Sandboxes;
@@ -43,11 +43,11 @@ impl Sandboxes<'_> {
             note()?;
         }
         let peer = Client::start(link, &stdio, process, Role::Foreground)?;
-        // Else the command would never see the end of its input.
+        // Else the ends of its output would never be the last ones.
         drop(stdio);
         // Beside its start, where it costs nobody time.
         let noted = if spec.strict { Ok(()) } else { note() };
-        let finished = run.drive_ready(&peer, &Called::of(&spec, &command), start);
+        let finished = run.drive_ready(&peer, peer.told(), &Called::of(&spec, &command), start);
         let outcome = finished.map(|finished| self.outcome(&record, &spec, finished, kills, start));
         let ended = match &outcome {
             Ok(outcome) => journal::ended(&outcome.ended),
@@ -72,7 +72,7 @@ impl Sandboxes<'_> {
         let run = CommandRun::new(streams, command.time_limit)?;
         let kills = backend.oom_kills(&Self::groups(&record));
         let link = self.dial(&record)?.into_link();
-        let stdio = backend.hand_over(stdio)?;
+        backend.open_streams(&stdio)?;
         Ok(Ready { record, spec, command, run, stdio, process, kills, link })
     }
 
@@ -131,6 +131,7 @@ pub(super) fn not_noted(error: EngineError) -> String {
 /// A command's own link to an agent.
 pub struct Client {
     link: OwnedFd,
+    told: Duration,
 }
 
 impl Client {
@@ -158,8 +159,14 @@ impl Client {
             Stdio::Streams(streams) => streams.iter().map(AsFd::as_fd).collect(),
             Stdio::Terminal { .. } => Vec::new(),
         };
+        let told = process::clock();
         socket::send(link.as_fd(), &order, &streams).map_err(not_sent)?;
-        Ok(Self { link })
+        Ok(Self { link, told })
+    }
+
+    /// When the agent was told, by the clock that it shares with us.
+    pub fn told(&self) -> Duration {
+        self.told
     }
 }
 

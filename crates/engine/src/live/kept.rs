@@ -67,13 +67,14 @@ impl Sandboxes<'_> {
         let (record, dial) = self.settle_in(&record, &*place)?;
         drop(lock);
         self.note(Kind::Start, &record, Value::Null)?;
-        let stdio = backend.hand_over(stdio)?;
+        backend.open_streams(&stdio)?;
         let client = Client::start(dial.into_link(), &stdio, process, Role::Foreground)?;
-        // Else the command would never see the end of its input.
+        // Else the ends of its output would never be the last ones.
         drop(stdio);
         let noted = self.note(Kind::Command, &record, journal::command(command));
         let peer = Kept { client, place: &*place };
-        match run.drive_ready(&peer, &Called::of(&spec, command), start) {
+        let told = peer.client.told();
+        match run.drive_ready(&peer, told, &Called::of(&spec, command), start) {
             Ok(finished) => Ok(Driven { record, profile: spec.profile, place, finished, noted }),
             Err(error) => {
                 let ended = Some(json!({ "error": error.why }));

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agentkernel_core::{Backend, Capability, Spec};
-use agentkernel_store::audit::{Entry as Audited, Kind, Subject, digest};
+use agentkernel_store::audit::{Entry as Audited, Kind, Subject};
 use agentkernel_store::{Dirs, Name, NewRecord, Record, Snapshot, State, Store};
 use agentkernel_wire::{PlaceRecord, SpecRecord};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ pub use prune::{Leftover, Pruned};
 
 use snapshots::random_id;
 
-use crate::journal::{Journal, without_values};
+use crate::journal::{Journal, spec_digest};
 use crate::{Engine, EngineError, demand};
 
 /// The sandboxes of one user.
@@ -134,6 +134,7 @@ impl<'a> Sandboxes<'a> {
                 "use agentkernel run".into(),
             ));
         }
+        backend.check_kept(&new.spec)?;
         let name = match new.name {
             Some(name) => name,
             None => Name::made_up().map_err(|e| EngineError::failed("can't make up a name", &e))?,
@@ -267,7 +268,7 @@ impl<'a> Sandboxes<'a> {
     ) -> Result<(), EngineError> {
         let subject = Subject { id: record.id.clone(), name: record.name.clone() };
         let spec = self.spec(record).ok();
-        let spec = spec.map(|spec| digest(SpecRecord::from(&without_values(&spec)).to_json()));
+        let spec = spec.as_ref().map(spec_digest);
         self.journal.append(Audited {
             sandbox: Some(&subject),
             backend: Some(&record.backend),

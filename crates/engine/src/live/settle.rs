@@ -21,11 +21,12 @@ impl Sandboxes<'_> {
     ///
     /// While another process starts, stops or removes it, its word is believed.
     pub fn settle(&self, record: Record) -> Result<Option<Record>, EngineError> {
-        let expired = is_expired(&record);
-        if !expired && !is_said_to_run(&record) {
-            return Ok(Some(record));
-        }
-        if !expired && is_alive(&record)? {
+        let in_order = match is_said_to_run(&record) {
+            true => is_alive(&record)?,
+            // Of a start that was killed.
+            false => self.dirs.socket(&record.id).symlink_metadata().is_err(),
+        };
+        if in_order && !is_expired(&record) {
             return Ok(Some(record));
         }
         let lock = match self.store.try_lock(&record.id) {
@@ -55,6 +56,10 @@ impl Sandboxes<'_> {
                 why =
                     fs::read_to_string(self.fate_file(&record)).ok().filter(|why| !why.is_empty());
                 self.put_away(&record, why.as_deref())?
+            }
+            false if !is_said_to_run(&record) => {
+                self.end_place(&record)?;
+                record
             }
             false => record,
         };

@@ -38,7 +38,7 @@ impl Sandboxes<'_> {
         if let Some(name) = &name {
             self.refuse_taken(name)?;
         }
-        let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
+        let (backend, spec) = (self.layering(&record)?, self.spec(&record)?);
         let id = random_id()?;
         let folder = self.dirs.snapshot(&id);
         let filling = Filling::snapshot(&self.dirs, &id)?;
@@ -137,7 +137,7 @@ impl Sandboxes<'_> {
     ) -> Result<Vec<Record>, EngineError> {
         let (record, lock) = self.lock(asked)?;
         let names = self.names_of_forks(&record, count, prefix)?;
-        let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
+        let (backend, spec) = (self.layering(&record)?, self.spec(&record)?);
         let from = self.dirs.layers(&record.id);
         let mut filled = Vec::new();
         let held = self.hold(&record)?;
@@ -278,5 +278,33 @@ impl From<CopyError> for EngineError {
     fn from(error: CopyError) -> Self {
         let hint = "nothing was made; see to that, then try again";
         Self::refused(error.to_string(), hint.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_made_up_is_never_too_long() {
+        let long = "x".repeat(64);
+        let name = numbered(shortened(&long), u32::MAX).map_err(|error| error.why).unwrap();
+        assert_eq!(name.as_str().len(), 64);
+        assert!(numbered(&long, 1).is_err());
+        assert_eq!(shortened("web"), "web");
+    }
+
+    #[test]
+    fn the_first_name_that_is_free_is_taken() {
+        let taken = |name: &Name| match name.as_str() {
+            "web-1" | "web-2" => Err(StoreError::NameTaken {
+                thing: agentkernel_store::Thing::Snapshot,
+                name: name.clone(),
+                id: Id::random().unwrap(),
+            }),
+            _ => Ok(()),
+        };
+        let name = first_free("web", taken).map_err(|error| error.why).unwrap();
+        assert_eq!(name.as_str(), "web-3");
     }
 }

@@ -11,7 +11,7 @@ use super::limits::limited;
 use super::report::reported;
 use crate::host::{Process, unique_sleep};
 use crate::running::patiently;
-use crate::{Behaviour, NO_FLAGS, NotPassed, Route, Running, Subject, Verdict, ensure, skip};
+use crate::{Behaviour, NO_FLAGS, NotPassed, Running, Subject, Verdict, ensure, skip};
 
 /// Far more than any run takes, and far less than the commands here would run if left alone.
 const SOON: Duration = Duration::from_secs(8);
@@ -47,7 +47,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[],
         time_limit_for_all,
     )
-    .only(Route::Cold, "in a sandbox that lives on, what has left the command's session stays"),
+    .not_live("in a sandbox that lives on, what has left the command's session stays"),
     Behaviour::new(
         "out-of-memory",
         "a command killed for want of memory makes exit status 137 and a message that says so",
@@ -78,7 +78,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[],
         background_ends_with_the_command,
     )
-    .only(Route::Cold, "in a sandbox that lives on, it stays"),
+    .not_live("in a sandbox that lives on, it stays"),
     Behaviour::new(
         "signals-are-forwarded",
         "signals sent to agentkernel reach the command, which may handle them",
@@ -311,8 +311,9 @@ fn signals_are_forwarded(subject: &Subject) -> Verdict {
         (Signal::USR2, "USR2"),
     ];
     for (signal, name) in signals {
-        let script =
-            format!("trap 'echo {name}; kill $!; exit 9' {name}; echo begun; sleep 60 & wait");
+        let script = format!(
+            "trap 'echo {name}; kill -9 $! 2>/dev/null; exit 9' {name}; echo begun; sleep 60 & wait"
+        );
         let command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", &script]);
         let mut running = Running::start(command)?;
         running.line()?;

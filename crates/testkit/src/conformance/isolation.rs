@@ -155,7 +155,7 @@ fn host_processes_hidden(subject: &Subject) -> Verdict {
     let host = Running::start(sleeper)?;
     // The sandbox's first process may show agentkernel's arguments, so the script has no marks.
     let scratch = subject.scratch()?;
-    let script = format!("read mark; {SLEEP}; {PROCESSES}; ls -d /proc/[0-9]* | wc -l; kill $!");
+    let script = format!("read mark; {SLEEP}; {PROCESSES}; ls -d /proc/[0-9]* | wc -l; kill -9 $!");
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", &script]);
     command.stdin(File::open(scratch.file("input", format!("{inner}\n"))?)?);
     let got = Captured::of(command)?;
@@ -174,7 +174,7 @@ fn runs_do_not_meet(subject: &Subject) -> Verdict {
     let marks = [unique_sleep(), unique_sleep()];
     let script = format!(
         "read mark; for i in /tmp /run /dev/shm ~; do touch $i/$mark; done; {SLEEP}; \
-         echo ready; read go; ls -A /tmp /run /dev/shm ~; {PROCESSES}; kill $!"
+         echo ready; read go; ls -A /tmp /run /dev/shm ~; {PROCESSES}; kill -9 $!"
     );
     let start = |mark: &String| {
         let mut command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", &script]);

@@ -109,6 +109,8 @@ impl<'a> Watch<'a> {
         let scratch = subject.scratch()?;
         scratch.folder("work/project")?;
         scratch.file("work/project/file", "old\n")?;
+        // The audit log and its folders stay, from the first run on.
+        Captured::of(subject.run_command(&scratch, &NO_FLAGS, &["true"]))?.exits(0)?;
         let orphanage = Orphanage::open()?;
         let before = Remains::look(&orphanage, &scratch);
         Ok(Self { subject, scratch, orphanage, before })

@@ -41,14 +41,13 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[Capability::LimitDisk],
         limit_disk,
     )
-    .only(Route::Cold, "what lives on is on the host's disk, of which nobody can give a part"),
+    .not_live("what lives on is on the host's disk, of which nobody can give a part"),
     Behaviour::new(
         "limits-of-a-profile",
         "a profile's own limits are in the report, with the reason where one is not exact",
         &[],
         limits_of_a_profile,
-    )
-    .only(Route::Cold, "a report of exec is about the command, and inspect about its sandbox"),
+    ),
     Behaviour::new(
         "limits-of-a-profile-hold",
         "a profile's own limits hold for a process, exactly or by the nearest wall",

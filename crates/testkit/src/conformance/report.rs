@@ -13,7 +13,7 @@ use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Route, Subject, Verdict, e
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
         "report-names-the-run",
-        "the report holds the version, backend, profile, command, ending and exit status",
+        "the report holds the version, backend, route, profile, command, ending and exit status",
         &[],
         report_names_the_run,
     ),
@@ -34,8 +34,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         "the report names every wall of a sandbox, all of them in force",
         &[],
         walls_stand,
-    )
-    .only(Route::Cold, "a report of exec is about the command, and inspect about its sandbox"),
+    ),
     Behaviour::new(
         "report-as-a-line",
         "--json puts the report on standard error as one line, and an error in its place",
@@ -53,8 +52,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         "doctor names the walls that a run then has, and only capabilities that there are",
         &[],
         doctor_agrees,
-    )
-    .only(Route::Cold, "a report of exec is about the command, and inspect about its sandbox"),
+    ),
     Behaviour::new(
         "doctor-for-people",
         "doctor without --json names the backend in plain text",
@@ -101,9 +99,10 @@ fn report_names_the_run(subject: &Subject) -> Verdict {
         ("ended", json!({"kind": "exited", "code": 42})),
         ("exit_code", json!(42)),
         ("oom_kills", json!(0)),
+        ("route/kind", json!(subject.route.name())),
     ];
     for (key, expected) in expected {
-        let found = &report[key];
+        let found = report.pointer(&format!("/{key}")).unwrap_or(&Value::Null);
         ensure!(*found == expected, "the report's {key} is {found}, not {expected}");
     }
     let (_, report) = reported(subject, &NO_FLAGS, &["true"])?;
@@ -174,7 +173,7 @@ const NATIVE_WALLS: [&str; 10] = [
 ];
 
 /// The names of the walls in a report or in doctor's word on a backend; none may be missing.
-pub(super) fn standing_walls(walls: &Value) -> Result<Vec<String>, NotPassed> {
+fn standing_walls(walls: &Value) -> Result<Vec<String>, NotPassed> {
     let list = walls.as_array().map(Vec::as_slice).unwrap_or_default();
     let missing = list.iter().find(|wall| wall["in_force"] != true);
     ensure!(missing.is_none(), "a wall is missing: {}", missing.unwrap_or(walls));

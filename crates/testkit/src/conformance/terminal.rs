@@ -144,7 +144,7 @@ fn terminal_controls_the_session(subject: &Subject) -> Verdict {
 
 fn terminal_size(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    let script = "stty size; trap 'stty size; kill $!; exit 4' WINCH; echo ready; sleep 60 & wait";
+    let script = "stty size; trap 'stty size; kill -9 $! 2>/dev/null; exit 4' WINCH; echo ready; sleep 60 & wait";
     let mut session = start(subject, &scratch, &[], script)?;
     let first = session.running.line()?;
     ensure!(first == "37 91\r", "the size is {first:?}, not 37 by 91");
@@ -157,7 +157,8 @@ fn terminal_size(subject: &Subject) -> Verdict {
 
 fn terminal_keys(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    let script = "trap 'echo interrupted; kill $!; exit 5' INT; echo ready; sleep 60 & wait";
+    let script =
+        "trap 'echo interrupted; kill -9 $! 2>/dev/null; exit 5' INT; echo ready; sleep 60 & wait";
     let mut session = start(subject, &scratch, &[], script)?;
     session.running.until("ready\r\n")?;
     session.type_in(b"\x03")?;

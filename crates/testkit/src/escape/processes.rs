@@ -71,19 +71,22 @@ pub(super) const TABLE: &[Behaviour] = &[
         "no daemon lives on after the command has ended",
         &[MountReadOnly],
         outlive_the_command,
-    ),
+    )
+    .not_live("where the sandbox lives on, so does what left the command's session"),
     Behaviour::new(
         "outlive-the-time-limit",
         "no daemon lives on after the time limit",
         &[MountReadOnly],
         outlive_the_time_limit,
-    ),
+    )
+    .not_live("where the sandbox lives on, so does what left the command's session"),
     Behaviour::new(
         "outlive-the-launcher",
         "no daemon lives on after agentkernel was killed",
         &[MountReadOnly],
         outlive_the_launcher,
-    ),
+    )
+    .not_live("where the sandbox lives on, so does what left the command's session"),
 ];
 
 fn find_host_processes(subject: &Subject) -> Verdict {

@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::{Home, life};
+use super::{Home, change, life};
 use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Subject, Verdict, ensure};
 
 pub(super) const TABLE: &[Behaviour] = &[
@@ -13,6 +13,11 @@ pub(super) const TABLE: &[Behaviour] = &[
         "audit-tells-everything",
         "all that is done to sandboxes is in the audit log, in order and with who did it",
         audit_tells_everything,
+    ),
+    change(
+        "audit-tells-of-files",
+        "what is carried in and out, applied, snapshotted and forked is in the audit log",
+        audit_tells_of_files,
     ),
     life(
         "audit-without-secrets",
@@ -88,6 +93,31 @@ fn audit_tells_everything(subject: &Subject) -> Verdict {
     home.run(&["audit", "verify"])?.exits(0)?.complains("")?;
     home.run(&["audit"])?.exits(0)?.complains("")?;
     Ok(())
+}
+
+fn audit_tells_of_files(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let (_, flag) = home.project()?;
+    let name = home.started(&[&flag])?;
+    home.shell(&name, "echo new > changed")?.exits(0)?;
+    home.scratch.file("work/file", "of-the-file\n")?;
+    let inside = format!("{name}:/home/agent/file");
+    home.does(&["cp", "file", &inside])?;
+    home.does(&["cp", &inside, "back"])?;
+    home.run(&["apply", &name])?.exits(0)?;
+    home.does(&["snapshot", "create", &name, "moment"])?;
+    home.does(&["fork", &name])?;
+    home.does(&["create", "--from", "moment", "--ttl", "1ms", "brief"])?;
+    ensure!(home.listed_as("brief")?.is_null(), "it outlives its time");
+    let entries = home.entries(&[])?;
+    let found = kinds(&entries);
+    let expected = ["file", "apply", "snapshot", "fork", "expired"];
+    let missing: Vec<_> = expected.iter().filter(|kind| !found.contains(kind)).collect();
+    ensure!(missing.is_empty(), "no {missing:?} in {found:?}");
+    ensure!(found.iter().filter(|kind| **kind == "file").count() == 2, "two copies: {found:?}");
+    let log = fs::read_to_string(home.state().join("audit.jsonl"))?;
+    ensure!(!log.contains("of-the-file"), "what is in a file is told: {log}");
+    home.run(&["audit", "verify"])?.exits(0).map(drop)
 }
 
 fn audit_without_secrets(subject: &Subject) -> Verdict {

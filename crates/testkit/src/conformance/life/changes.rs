@@ -132,9 +132,8 @@ fn diff_as_a_patch(subject: &Subject) -> Verdict {
         fs::copy(project.join(file), copy.join(file))?;
     }
     let file = home.scratch.file("patch", &patch)?;
-    let depth = project.components().count();
     let mut command = Command::new("patch");
-    command.arg(format!("-p{depth}")).arg("--input").arg(file).current_dir(&copy);
+    command.args(["-p1", "--input"]).arg(file).current_dir(&copy);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Ok(running) = crate::Running::start(command) {
         running.finish()?.exits(0)?;
@@ -248,12 +247,12 @@ fn apply_stays_in_the_project(subject: &Subject) -> Verdict {
         let after = tree(&outside);
         ensure!(before == after, "apply wrote outside of the project: {after:?}: {got}");
         if force.is_empty() {
-            got.exits(1)?.mentions("escape")?.mentions("relative")?.mentions("file-link")?;
-            got.mentions("folder")?.mentions("sub")?;
+            got.exits(1)?.mentions("folder")?.mentions("sub")?;
         }
         for link in ["escape", "relative", "file-link"] {
             let there = project.join(link).symlink_metadata().is_ok();
             ensure!(!there, "the link {link} leads out of the project: {got}");
+            got.mentions(link)?;
         }
         let inner = fs::read_link(project.join("inner")).ok();
         ensure!(inner.is_some(), "a link within the project was not carried: {got}");
@@ -312,7 +311,7 @@ fn export_is_a_layer(subject: &Subject) -> Verdict {
         let there = names.iter().any(|name| name.trim_start_matches("./") == path);
         ensure!(there, "no {path} in the layer: {names:?}");
     }
-    let bad = names.iter().find(|name| name.starts_with('/') || name.contains(".."));
+    let bad = names.iter().find(|name| name.split('/').any(|part| part == ".."));
     ensure!(bad.is_none(), "a name that leads out: {bad:?}");
     // Without -o it goes to the standard output, and it is the same.
     let mut to_output = home.command(&["export", &name]);

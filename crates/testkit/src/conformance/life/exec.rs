@@ -52,6 +52,11 @@ pub(super) const TABLE: &[Behaviour] = &[
         exec_out_of_memory,
     ),
     life(
+        "exec-as-another-user",
+        "a command can run as any user of its sandbox, whoever that was made for",
+        exec_as_another_user,
+    ),
+    life(
         "exec-settings-of-its-sandbox",
         "a command has the variables, directory and user of its sandbox unless it has its own",
         exec_settings_of_its_sandbox,
@@ -214,6 +219,24 @@ fn exec_out_of_memory(subject: &Subject) -> Verdict {
     ensure!(!killed.errors().contains("out of memory"), "memory was blamed for a kill: {killed}");
     other.finish()?.exits(0)?.prints("begun\nend\n")?;
     home.is(&name, "running")
+}
+
+fn exec_as_another_user(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let name = home.started(&NO_FLAGS)?;
+    let own = ["exec", "-u", "agent", &name, "--", "id", "-u"];
+    home.run(&own)?.exits(0)?.prints("1000\n")?.complains("")?;
+    if !subject.caller.is_root() {
+        // One user is all that an ordinary caller can give away.
+        home.refuses(&["exec", "-u", "0", &name, "--", "true"], &["0:0"])?;
+    }
+    let others =
+        [("0", "0 0\n"), ("root", "0 0\n"), ("1234", "1234 1234\n"), ("1234:4321", "1234 4321\n")];
+    for (user, expected) in others.iter().filter(|_| subject.caller.is_root()) {
+        let show = ["exec", "-u", user, &name, "--", "sh", "-c", "echo $(id -u) $(id -g)"];
+        home.run(&show)?.exits(0)?.prints(expected)?.complains("")?;
+    }
+    home.refuses(&["exec", "-u", "nobody-known", &name, "--", "true"], &["nobody-known"])
 }
 
 fn exec_settings_of_its_sandbox(subject: &Subject) -> Verdict {

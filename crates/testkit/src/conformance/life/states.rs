@@ -85,9 +85,19 @@ pub(super) const TABLE: &[Behaviour] = &[
         wait_for_a_stop,
     ),
     life(
+        "a-disk-limit-is-refused",
+        "a limit on what is written, which a sandbox on the host's disk can't have, is refused",
+        a_disk_limit_is_refused,
+    ),
+    life(
         "inspect-tells-all",
         "inspect prints one object with the name, id, state, labels and spec",
         inspect_tells_all,
+    ),
+    life(
+        "prune",
+        "prune -f removes what is stopped or left over, keeps what runs, and asks without -f",
+        prune,
     ),
     life(
         "rm-leaves-nothing",
@@ -422,6 +432,13 @@ fn wait_for_a_stop(subject: &Subject) -> Verdict {
     Ok(())
 }
 
+fn a_disk_limit_is_refused(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    home.refuses(&["create", "--disk", "16m", "small"], &["disk"])?;
+    ensure!(home.listed()?.is_empty(), "what can't be had was made all the same");
+    Ok(())
+}
+
 fn inspect_tells_all(subject: &Subject) -> Verdict {
     let home = Home::new(subject)?;
     let name = home.created(&["--label", "a=b", "--memory", "256m", "--ttl", "1h"])?;
@@ -432,6 +449,23 @@ fn inspect_tells_all(subject: &Subject) -> Verdict {
     }
     ensure!(record["spec"].is_object(), "there is no spec in it: {record}");
     ensure!(record.to_string().contains("268435456"), "the memory limit is not in it: {record}");
+    Ok(())
+}
+
+fn prune(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let (running, stopped) = (home.started(&NO_FLAGS)?, home.started(&NO_FLAGS)?);
+    home.does(&["stop", &stopped])?;
+    // As a sandbox whose record was lost.
+    let leftover = home.scratch.folder("state/agentkernel/sandboxes/0123456789ab")?;
+    home.scratch.file(leftover.join("file"), "left\n")?;
+    // Nobody is there to be asked.
+    home.refuses(&["prune"], &["-f"])?;
+    home.is(&stopped, "stopped")?;
+    home.run(&["prune", "-f"])?.exits(0)?;
+    ensure!(home.listed_as(&stopped)?.is_null(), "what is stopped is still there");
+    ensure!(!leftover.exists(), "what was left over is still there");
+    home.shell(&running, "echo there")?.exits(0)?.prints("there\n")?;
     Ok(())
 }
 

@@ -3,9 +3,6 @@
 //!
 //! `AGENTKERNEL_KILL_ROUNDS` says how often; 200 unless it is set.
 
-#[path = "common/mod.rs"]
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Mutex;
@@ -13,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Home, family, groups, pause};
+use crate::common::{Home, family, groups, pause};
 
 const NAMED: [&str; 2] = ["first", "second"];
 

@@ -74,6 +74,14 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
+        // What a test that failed has left must not live on.
+        if self.client().is_some() {
+            self.run(&["daemon", "stop"]);
+            let names = self.run(&["ps", "-a", "-q"]).stdout;
+            for name in String::from_utf8_lossy(&names).lines() {
+                self.run(&["rm", "-f", name]);
+            }
+        }
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

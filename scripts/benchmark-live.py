@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""What living sandboxes and warm pools cost, next to bare processes. See docs/benchmarking.md.
+
+    scripts/benchmark-live.py [SECTION...]     (default: all of warm exec acquire thousand killed)
+
+Prints a summary and writes benchmark-results/live-DATE.json, or into the folder $RESULTS, with every
+sample. All that it starts lies in a temporary folder, and goes with it.
+"""
+
+import concurrent.futures
+import json
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+TOP = pathlib.Path(__file__).resolve().parent.parent
+RUNS, ROUNDS = 200, 10
+POOL = 256
+
+
+def cargo(*words, **settings):
+    return subprocess.run(["cargo", *words], cwd=TOP, check=True, **settings)
+
+
+def facts():
+    said = subprocess.run([sys.executable, TOP / "scripts/machine-facts.py"], cwd=TOP,
+                          capture_output=True, text=True, check=True)
+    return json.loads(said.stdout)
+
+
+class Home:
+    """A user's folders, and agentkernel in them."""
+
+    def __init__(self, folder, programs):
+        self.folder, self.program = folder, str(programs / "agentkernel")
+        for name in ("state", "run", "work"):
+            (folder / name).mkdir(mode=0o700, parents=True)
+        self.variables = {"PATH": os.environ["PATH"], "HOME": str(folder),
+                          "XDG_STATE_HOME": str(folder / "state"),
+                          "XDG_RUNTIME_DIR": str(folder / "run")}
+
+    def call(self, *words):
+        return subprocess.run([self.program, *words], env=self.variables, cwd=self.folder / "work",
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+
+    def must(self, *words):
+        done = self.call(*words)
+        if done.returncode:
+            sys.exit(f"agentkernel {' '.join(words)}: {done.stderr}")
+        return done.stdout
+
+    def await_ready(self, size):
+        while True:
+            pool = json.loads(self.must("pool", "ls", "--json"))["pools"][0]
+            if pool["ready"] >= size:
+                return
+            time.sleep(0.05)
+
+
+def percentile(samples, percent):
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, round(percent / 100 * (len(ordered) - 1)))]
+
+
+def row(samples):
+    return {"runs": len(samples), "median_ms": statistics.median(samples), "min_ms": min(samples),
+            "p95_ms": percentile(samples, 95), "p99_ms": percentile(samples, 99),
+            "samples_ms": samples}
+
+
+def warm(home):
+    """A run out of a pool and a cold one as whole processes, in turn with the bare command."""
+    home.must("pool", "set", "bench", str(POOL))
+    home.must("daemon", "start", "-b")
+    cold = {**home.variables, "XDG_RUNTIME_DIR": str(home.folder / "cold")}
+    (home.folder / "cold").mkdir(mode=0o700)
+    commands = {
+        "echo": ("/bin/echo hello", home.variables),
+        "warm": (f"{home.program} run -- /bin/echo hello", home.variables),
+        "cold": (f"env XDG_RUNTIME_DIR={cold['XDG_RUNTIME_DIR']} {home.program} "
+                 "run -- /bin/echo hello", home.variables),
+    }
+    # What env costs is taken off the cold run's time by measuring it too.
+    commands["env-echo"] = (f"env XDG_RUNTIME_DIR={cold['XDG_RUNTIME_DIR']} /bin/echo hello",
+                            home.variables)
+    samples = {name: [] for name in commands}
+    failures = 0
+    try:
+        for turn in range(ROUNDS):
+            home.await_ready(POOL)
+            names = list(commands)
+            names = names[turn % len(names):] + names[:turn % len(names)]
+            out = home.folder / "hyperfine.json"
+            words = ["hyperfine", "-N", "--warmup", "3", "--runs", str(RUNS // ROUNDS),
+                     "--ignore-failure", "--style", "none", "--export-json", str(out)]
+            for name in names:
+                words += ["--command-name", name, commands[name][0]]
+            subprocess.run(words, env=home.variables, cwd=home.folder / "work", check=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            for result in json.loads(out.read_text())["results"]:
+                samples[result["command"]] += [1000 * one for one in result["times"]]
+                failures += sum(code != 0 for code in result["exit_codes"])
+        pool = json.loads(home.must("pool", "ls", "--json"))["pools"][0]
+        sustained = sustain(home)
+    finally:
+        home.call("daemon", "stop")
+    table = {name: row(times) for name, times in samples.items()}
+    for one in table.values():
+        one["of_echo"] = one["median_ms"] / table["echo"]["median_ms"]
+    cold_alone = table["cold"]["median_ms"] - (table["env-echo"]["median_ms"]
+                                               - table["echo"]["median_ms"])
+    for name, one in table.items():
+        print(f"  {name:10}{one['median_ms']:7.2f} ms  p95 {one['p95_ms']:6.2f} ms"
+              f"  {one['of_echo']:5.2f} of echo")
+    print(f"  cold without env: {cold_alone:.2f} ms; handed out {pool['handed_out']}, "
+          f"empty {pool['empty']}, {failures} failed")
+    print(f"  sustained, 4 clients at once: {sustained['per_second']:.0f} runs a second, "
+          f"{sustained['out_of_pool']} of {sustained['runs']} out of the pool")
+    return {"table": table, "cold_without_env_ms": cold_alone, "failures": failures, "pool": pool,
+            "sustained": sustained}
+
+
+def sustain(home):
+    """Runs without a pause, until the pool can't keep up and some are cold."""
+    before = json.loads(home.must("pool", "ls", "--json"))["pools"][0]["handed_out"]
+    runs = 4 * POOL
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(4) as clients:
+        done = list(clients.map(lambda _: home.call("run", "--", "/bin/echo", "hello"),
+                                range(runs)))
+    took = time.monotonic() - start
+    if any(one.returncode or one.stdout != "hello\n" for one in done):
+        sys.exit("a run failed")
+    after = json.loads(home.must("pool", "ls", "--json"))["pools"][0]["handed_out"]
+    return {"runs": runs, "seconds": took, "per_second": runs / took,
+            "out_of_pool": after - before}
+
+
+def exec_(_home):
+    """A command in a living sandbox through the library, in turn with fork, exec and wait."""
+    said = cargo("bench", "--quiet", "--bench", "exec", "--", "1000", capture_output=True, text=True)
+    print("  " + said.stderr.strip().replace("\n", "\n  "))
+    return json.loads(said.stdout.splitlines()[-1])
+
+
+def acquire(home):
+    """A ready lease in process, with one thread and with eight."""
+    out = home.folder / "acquire.json"
+    cargo("bench", "--quiet", "-p", "agentkernel-pool", "--bench", "acquire",
+          env={**os.environ, "AGENTKERNEL_BENCH_JSON": str(out)}, capture_output=True)
+    found = json.loads(out.read_text())
+    for case in found.get("cases", []):
+        said = ", ".join(f"{key} {value}" for key, value in case.items()
+                         if isinstance(value, (int, float, str)))
+        print("  " + said)
+    return found
+
+
+def memory_available():
+    text = pathlib.Path("/proc/meminfo").read_text()
+    return int(re.search(r"MemAvailable:\s+(\d+)", text)[1]) * 1024
+
+
+def proportional(mark):
+    """The processes with this mark in their command line, and what they use of memory together."""
+    count, total = 0, 0
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (process / "cmdline").read_bytes():
+                rollup = (process / "smaps_rollup").read_text()
+                total += 1024 * int(re.search(r"^Pss:\s+(\d+)", rollup, re.M)[1])
+                count += 1
+        except (OSError, TypeError):
+            pass
+    return count, total
+
+
+def thousand(home, count=1000, at_once=100):
+    """A thousand sandboxes alive at once, made a hundred at a time, all answering."""
+    names = [f"one-of-many-{number}" for number in range(count)]
+    before = memory_available()
+    with concurrent.futures.ThreadPoolExecutor(at_once) as makers:
+        start = time.monotonic()
+        list(makers.map(lambda name: home.must("create", "--start", name), names))
+        made = time.monotonic() - start
+        used = before - memory_available()
+        processes, pss = proportional("create\0--start\0one-of-many-")
+        start = time.monotonic()
+        said = list(makers.map(lambda name: home.must("exec", name, "--", "echo", "hello"), names))
+        answered = time.monotonic() - start
+        running = json.loads(home.must("ps", "--json"))["sandboxes"]
+        start = time.monotonic()
+        list(makers.map(lambda name: home.must("rm", "-f", name), names))
+        removed = time.monotonic() - start
+    good = said.count("hello\n")
+    print(f"  {good} of {count} answered, {len(running)} in ps; made in {made:.2f} s, "
+          f"asked in {answered:.2f} s, removed in {removed:.2f} s")
+    print(f"  each: {pss / count / 1024:.0f} KiB proportional set size in {processes / count:.1f} "
+          f"processes, {used / count / 1024:.0f} KiB of the machine's available memory")
+    if good != count or len(running) != count:
+        sys.exit("not all of them answered")
+    return {"sandboxes": count, "at_once": at_once, "answered": good, "made_s": made,
+            "asked_s": answered, "removed_s": removed, "pss_bytes_each": pss / count,
+            "available_memory_bytes_each": used / count, "processes_each": processes / count}
+
+
+def killed(_home):
+    """The daemon, killed at 200 random moments under load."""
+    cargo("build", "--quiet")
+    said = cargo("test", "--quiet", "-p", "agentkernel-daemon", "--test", "daemon", "killed", "--",
+                 "--nocapture", env={**os.environ, "AGENTKERNEL_KILL_ROUNDS": "200"},
+                 capture_output=True, text=True)
+    line = next(line for line in said.stdout.splitlines() if "rounds" in line)
+    print("  " + line)
+    return {"said": line}
+
+
+SECTIONS = {"warm": warm, "exec": exec_, "acquire": acquire, "thousand": thousand,
+            "killed": killed}
+
+
+def main():
+    wanted = sys.argv[1:] or list(SECTIONS)
+    unknown = [name for name in wanted if name not in SECTIONS]
+    if unknown or not shutil.which("hyperfine"):
+        sys.exit(f"unknown section {unknown[0]}" if unknown else "hyperfine is not installed")
+    cargo("build", "--release", "--quiet")
+    cargo("build", "--release", "--quiet", "-p", "agentkernel-daemon")
+    programs = next(TOP.glob("target/*-linux-*/release"))
+    found = {"machine": facts()}
+    for name in wanted:
+        print(f"{name}: {SECTIONS[name].__doc__}")
+        with tempfile.TemporaryDirectory() as folder:
+            found[name] = SECTIONS[name](Home(pathlib.Path(folder), programs))
+    found["machine"]["load_after"] = os.getloadavg()
+    results = pathlib.Path(os.environ.get("RESULTS", TOP / "benchmark-results"))
+    results.mkdir(exist_ok=True)
+    date = found["machine"]["date"].replace(":", "").replace("+0000", "Z")
+    path = results / f"live-{date}.json"
+    path.write_text(json.dumps(found) + "\n")
+    print(path)
+
+
+main()
