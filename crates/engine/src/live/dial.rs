@@ -63,6 +63,18 @@ pub struct Answer {
     pub listed: Vec<u32>,
 }
 
+/// How long all of an answer may take, however often the agent says a bit of it.
+struct Limit {
+    patience: Duration,
+    until: Instant,
+}
+
+impl Limit {
+    fn new(patience: Duration) -> Self {
+        Self { patience, until: Instant::now() + patience }
+    }
+}
+
 impl Dial {
     /// Connects to the agent that listens at `path`.
     pub fn connect(path: &Path) -> Result<Self, DialError> {
@@ -71,8 +83,12 @@ impl Dial {
 
     /// Waits for the hello on `link`.
     pub fn greeted(link: OwnedFd) -> Result<Self, DialError> {
+        Self::greeted_within(link, PATIENCE)
+    }
+
+    fn greeted_within(link: OwnedFd, patience: Duration) -> Result<Self, DialError> {
         let mut dial = Self::ready(link);
-        match dial.hear(Instant::now() + PATIENCE)? {
+        match dial.hear(&Limit::new(patience))? {
             FromAgent::Hello { version: VERSION, .. } => Ok(dial),
             FromAgent::Hello { version, .. } => Err(DialError::Version(version)),
             FromAgent::Unready { step, errno } => {
@@ -110,10 +126,10 @@ impl Dial {
         let id = self.next;
         self.next += 1;
         self.say(&order(id), descriptors)?;
-        let until = Instant::now() + patience;
+        let limit = Limit::new(patience);
         let mut answer = Answer::default();
         loop {
-            match self.hear(until)? {
+            match self.hear(&limit)? {
                 FromAgent::Done { command } | FromAgent::Started { command, .. }
                     if command == id =>
                 {
@@ -140,7 +156,7 @@ impl Dial {
         }
     }
 
-    fn hear(&mut self, until: Instant) -> Result<FromAgent, DialError> {
+    fn hear(&mut self, limit: &Limit) -> Result<FromAgent, DialError> {
         loop {
             let Heard { bytes, start, end, .. } = &mut self.heard;
             let mut rest = &bytes[*start..*end];
@@ -148,19 +164,19 @@ impl Dial {
             *start = *end - rest.len();
             match word {
                 Ok(Some(word)) => return Ok(word),
-                Ok(None) => self.receive(until)?,
+                Ok(None) => self.receive(limit)?,
                 Err(error) => return Err(DialError::Nonsense(error.to_string())),
             }
         }
     }
 
-    fn receive(&mut self, until: Instant) -> Result<(), DialError> {
-        let left = until.saturating_duration_since(Instant::now());
+    fn receive(&mut self, limit: &Limit) -> Result<(), DialError> {
+        let left = limit.until.saturating_duration_since(Instant::now());
         let mut interests = [Interest::readable(self.link.as_fd())];
         let ready = descriptor::poll(&mut interests, Some(left)).map_err(DialError::Unreachable)?;
         if !ready {
             return match left.is_zero() {
-                true => Err(DialError::Silent(PATIENCE)),
+                true => Err(DialError::Silent(limit.patience)),
                 false => Ok(()),
             };
         }
@@ -202,3 +218,6 @@ fn is_gone(error: &io::Error) -> bool {
 fn nonsense(word: &FromAgent) -> DialError {
     DialError::Nonsense(format!("it said {word:?} at the wrong time"))
 }
+
+#[cfg(test)]
+mod tests;

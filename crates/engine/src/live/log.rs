@@ -229,3 +229,6 @@ impl<'a> Watch<'a> {
         Ok(taken)
     }
 }
+
+#[cfg(test)]
+mod tests;
