@@ -433,24 +433,4 @@ fn program_not_started(program: &str, error: &io::Error) -> EngineError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn phases_add_up_whatever_the_agent_says() {
-        let start = Instant::now();
-        let after = |millis| start + Duration::from_millis(millis);
-        let millis = Duration::from_millis;
-        for (ready, exec, expected) in [
-            (1, 7, [2, 1, 7]),
-            (0, 0, [10, 0, 0]),
-            (50, 7, [0, 3, 7]),
-            (50, u64::MAX / 1_000_000, [0, 0, 10]),
-        ] {
-            let timeline = Timeline { ended: after(10), ready: millis(ready), exec: millis(exec) };
-            let Phases { boot, ready, exec, shutdown } = timeline.phases(start, after(15));
-            assert_eq!([boot, ready, exec], expected.map(millis));
-            assert_eq!(shutdown, millis(5));
-        }
-    }
-}
+mod tests;
