@@ -21,6 +21,13 @@ use crate::reaper::{End, Ends, Reaper};
 /// More clients at once than any machine has use for.
 const MOST_CLIENTS: usize = 4096;
 
+/// How long a client may take to say what it wants. One with a lease may take its time.
+const HEARING: Duration = Duration::from_secs(10);
+
+/// How long nobody is let in after that has failed, as for want of descriptors: who waits there
+/// would wake the thread again at once.
+const REST: Duration = Duration::from_millis(100);
+
 /// How long commands in leased sandboxes may go on after a stop was asked for.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -37,6 +44,8 @@ pub struct Front {
     began: Instant,
     /// When to stop at the latest, once that was asked for.
     stopping: Option<Instant>,
+    /// Until when nobody is let in.
+    rests_until: Option<Instant>,
 }
 
 /// One connection.
@@ -47,10 +56,18 @@ struct Client {
     /// Kept as it is until its end: only then, unless the pool runs low, another is booted, so that
     /// no boot takes the processor from the command.
     lease: Option<Lease<Seat>>,
+    /// When its time to say something is over; none while it waits for an answer.
+    until: Option<Instant>,
     /// Whether it has gone, or has to.
     gone: bool,
     /// Whether it waits for the daemon's end.
     waits_for_stop: bool,
+}
+
+impl Client {
+    fn deadline(&self) -> Option<Instant> {
+        self.until.filter(|_| self.lease.is_none())
+    }
 }
 
 impl Front {
@@ -82,6 +99,7 @@ impl Front {
             next_client: 0,
             began: Instant::now(),
             stopping: None,
+            rests_until: None,
         }
     }
 
@@ -111,10 +129,10 @@ impl Front {
     }
 
     fn turn(&mut self) -> std::io::Result<()> {
-        let timeout = self.stopping.map(|at| at.saturating_duration_since(Instant::now()));
-        let door = match self.stopping {
-            None => Interest::readable(self.door.as_fd()),
-            Some(_) => Interest::none(),
+        let timeout = self.next_deadline().map(|at| at.saturating_duration_since(Instant::now()));
+        let door = match (self.stopping, self.rests_until) {
+            (None, None) => Interest::readable(self.door.as_fd()),
+            _ => Interest::none(),
         };
         let mut interests = vec![
             door,
@@ -138,6 +156,7 @@ impl Front {
                 }
             }
         }
+        self.keep_time();
         self.dismiss();
         if ready[0] {
             self.admit();
@@ -145,20 +164,43 @@ impl Front {
         Ok(())
     }
 
+    fn next_deadline(&self) -> Option<Instant> {
+        let hearings = self.clients.iter().filter_map(Client::deadline).min();
+        [self.stopping, self.rests_until, hearings].into_iter().flatten().min()
+    }
+
+    /// Has those go who have said nothing for too long.
+    fn keep_time(&mut self) {
+        let now = Instant::now();
+        self.rests_until = self.rests_until.filter(|at| *at > now);
+        for client in &mut self.clients {
+            client.gone |= client.deadline().is_some_and(|at| at <= now);
+        }
+    }
+
     fn admit(&mut self) {
         match self.door.admit() {
             Ok(Some((lines, peer))) if self.clients.len() < MOST_CLIENTS => {
                 let id = self.next_client;
                 self.next_client += 1;
-                let client =
-                    Client { id, lines, peer, lease: None, gone: false, waits_for_stop: false };
-                self.clients.push(client);
+                self.clients.push(Client {
+                    id,
+                    lines,
+                    peer,
+                    lease: None,
+                    until: Some(Instant::now() + HEARING),
+                    gone: false,
+                    waits_for_stop: false,
+                });
                 // Most have spoken by now.
                 self.hear(self.clients.len() - 1);
             }
             // A stranger, or one too many, sees the end of the connection.
             Ok(_) => {}
-            Err(error) => eprintln!("agentkerneld: a client was lost: {error}"),
+            Err(error) => {
+                eprintln!("agentkerneld: nobody can be let in for now: {error}");
+                self.rests_until = Some(Instant::now() + REST);
+            }
         }
     }
 
@@ -195,6 +237,7 @@ impl Front {
                 let client = &mut self.clients[at];
                 match client.lease.take() {
                     Some(lease) => {
+                        client.until = None;
                         self.reaper.end(lease.into_inner(), Some(client.id));
                         None
                     }
@@ -208,6 +251,7 @@ impl Front {
             }),
             DaemonRequest::Stop => {
                 self.clients[at].waits_for_stop = true;
+                self.clients[at].until = None;
                 self.begin_to_stop();
                 None
             }
@@ -252,6 +296,7 @@ impl Front {
 
     fn say(&mut self, at: usize, reply: &DaemonReply) {
         let client = &mut self.clients[at];
+        client.until = Some(Instant::now() + HEARING);
         // One that does not listen is lost.
         client.gone |= client.lines.send_now(&reply.to_line(), &[]).is_err();
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use agentkernel_core::{Life, Place, Remains, Usage};
 use agentkernel_engine::{Dial, DialError, Engine, EngineError, Lines};
 use agentkernel_pool::Spare;
+use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{process, socket};
 use agentkernel_wire::{NurseryReply, NurseryRequest, PlaceRecord, SpecRecord, micros};
 
@@ -24,7 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A nursery, as the daemon sees it.
 pub struct Nursery {
-    lines: Mutex<Lines>,
+    /// None once it is lost: what it may still say would be taken for the answer to something else.
+    lines: Mutex<Option<Lines>>,
     child: Mutex<Child>,
 }
 
@@ -64,11 +66,8 @@ impl Nurseries {
                 Ok(Seat { link, pid, place, nursery })
             }
             Ok((NurseryReply::Failed { why }, _)) => Err(why),
-            Ok((other, _)) => Err(format!("the nursery answered {other:?}")),
-            Err(error) => {
-                self.give_up(&nursery);
-                Err(format!("the nursery is lost: {error}"))
-            }
+            Ok((other, _)) => Err(nursery.lose(&format!("it answered {other:?}"))),
+            Err(why) => Err(why),
         }
     }
 
@@ -76,22 +75,12 @@ impl Nurseries {
     fn any(&self) -> io::Result<Arc<Nursery>> {
         let at = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len();
         let mut slot = self.slots[at].lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(nursery) = &*slot {
+        if let Some(nursery) = slot.as_ref().filter(|nursery| nursery.is_well()) {
             return Ok(Arc::clone(nursery));
         }
         let nursery = Arc::new(Nursery::start()?);
         *slot = Some(Arc::clone(&nursery));
         Ok(nursery)
-    }
-
-    /// Has another take the place of one that does not answer.
-    fn give_up(&self, lost: &Arc<Nursery>) {
-        for slot in &self.slots {
-            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            if slot.as_ref().is_some_and(|nursery| Arc::ptr_eq(nursery, lost)) {
-                *slot = None;
-            }
-        }
     }
 }
 
@@ -107,17 +96,48 @@ impl Nursery {
             .stdin(theirs)
             .stdout(Stdio::null())
             .spawn()?;
-        Ok(Self { lines: Mutex::new(Lines::new(ours)), child: Mutex::new(child) })
+        Ok(Self { lines: Mutex::new(Some(Lines::new(ours))), child: Mutex::new(child) })
     }
 
-    fn ask(&self, request: &NurseryRequest) -> io::Result<(NurseryReply, Option<OwnedFd>)> {
+    fn ask(&self, request: &NurseryRequest) -> Result<(NurseryReply, Option<OwnedFd>), String> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.send(&request.to_line(), &[])?;
-        let line = lines.receive(Some(Instant::now() + PATIENCE))?;
-        let line = line.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let reply = NurseryReply::from_line(&line).map_err(io::Error::other)?;
-        Ok((reply, lines.take_descriptors().into_iter().next()))
+        let asked = match &mut *lines {
+            Some(lines) => ask(lines, request),
+            None => return Err("its nursery is lost".into()),
+        };
+        // `lose` takes the lock, too.
+        drop(lines);
+        asked.map_err(|error| self.lose(&error.to_string()))
     }
+
+    /// Gives up one that does not answer as it should, with all its places, and says so. Another
+    /// takes its place.
+    fn lose(&self, why: &str) -> String {
+        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        // It may be dead already.
+        let _ = self.child.lock().unwrap_or_else(PoisonError::into_inner).kill();
+        format!("the nursery is lost: {why}")
+    }
+
+    /// Whether it can be asked, as far as can be known without asking.
+    fn is_well(&self) -> bool {
+        // Whoever holds it right now is asking.
+        let Ok(mut lines) = self.lines.try_lock() else { return true };
+        let Some(open) = &*lines else { return false };
+        let mut gone = [Interest::gone(open.as_fd())];
+        if descriptor::poll(&mut gone, Some(Duration::ZERO)).unwrap_or(true) {
+            *lines = None;
+        }
+        lines.is_some()
+    }
+}
+
+fn ask(lines: &mut Lines, request: &NurseryRequest) -> io::Result<(NurseryReply, Option<OwnedFd>)> {
+    lines.send(&request.to_line(), &[])?;
+    let line = lines.receive(Some(Instant::now() + PATIENCE))?;
+    let line = line.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let reply = NurseryReply::from_line(&line).map_err(io::Error::other)?;
+    Ok((reply, lines.take_descriptors().into_iter().next()))
 }
 
 impl Drop for Nursery {
@@ -142,9 +162,9 @@ impl Seat {
                 Ok(Remains { usage, oom_kills })
             }
             Ok((NurseryReply::Failed { why }, _)) => Err(why),
-            Ok((other, _)) => Err(format!("the nursery answered {other:?}")),
+            Ok((other, _)) => Err(self.nursery.lose(&format!("it answered {other:?}"))),
             // Then the place has died with it.
-            Err(error) => Err(format!("the nursery is lost: {error}")),
+            Err(why) => Err(why),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use agentkernel_engine::{Engine, pool_key};
@@ -20,6 +21,8 @@ pub struct Pools {
     engine: &'static Engine,
     nurseries: Arc<Nurseries>,
     held: HashMap<String, Held>,
+    /// Those that are emptied, beside everything else.
+    leaving: Vec<JoinHandle<()>>,
 }
 
 struct Held {
@@ -35,21 +38,23 @@ impl Pools {
         engine: &'static Engine,
         nurseries: Arc<Nurseries>,
     ) -> Result<Self, DaemonError> {
-        let mut pools = Self { engine, nurseries, held: HashMap::new() };
+        let mut pools = Self { engine, nurseries, held: HashMap::new(), leaving: Vec::new() };
         pools.reload(store)?;
         Ok(pools)
     }
 
     /// Brings the pools in line with the store: what has changed only in size keeps what is ready.
+    /// Those that are not wanted any more are emptied beside, for that takes its time.
     pub fn reload(&mut self, store: &Store) -> Result<(), DaemonError> {
         let wanted = store.list_pools()?;
-        self.held.retain(|_, held| {
-            let stays = wanted.iter().any(|w| same_places(w, &held.record));
-            if !stays {
-                held.pool.stop();
-            }
-            stays
-        });
+        let stays = |held: &Held| wanted.iter().any(|w| same_places(w, &held.record));
+        let gone: Vec<Held> =
+            self.held.extract_if(|_, held| !stays(held)).map(|(_, held)| held).collect();
+        self.leaving.retain(|thread| !thread.is_finished());
+        for held in gone {
+            let empty = move || held.pool.stop();
+            self.leaving.push(thread::Builder::new().name("leaving".into()).spawn(empty)?);
+        }
         for record in wanted {
             if let Some(held) =
                 self.held.values_mut().find(|held| same_places(&record, &held.record))
@@ -119,6 +124,10 @@ impl Pools {
     pub fn stop(&mut self) {
         for (_, held) in self.held.drain() {
             held.pool.stop();
+        }
+        for thread in self.leaving.drain(..) {
+            // A panic in there has been printed.
+            let _ = thread.join();
         }
     }
 }

@@ -46,6 +46,10 @@ impl Called {
 /// How long a command may take to die that was killed at its time limit.
 const DEATH_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long an agent may take to start a command in a place that was ready before. It may be held
+/// meanwhile, while the sandbox's files are copied.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Signals that end or steer a program by custom: what is sent to us is meant for the command.
 pub const FORWARDED: [i32; 7] = [
     signal::SIGHUP,
@@ -62,6 +66,8 @@ pub struct CommandRun {
     streams: Streams,
     signals: Signals,
     time_limit: Option<Duration>,
+    /// How long the agent of a place that was ready before may take to say whether the command runs.
+    patience: Duration,
 }
 
 /// Where the time of a run went until its command ended.
@@ -138,9 +144,9 @@ struct Heard {
     started: Option<(Duration, Instant)>,
     ended: Option<(Option<Duration>, Instant, End)>,
     usage: Usage,
-    /// Whether the agent had been told to start it before, so that it may have done that without a
-    /// word.
-    was_ready: bool,
+    /// When an agent that does not say what came of the start is given up; none if it has yet to
+    /// make the place.
+    give_up: Option<Instant>,
     /// Whether it was killed at its time limit, which is how it ends whatever else is said.
     timed_out: bool,
 }
@@ -152,7 +158,7 @@ impl CommandRun {
         let received: Vec<i32> = FORWARDED.into_iter().chain(resizes).collect();
         let signals = Signals::receive(&received)
             .map_err(|error| EngineError::failed("can't receive signals", &error))?;
-        Ok(Self { streams, signals, time_limit })
+        Ok(Self { streams, signals, time_limit, patience: START_PATIENCE })
     }
 
     /// Carries the command's streams, signals and time limit until it has ended. Processes that it
@@ -175,8 +181,8 @@ impl CommandRun {
         called: &Called,
         start: Instant,
     ) -> Result<Finished, EngineError> {
-        let ready = Some(told);
-        let heard = Heard { ready, was_ready: true, ..Heard::default() };
+        let give_up = Some(Instant::now() + self.patience);
+        let heard = Heard { ready: Some(told), give_up, ..Heard::default() };
         self.drive_from(heard, peer, called, start)
     }
 
@@ -190,6 +196,11 @@ impl CommandRun {
         let mut decoder = Decoder::default();
         while heard.ended.is_none() {
             let link_ready = self.wait(peer, heard.deadline(self.time_limit))?;
+            if !link_ready && heard.is_unheard() {
+                peer.kill();
+                heard.give_up(self.patience);
+                break;
+            }
             if heard.is_overdue(self.time_limit) {
                 if heard.timed_out {
                     // An agent that does not say so keeps nobody waiting.
@@ -312,9 +323,10 @@ impl Heard {
         self.ready.is_some() && self.started.is_none()
     }
 
-    /// The place has gone or gone mad. Before the command can have started that is an error.
+    /// The place has gone or gone mad. That is an error if it was still being made; else the command
+    /// may have started, though that was not heard.
     fn lose(&mut self, why: &str) -> Result<(), EngineError> {
-        if self.started.is_none() && !self.was_ready {
+        if self.started.is_none() && self.give_up.is_none() {
             let why = format!("the sandbox could not be made: {why}");
             return Err(EngineError { why, hint: None, exit_code: 125 });
         }
@@ -322,14 +334,32 @@ impl Heard {
         Ok(())
     }
 
-    /// When the command's time is up: it is counted from its start.
+    fn is_unheard(&self) -> bool {
+        self.started.is_none() && self.give_up.is_some_and(|at| at <= Instant::now())
+    }
+
+    /// The agent was told to start the command, so it may have.
+    fn give_up(&mut self, patience: Duration) {
+        let seconds = patience.as_secs();
+        let why = format!(
+            "the sandbox's agent has not said for {seconds} seconds whether the command runs"
+        );
+        self.ended = Some((None, Instant::now(), End::Lost(why)));
+    }
+
+    /// When there is something to do though nothing is heard: the command's time is up, which is
+    /// counted from its start, or that is not told of.
     fn deadline(&self, time_limit: Option<Duration>) -> Option<Instant> {
+        if self.started.is_none() {
+            return self.give_up;
+        }
         let patience = if self.timed_out { DEATH_PATIENCE } else { Duration::ZERO };
         self.started?.1.checked_add(time_limit?)?.checked_add(patience)
     }
 
     fn is_overdue(&self, time_limit: Option<Duration>) -> bool {
-        self.deadline(time_limit).is_some_and(|deadline| Instant::now() >= deadline)
+        self.started.is_some()
+            && self.deadline(time_limit).is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     fn finish(self, start: Instant, streams: Streams) -> Finished {
@@ -349,8 +379,9 @@ impl Heard {
 fn send_signal(peer: &dyn Peer, signal: i32) {
     let Ok(signal) = u8::try_from(signal) else { return };
     let Ok(word) = (ToAgent::Signal { command: FIRST, signal }).encode() else { return };
-    // An agent that has gone says so by the end of its link.
-    let _ = socket::send(peer.link(), &word, &[]);
+    // An agent that has gone says so by the end of its link; and one that does not hear is not
+    // waited for.
+    let _ = socket::send_now(peer.link(), &word, &[]);
 }
 
 fn broken_link(error: io::Error) -> EngineError {
@@ -402,24 +433,4 @@ fn program_not_started(program: &str, error: &io::Error) -> EngineError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn phases_add_up_whatever_the_agent_says() {
-        let start = Instant::now();
-        let after = |millis| start + Duration::from_millis(millis);
-        let millis = Duration::from_millis;
-        for (ready, exec, expected) in [
-            (1, 7, [2, 1, 7]),
-            (0, 0, [10, 0, 0]),
-            (50, 7, [0, 3, 7]),
-            (50, u64::MAX / 1_000_000, [0, 0, 10]),
-        ] {
-            let timeline = Timeline { ended: after(10), ready: millis(ready), exec: millis(exec) };
-            let Phases { boot, ready, exec, shutdown } = timeline.phases(start, after(15));
-            assert_eq!([boot, ready, exec], expected.map(millis));
-            assert_eq!(shutdown, millis(5));
-        }
-    }
-}
+mod tests;

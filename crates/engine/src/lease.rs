@@ -123,12 +123,14 @@ pub fn ask(socket: &Path, request: &DaemonRequest) -> Result<(Lines, DaemonReply
 
 /// Connects to the daemon at `socket`, if it is the caller's or root's.
 fn connect(socket: &Path) -> Result<Lines, String> {
-    let connected = socket::connect(socket).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            "no daemon is running".to_owned()
-        }
-        _ => format!("the daemon can't be reached: {error}"),
-    })?;
+    let connected =
+        socket::connect(socket, DAEMON_PATIENCE).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                "no daemon is running".to_owned()
+            }
+            io::ErrorKind::WouldBlock => "the daemon does not take connections".to_owned(),
+            _ => format!("the daemon can't be reached: {error}"),
+        })?;
     // Where others could put a socket, somebody else may listen.
     let own = identity::effective().0;
     match socket::peer(connected.as_fd()) {

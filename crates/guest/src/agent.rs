@@ -154,10 +154,9 @@ impl Agent {
         let (read, _) = socket::receive(self.link(), &mut buffer)?;
         let mut rest = &buffer[..read];
         while !rest.is_empty() {
+            let order = decoder.next(&mut rest, ToAgent::parse).map_err(io::Error::other)?;
             // Its engine has nothing else to say.
-            if let Some(ToAgent::Signal { command: FIRST, signal }) =
-                decoder.next(&mut rest, ToAgent::parse).map_err(io::Error::other)?
-            {
+            if let Some(ToAgent::Signal { command: FIRST, signal }) = order {
                 // It may have ended a moment ago, which its sender will hear soon enough.
                 let _ = command.signal(i32::from(signal));
             }

@@ -20,6 +20,6 @@ mod message;
 mod order;
 
 pub use frame::{Decoder, Frame, FrameError, LongDecoder, MAX_FRAME, MAX_LONG_FRAME};
-pub use log::{Ending, LOG_FILE, MAX_RECORD, RECORD_HEADER, RecordHeader, RecordKind};
+pub use log::{END_FILE, Ending, LOG_FILE, MAX_RECORD, RECORD_HEADER, RecordHeader, RecordKind};
 pub use message::{CommandId, FromAgent, Stage, Status, VERSION};
 pub use order::{Role, Start, ToAgent};

@@ -3,7 +3,9 @@
 //! It consists of records: a kind (1 byte), 3 zeros, a length (4 bytes, little endian), a time
 //! (8 bytes, microseconds since 1970) and as many bytes as the length says. It is kept in two
 //! files of at most [`LOG_FILE`] bytes: when one is full, the other is emptied and goes on. So the
-//! latest output is there, and the amount is bounded.
+//! latest output is there, and the amount is bounded. A third file of [`END_FILE`] bytes holds the
+//! command's [`Ending`] once it has ended, so that nobody has to read the log for it, and a full
+//! disk can't keep it out.
 
 use std::time::Duration;
 
@@ -11,6 +13,9 @@ use crate::Status;
 
 /// The most bytes of one of a log's two files.
 pub const LOG_FILE: u64 = 4 << 20;
+
+/// The file that holds the command's end, as it is before that.
+pub const END_FILE: [u8; 2] = [255; 2];
 
 /// The most bytes of one record's text.
 pub const MAX_RECORD: usize = 64 * 1024;
@@ -120,7 +125,7 @@ mod tests {
         ] {
             assert_eq!(Ending::parse(&ending.encode()), Some(ending));
         }
-        for bytes in [&[][..], &[1, 0], &[1, 65], &[3, 0], &[0, 1, 2]] {
+        for bytes in [&END_FILE[..], &[], &[1, 0], &[1, 65], &[3, 0], &[0, 1, 2]] {
             assert_eq!(Ending::parse(bytes), None);
         }
     }

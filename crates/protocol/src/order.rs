@@ -19,7 +19,7 @@ pub enum ToAgent {
     /// Kill the command's process group.
     Kill { command: CommandId },
     /// Start a command. Its streams come along: standard input, output and error, none if it gets
-    /// a terminal; of a command in the background, the two files of its log.
+    /// a terminal; of a command in the background, the two files of its log and that of its end.
     Start { command: CommandId, start: Box<Start> },
     /// Send this signal to the process group of the background command `number`.
     Background { command: CommandId, number: u32, signal: u8 },

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::{check, retry};
 
@@ -40,14 +41,35 @@ pub fn listen(path: &Path) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Connects to whoever listens at `path`.
-pub fn connect(path: &Path) -> io::Result<OwnedFd> {
+/// Connects to whoever listens at `path`. One that does not take connections, or later what is
+/// sent to it, is waited for no longer than `patience` at a time; then that fails (`WouldBlock`).
+pub fn connect(path: &Path, patience: Duration) -> io::Result<OwnedFd> {
     let socket = stream()?;
+    limit_waiting(socket.as_fd(), patience)?;
     at(path, |address, len| {
         // SAFETY: the kernel reads as much of the address as it is told.
         retry(|| unsafe { libc::connect(socket.as_raw_fd(), address, len) })
     })?;
     Ok(socket)
+}
+
+/// Has a send that must wait for its peer fail after `patience` (`WouldBlock`). Child-safe.
+pub fn limit_waiting(socket: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
+    let limit = libc::timeval {
+        tv_sec: libc::time_t::try_from(patience.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_usec: libc::suseconds_t::from(patience.subsec_micros()),
+    };
+    // SAFETY: `limit` has the size that the kernel is told.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDTIMEO,
+            (&raw const limit).cast(),
+            size_of::<libc::timeval>() as libc::socklen_t,
+        )
+    };
+    check(set).map(drop)
 }
 
 /// Takes the next connection to a listening socket, closed on exec.
@@ -127,7 +149,11 @@ fn at<T>(
 
 /// Room for the control message of [`MAX_DESCRIPTORS`], aligned as its header wants.
 #[repr(align(8))]
-struct Control([u8; 64]);
+struct Control([u8; CONTROL]);
+
+// SAFETY: pure arithmetic.
+const CONTROL: usize =
+    unsafe { libc::CMSG_SPACE((MAX_DESCRIPTORS * size_of::<RawFd>()) as u32) } as usize;
 
 /// Sends `bytes` whole, with `descriptors` (at most [`MAX_DESCRIPTORS`]) attached to the first of
 /// them. A peer that has gone is an error, never a signal. Child-safe.
@@ -172,7 +198,7 @@ fn send_with(
 ) -> io::Result<usize> {
     assert!(descriptors.len() <= MAX_DESCRIPTORS);
     let mut data = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let mut control = Control([0; 64]);
+    let mut control = Control([0; CONTROL]);
     // SAFETY: all-zero is a valid message without anything.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
     message.msg_iov = &raw mut data;
@@ -180,7 +206,7 @@ fn send_with(
     if !descriptors.is_empty() {
         let len = size_of_val(descriptors) as u32;
         message.msg_control = control.0.as_mut_ptr().cast();
-        // SAFETY: both are pure arithmetic. Eight descriptors need 48 bytes.
+        // SAFETY: both are pure arithmetic.
         unsafe {
             message.msg_controllen = libc::CMSG_SPACE(len) as _;
             let header = libc::CMSG_FIRSTHDR(&raw const message);
@@ -204,16 +230,18 @@ fn send_with(
 pub type Received = [Option<OwnedFd>; MAX_DESCRIPTORS];
 
 /// Receives once into `buffer`, with the descriptors that came along, closed on exec. 0 bytes
-/// mean that the peer has gone. Child-safe.
+/// mean that the peer has gone. Of more descriptors than [`MAX_DESCRIPTORS`] in one message the rest
+/// is lost. Child-safe.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Received)> {
     let mut data = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
-    let mut control = Control([0; 64]);
+    let mut control = Control([0; CONTROL]);
     let mut message = MaybeUninit::<libc::msghdr>::zeroed();
     // SAFETY: all-zero is a valid message without anything.
     let message = unsafe { message.assume_init_mut() };
     message.msg_iov = &raw mut data;
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
+    // No room for more than are taken out below, or the rest would stay open for good.
     message.msg_controllen = size_of::<Control>() as _;
     // SAFETY: the message and all that it points to live until the call is over.
     let read = retry(|| unsafe {
@@ -236,4 +264,70 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
         }
     }
     Ok((read, received))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn no_more_descriptors_are_received_than_are_handed_on() {
+        let (ours, theirs) = pair().unwrap();
+        // More than fit, as a peer with its own idea of this can send: in two messages of eight
+        // nothing is lost, so one is made by hand.
+        let null = File::open("/dev/null").unwrap();
+        let many = [null.as_raw_fd(); 12];
+        let mut byte = [0_u8];
+        let mut data = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+        #[repr(align(8))]
+        struct Large([u8; 128]);
+        let mut control = Large([0; 128]);
+        // SAFETY: as in `send_with`; the buffer has room for twelve descriptors.
+        unsafe {
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_iov = &raw mut data;
+            message.msg_iovlen = 1;
+            message.msg_control = control.0.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(size_of_val(&many) as u32) as _;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(size_of_val(&many) as u32) as _;
+            libc::CMSG_DATA(header).cast::<[RawFd; 12]>().write_unaligned(many);
+            check(libc::sendmsg(theirs.as_raw_fd(), &raw const message, 0) as libc::c_int).unwrap();
+        }
+        let (read, received) = receive(ours.as_fd(), &mut [0; 8]).unwrap();
+        assert_eq!(read, 1);
+        let numbers: Vec<RawFd> = received.iter().flatten().map(AsRawFd::as_raw_fd).collect();
+        assert_eq!(numbers.len(), MAX_DESCRIPTORS);
+        // The kernel gives out the lowest numbers, so one that leaked would follow on these.
+        let next = numbers.iter().max().unwrap() + 1;
+        let leaked = std::fs::read_link(format!("/proc/self/fd/{next}"));
+        assert_ne!(leaked.ok().as_deref(), Some(Path::new("/dev/null")));
+    }
+
+    #[test]
+    fn who_does_not_take_connections_or_bytes_is_not_waited_for_without_end() {
+        let patience = Duration::from_millis(50);
+        let path = std::env::temp_dir().join(format!("agentkernel-full-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        // SAFETY: no memory is involved. A listener may change how many can wait.
+        check(unsafe { libc::listen(listener.as_raw_fd(), 0) }).unwrap();
+        let first = connect(&path, patience).unwrap();
+        let begin = Instant::now();
+        let full = loop {
+            match connect(&path, patience) {
+                Ok(another) => std::mem::forget(another),
+                Err(error) => break error,
+            }
+        };
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        let sent = send(first.as_fd(), &vec![0; 8 << 20], &[]);
+        assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert!(begin.elapsed() < Duration::from_secs(10));
+    }
 }

@@ -358,9 +358,10 @@ fn resolver(spec: &Spec) -> Option<Vec<u8>> {
     if spec.network == Network::None { None } else { std::fs::read("/etc/resolv.conf").ok() }
 }
 
+/// The text may be an argument or a variable, which may be secret, so the error does not quote it.
 pub fn c_string(bytes: impl Into<Vec<u8>>) -> Result<CString, BootError> {
     CString::new(bytes).map_err(|error| BootError::Refused {
-        why: format!("a NUL byte in {:?}", String::from_utf8_lossy(&error.into_vec())),
+        why: format!("there is a NUL byte, after {} others of a text", error.nul_position()),
         fix: "leave it out: no path, argument or variable can hold one".into(),
     })
 }

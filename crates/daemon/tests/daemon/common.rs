@@ -5,6 +5,9 @@ use std::io::{self, BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 /// Where a daemon and its clients have all that is theirs; goes with this.
 pub struct Home {
@@ -57,10 +60,52 @@ impl Home {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The daemon's program.
+    pub fn daemon_program(&self) -> Command {
+        self.at_home(Path::new(env!("CARGO_BIN_EXE_agentkerneld")))
+    }
+
+    /// The daemon's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.path("runtime/agentkernel/daemon.sock")
+    }
+
+    /// The pool of this name, as the daemon tells of it.
+    pub fn pool(&self, name: &str) -> Value {
+        let told: Value = serde_json::from_str(&self.must(&["pool", "ls", "--json"])).unwrap();
+        let pools = told["pools"].as_array().unwrap();
+        pools.iter().find(|pool| pool["name"] == name).cloned().unwrap_or_default()
+    }
+
+    /// Waits until the pool of this name is as it should be, and returns how it is then.
+    pub fn until_pool(&self, name: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        let mut pool = Value::Null;
+        until(&format!("the pool {name} to be as it should"), || {
+            pool = self.pool(name);
+            is_so(&pool)
+        });
+        pool
+    }
+
+    /// Waits until a pool is full.
+    pub fn until_full(&self, name: &str) -> Value {
+        self.until_pool(name, |pool| pool["ready"] == pool["size"] && pool["ready"].is_u64())
+    }
+
+    /// Ends a daemon, of whom nothing may be left then.
+    pub fn end(&self, mut daemon: Child) {
+        let all = family(daemon.id());
+        self.must(&["daemon", "stop"]);
+        assert!(daemon.wait().unwrap().success());
+        assert_eq!(family(daemon.id()), [0; 0]);
+        assert_eq!(groups(&all), [""; 0].map(PathBuf::from));
+        assert!(!self.socket().exists());
+    }
+
     /// Starts a daemon and waits until it is ready.
     pub fn daemon(&self) -> Child {
         let mut daemon = self
-            .at_home(Path::new(env!("CARGO_BIN_EXE_agentkerneld")))
+            .daemon_program()
             .stdout(Stdio::piped())
             .stderr(fs::File::options().append(true).create(true).open(self.path("log")).unwrap())
             .spawn()
@@ -85,6 +130,26 @@ impl Drop for Home {
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
+
+/// Waits for something, half a minute at most.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < patience, "waited in vain for {what}");
+        pause();
+    }
+}
+
+/// Skips a test where there is no client to test with.
+macro_rules! need_client {
+    ($home:expr) => {
+        if $home.client().is_none() {
+            println!("skipped: agentkernel was not built beside agentkerneld");
+            return;
+        }
+    };
+}
+pub(crate) use need_client;
 
 /// A moment, where nothing tells of what is waited for.
 pub fn pause() {

@@ -7,7 +7,7 @@ use crate::common::{Home, pause};
 use agentkernel_store::{Dirs, Store};
 use serde_json::Value;
 
-fn store(home: &Home) -> Store {
+pub fn store(home: &Home) -> Store {
     let variable = |name: &str| -> Option<OsString> {
         match name {
             "XDG_STATE_HOME" => Some(home.path("state").into()),

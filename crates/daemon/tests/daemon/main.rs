@@ -2,6 +2,10 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test that fails ends by a panic")]
 
+mod agent;
+mod clients;
 mod common;
 mod house;
 mod killed;
+mod leases;
+mod troubles;

@@ -3,17 +3,18 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agentkernel_core::{Command, Ended};
-use agentkernel_protocol::{Ending, Role, Start, Status, ToAgent};
+use agentkernel_protocol::{END_FILE, Ending, Role, Start, Status, ToAgent};
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
 use agentkernel_sys::signal::Signals;
 use serde_json::json;
 
-use super::log::{Entry, LogFiles, Watch};
+use super::log::{Entry, FILES, LogFiles, MOST, Watch};
 use super::settle::is_said_to_run;
 use super::{DialError, PATIENCE, Sandboxes};
 use crate::command::{Called, FORWARDED, not_started};
@@ -47,7 +48,12 @@ pub enum Since {
 impl Sandboxes<'_> {
     /// Starts a command that goes on without the caller, and returns its number.
     pub fn exec_background(&self, asked: &str, command: &Command) -> Result<u32, EngineError> {
-        let record = self.find(asked)?;
+        self.find(asked)
+            .and_then(|record| self.exec_background_in(record, command))
+            .inspect_err(|error| self.note_refusal(Some(asked), journal::command(command), error))
+    }
+
+    fn exec_background_in(&self, record: Record, command: &Command) -> Result<u32, EngineError> {
         self.expect_running(&record)?;
         let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
         let process = backend.process(&spec, command)?;
@@ -56,10 +62,13 @@ impl Sandboxes<'_> {
         let role = Role::Background { number, time_limit: command.time_limit };
         let start = Box::new(Start { process, terminal: None, role });
         let order = |command| ToAgent::Start { command, start };
-        let started = dial.ask(order, &[log[0].as_fd(), log[1].as_fd()], PATIENCE);
+        let started = dial.ask(order, &log.each_ref().map(AsFd::as_fd), PATIENCE);
         if let Err(error) = started {
-            // A log of nothing would be taken for a command that was lost.
-            let _ = fs::remove_dir_all(folder);
+            // A log of nothing would be taken for a command that was lost. But where it is not
+            // certain that it has not started, it may be just that.
+            if matches!(error, DialError::NotStarted { .. } | DialError::Refused(_)) {
+                let _ = fs::remove_dir_all(folder);
+            }
             return Err(match error {
                 DialError::NotStarted { stage, error } => {
                     not_started(&Called::of(&spec, command), stage, &error)
@@ -78,7 +87,7 @@ impl Sandboxes<'_> {
         &self,
         record: &Record,
         command: &Command,
-    ) -> Result<(u32, PathBuf, [File; 2]), EngineError> {
+    ) -> Result<(u32, PathBuf, [File; 3]), EngineError> {
         let failed = |error: io::Error| EngineError::failed("can't make the command's log", &error);
         let all = self.dirs.commands(&record.id);
         DirBuilder::new().recursive(true).mode(0o700).create(&all).map_err(failed)?;
@@ -98,7 +107,9 @@ impl Sandboxes<'_> {
         let argv: Vec<_> = command.argv.iter().map(|word| word.to_string_lossy()).collect();
         let about = json!({ "version": 1, "argv": argv }).to_string();
         fs::write(folder.join("command.json"), about).map_err(failed)?;
-        let log = [make("log.0").map_err(failed)?, make("log.1").map_err(failed)?];
+        let [first, second, end] = FILES.map(make);
+        let log = [first.map_err(failed)?, second.map_err(failed)?, end.map_err(failed)?];
+        log[2].write_all_at(&END_FILE, 0).map_err(failed)?;
         Ok((number, folder, log))
     }
 
@@ -151,14 +162,8 @@ impl Sandboxes<'_> {
     }
 
     fn ending(&self, record: &Record, number: u32) -> Result<Ended, EngineError> {
-        let mut log = self.open_log(record, number)?;
-        let mut ended = Ended::Lost("its sandbox ended before it".into());
-        while let Some(entry) = log.next().map_err(unreadable)? {
-            if let Entry::Ended(ending) = entry {
-                ended = how(ending);
-            }
-        }
-        Ok(ended)
+        let ending = self.open_log(record, number)?.ending().map_err(unreadable)?;
+        Ok(ending.map_or_else(|| Ended::Lost("its sandbox ended before it".into()), how))
     }
 
     fn open_log(&self, record: &Record, number: u32) -> Result<LogFiles, EngineError> {
@@ -184,7 +189,11 @@ impl Sandboxes<'_> {
         self.expect_running(&record)?;
         let order = |command| ToAgent::Background { command, number, signal };
         match self.dial(&record)?.ask(order, &[], PATIENCE) {
-            Ok(_) => Ok(record),
+            Ok(_) => {
+                let detail = json!({ "signal": signal, "background": number });
+                self.note(Kind::Signal, &record, detail)?;
+                Ok(record)
+            }
             Err(DialError::Refused(_)) => Err(EngineError::refused(
                 format!("no background command {number} runs in {}", record.name),
                 format!("agentkernel ps {} shows those that there are", record.name),
@@ -219,19 +228,25 @@ impl Sandboxes<'_> {
         let mut watch = Watch::new(&log, dial.as_ref().map(AsFd::as_fd)).map_err(unreadable)?;
         let mut over = false;
         loop {
+            // Looked at before the log, which tells more.
+            let ending = log.ending().map_err(unreadable)?;
             let gone = over || dial.is_none() || watch.is_gone();
-            while let Some(entry) = log.next().map_err(unreadable)? {
-                if let Entry::Ended(ending) = entry {
-                    return Ok(Some(how(ending)));
-                }
-                take(entry).map_err(|error| EngineError::failed("can't pass output on", &error))?;
+            let more = match read_some(&mut log, take)? {
+                Read::Ended(ended) => return Ok(Some(ended)),
+                Read::All => false,
+                // A command that writes all the time could be read for ever.
+                Read::Some => reading.follow || log.passed() <= MOST,
+            };
+            if !more && let Some(ending) = ending {
+                return Ok(Some(how(ending)));
             }
-            if gone {
+            if !more && gone {
                 let why =
                     if over { "its end was not written down" } else { "its sandbox has ended" };
                 return Ok(reading.follow.then(|| Ended::Lost(why.into())));
             }
-            for signal in watch.wait(reading.signals).map_err(unreadable)? {
+            let patience = more.then_some(Duration::ZERO);
+            for signal in watch.wait(reading.signals, patience).map_err(unreadable)? {
                 over |= !self.pass_on(&record, number, signal)?;
             }
         }
@@ -274,6 +289,33 @@ impl Sandboxes<'_> {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// What came of reading on.
+enum Read {
+    /// There is nothing more yet.
+    All,
+    /// There may be more.
+    Some,
+    Ended(Ended),
+}
+
+/// Reads on for a while, but not so long that signals would have to wait.
+fn read_some(
+    log: &mut LogFiles,
+    take: &mut dyn FnMut(Entry) -> io::Result<()>,
+) -> Result<Read, EngineError> {
+    const ENTRIES: usize = 64;
+    for _ in 0..ENTRIES {
+        match log.next().map_err(unreadable)? {
+            None => return Ok(Read::All),
+            Some(Entry::Ended(ending)) => return Ok(Read::Ended(how(ending))),
+            Some(entry) => {
+                take(entry).map_err(|error| EngineError::failed("can't pass output on", &error))?
+            }
+        }
+    }
+    Ok(Read::Some)
 }
 
 /// A background command that was followed to its end.

@@ -12,7 +12,7 @@ use agentkernel_store::audit::Kind;
 use agentkernel_store::{ProcessRef, Record, SandboxLock, State, StoreError};
 use agentkernel_sys::socket;
 use agentkernel_wire::PlaceRecord;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Sandboxes;
 use super::dial::{Dial, DialError, PATIENCE};
@@ -177,6 +177,7 @@ impl Sandboxes<'_> {
         let record = self.find(asked)?;
         self.expect_running(&record)?;
         self.dial(&record)?.ask(|command| ToAgent::All { command, signal }, &[], PATIENCE)?;
+        self.note(Kind::Signal, &record, json!({ "signal": signal }))?;
         Ok(record)
     }
 

@@ -63,16 +63,32 @@ pub struct Answer {
     pub listed: Vec<u32>,
 }
 
+/// How long all of an answer may take, however often the agent says a bit of it.
+struct Limit {
+    patience: Duration,
+    until: Instant,
+}
+
+impl Limit {
+    fn new(patience: Duration) -> Self {
+        Self { patience, until: Instant::now() + patience }
+    }
+}
+
 impl Dial {
     /// Connects to the agent that listens at `path`.
     pub fn connect(path: &Path) -> Result<Self, DialError> {
-        Self::greeted(socket::connect(path).map_err(DialError::Unreachable)?)
+        Self::greeted(socket::connect(path, PATIENCE).map_err(not_sent)?)
     }
 
     /// Waits for the hello on `link`.
     pub fn greeted(link: OwnedFd) -> Result<Self, DialError> {
+        Self::greeted_within(link, PATIENCE)
+    }
+
+    fn greeted_within(link: OwnedFd, patience: Duration) -> Result<Self, DialError> {
         let mut dial = Self::ready(link);
-        match dial.hear(Instant::now() + PATIENCE)? {
+        match dial.hear(&Limit::new(patience))? {
             FromAgent::Hello { version: VERSION, .. } => Ok(dial),
             FromAgent::Hello { version, .. } => Err(DialError::Version(version)),
             FromAgent::Unready { step, errno } => {
@@ -97,11 +113,7 @@ impl Dial {
     /// Sends an order with descriptors and returns at once.
     pub fn say(&self, order: &ToAgent, descriptors: &[BorrowedFd<'_>]) -> Result<(), DialError> {
         let frame = order.encode().map_err(|error| DialError::Nonsense(error.to_string()))?;
-        match socket::send(self.link.as_fd(), &frame, descriptors) {
-            Err(error) if is_gone(&error) => Err(DialError::Gone),
-            Err(error) => Err(DialError::Unreachable(error)),
-            Ok(()) => Ok(()),
-        }
+        socket::send(self.link.as_fd(), &frame, descriptors).map_err(not_sent)
     }
 
     /// Asks for something and waits for the answer, which takes no longer than `patience`.
@@ -114,10 +126,10 @@ impl Dial {
         let id = self.next;
         self.next += 1;
         self.say(&order(id), descriptors)?;
-        let until = Instant::now() + patience;
+        let limit = Limit::new(patience);
         let mut answer = Answer::default();
         loop {
-            match self.hear(until)? {
+            match self.hear(&limit)? {
                 FromAgent::Done { command } | FromAgent::Started { command, .. }
                     if command == id =>
                 {
@@ -144,7 +156,7 @@ impl Dial {
         }
     }
 
-    fn hear(&mut self, until: Instant) -> Result<FromAgent, DialError> {
+    fn hear(&mut self, limit: &Limit) -> Result<FromAgent, DialError> {
         loop {
             let Heard { bytes, start, end, .. } = &mut self.heard;
             let mut rest = &bytes[*start..*end];
@@ -152,19 +164,19 @@ impl Dial {
             *start = *end - rest.len();
             match word {
                 Ok(Some(word)) => return Ok(word),
-                Ok(None) => self.receive(until)?,
+                Ok(None) => self.receive(limit)?,
                 Err(error) => return Err(DialError::Nonsense(error.to_string())),
             }
         }
     }
 
-    fn receive(&mut self, until: Instant) -> Result<(), DialError> {
-        let left = until.saturating_duration_since(Instant::now());
+    fn receive(&mut self, limit: &Limit) -> Result<(), DialError> {
+        let left = limit.until.saturating_duration_since(Instant::now());
         let mut interests = [Interest::readable(self.link.as_fd())];
         let ready = descriptor::poll(&mut interests, Some(left)).map_err(DialError::Unreachable)?;
         if !ready {
             return match left.is_zero() {
-                true => Err(DialError::Silent(PATIENCE)),
+                true => Err(DialError::Silent(limit.patience)),
                 false => Ok(()),
             };
         }
@@ -190,6 +202,15 @@ impl AsFd for Dial {
     }
 }
 
+/// Why nothing could be said.
+pub(super) fn not_sent(error: io::Error) -> DialError {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => DialError::Silent(PATIENCE),
+        _ if is_gone(&error) => DialError::Gone,
+        _ => DialError::Unreachable(error),
+    }
+}
+
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset)
 }
@@ -197,3 +218,6 @@ fn is_gone(error: &io::Error) -> bool {
 fn nonsense(word: &FromAgent) -> DialError {
     DialError::Nonsense(format!("it said {word:?} at the wrong time"))
 }
+
+#[cfg(test)]
+mod tests;

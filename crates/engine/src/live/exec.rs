@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use agentkernel_core::{Command, Remains, Spec, Stdio};
+use agentkernel_core::{Command, Process, Remains, Spec, Stdio};
 use agentkernel_protocol::{Role, Start, ToAgent};
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
@@ -12,6 +12,7 @@ use agentkernel_sys::{process, socket};
 use serde_json::{Value, json};
 
 use super::Sandboxes;
+use super::dial::not_sent;
 use crate::action::{Outcome, Terminal};
 use crate::command::{Called, CommandRun, FIRST, Finished, Peer};
 use crate::streams::Streams;
@@ -28,8 +29,38 @@ pub struct Exec {
 
 impl Sandboxes<'_> {
     /// Runs a command in the sandbox `asked`, and returns when it has ended.
+    ///
+    /// An audit log that can't be written is noted in the outcome; if the sandbox was made with
+    /// `--strict` it is an error, before the command starts.
     pub fn exec(&self, asked: &str, exec: Exec) -> Result<Outcome, EngineError> {
         let start = Instant::now();
+        let what = journal::command(&exec.command);
+        let ready = self.ready_to_exec(asked, exec);
+        let ready = ready.inspect_err(|error| self.note_refusal(Some(asked), what, error))?;
+        let Ready { record, spec, command, run, stdio, process, kills, link } = ready;
+        let note = || self.note(Kind::Command, &record, journal::command(&command));
+        if spec.strict {
+            note()?;
+        }
+        let peer = Client::start(link, &stdio, process, Role::Foreground)?;
+        // Else the ends of its output would never be the last ones.
+        drop(stdio);
+        // Beside its start, where it costs nobody time.
+        let noted = if spec.strict { Ok(()) } else { note() };
+        let finished = run.drive_ready(&peer, peer.told(), &Called::of(&spec, &command), start);
+        let outcome = finished.map(|finished| self.outcome(&record, &spec, finished, kills, start));
+        let ended = match &outcome {
+            Ok(outcome) => journal::ended(&outcome.ended),
+            Err(error) => json!({ "error": error.why }),
+        };
+        let end_noted = self.note_ended(Kind::Ended, &record, Value::Null, Some(ended));
+        let mut outcome = outcome?;
+        outcome.notes.extend(noted.and(end_noted).err().map(not_noted));
+        Ok(outcome)
+    }
+
+    /// Does everything but start it.
+    fn ready_to_exec(&self, asked: &str, exec: Exec) -> Result<Ready, EngineError> {
         let record = self.find(asked)?;
         self.expect_running(&record)?;
         let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
@@ -42,18 +73,7 @@ impl Sandboxes<'_> {
         let kills = backend.oom_kills(&Self::groups(&record));
         let link = self.dial(&record)?.into_link();
         backend.open_streams(&stdio)?;
-        let peer = Client::start(link, &stdio, process, Role::Foreground)?;
-        // Else the ends of its output would never be the last ones.
-        drop(stdio);
-        self.note(Kind::Command, &record, journal::command(&command))?;
-        let finished = run.drive_ready(&peer, peer.told(), &Called::of(&spec, &command), start);
-        let outcome = finished.map(|finished| self.outcome(&record, &spec, finished, kills, start));
-        let ended = match &outcome {
-            Ok(outcome) => journal::ended(&outcome.ended),
-            Err(error) => json!({ "error": error.why }),
-        };
-        self.note_ended(Kind::Ended, &record, Value::Null, Some(ended))?;
-        outcome
+        Ok(Ready { record, spec, command, run, stdio, process, kills, link })
     }
 
     fn outcome(
@@ -90,6 +110,24 @@ impl Sandboxes<'_> {
     }
 }
 
+/// All that starting a command takes.
+struct Ready {
+    record: Record,
+    spec: Spec,
+    command: Command,
+    run: CommandRun,
+    stdio: Stdio,
+    process: Process,
+    /// How many had died for want of memory before.
+    kills: u64,
+    link: OwnedFd,
+}
+
+/// What a run's outcome says if the run could not be written down.
+pub(super) fn not_noted(error: EngineError) -> String {
+    format!("the run is not in the audit log: {}", error.why)
+}
+
 /// A command's own link to an agent.
 pub struct Client {
     link: OwnedFd,
@@ -97,12 +135,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// Has the agent start a command whose streams are `stdio`. What comes of it is heard over the
-    /// link. After an error nothing was started.
+    /// Has the agent start a command whose streams are `stdio`, which nobody needs to keep then.
+    /// What comes of it is heard over the link. If this fails the agent has not heard all of the
+    /// order, and can't start it.
     pub fn start(
         link: OwnedFd,
         stdio: &Stdio,
-        process: agentkernel_core::Process,
+        process: Process,
         role: Role,
     ) -> Result<Self, EngineError> {
         let terminal = match stdio {
@@ -121,8 +160,7 @@ impl Client {
             Stdio::Terminal { .. } => Vec::new(),
         };
         let told = process::clock();
-        socket::send(link.as_fd(), &order, &streams)
-            .map_err(|error| EngineError::failed("can't reach the sandbox's agent", &error))?;
+        socket::send(link.as_fd(), &order, &streams).map_err(not_sent)?;
         Ok(Self { link, told })
     }
 
@@ -140,7 +178,7 @@ impl Peer for Client {
     fn kill(&self) {
         if let Ok(order) = (ToAgent::Kill { command: FIRST }).encode() {
             // An agent that has gone says so by the end of its link.
-            let _ = socket::send(self.link.as_fd(), &order, &[]);
+            let _ = socket::send_now(self.link.as_fd(), &order, &[]);
         }
     }
 

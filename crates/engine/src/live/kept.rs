@@ -10,7 +10,7 @@ use agentkernel_store::audit::Kind;
 use agentkernel_store::{Name, Record, StoreError};
 use serde_json::{Value, json};
 
-use super::exec::Client;
+use super::exec::{Client, not_noted};
 use super::settle::is_said_to_run;
 use super::{NewSandbox, Sandboxes};
 use crate::action::{Outcome, Run};
@@ -69,15 +69,17 @@ impl Sandboxes<'_> {
         self.note(Kind::Start, &record, Value::Null)?;
         backend.open_streams(&stdio)?;
         let client = Client::start(dial.into_link(), &stdio, process, Role::Foreground)?;
+        // Else the ends of its output would never be the last ones.
         drop(stdio);
-        self.note(Kind::Command, &record, journal::command(command))?;
+        let noted = self.note(Kind::Command, &record, journal::command(command));
         let peer = Kept { client, place: &*place };
         let told = peer.client.told();
         match run.drive_ready(&peer, told, &Called::of(&spec, command), start) {
-            Ok(finished) => Ok(Driven { record, profile: spec.profile, place, finished }),
+            Ok(finished) => Ok(Driven { record, profile: spec.profile, place, finished, noted }),
             Err(error) => {
                 let ended = Some(json!({ "error": error.why }));
-                self.note_ended(Kind::Ended, &record, Value::Null, ended)?;
+                // What went wrong is the better thing to say.
+                let _ = self.note_ended(Kind::Ended, &record, Value::Null, ended);
                 Err(error)
             }
         }
@@ -85,16 +87,16 @@ impl Sandboxes<'_> {
 
     /// Ends the place, and keeps what it has left.
     fn conclude(&self, driven: Driven, start: Instant) -> Result<Outcome, EngineError> {
-        let Driven { record, profile, place, finished } = driven;
+        let Driven { record, profile, place, finished, noted } = driven;
         let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
-        let notes = place.notes().to_vec();
+        let mut notes = place.notes().to_vec();
         let destroyed = place.destroy();
         let kills = destroyed.as_ref().map_or(0, |remains| remains.oom_kills);
         let (timeline, ended) = (finished.timeline, finished.ending(kills));
-        let noted =
+        let end_noted =
             self.note_ended(Kind::Ended, &record, Value::Null, Some(journal::ended(&ended)));
         let kept = self.put_by(&record)?;
-        noted?;
+        notes.extend(noted.and(end_noted).err().map(not_noted));
         let remains =
             destroyed.map_err(|error| EngineError::failed("can't end the sandbox", &error))?;
         let outcome = Outcome {
@@ -139,6 +141,8 @@ struct Driven {
     profile: Profile,
     place: Box<dyn Place>,
     finished: Finished,
+    /// Whether its start is in the audit log.
+    noted: Result<(), EngineError>,
 }
 
 /// The one command that a place was booted for, though others may be started in it, too.

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel_protocol::{Ending, RECORD_HEADER, RecordHeader, RecordKind};
+use agentkernel_protocol::{END_FILE, Ending, LOG_FILE, RECORD_HEADER, RecordHeader, RecordKind};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::Signals;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
@@ -20,48 +20,65 @@ pub enum Entry {
     Ended(Ending),
 }
 
-/// A log's two files, and how far they have been read. A place writes them, so what they hold is
-/// not trusted: what is no record is the end of a file.
+/// A log's files, and how far they have been read. A place writes them, so what they hold is not
+/// trusted: what is no record is the end of a file, and no file is read twice unless it was begun
+/// anew meanwhile.
 pub struct LogFiles {
     folder: PathBuf,
     files: [File; 2],
+    end: File,
     current: usize,
     offset: u64,
-    /// When the latest record that was read was written.
-    latest: Duration,
+    /// What the files began with when their reading began.
+    starts: [Option<RecordHeader>; 2],
+    /// How many bytes have been read or passed over, in both.
+    passed: u64,
 }
+
+/// The names of a log's files: the two of the log, and that of the end.
+pub const FILES: [&str; 3] = ["log.0", "log.1", "end"];
+
+/// The most bytes that a log holds at a time.
+pub const MOST: u64 = 2 * LOG_FILE;
 
 impl LogFiles {
     pub fn open(folder: &Path) -> io::Result<Self> {
         let open = |name: &str| File::open(folder.join(name));
-        let files = [open("log.0")?, open("log.1")?];
-        let folder = folder.to_owned();
-        let mut log = Self { folder, files, current: 0, offset: 0, latest: Duration::ZERO };
+        let [first, second, end] = FILES;
+        let files = [open(first)?, open(second)?];
+        let (end, folder) = (open(end)?, folder.to_owned());
+        let starts = [None; 2];
+        let mut log = Self { folder, files, end, current: 0, offset: 0, starts, passed: 0 };
         // The older comes first. One that is empty has not been used yet.
-        let starts = [log.header(0, 0)?, log.header(1, 0)?].map(|header| header.map(|h| h.at));
-        if let [first, Some(second)] = starts
-            && first.is_none_or(|first| second < first)
-        {
-            log.current = 1;
+        let (first, second) = (log.header(0, 0)?, log.header(1, 0)?);
+        match (first, second) {
+            (Some(first), Some(second)) if first.at <= second.at => log.begin(0, Some(first)),
+            (_, Some(second)) => log.begin(1, Some(second)),
+            (first, None) => log.begin(0, first),
         }
         Ok(log)
     }
 
+    /// How the command ended, if it has; whatever is in the log and whatever is not.
+    pub fn ending(&self) -> io::Result<Option<Ending>> {
+        let mut bytes = END_FILE;
+        let read = self.end.read_at(&mut bytes, 0)?;
+        Ok(Ending::parse(&bytes[..read]))
+    }
+
+    /// How many bytes have been gone through.
+    pub fn passed(&self) -> u64 {
+        self.passed
+    }
+
     /// The next record, if there is one yet.
     pub fn next(&mut self) -> io::Result<Option<Entry>> {
+        self.follow_turns()?;
         loop {
             if let Some(entry) = self.record()? {
                 return Ok(Some(entry));
             }
-            // The other file goes on where this one was full.
-            let other = 1 - self.current;
-            match self.header(other, 0)? {
-                Some(header) if header.at >= self.latest && self.offset > 0 => {
-                    (self.current, self.offset) = (other, 0);
-                }
-                _ => return Ok(None),
-            }
-            if self.record_at()?.is_none() {
+            if !self.go_on_in_other()? {
                 return Ok(None);
             }
         }
@@ -69,18 +86,60 @@ impl LogFiles {
 
     /// Passes over all that is there.
     pub fn skip(&mut self) -> io::Result<()> {
-        while let Some(header) = self.record_at()? {
-            // An end is not passed over, or it would be waited for in vain.
-            if header.kind == RecordKind::Ended {
-                break;
+        while self.passed <= MOST {
+            match self.header(self.current, self.offset)? {
+                // An end is not passed over, or it would be waited for in vain.
+                Some(header) if header.kind == RecordKind::Ended => break,
+                Some(header) => self.pass(&header),
+                None if !self.go_on_in_other()? => break,
+                None => {}
             }
-            self.pass(&header);
         }
         Ok(())
     }
 
+    /// Finds out whether the file that is being read was emptied, as happens to a reader who is
+    /// slower than the command. Else it would take what stands there now, in the middle of
+    /// anything, for records.
+    fn follow_turns(&mut self) -> io::Result<()> {
+        let now = self.header(self.current, 0)?;
+        if now == self.starts[self.current] {
+            return Ok(());
+        }
+        let other = 1 - self.current;
+        match self.header(other, 0)? {
+            // It was filled meanwhile, and is older.
+            Some(begun) if self.starts[other] != Some(begun) && self.offset > 0 => {
+                self.begin(other, Some(begun));
+            }
+            _ => self.begin(self.current, now),
+        }
+        Ok(())
+    }
+
+    /// Goes on in the other file if that was begun since, for this one was full then.
+    fn go_on_in_other(&mut self) -> io::Result<bool> {
+        let other = 1 - self.current;
+        match self.header(other, 0)? {
+            Some(begun) if self.starts[other] != Some(begun) => {
+                // This one may have got its last record just before that.
+                if self.header(self.current, self.offset)?.is_none() {
+                    self.begin(other, Some(begun));
+                }
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    fn begin(&mut self, file: usize, start: Option<RecordHeader>) {
+        (self.current, self.offset, self.starts[file]) = (file, 0, start);
+        // Whoever begins files without end is not followed without end.
+        self.passed += RECORD_HEADER as u64;
+    }
+
     fn record(&mut self) -> io::Result<Option<Entry>> {
-        let Some(header) = self.record_at()? else { return Ok(None) };
+        let Some(header) = self.header(self.current, self.offset)? else { return Ok(None) };
         let mut text = vec![0; header.length];
         let at = self.offset + RECORD_HEADER as u64;
         match self.files[self.current].read_exact_at(&mut text, at) {
@@ -89,16 +148,15 @@ impl LogFiles {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
             Err(error) => return Err(error),
         }
-        self.pass(&header);
-        Ok(match header.kind {
+        let entry = match header.kind {
             RecordKind::Output => Some(Entry::Output(text)),
             RecordKind::Errors => Some(Entry::Errors(text)),
             RecordKind::Ended => Ending::parse(&text).map(Entry::Ended),
-        })
-    }
-
-    fn record_at(&self) -> io::Result<Option<RecordHeader>> {
-        self.header(self.current, self.offset)
+        };
+        if entry.is_some() {
+            self.pass(&header);
+        }
+        Ok(entry)
     }
 
     fn header(&self, file: usize, offset: u64) -> io::Result<Option<RecordHeader>> {
@@ -111,8 +169,9 @@ impl LogFiles {
     }
 
     fn pass(&mut self, header: &RecordHeader) {
-        self.offset += (RECORD_HEADER + header.length) as u64;
-        self.latest = header.at;
+        let length = (RECORD_HEADER + header.length) as u64;
+        self.offset += length;
+        self.passed += length;
     }
 }
 
@@ -127,7 +186,7 @@ impl<'a> Watch<'a> {
     /// Watches `log`, and the connection to the agent that writes it.
     pub fn new(log: &LogFiles, agent: Option<BorrowedFd<'a>>) -> io::Result<Self> {
         let changes = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        for name in ["log.0", "log.1"] {
+        for name in FILES {
             inotify::add_watch(&changes, log.folder.join(name), WatchFlags::MODIFY)?;
         }
         Ok(Self { changes, agent, gone: false })
@@ -138,14 +197,19 @@ impl<'a> Watch<'a> {
         self.gone
     }
 
-    /// Waits until there may be more, and returns the signals that have come meanwhile.
-    pub fn wait(&mut self, signals: Option<&Signals>) -> io::Result<Vec<u8>> {
+    /// Waits until there may be more, at most for `patience`, and returns the signals that have
+    /// come meanwhile.
+    pub fn wait(
+        &mut self,
+        signals: Option<&Signals>,
+        patience: Option<Duration>,
+    ) -> io::Result<Vec<u8>> {
         let mut interests = [
             Interest::readable(self.changes.as_fd()),
             self.agent.map_or(Interest::none(), Interest::gone),
             signals.map_or(Interest::none(), |signals| Interest::readable(signals.as_fd())),
         ];
-        descriptor::poll(&mut interests, None)?;
+        descriptor::poll(&mut interests, patience)?;
         let [changed, gone, _] = interests.map(|interest| interest.is_ready());
         self.gone |= gone;
         if changed {
@@ -165,3 +229,6 @@ impl<'a> Watch<'a> {
         Ok(taken)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -117,6 +117,14 @@ impl<'a> Sandboxes<'a> {
 
     /// Makes the record of a sandbox, under a name that nobody else has.
     pub fn create(&self, new: NewSandbox) -> Result<Record, EngineError> {
+        let name = new.name.clone();
+        self.create_new(new).inspect_err(|error| {
+            let asked = name.as_ref().map(Name::as_str);
+            self.note_refusal(asked, json!({ "what": "create" }), error);
+        })
+    }
+
+    fn create_new(&self, new: NewSandbox) -> Result<Record, EngineError> {
         let snapshot = new.origin.as_deref().map(|asked| self.snapshot(asked)).transpose()?;
         let asked = new.backend.as_deref().or(snapshot.as_ref().map(|(s, _)| s.backend.as_str()));
         let backend = self.engine.select(asked)?;
@@ -238,6 +246,18 @@ impl<'a> Sandboxes<'a> {
         let entry = Audited::new(Kind::Snapshot, self.journal.who());
         let backend = Some(snapshot.backend.as_str());
         self.journal.append(Audited { backend, detail, ..entry })
+    }
+
+    /// Writes down that something was refused. Whoever asked is told of that, not of a log that
+    /// can't be written.
+    fn note_refusal(&self, asked: Option<&str>, mut detail: Value, error: &EngineError) {
+        if error.hint.is_none() || error.exit_code != EngineError::FAILED {
+            return;
+        }
+        detail["asked"] = json!(asked);
+        detail["error"] = json!(error.why);
+        let entry = Audited::new(Kind::Refusal, self.journal.who());
+        let _ = self.journal.append(Audited { detail, ..entry });
     }
 
     fn note_ended(

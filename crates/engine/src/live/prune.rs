@@ -10,7 +10,7 @@ use agentkernel_store::{Id, Record, State, StoreError};
 use agentkernel_sys::socket;
 use serde_json::json;
 
-use super::{Sandboxes, filling};
+use super::{PATIENCE, Sandboxes, filling};
 use crate::EngineError;
 
 /// A sandbox that was made so recently may be about to be started.
@@ -146,7 +146,7 @@ impl Sandboxes<'_> {
     /// Whether a place without a record lives, as one does whose store was moved away.
     fn answers(&self, id: &Id) -> bool {
         let dead = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
-        match socket::connect(&self.dirs.socket(id)) {
+        match socket::connect(&self.dirs.socket(id), PATIENCE) {
             Ok(_) => true,
             Err(error) => !dead.contains(&error.kind()),
         }

@@ -1,6 +1,5 @@
 //! The commands of a living place.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -73,9 +72,9 @@ impl LiveAgent<'_> {
         let (streams, log) = match (start.terminal, role) {
             (Some(_), _) => (Vec::new(), None),
             (None, Role::Background { number, .. }) => {
-                let Some(files) = client.take() else { return Ok(()) };
-                let null = File::open("/dev/null")?.into();
-                let (log, [output, errors]) = Log::open(number, files)?;
+                let Some([log, other, end]) = client.take() else { return Ok(()) };
+                let null = self.null.as_ref().ok_or(io::ErrorKind::NotFound)?.try_clone()?;
+                let (log, [output, errors]) = Log::open(number, [log, other], end)?;
                 (vec![null, output, errors], Some(log))
             }
             (None, _) => {
@@ -107,12 +106,24 @@ impl LiveAgent<'_> {
         Ok(())
     }
 
+    /// Whether commands may be started now.
+    pub(super) fn may_start(&self) -> bool {
+        self.stopping.is_none() && !self.paused && self.holder.is_none()
+    }
+
     /// Has a process ready for the next command, if one may come.
     pub(super) fn cast_understudy(&mut self) {
-        let wanted = self.stopping.is_none() && !self.paused && (self.pristine || self.is_shared());
+        let wanted = self.may_start() && (self.pristine || self.is_shared());
         if self.understudy.is_none() && wanted {
             // Without one the next command takes longer, or says why it can't be started.
             self.understudy = Understudy::prepare(self.rules).ok();
+        }
+    }
+
+    /// Parts from one that may have been hit by a signal to everybody, such as a stop.
+    pub(super) fn dismiss_understudy(&mut self) {
+        if let Some(understudy) = self.understudy.take() {
+            understudy.dismiss();
         }
     }
 

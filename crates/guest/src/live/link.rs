@@ -38,6 +38,13 @@ impl Link {
         self.broken |= sent.is_err();
     }
 
+    /// Says several things at once, for each by itself takes much of the room that a link has.
+    pub fn say_all(&mut self, words: &[FromAgent]) {
+        let frames: Vec<_> = words.iter().map(FromAgent::encode).collect();
+        let bytes: Vec<u8> = frames.iter().flat_map(|frame| frame.as_bytes()).copied().collect();
+        self.broken |= socket::send_now(self.fd.as_fd(), &bytes, &[]).is_err();
+    }
+
     /// Hears what there is to hear. A client that talks nonsense is lost.
     pub fn hear(&mut self) -> Vec<ToAgent> {
         let mut orders = Vec::new();

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use agentkernel_protocol::{Ending, LOG_FILE, MAX_RECORD, RecordHeader, RecordKind};
@@ -14,6 +15,8 @@ pub(super) struct Log {
     pub number: u32,
     sources: [Option<OwnedFd>; 2],
     files: [File; 2],
+    /// Where its command's end is noted, too. There is room for that in it from the start.
+    end: File,
     current: usize,
     length: u64,
     /// Whether its command's end is noted.
@@ -22,7 +25,11 @@ pub(super) struct Log {
 
 impl Log {
     /// Makes the pipes for a command's output and errors, whose other ends come back.
-    pub fn open(number: u32, files: [OwnedFd; 2]) -> io::Result<(Self, [OwnedFd; 2])> {
+    pub fn open(
+        number: u32,
+        files: [OwnedFd; 2],
+        end: OwnedFd,
+    ) -> io::Result<(Self, [OwnedFd; 2])> {
         let (output, to_output) = descriptor::pipe()?;
         let (errors, to_errors) = descriptor::pipe()?;
         for source in [&output, &errors] {
@@ -33,6 +40,7 @@ impl Log {
             number,
             sources,
             files: files.map(File::from),
+            end: File::from(end),
             current: 0,
             length: 0,
             ended: false,
@@ -73,6 +81,9 @@ impl Log {
             self.carry(which);
         }
         self.write(RecordKind::Ended, &ending.encode());
+        // Whoever follows the log is woken by this one if a full disk did not take the other. If
+        // neither was taken, the end is not known when the sandbox has ended.
+        let _ = self.end.write_all_at(&ending.encode(), 0);
         self.ended = true;
     }
 

@@ -42,6 +42,10 @@ pub struct Term {
 /// More clients at once than any use needs.
 const MOST_LINKS: usize = 256;
 
+/// How long nobody is let in after that has failed, as for want of descriptors: who waits there
+/// would wake the agent again at once.
+const REST: Duration = Duration::from_millis(100);
+
 /// The link that the place was made with.
 const FIRST_LINK: u32 = 0;
 
@@ -57,6 +61,10 @@ pub struct LiveAgent<'a> {
     logs: Vec<Log>,
     /// Ready to become the next command.
     understudy: Option<Understudy>,
+    /// Where background commands read from, opened before anybody could put something in its place.
+    null: Option<OwnedFd>,
+    /// Until when nobody is let in.
+    rests_until: Option<Duration>,
     /// By [`process::clock`].
     began: Duration,
     /// When the last command ended or the last client left.
@@ -95,6 +103,7 @@ impl<'a> LiveAgent<'a> {
         // Before anybody is told that the place is ready.
         let understudy = Understudy::prepare(rules).ok();
         let began = process::clock();
+        let null = term.listener.as_ref().and_then(|_| descriptor::open_read(c"/dev/null").ok());
         Self {
             deaths,
             term,
@@ -105,6 +114,8 @@ impl<'a> LiveAgent<'a> {
             commands: Vec::new(),
             logs: Vec::new(),
             understudy,
+            null,
+            rests_until: None,
             began,
             last_used: began,
             pristine: true,
@@ -142,7 +153,8 @@ impl<'a> LiveAgent<'a> {
     }
 
     fn wait(&self) -> io::Result<Ready> {
-        let listener = self.term.listener.as_ref().map(AsFd::as_fd);
+        let listener = self.term.listener.as_ref().filter(|_| self.rests_until.is_none());
+        let listener = listener.map(AsFd::as_fd);
         let mut interests = Vec::with_capacity(16);
         interests.push(Interest::readable(self.deaths.as_fd()));
         interests.push(listener.map_or(Interest::none(), Interest::readable));
@@ -202,7 +214,10 @@ impl<'a> LiveAgent<'a> {
     /// Takes a new client, unless there are too many already, who then sees a closed connection.
     fn admit(&mut self) {
         let Some(listener) = &self.term.listener else { return };
-        let Ok(client) = socket::accept(listener.as_fd()) else { return };
+        let Ok(client) = socket::accept(listener.as_fd()) else {
+            self.rests_until = Some(process::clock() + REST);
+            return;
+        };
         if self.links.len() < MOST_LINKS {
             self.links.push(Link::greet(self.next_link, client));
             self.next_link += 1;
@@ -227,7 +242,8 @@ impl<'a> LiveAgent<'a> {
         let ttl = self.term.ttl.map(|ttl| self.began + ttl);
         let stopping = self.stopping.as_ref().map(|stopping| stopping.by);
         let commands = self.commands.iter().filter_map(Running::deadline).min();
-        [ttl, self.idle_deadline(), stopping, commands].into_iter().flatten().min()
+        let all = [ttl, self.idle_deadline(), stopping, commands, self.rests_until];
+        all.into_iter().flatten().min()
     }
 
     fn idle_deadline(&self) -> Option<Duration> {
@@ -239,6 +255,9 @@ impl<'a> LiveAgent<'a> {
     fn keep_time(&mut self) {
         let now = process::clock();
         let due = |at: Option<Duration>| at.is_some_and(|at| at <= now);
+        if due(self.rests_until) {
+            self.rests_until = None;
+        }
         if due(self.term.ttl.map(|ttl| self.began + ttl)) {
             self.end("ttl");
         } else if due(self.idle_deadline()) {

@@ -50,6 +50,7 @@ impl LiveAgent<'_> {
             ToAgent::List { command } => self.list(link, command),
             ToAgent::All { command, signal } => {
                 let done = process::signal_all(i32::from(signal)).map(drop);
+                self.dismiss_understudy();
                 self.answer(link, command, done);
             }
             ToAgent::Root { command } => {
@@ -97,9 +98,9 @@ impl LiveAgent<'_> {
             }
             return;
         }
-        let result = match self.paused || self.stopping.is_some() {
-            true => Err(io::Error::from_raw_os_error(errno::BUSY)),
-            false => self.start(link, command, start),
+        let result = match self.may_start() {
+            true => self.start(link, command, start),
+            false => Err(io::Error::from_raw_os_error(errno::BUSY)),
         };
         if let Err(error) = result {
             let errno = number(&error);
@@ -116,10 +117,11 @@ impl LiveAgent<'_> {
                 Role::Foreground | Role::Only => None,
             })
             .collect();
-        for number in numbers {
-            self.say(link, FromAgent::Listed { command, number });
+        let listed = numbers.into_iter().map(|number| FromAgent::Listed { command, number });
+        let words: Vec<FromAgent> = listed.chain([FromAgent::Done { command }]).collect();
+        if let Some(link) = self.link(link) {
+            link.say_all(&words);
         }
-        self.say(link, FromAgent::Done { command });
     }
 
     fn hand_over(&mut self, link: u32, command: CommandId, opened: io::Result<OwnedFd>) {

@@ -6,13 +6,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use agentkernel_protocol::{CommandId, LongDecoder, Stage, Start, ToAgent};
 use agentkernel_sys::process::{self, Child, Fork, Namespaces};
-use agentkernel_sys::{descriptor, socket};
+use agentkernel_sys::{descriptor, signal, socket};
 
 use crate::agent::fail;
 use crate::command::{self, Failure, Prepared, Rules, Streams};
+
+/// How long it may take to take in its part. Commands can stop it, for they have its user, and the
+/// agent has others to serve.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The process, waiting for its part.
 pub(super) struct Understudy {
@@ -26,6 +31,7 @@ pub(super) struct Understudy {
 impl Understudy {
     pub fn prepare(rules: &Rules) -> io::Result<Self> {
         let (stage, inside) = socket::pair()?;
+        socket::limit_waiting(stage.as_fd(), PATIENCE)?;
         let (failure, failure_inside) = descriptor::pipe()?;
         match process::fork(Namespaces::NONE, None)? {
             Fork::Parent(child) => Ok(Self { child, stage, failure }),
@@ -40,9 +46,15 @@ impl Understudy {
         self.child.pid()
     }
 
+    /// Ends it, whatever state it is in.
+    pub fn dismiss(self) {
+        // It may be dead already.
+        let _ = self.child.signal(signal::SIGKILL);
+    }
+
     /// Has it become a command. `descriptors` are the command's streams, or the link over which the
     /// terminal goes that it gets. Returns the command's process, and what ends when its program
-    /// runs. If the process is dead, the command comes back.
+    /// runs. If the process is dead or does not listen, the command comes back.
     pub fn go_on(
         self,
         command: CommandId,
@@ -55,7 +67,11 @@ impl Understudy {
             Err(error) => Err(io::Error::other(error)),
         };
         match (sent, order) {
-            (Err(_), ToAgent::Start { start, .. }) => Err(start),
+            (Err(_), ToAgent::Start { start, .. }) => {
+                // What it has of the command, if anything, must come to nothing.
+                let _ = self.child.signal(signal::SIGKILL);
+                Err(start)
+            }
             _ => Ok((self.child, self.failure)),
         }
     }

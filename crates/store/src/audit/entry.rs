@@ -20,6 +20,8 @@ pub enum Kind {
     Command,
     /// A file was carried in or out.
     File,
+    /// A signal was sent to a command or to all of them.
+    Signal,
     /// Changes were carried to the host.
     Apply,
     /// Something was asked for and refused.
@@ -43,11 +45,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Create,
         Self::Start,
         Self::Command,
         Self::File,
+        Self::Signal,
         Self::Apply,
         Self::Refusal,
         Self::Ended,
@@ -72,6 +75,7 @@ impl Kind {
             Self::Start => "start",
             Self::Command => "command",
             Self::File => "file",
+            Self::Signal => "signal",
             Self::Apply => "apply",
             Self::Refusal => "refusal",
             Self::Ended => "ended",
