@@ -78,33 +78,27 @@ def warm(home):
     """A run out of a pool and a cold one as whole processes, in turn with the bare command."""
     home.must("pool", "set", "bench", str(POOL))
     home.must("daemon", "start", "-b")
-    cold = {**home.variables, "XDG_RUNTIME_DIR": str(home.folder / "cold")}
-    (home.folder / "cold").mkdir(mode=0o700)
     commands = {
-        "echo": ("/bin/echo hello", home.variables),
-        "warm": (f"{home.program} run -- /bin/echo hello", home.variables),
-        "cold": (f"env XDG_RUNTIME_DIR={cold['XDG_RUNTIME_DIR']} {home.program} "
-                 "run -- /bin/echo hello", home.variables),
+        "echo": "/bin/echo hello",
+        "warm": f"{home.program} run -- /bin/echo hello",
+        "cold": f"{home.program} run --no-pool -- /bin/echo hello",
     }
-    # What env costs is taken off the cold run's time by measuring it too.
-    commands["env-echo"] = (f"env XDG_RUNTIME_DIR={cold['XDG_RUNTIME_DIR']} /bin/echo hello",
-                            home.variables)
     samples = {name: [] for name in commands}
     failures = 0
     try:
         for turn in range(ROUNDS):
-            home.await_ready(POOL)
             names = list(commands)
-            names = names[turn % len(names):] + names[:turn % len(names)]
-            out = home.folder / "hyperfine.json"
-            words = ["hyperfine", "-N", "--warmup", "3", "--runs", str(RUNS // ROUNDS),
-                     "--ignore-failure", "--style", "none", "--export-json", str(out)]
-            for name in names:
-                words += ["--command-name", name, commands[name][0]]
-            subprocess.run(words, env=home.variables, cwd=home.folder / "work", check=True,
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            for result in json.loads(out.read_text())["results"]:
-                samples[result["command"]] += [1000 * one for one in result["times"]]
+            for name in names[turn % len(names):] + names[:turn % len(names)]:
+                # What refills the pool would be measured with whatever comes next.
+                home.await_ready(POOL)
+                out = home.folder / "hyperfine.json"
+                subprocess.run(["hyperfine", "-N", "--warmup", "3", "--runs", str(RUNS // ROUNDS),
+                                "--ignore-failure", "--style", "none", "--export-json", str(out),
+                                commands[name]],
+                               env=home.variables, cwd=home.folder / "work", check=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                result = json.loads(out.read_text())["results"][0]
+                samples[name] += [1000 * one for one in result["times"]]
                 failures += sum(code != 0 for code in result["exit_codes"])
         pool = json.loads(home.must("pool", "ls", "--json"))["pools"][0]
         sustained = sustain(home)
@@ -113,17 +107,13 @@ def warm(home):
     table = {name: row(times) for name, times in samples.items()}
     for one in table.values():
         one["of_echo"] = one["median_ms"] / table["echo"]["median_ms"]
-    cold_alone = table["cold"]["median_ms"] - (table["env-echo"]["median_ms"]
-                                               - table["echo"]["median_ms"])
     for name, one in table.items():
         print(f"  {name:10}{one['median_ms']:7.2f} ms  p95 {one['p95_ms']:6.2f} ms"
               f"  {one['of_echo']:5.2f} of echo")
-    print(f"  cold without env: {cold_alone:.2f} ms; handed out {pool['handed_out']}, "
-          f"empty {pool['empty']}, {failures} failed")
+    print(f"  handed out {pool['handed_out']}, empty {pool['empty']}, {failures} failed")
     print(f"  sustained, 4 clients at once: {sustained['per_second']:.0f} runs a second, "
           f"{sustained['out_of_pool']} of {sustained['runs']} out of the pool")
-    return {"table": table, "cold_without_env_ms": cold_alone, "failures": failures, "pool": pool,
-            "sustained": sustained}
+    return {"table": table, "failures": failures, "pool": pool, "sustained": sustained}
 
 
 def sustain(home):

@@ -126,10 +126,10 @@ fn status(dirs: &Dirs, json: bool) -> Result<u8, CommandError> {
     }
     let ready: u64 = status.pools.iter().map(|pool| pool.ready).sum();
     output::text(&format!(
-        "agentkerneld {} runs as process {} for {:?}\n{} pools with {ready} sandboxes ready, {} leased\n",
+        "agentkerneld {} runs as process {} for {} s\npools {}, sandboxes ready {ready}, leased {}\n",
         status.program,
         status.pid,
-        Duration::from_secs(status.uptime_ms / 1000),
+        status.uptime_ms / 1000,
         status.pools.len(),
         status.leases,
     ))?;

@@ -36,7 +36,7 @@ pub(super) fn run(low: &LowArgs) -> Result<u8, CommandError> {
     audit::follow(filter, low.json, is_event)
 }
 
-/// Commands end, too, but that is no event of their sandbox.
+/// Commands end, too, but that is no event of a sandbox.
 fn is_event(entry: &Logged) -> bool {
-    entry.kind != Kind::Ended || entry.ended.is_none()
+    entry.kind != Kind::Ended || entry.ended.is_none() && entry.sandbox.is_some()
 }

@@ -64,6 +64,7 @@ fn resolve(
         terminal: low.terminal.unwrap_or(Terminal::Auto),
         stdin: !low.no_stdin,
         thorough: low.report.is_some() || low.json || low.verbose,
+        pooled: !low.no_pool,
     };
     Ok((run, files, pools))
 }

@@ -23,6 +23,7 @@ pub(crate) struct LowArgs {
     pub report: Option<PathBuf>,
     pub json: bool,
     pub verbose: bool,
+    pub no_pool: bool,
     /// How long a sandbox may wait in a pool.
     pub max_age: Option<Duration>,
     pub background: bool,

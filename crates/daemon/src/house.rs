@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
-use agentkernel_engine::{Engine, Journal, Sandboxes};
+use agentkernel_engine::{Engine, Journal, REBOOTED, Sandboxes};
 use agentkernel_store::audit::{Entry, Kind, Who};
 use agentkernel_store::{Dirs, Record, State};
 use agentkernel_sys::descriptor::{self, Interest};
@@ -94,9 +94,13 @@ fn next_expiry(all: &[Record]) -> Option<Duration> {
 /// Starts the sandboxes that were running when the machine went down, by a process of a single
 /// thread.
 fn start_again(sandboxes: &Sandboxes<'_>) -> Result<(), DaemonError> {
-    let went_down = |record: &Record| {
-        let running = matches!(record.state, State::Running | State::Paused);
-        running && record.process.as_ref().is_some_and(|process| !process.is_of_this_boot())
+    let went_down = |record: &Record| match record.state {
+        State::Running | State::Paused => {
+            record.process.as_ref().is_some_and(|process| !process.is_of_this_boot())
+        }
+        // Somebody has looked at it since.
+        State::Stopped => record.why.as_deref() == Some(REBOOTED),
+        State::Created => false,
     };
     let all = sandboxes.store().list()?;
     let ids: Vec<String> = all.into_iter().filter(went_down).map(|r| r.id.to_string()).collect();

@@ -25,6 +25,8 @@ pub struct Run {
     pub stdin: bool,
     /// Whether all that can be known of the sandbox is wanted, at the price of waiting for its end.
     pub thorough: bool,
+    /// Whether a sandbox out of a pool will do.
+    pub pooled: bool,
 }
 
 /// Whether a command gets a terminal.

@@ -42,8 +42,11 @@ impl Engine {
         demand::check(backend, &run.spec, streams.is_terminal())?;
         // Before anything is made, so that no signal comes too early to be forwarded.
         let driver = CommandRun::new(streams, run.command.time_limit)?;
-        let asked = journal.ok_or_else(|| "there is no place for a daemon's socket".to_owned());
-        let asked = asked.and_then(|journal| Lease::ask(journal.dirs(), backend, &run.spec));
+        let asked = match journal {
+            Some(journal) if run.pooled => Lease::ask(journal.dirs(), backend, &run.spec),
+            Some(_) => Err("no pool was to be used".into()),
+            None => Err("there is no place for a daemon's socket".into()),
+        };
         // Written while the daemon looks.
         let diary = Diary::open(journal, backend, &run)?;
         let begun = asked.and_then(Lease::take).and_then(|lease| {

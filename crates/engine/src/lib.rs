@@ -23,5 +23,5 @@ pub use lease::{ask, pool_key};
 pub use lines::Lines;
 pub use live::{
     Attached, Background, BackgroundState, Client, Dial, DialError, Entry, Exec, Leftover,
-    NewSandbox, Pruned, Reading, Sandboxes, Since,
+    NewSandbox, Pruned, REBOOTED, Reading, Sandboxes, Since,
 };

@@ -7,7 +7,7 @@ mod links;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::content::same_content;
+use crate::contents::same_content;
 use crate::diff::{LISTED_MAX, came_from_below, each_change, judge};
 use crate::directory::{Directory, was_copied_up};
 use crate::error::{FilesError, While};

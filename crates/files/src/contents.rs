@@ -1,4 +1,4 @@
-//! What is in a regular file, copied.
+//! What is in regular files, compared and copied.
 
 use std::fs::File;
 use std::io;
@@ -137,4 +137,37 @@ pub(crate) fn for_each_extent(
         position = end;
     }
     Ok(())
+}
+
+/// Whether the first `len` bytes of two files are the same, and both have so many.
+pub(crate) fn same_content(one: &File, other: &File, len: u64) -> io::Result<bool> {
+    let (mut ours, mut theirs) = (vec![0; BUFFER], vec![0; BUFFER]);
+    let mut at = 0;
+    while at < len {
+        let part = part_of(len - at);
+        let (ours, theirs) = (&mut ours[..part], &mut theirs[..part]);
+        if fill(one, ours, at)? < part || fill(other, theirs, at)? < part || ours != theirs {
+            return Ok(false);
+        }
+        at += part as u64;
+    }
+    Ok(true)
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], at + filled as u64) {
+            Ok(0) => break,
+            Ok(got) => filled += got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+fn part_of(left: u64) -> usize {
+    usize::try_from(left).unwrap_or(BUFFER).min(BUFFER)
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::content::same_content;
+use crate::contents::same_content;
 use crate::directory::was_copied_up;
 use crate::error::{FilesError, While};
 use crate::facts::{Facts, FileKind};

@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 mod apply;
-mod content;
 mod contents;
 mod copy;
 mod descent;

@@ -124,7 +124,7 @@ impl Dirs {
         self.locks().join(id.as_str())
     }
 
-    fn locks(&self) -> PathBuf {
+    pub fn locks(&self) -> PathBuf {
         self.state.join("locks")
     }
 

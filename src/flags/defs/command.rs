@@ -5,6 +5,7 @@ use agentkernel_wire::read_variable;
 
 use super::{BOTH, COMMAND, put};
 use crate::flags::{Flag, Takes, Words};
+use crate::verbs::Verb;
 
 pub(super) static FLAGS: &[Flag] = &[
     Flag {
@@ -105,5 +106,21 @@ pub(super) static FLAGS: &[Flag] = &[
         takes: Takes::Nothing(|low| low.no_stdin = true),
         verbs: COMMAND,
         doc: "Give no standard input",
+    },
+    Flag {
+        long: "no-pool",
+        short: None,
+        aliases: &[],
+        takes: Takes::Nothing(|low| low.no_pool = true),
+        verbs: &[Verb::Run],
+        doc: "Boot a sandbox even if one is ready in a pool",
+    },
+    Flag {
+        long: "fast",
+        short: None,
+        aliases: &[],
+        takes: Takes::Nothing(|_| {}),
+        verbs: &[Verb::Run],
+        doc: "Nothing: a pool is used wherever one fits",
     },
 ];

@@ -83,14 +83,6 @@ pub fn no_tree(sent: &Sent, error: io::Error) -> BootError {
     at_path(&path, error)
 }
 
-/// Why a file can't be mounted copy-on-write.
-pub fn no_copy_of_a_file(source: &std::path::Path) -> BootError {
-    BootError::Refused {
-        why: format!("{} is a file, and only directories can be mounted cow", source.display()),
-        fix: "mount it ro or rw, or mount its directory".into(),
-    }
-}
-
 /// Why what is at `path` could not be mounted.
 pub fn at_path(path: &str, error: io::Error) -> BootError {
     /// `ELOOP` of Linux, whose kind std does not name on stable.

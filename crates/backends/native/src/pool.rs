@@ -11,7 +11,7 @@ use agentkernel_sys::socket;
 
 use crate::doors::pair;
 use crate::identity::{Identity, Mapping};
-use crate::root::{Owners, Sent, accounts, c_string};
+use crate::root::{Owners, Sent, accounts, c_string, no_copy_of_a_file};
 use crate::{explain, outside, plan};
 
 /// The part of `spec` that a place is made of before it is known for what.
@@ -72,7 +72,7 @@ pub fn attachments(
 fn attachment(spec: &Spec, mount: &Mount) -> Result<Attachment, BootError> {
     let directory = mount.source.is_dir();
     if mount.access == Access::CopyOnWrite && !directory {
-        return Err(explain::no_copy_of_a_file(&mount.source));
+        return Err(no_copy_of_a_file(&mount.source));
     }
     let target = mount.target.strip_prefix("/").unwrap_or(&mount.target);
     Ok(Attachment::Mount {

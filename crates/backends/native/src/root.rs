@@ -20,7 +20,7 @@ use crate::identity::{Identity, Mapping};
 pub use execute::{Behind, attach};
 pub use host::accounts;
 use mounts::tree_source;
-pub use mounts::{Owners, Sent, TreeSource, upper};
+pub use mounts::{Owners, Sent, TreeSource, no_copy_of_a_file, upper};
 
 /// One step. Paths are relative to the scratch space unless they start with `/`, which then is
 /// still the host's.

@@ -30,10 +30,17 @@ impl Sandboxes<'_> {
         Ok(changes)
     }
 
-    /// Writes a unified difference of what it has changed, by [`agentkernel_files::patch`].
+    /// Writes a unified difference of what it has changed, by [`agentkernel_files::patch`]: in its
+    /// copy-on-write mounts, so that it can be taken over there, or everywhere if it has none.
     pub fn patch(&self, asked: &str, out: impl Write) -> Result<(), EngineError> {
         let record = self.find(asked)?;
-        Ok(files::patch(&mapped(&self.kept_layers(&record)?), out)?)
+        let mut layers = self.kept_layers(&record)?;
+        let is_mount =
+            |layer: &core::Layer| layer.target != Path::new("/") && layer.lower.is_some();
+        if layers.iter().any(is_mount) {
+            layers.retain(is_mount);
+        }
+        Ok(files::patch(&mapped(&layers), out)?)
     }
 
     /// Writes what it has changed as an OCI image's layer, by [`agentkernel_files::export`]. A

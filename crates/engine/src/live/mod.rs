@@ -31,6 +31,7 @@ pub use dial::{Dial, DialError, PATIENCE};
 pub use exec::{Client, Exec};
 pub use log::Entry;
 pub use prune::{Leftover, Pruned};
+pub use settle::REBOOTED;
 
 use snapshots::random_id;
 

@@ -41,14 +41,15 @@ impl Sandboxes<'_> {
         Ok(all)
     }
 
-    /// The folders and sockets without a record, of places that do not live.
+    /// The folders, locks and sockets without a record, of places that do not live.
     pub fn leftovers(&self) -> Result<Vec<Leftover>, EngineError> {
         self.dirs.check()?;
         let folders = ids_in(&self.dirs.sandboxes(), "")?;
+        let locks = ids_in(&self.dirs.locks(), "")?;
         let sockets = ids_in(&self.dirs.sockets(), ".sock")?;
         let mut all = Vec::new();
         // Records are made before files, so what has none now has lost it.
-        for (id, path) in folders.into_iter().chain(sockets) {
+        for (id, path) in folders.into_iter().chain(locks).chain(sockets) {
             if !self.has(&id)? && !self.answers(&id) {
                 all.push(Leftover { id, path });
             }
@@ -119,7 +120,9 @@ impl Sandboxes<'_> {
             return Ok(is_left);
         }
         let Some(lock) = self.store.lock_leftover(id)? else { return Ok(false) };
-        agentkernel_files::remove_tree(path).map_err(failed)?;
+        if *path != self.dirs.locks().join(id.as_str()) {
+            agentkernel_files::remove_tree(path).map_err(failed)?;
+        }
         self.store.discard_lock(id, lock);
         Ok(true)
     }

@@ -12,7 +12,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::content::copy_content;
+use crate::contents::Contents;
 use crate::directory::Directory;
 use crate::error::{FilesError, While};
 use crate::facts::{Facts, Time};
@@ -80,7 +80,7 @@ impl<'a> Beside<'a> {
         owner: &Facts,
     ) -> io::Result<(Self, File)> {
         let (beside, file) = Self::empty_file(host)?;
-        copy_content(source, &file, from.size)?;
+        Contents::new().copy(source, &file, from.size)?;
         give(owner, |uid, gid| fs::fchown(&file, uid, gid))?;
         fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         fs::futimens(&file, &times(from.modified))?;

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 
 use tar::{Builder, EntryType, Header};
 
-use crate::content::next_extent;
+use crate::contents::for_each_extent;
 use crate::facts::{Facts, Time};
 
 /// Longest name that a header holds by itself.
@@ -161,15 +161,11 @@ fn decimal(Time(seconds, nanos): Time) -> String {
 /// The pieces of a file that are no holes, or nothing if there are too many.
 fn extents(file: &File, size: u64) -> io::Result<Option<Vec<(u64, u64)>>> {
     let mut extents = Vec::new();
-    let mut at = 0;
-    while let Some((start, end)) = next_extent(file, at, size)? {
-        if extents.len() == EXTENTS_MAX {
-            return Ok(None);
-        }
+    for_each_extent(file, size, |start, end| {
         extents.push((start, end));
-        at = end;
-    }
-    Ok(Some(extents))
+        Ok(extents.len() <= EXTENTS_MAX)
+    })?;
+    Ok((extents.len() <= EXTENTS_MAX).then_some(extents))
 }
 
 /// Pieces of a file one after the other. What is missing at its end reads as zeros, so that there

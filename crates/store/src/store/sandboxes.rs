@@ -40,7 +40,7 @@ impl Store {
 
     /// All sandboxes, the oldest first.
     pub fn list(&self) -> Result<Vec<Record>, StoreError> {
-        let sql = "SELECT * FROM sandboxes ORDER BY created, id";
+        let sql = "SELECT * FROM sandboxes ORDER BY created, name";
         self.read(|transaction| all(transaction, sql, [], record))
     }
 

@@ -39,7 +39,7 @@ impl Store {
 
     /// All snapshots, the oldest first.
     pub fn list_snapshots(&self) -> Result<Vec<Snapshot>, StoreError> {
-        let sql = "SELECT * FROM snapshots ORDER BY created, id";
+        let sql = "SELECT * FROM snapshots ORDER BY created, name";
         self.read(|transaction| all(transaction, sql, [], snapshot))
     }
 

@@ -10,7 +10,6 @@ use agentkernel_sys::descriptor;
 
 use super::host::HOSTS;
 use super::{GUARDED, LAYERS, READ_ONLY, Step, Steps, c_string, resolver};
-use crate::explain;
 use crate::identity::Mapping;
 
 /// Where a mounted part of a tree comes from.
@@ -85,7 +84,7 @@ impl Steps {
         let target = mount.target.strip_prefix("/").unwrap_or(&mount.target);
         let directory = mount.source.is_dir();
         if mount.access == Access::CopyOnWrite && !directory {
-            return Err(explain::no_copy_of_a_file(&mount.source));
+            return Err(no_copy_of_a_file(&mount.source));
         }
         // That would be done to the host's own files.
         let make_place = !mount.lies_in_another(all);
@@ -173,4 +172,12 @@ pub(super) fn tree_source(
         Mapping::Many => TreeSource::Sent(Sent { path, owners }),
         Mapping::Single { .. } => TreeSource::Local { path },
     })
+}
+
+/// Why a file can't be mounted copy-on-write.
+pub fn no_copy_of_a_file(source: &Path) -> BootError {
+    BootError::Refused {
+        why: format!("{} is a file, and only directories can be mounted cow", source.display()),
+        fix: "mount it ro or rw, or mount its directory".into(),
+    }
 }

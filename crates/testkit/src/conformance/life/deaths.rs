@@ -207,6 +207,8 @@ fn killed_stopper(subject: &Subject) -> Verdict {
             if !home.listed_as(&name)?.is_null() {
                 home.does(&["rm", "-f", &name])?;
             }
+            // Killed between a sandbox's record and its lock, it leaves the lock.
+            home.does(&["prune", "-f"])?;
             bed.is_empty(&format!("{end:?} that was killed after {step} ms"))?;
         }
     }
