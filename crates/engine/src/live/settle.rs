@@ -22,7 +22,8 @@ impl Sandboxes<'_> {
     /// Brings the record of a sandbox in line with what is there, and returns it; `None` if the
     /// sandbox has come to the end of its time, and was removed.
     ///
-    /// While another process starts or removes one that is not said to run, its word is believed.
+    /// While another process starts, stops or removes it, the record stays as it is; but what is
+    /// returned never says that a place lives which is dead.
     pub fn settle(&self, record: Record) -> Result<Option<Record>, EngineError> {
         let in_order = match is_said_to_run(&record) {
             true => is_alive(&record)?,
@@ -32,14 +33,9 @@ impl Sandboxes<'_> {
         if in_order && !is_expired(&record) {
             return Ok(Some(record));
         }
-        let locked = match is_said_to_run(&record) {
-            // Who has the lock is about to say what it is by now.
-            true => self.store.lock(&record.id).map(Some),
-            false => self.store.try_lock(&record.id),
-        };
-        let lock = match locked {
+        let lock = match self.store.try_lock(&record.id) {
             Ok(Some(lock)) => lock,
-            Ok(None) => return Ok(Some(record)),
+            Ok(None) => return Ok(Some(as_it_is(record)?)),
             // It was removed meanwhile.
             Err(StoreError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error.into()),
@@ -159,6 +155,15 @@ impl Sandboxes<'_> {
 
 pub(super) fn is_said_to_run(record: &Record) -> bool {
     matches!(record.state, State::Running | State::Paused)
+}
+
+/// The record, as it will be when whoever is at it has done so much.
+fn as_it_is(record: Record) -> Result<Record, EngineError> {
+    if !is_said_to_run(&record) || is_alive(&record)? {
+        return Ok(record);
+    }
+    let why = Some("its processes have ended".into());
+    Ok(Record { state: State::Stopped, process: None, place: None, why, ..record })
 }
 
 fn is_alive(record: &Record) -> Result<bool, EngineError> {
