@@ -20,6 +20,16 @@ pub(super) const TABLE: &[Behaviour] = &[
         audit_tells_of_files,
     ),
     life(
+        "audit-tells-of-signals-and-refusals",
+        "signals that were sent and what was refused are in the audit log, without arguments",
+        audit_tells_of_signals_and_refusals,
+    ),
+    life(
+        "audit-that-cannot-be-written",
+        "a command that has run has run, though the audit log can't be written",
+        audit_that_cannot_be_written,
+    ),
+    life(
         "audit-without-secrets",
         "the values of variables are neither in the audit log nor in any list",
         audit_without_secrets,
@@ -120,6 +130,47 @@ fn audit_tells_of_files(subject: &Subject) -> Verdict {
     let log = fs::read_to_string(home.state().join("audit.jsonl"))?;
     ensure!(!log.contains("of-the-file"), "what is in a file is told: {log}");
     home.run(&["audit", "verify"])?.exits(0).map(drop)
+}
+
+fn audit_tells_of_signals_and_refusals(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let name = home.started(&NO_FLAGS)?;
+    home.background(&name, "sleep 1000")?;
+    home.does(&["kill", "-s", "TERM", &name, "1"])?;
+    home.does(&["kill", &name])?;
+    home.refuses(&["create", &name], &[])?;
+    home.does(&["stop", &name])?;
+    home.refuses(&["exec", &name, "--", "tool", "hush"], &[])?;
+    home.refuses(&["exec", "-d", "-e", "A=hush", &name, "--", "tool", "hush"], &[])?;
+    home.refuses(&["exec", "nobody", "--", "tool", "hush"], &[])?;
+    let signals = home.entries(&["--kind", "signal"])?;
+    let told: Vec<_> = signals.iter().map(|entry| &entry["detail"]).collect();
+    ensure!(told.len() == 2, "two signals were sent: {told:?}");
+    ensure!(told[0]["signal"] == 15 && told[0]["background"] == 1, "the first is {}", told[0]);
+    ensure!(told[1]["signal"] == 9, "the second is {}", told[1]);
+    let refusals = home.entries(&["--kind", "refusal"])?;
+    ensure!(refusals.len() == 4, "four were refused: {refusals:?}");
+    let secret = refusals.iter().find(|entry| entry.to_string().contains("hush"));
+    ensure!(secret.is_none(), "an argument is told in {secret:?}");
+    Ok(())
+}
+
+fn audit_that_cannot_be_written(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let name = home.started(&NO_FLAGS)?;
+    let log = home.state().join("audit.jsonl");
+    // Nobody can write to a directory, not even root.
+    fs::rename(&log, home.state().join("away"))?;
+    fs::create_dir(&log)?;
+    let shell = ["--", "sh", "-c", "echo there; exit 3"];
+    let ran = home.run(&[&["exec", "--verbose", &name], &shell[..]].concat())?;
+    ran.exits(3)?.prints("there\n")?;
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    ensure!(told.contains("not in the audit log"), "nobody is told: {told}");
+    fs::remove_dir(&log)?;
+    fs::rename(home.state().join("away"), &log)?;
+    home.does(&["audit", "verify"])?;
+    Ok(())
 }
 
 fn audit_without_secrets(subject: &Subject) -> Verdict {
