@@ -52,15 +52,17 @@ impl Engine {
         let begun = asked.and_then(Lease::take).and_then(|lease| {
             begin_leased(lease, backend, &run, &stdio).map_err(|error| error.why)
         });
-        let outcome = match begun {
-            Ok((peer, held)) => {
+        match begun {
+            Ok((peer, mut held)) => {
                 // Else the ends of its output would never be the last ones.
                 drop(stdio);
-                run_leased(peer, held, backend, driver, &run, start)
+                let outcome = run_leased(&peer, &mut held, backend, driver, &run, start);
+                // The place goes once all is written down, since the kernel takes a while for that,
+                // on processors that this could use.
+                diary.close(outcome)
             }
-            Err(why) => run_cold(why, backend, driver, &run, stdio, start),
-        };
-        diary.close(outcome)
+            Err(why) => diary.close(run_cold(why, backend, driver, &run, stdio, start)),
+        }
     }
 
     /// The backend of this name, or the first that is there. A backend that turns out not to work
@@ -153,15 +155,15 @@ fn begin_leased(
 /// Sees a command in a leased place to its end. What is left of the place is the daemon's to clear
 /// away, beside us, unless somebody wants to know what it has used.
 fn run_leased(
-    peer: Client,
-    held: Held,
+    peer: &Client,
+    held: &mut Held,
     backend: &dyn Backend,
     driver: CommandRun,
     run: &Run,
     start: Instant,
 ) -> Result<Outcome, EngineError> {
     let called = Called::of(&run.spec, &run.command);
-    let finished = driver.drive_ready(&peer, peer.told(), &called, start)?;
+    let finished = driver.drive_ready(peer, peer.told(), &called, start)?;
     let mut remains = Remains { usage: finished.usage.clone(), oom_kills: 0 };
     let pool = held.pool.clone();
     let (mut place, mut notes) = (PlaceRecord::default(), Vec::new());

@@ -82,7 +82,7 @@ impl Lease {
     }
 }
 
-/// A lease whose link is in use.
+/// A lease whose link is in use. The place ends when this does, beside whoever held it.
 pub struct Held {
     pub pool: String,
     place: String,
@@ -96,7 +96,7 @@ impl Held {
     }
 
     /// Ends the sandbox, waits until it is gone, and returns what it has used.
-    pub fn end(mut self) -> Result<Remains, String> {
+    pub fn end(&mut self) -> Result<Remains, String> {
         let sent = self.daemon.send(&DaemonRequest::End.to_line(), &[]);
         let reply = sent.and_then(|()| self.daemon.receive(Some(Instant::now() + END_PATIENCE)));
         match reply.map(|line| line.map(|line| DaemonReply::from_line(&line))) {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use agentkernel_protocol::{CommandId, Ending, FromAgent, Role, Start};
-use agentkernel_sys::descriptor::Interest;
+use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process::{self, Child, Death, Usage};
 use agentkernel_sys::signal;
 
@@ -14,6 +14,9 @@ use super::log::Log;
 use super::understudy::Understudy;
 use crate::Rules;
 use crate::agent::{started, status};
+
+/// How long a place outlasts its only command, for a client that does not take leave.
+const LONGEST_LEAVE: Duration = Duration::from_secs(1);
 
 /// A command's process.
 pub(super) struct Running {
@@ -197,6 +200,17 @@ impl LiveAgent<'_> {
             running.link,
             FromAgent::Ended { command, status, at, user, system, max_resident },
         );
+        if running.role == Role::Only {
+            self.await_leave(running.link);
+        }
+    }
+
+    /// Waits until a client has gone who has heard how all ended. The kernel takes a while to clear
+    /// a place away, on processors that the client could use.
+    fn await_leave(&mut self, link: u32) {
+        let Some(link) = self.link(link) else { return };
+        // It is no matter why this ends: so does the place.
+        let _ = descriptor::poll(&mut [Interest::readable(link.as_fd())], Some(LONGEST_LEAVE));
     }
 
     /// Kills what the client `link` has started for itself, now that it has gone.
