@@ -155,10 +155,10 @@ def acquire(home):
     cargo("bench", "--quiet", "-p", "agentkernel-pool", "--bench", "acquire",
           env={**os.environ, "AGENTKERNEL_BENCH_JSON": str(out)}, capture_output=True)
     found = json.loads(out.read_text())
-    for case in found.get("cases", []):
-        said = ", ".join(f"{key} {value}" for key, value in case.items()
-                         if isinstance(value, (int, float, str)))
-        print("  " + said)
+    for case in found["cases"]:
+        net = case["net_ns"]
+        print(f"  {case['name']}, threads: {case['threads']}, p50 {net['p50']} ns, "
+              f"p99 {net['p99']} ns, most {net['most']} ns")
     return found
 
 
