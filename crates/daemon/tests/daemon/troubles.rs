@@ -191,6 +191,12 @@ fn a_nursery_that_was_stopped_keeps_nobody_waiting() {
     home.end(daemon);
 }
 
+/// Whether a process has not ended yet. One that has may still have to be waited for.
+fn is_alive(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
 #[test]
 fn a_ready_sandbox_that_was_killed_is_never_handed_out() {
     let home = Home::new("dead");
@@ -202,6 +208,8 @@ fn a_ready_sandbox_that_was_killed_is_never_handed_out() {
         let (_, inits) = nurseries_and_inits(&daemon);
         assert!(inits.len() >= 3, "{inits:?}");
         inits.iter().for_each(|pid| signal(*pid, Signal::KILL));
+        // Before that one could be handed out that still lives, and is lost by its client.
+        until("the killed to be dead", || !inits.iter().any(|pid| is_alive(*pid)));
         for _ in 0..3 {
             assert_eq!(home.must(&["run", "--", "echo", "there"]), "there\n");
         }
