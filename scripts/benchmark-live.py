@@ -12,6 +12,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -37,9 +38,13 @@ class Home:
     """A user's folders, and agentkernel in them."""
 
     def __init__(self, folder, programs):
-        self.folder, self.program = folder, str(programs / "agentkernel")
-        for name in ("state", "run", "work"):
+        self.folder, self.program = folder, str(folder / "bin/agentkernel")
+        for name in ("state", "run", "work", "bin"):
             (folder / name).mkdir(mode=0o700, parents=True)
+        # Copied, as an installation does: the kernel starts a program faster from a file that was
+        # written in order than from one that the linker has written here and there.
+        for name in ("agentkernel", "agentkerneld"):
+            shutil.copy(programs / name, folder / "bin")
         self.variables = {"PATH": os.environ["PATH"], "HOME": str(folder),
                           "XDG_STATE_HOME": str(folder / "state"),
                           "XDG_RUNTIME_DIR": str(folder / "run")}

@@ -244,6 +244,12 @@ impl Front {
                     None => Some(DaemonReply::Failed { why: "there is no lease to end".into() }),
                 }
             }
+            DaemonRequest::Over => {
+                if let Some(lease) = self.clients[at].lease.take() {
+                    self.reaper.end_when_quiet(lease.into_inner());
+                }
+                None
+            }
             DaemonRequest::Status => Some(DaemonReply::Status(self.status())),
             DaemonRequest::Reload => Some(match self.reload() {
                 Ok(()) => DaemonReply::Done,
@@ -271,6 +277,7 @@ impl Front {
         let (pool, pid, place) = (pool.to_owned(), seat.pid, seat.place.clone());
         let reply = DaemonReply::Leased { pool, pid, place };
         client.gone |= client.lines.send_now(&reply.to_line(), &[seat.as_fd()]).is_err();
+        lease.unwatch();
         client.lease = Some(lease);
         if let DaemonReply::Leased { pool, pid, .. } = &reply {
             house::note_lease(&self.dirs, &client.peer, pool, *pid);

@@ -186,6 +186,9 @@ impl Spare for Seat {
 pub fn serve(engine: &Engine) -> io::Result<()> {
     // Whoever starts us may be killed.
     process::die_with_parent()?;
+    // What is cleared away here could keep the next command from its processor. Where this is not
+    // allowed, all is as fast as it was.
+    let _ = process::give_way();
     let mut lines = Lines::new(io::stdin().as_fd().try_clone_to_owned()?);
     let mut places: HashMap<i32, Box<dyn Place>> = HashMap::new();
     while let Some(line) = lines.receive(None)? {

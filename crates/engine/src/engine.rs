@@ -57,9 +57,14 @@ impl Engine {
                 // Else the ends of its output would never be the last ones.
                 drop(stdio);
                 let outcome = run_leased(&peer, &mut held, backend, driver, &run, start);
+                let quiet = outcome.is_ok();
                 // The place goes once all is written down, since the kernel takes a while for that,
                 // on processors that this could use.
-                diary.close(outcome)
+                let told = diary.close(outcome);
+                if quiet {
+                    held.leave();
+                }
+                told
             }
             Err(why) => diary.close(run_cold(why, backend, driver, &run, stdio, start)),
         }

@@ -31,6 +31,8 @@ const DAEMON_PATIENCE: Duration = Duration::from_secs(5);
 /// How long it may take until a sandbox is gone.
 const END_PATIENCE: Duration = Duration::from_secs(30);
 
+const NO_DAEMON: &str = "no daemon is running";
+
 /// The key of the pool whose sandboxes do for `spec`: a digest of all that a sandbox is made of
 /// before it is known for what.
 pub fn pool_key(backend: &dyn Backend, spec: &Spec) -> Option<String> {
@@ -41,12 +43,16 @@ pub fn pool_key(backend: &dyn Backend, spec: &Spec) -> Option<String> {
 impl Lease {
     /// Asks the daemon for a sandbox for `spec` out of a pool, or says why that makes no sense.
     pub fn ask(dirs: &Dirs, backend: &dyn Backend, spec: &Spec) -> Result<Asked, String> {
-        // First, for most often there is no daemon.
-        let daemon = connect(&dirs.daemon_socket())?;
+        let socket = dirs.daemon_socket();
+        // Most often there is no daemon, and no need to know for which pool it would be asked.
+        if !socket.exists() {
+            return Err(NO_DAEMON.to_owned());
+        }
         let Some(key) = pool_key(backend, spec) else {
             return Err(format!("the {} backend has no pools", backend.name()));
         };
-        Asked::send(daemon, &DaemonRequest::Lease { version: DAEMON_VERSION, key })
+        // Connected when all is ready to be said, so that the daemon wakes once and not twice.
+        Asked::send(connect(&socket)?, &DaemonRequest::Lease { version: DAEMON_VERSION, key })
     }
 
     /// Takes the sandbox, or says why there is none.
@@ -95,6 +101,12 @@ impl Held {
         PlaceRecord::from_json(&self.place)
     }
 
+    /// Tells that nothing runs in the sandbox any more. Else, when this goes, it is ended at once.
+    pub fn leave(self) {
+        // Whoever does not hear it sees the end of the connection.
+        let _ = self.daemon.send(&DaemonRequest::Over.to_line(), &[]);
+    }
+
     /// Ends the sandbox, waits until it is gone, and returns what it has used.
     pub fn end(&mut self) -> Result<Remains, String> {
         let sent = self.daemon.send(&DaemonRequest::End.to_line(), &[]);
@@ -125,9 +137,7 @@ pub fn ask(socket: &Path, request: &DaemonRequest) -> Result<(Lines, DaemonReply
 fn connect(socket: &Path) -> Result<Lines, String> {
     let connected =
         socket::connect(socket, DAEMON_PATIENCE).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                "no daemon is running".to_owned()
-            }
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => NO_DAEMON.to_owned(),
             io::ErrorKind::WouldBlock => "the daemon does not take connections".to_owned(),
             _ => format!("the daemon can't be reached: {error}"),
         })?;

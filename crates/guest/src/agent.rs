@@ -10,7 +10,7 @@ use agentkernel_sys::process::{self, Child, Death, Fork, Namespaces, Usage};
 use agentkernel_sys::signal::{self, Signals};
 use agentkernel_sys::socket;
 
-use crate::command::{Failure, Prepared, Rules};
+use crate::command::{Failure, Own, Prepared, Rules};
 
 /// The command that a place is booted with.
 const FIRST: CommandId = 0;
@@ -88,7 +88,7 @@ impl Agent {
             return failure;
         }
         match descriptor::read(gate, &mut [0]) {
-            Ok(1) => command.become_program(rules, FIRST, self.link()),
+            Ok(1) => command.become_program(rules, FIRST, self.link(), Own::find()),
             _ => process::exit_now(127),
         }
     }

@@ -121,6 +121,7 @@ impl Prepared {
         rules: &Rules,
         id: CommandId,
         link: BorrowedFd<'_>,
+        own: Own,
     ) -> Failure {
         if let Err(error) = self.take_streams() {
             return (Stage::Streams, error);
@@ -131,7 +132,7 @@ impl Prepared {
         {
             return (Stage::Seccomp, error);
         }
-        self.become_program(rules, id, link)
+        self.become_program(rules, id, link, own)
     }
 
     /// Gives up every other privilege and becomes the command's program. Returns only why not.
@@ -140,9 +141,10 @@ impl Prepared {
         rules: &Rules,
         id: CommandId,
         link: BorrowedFd<'_>,
+        own: Own,
     ) -> Failure {
         match self.give_up_privileges(rules, id, link) {
-            Ok(()) => (Stage::Program, self.execute()),
+            Ok(()) => (Stage::Program, self.execute(own)),
             Err(failure) => failure,
         }
     }
@@ -169,11 +171,11 @@ impl Prepared {
 
     /// Tries the programs as a shell does: the first that exists counts, but one that may not be
     /// executed is passed over while another might do.
-    fn execute(&self) -> io::Error {
+    fn execute(&self, own: Own) -> io::Error {
         let mut denied = None;
         let mut last = io::Error::from_raw_os_error(libc_errno::NOT_FOUND);
         for program in &self.programs {
-            if is_own_program(program) {
+            if own.is(program) {
                 return io::Error::from_raw_os_error(libc_errno::DENIED);
             }
             last = process::exec(program, &self.argv, &self.environment);
@@ -232,20 +234,27 @@ fn open_terminal(id: CommandId, link: BorrowedFd<'_>, rows: u16, columns: u16) -
     socket::send(link, frame.as_bytes(), &[controller.as_fd()])
 }
 
-/// Whether executing `program` would execute the agent's own program file, not as the place shows
-/// it but as the host has it.
+/// The agent's own program file, not as the place shows it but as the host has it.
 ///
 /// `/proc/self/exe` leads there, from a link or as a script's interpreter. A process that ran it
 /// could keep a handle on the host's file and, with the right owner, overwrite it later
 /// (CVE-2019-5736). The check suffices where nobody else runs in the place yet; Landlock holds
 /// against races too.
-fn is_own_program(program: &CStr) -> bool {
-    /// How many interpreters of interpreters the kernel follows.
-    const DEPTH: usize = 5;
-    let Ok(own) = process::file_at_mount(c"/proc/self/exe") else {
-        return false;
-    };
-    leads_to(own, program, DEPTH)
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Own(Option<FileAtMount>);
+
+impl Own {
+    /// Whose program the caller runs. None if there is no `/proc` to lead anybody to it.
+    pub fn find() -> Self {
+        Self(process::file_at_mount(c"/proc/self/exe").ok())
+    }
+
+    /// Whether executing `program` would execute it.
+    fn is(self, program: &CStr) -> bool {
+        /// How many interpreters of interpreters the kernel follows.
+        const DEPTH: usize = 5;
+        self.0.is_some_and(|own| leads_to(own, program, DEPTH))
+    }
 }
 
 fn leads_to(file: FileAtMount, program: &CStr, depth: usize) -> bool {

@@ -22,9 +22,13 @@ impl<S: Spare> Entry<S> {
         &self.spare
     }
 
+    pub fn unwatch(&self) {
+        self.home.watch.forget(self.spare.as_fd());
+    }
+
     /// Has the pool forget it.
     pub fn release(self) -> S {
-        self.home.watch.forget(self.spare.as_fd());
+        self.unwatch();
         self.spare
     }
 }
@@ -43,12 +47,19 @@ impl<S: Spare> Lease<S> {
         Self { entry: Some(entry) }
     }
 
-    /// The spare, while the pool still watches it. For what is urgent: it can be used before
-    /// [`into_inner`](Self::into_inner) makes its system calls.
+    /// The spare. For what is urgent: it can be used before [`into_inner`](Self::into_inner) makes
+    /// its system calls, and before the pool stops [watching](Self::unwatch) it.
     pub fn spare(&self) -> &S {
         match &self.entry {
             Some(entry) => entry.spare(),
             None => unreachable!("only into_inner and drop take it, and both end the lease"),
+        }
+    }
+
+    /// Has the pool stop watching the spare, so that what it says from now on wakes only its owner.
+    pub fn unwatch(&self) {
+        if let Some(entry) = &self.entry {
+            entry.unwatch();
         }
     }
 

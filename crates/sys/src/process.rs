@@ -240,6 +240,14 @@ pub fn is_childless(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ECHILD)
 }
 
+/// Whether the caller has a child, dead or alive. Child-safe.
+pub fn has_children() -> bool {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the kernel takes null to mean that nobody wants to know of whom it told.
+    let found = check(unsafe { libc::waitid(libc::P_ALL, 0, std::ptr::null_mut(), options) });
+    !found.is_err_and(|error| is_childless(&error))
+}
+
 /// Waits until the caller has no children left, and returns what all that it ever had have used.
 pub fn await_all_deaths() -> Usage {
     while wait4(-1, 0).is_ok() {}
@@ -266,6 +274,17 @@ fn wait4(pid: Pid, options: i32) -> io::Result<Option<Death>> {
 /// it. Child-safe.
 pub fn die_with_parent() -> io::Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)
+}
+
+/// Has the calling thread give way to whoever becomes ready, and to no lesser share of the
+/// processors. Its children don't.
+pub fn give_way() -> io::Result<()> {
+    // SAFETY: all-zero is a valid sched_param, and the kernel only reads it.
+    let param: libc::sched_param = unsafe { std::mem::zeroed() };
+    let policy = libc::SCHED_BATCH | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the kernel reads `param`, which lives as long as the call.
+    check(unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const param) })
+        .map(drop)
 }
 
 /// Hides the calling process's memory, descriptors and links in `/proc` from everyone who is not

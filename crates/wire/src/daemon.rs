@@ -23,6 +23,9 @@ pub enum DaemonRequest {
     },
     /// End the leased sandbox, and tell what it has used.
     End,
+    /// Nothing runs in the leased sandbox any more, so it may be destroyed when there is time. This
+    /// has no answer.
+    Over,
     /// What the daemon holds and has done.
     Status,
     /// Look at the store's pools again, for they have changed.

@@ -165,14 +165,38 @@ pub fn family(pid: u32) -> Vec<u32> {
     numbers
         .filter(|number: &u32| {
             let line = fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains(&mark) && !is_zombie(*number)
+            String::from_utf8_lossy(&line).contains(&mark) && !is_dead(*number)
         })
         .collect()
 }
 
-fn is_zombie(pid: u32) -> bool {
+/// Whether a process has ended, even if somebody still has to wait for it.
+pub fn is_dead(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
+}
+
+/// The nurseries of a daemon, and the first processes of their places.
+pub fn nurseries_and_inits(daemon: &Child) -> (Vec<u32>, Vec<u32>) {
+    let all = family(daemon.id());
+    let (nurseries, rest): (Vec<u32>, Vec<u32>) =
+        all.into_iter().partition(|pid| parent(*pid) == Some(daemon.id()));
+    let is_init = |pid: &u32| parent(*pid).is_some_and(|parent| nurseries.contains(&parent));
+    // A keeper is a nursery's child, too, but shares its memory and so its name.
+    let inits = rest.into_iter().filter(is_init).filter(|pid| is_init_of_namespace(*pid));
+    let inits = inits.collect();
+    (nurseries, inits)
+}
+
+fn is_init_of_namespace(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("NSpid:")).unwrap_or_default();
+    line.split_whitespace().count() == 3 && line.ends_with("\t1")
 }
 
 /// The control groups that the processes `makers` have made.

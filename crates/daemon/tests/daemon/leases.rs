@@ -7,7 +7,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::common::{Home, need_client, pause, until};
+use crate::common::{Home, is_dead, need_client, nurseries_and_inits, pause, until};
 
 /// Runs with these words, which must take a sandbox out of a pool; its exit status and report.
 fn pooled(home: &Home, words: &[&str]) -> (Option<i32>, Value) {
@@ -98,6 +98,26 @@ fn a_killed_client_takes_its_command_along() {
     assert_eq!(client.wait().unwrap().signal(), Some(9));
     until("the command to die", || with_mark(&mark) == 0);
     home.until_full("pool");
+    home.end(daemon);
+}
+
+#[test]
+fn places_whose_runs_are_over_do_not_pile_up() {
+    let home = Home::new("over");
+    need_client!(home);
+    home.must(&["pool", "set", "pool", "4"]);
+    let daemon = home.daemon();
+    home.until_full("pool");
+    let (_, fresh) = nurseries_and_inits(&daemon);
+    assert_eq!(fresh.len(), 4);
+    let mut from_pool = 0;
+    while from_pool < 4 {
+        home.must(&["run", "--", "true"]);
+        from_pool = home.pool("pool")["handed_out"].as_u64().unwrap_or(0);
+    }
+    until("the used ones to be gone", || fresh.iter().all(|pid| is_dead(*pid)));
+    home.until_full("pool");
+    until("none but the ready ones to be there", || nurseries_and_inits(&daemon).1.len() == 4);
     home.end(daemon);
 }
 

@@ -8,36 +8,13 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{Home, family, groups, need_client, until};
+use crate::common::{Home, family, groups, is_dead, need_client, nurseries_and_inits, until};
 
 /// Sends a signal to the process `pid`.
 fn signal(pid: u32, signal: Signal) {
     let pid = Pid::from_raw(pid.cast_signed()).unwrap();
     // It may have died a moment ago.
     let _ = kill_process(pid, signal);
-}
-
-fn parent(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
-}
-
-/// The nurseries of a daemon, and the first processes of their places.
-fn nurseries_and_inits(daemon: &Child) -> (Vec<u32>, Vec<u32>) {
-    let all = family(daemon.id());
-    let (nurseries, rest): (Vec<u32>, Vec<u32>) =
-        all.into_iter().partition(|pid| parent(*pid) == Some(daemon.id()));
-    let is_init = |pid: &u32| parent(*pid).is_some_and(|parent| nurseries.contains(&parent));
-    // A keeper is a nursery's child, too, but shares its memory and so its name.
-    let inits = rest.into_iter().filter(is_init).filter(|pid| is_init_of_namespace(*pid));
-    let inits = inits.collect();
-    (nurseries, inits)
-}
-
-fn is_init_of_namespace(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find(|line| line.starts_with("NSpid:")).unwrap_or_default();
-    line.split_whitespace().count() == 3 && line.ends_with("\t1")
 }
 
 #[test]
@@ -191,12 +168,6 @@ fn a_nursery_that_was_stopped_keeps_nobody_waiting() {
     home.end(daemon);
 }
 
-/// Whether a process has not ended yet. One that has may still have to be waited for.
-fn is_alive(pid: u32) -> bool {
-    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    !stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['Z', 'X']))
-}
-
 #[test]
 fn a_ready_sandbox_that_was_killed_is_never_handed_out() {
     let home = Home::new("dead");
@@ -209,7 +180,7 @@ fn a_ready_sandbox_that_was_killed_is_never_handed_out() {
         assert!(inits.len() >= 3, "{inits:?}");
         inits.iter().for_each(|pid| signal(*pid, Signal::KILL));
         // Before that one could be handed out that still lives, and is lost by its client.
-        until("the killed to be dead", || !inits.iter().any(|pid| is_alive(*pid)));
+        until("the killed to be dead", || inits.iter().all(|pid| is_dead(*pid)));
         for _ in 0..3 {
             assert_eq!(home.must(&["run", "--", "echo", "there"]), "there\n");
         }

@@ -180,7 +180,11 @@ impl LiveAgent<'_> {
             // It was all there was, so all there is goes with it, and counts as its own.
             Role::Only => {
                 self.over = true;
-                let _ = process::signal_all(signal::SIGKILL);
+                // For this the kernel goes through every process of the machine. Whoever is left
+                // inside has process 1 for a parent or an ancestor.
+                if process::has_children() {
+                    let _ = process::signal_all(signal::SIGKILL);
+                }
                 process::await_all_deaths()
             }
             Role::Foreground | Role::Background { .. } => death.usage(),

@@ -13,7 +13,7 @@ use agentkernel_sys::process::{self, Child, Fork, Namespaces};
 use agentkernel_sys::{descriptor, signal, socket};
 
 use crate::agent::fail;
-use crate::command::{self, Failure, Prepared, Rules, Streams};
+use crate::command::{self, Failure, Own, Prepared, Rules, Streams};
 
 /// How long it may take to take in its part. Commands can stop it, for they have its user, and the
 /// agent has others to serve.
@@ -81,6 +81,7 @@ fn wait_and_become(rules: &Rules, stage: BorrowedFd<'_>, failure: BorrowedFd<'_>
     if let Err(why) = command::settle(rules, [stage, failure]) {
         return why;
     }
+    let own = Own::find();
     let (command, start, descriptors) = match receive(stage) {
         Ok(Some(part)) => part,
         // It is not needed any more.
@@ -99,7 +100,7 @@ fn wait_and_become(rules: &Rules, stage: BorrowedFd<'_>, failure: BorrowedFd<'_>
         Ok((streams, link)) => {
             let prepared = Prepared::new(start.process, streams);
             let link = link.as_ref().map_or(stage, |link| link.as_fd());
-            prepared.become_program_late(rules, command, link)
+            prepared.become_program_late(rules, command, link, own)
         }
         Err(error) => (Stage::Streams, error),
     }
