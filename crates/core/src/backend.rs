@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Attachment, Command, LimitKind, Process, Spec, Stdio};
+use crate::{About, Attachment, Command, LimitKind, Process, Spec, Stdio, Yardstick};
 
 /// An isolation engine: it boots places from specs, and does nothing else that a user sees.
 ///
@@ -14,6 +14,12 @@ use crate::{Attachment, Command, LimitKind, Process, Spec, Stdio};
 pub trait Backend: Sync {
     /// The name by which users ask for it: lower case, no spaces.
     fn name(&self) -> &'static str;
+
+    /// What is said of it where backends are compared.
+    fn about(&self) -> About;
+
+    /// What its figures are measured against, besides the bare process.
+    fn yardsticks(&self) -> &'static [Yardstick];
 
     /// What it can do and enforce, on the best machine it could run on. A spec that needs more
     /// is refused before [`boot`](Self::boot) is called.

@@ -25,8 +25,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use agentkernel_core::{
-    Attachment, Backend, BootError, Capabilities, Capability, Command, DestroyError, Launch, Layer,
-    Life, Owners, Place, Probe, Process, Remains, Remnant, Spec, Stdio,
+    About, Attachment, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError,
+    Launch, Layer, Life, Owners, Place, Probe, Process, Remains, Remnant, Spec, Stdio, Yardstick,
 };
 
 use outside::Given;
@@ -41,6 +41,19 @@ pub static NATIVE: Native = Native;
 impl Backend for Native {
     fn name(&self) -> &'static str {
         "native"
+    }
+
+    fn about(&self) -> About {
+        About {
+            class: Class::Process,
+            isolation: "Linux namespaces, seccomp, Landlock and control groups; one kernel",
+            choose: "The least time and memory, with nothing to install: for commands of agents \
+                     whose way out would have to be a hole in the kernel.",
+        }
+    }
+
+    fn yardsticks(&self) -> &'static [Yardstick] {
+        &[]
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -1,0 +1,121 @@
+//! One process, timed from its start to its end.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::process::open_pidfd;
+
+/// How long one may take before it is killed and counts as failed.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// How much of what a failed one said on its standard error is kept.
+const MOST_SAID: u64 = 4096;
+
+/// How long it took, from just before it was started.
+#[derive(Debug, Clone, Copy)]
+pub struct Timed {
+    /// Until the first byte of its standard output was read; none if it wrote nothing.
+    pub first_output: Option<Duration>,
+    /// Until it was waited for.
+    pub total: Duration,
+}
+
+/// Starts processes and times them. For one thread: another needs another.
+#[derive(Debug)]
+pub struct Stopwatch {
+    /// What processes say on their standard error, which nobody has to read in the meantime.
+    said: File,
+}
+
+impl Stopwatch {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { said: tempfile::tempfile()? })
+    }
+
+    /// Runs a command without input. It fails unless it succeeds and its standard output is
+    /// `output` to the byte, where that is given.
+    pub fn time(&mut self, command: &mut Command, output: Option<&str>) -> Result<Timed, String> {
+        let cannot = |what: &str, error: io::Error| format!("can't {what}: {error}");
+        self.said.set_len(0).map_err(|error| cannot("empty a file", error))?;
+        self.said.seek(SeekFrom::Start(0)).map_err(|error| cannot("empty a file", error))?;
+        let said = self.said.try_clone().map_err(|error| cannot("share a file", error))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said);
+        let start = Instant::now();
+        let mut child = command.spawn().map_err(|error| {
+            cannot(&format!("start {}", command.get_program().to_string_lossy()), error)
+        })?;
+        let seen = watch(&mut child, start, output);
+        if seen.is_err() {
+            // It may have ended.
+            let _ = child.kill();
+        }
+        let status = child.wait().map_err(|error| cannot("wait", error))?;
+        let total = start.elapsed();
+        match seen {
+            Ok(first_output) if status.success() => Ok(Timed { first_output, total }),
+            Ok(_) => Err(self.explain(status)),
+            Err(_) if !status.success() && status.code().is_some() => Err(self.explain(status)),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Why it ended as it did, in its own words if it has said any.
+    fn explain(&mut self, status: ExitStatus) -> String {
+        let mut bytes = Vec::new();
+        // What can't be read was not said.
+        let _ = self.said.seek(SeekFrom::Start(0));
+        let _ = (&self.said).take(MOST_SAID).read_to_end(&mut bytes);
+        match String::from_utf8_lossy(&bytes).trim() {
+            "" => status.to_string(),
+            said => format!("{status}: {said}"),
+        }
+    }
+}
+
+/// Reads all it writes until it ends, and tells when the first came.
+fn watch(
+    child: &mut Child,
+    start: Instant,
+    output: Option<&str>,
+) -> Result<Option<Duration>, String> {
+    let failed = |error: io::Error| format!("can't read its output: {error}");
+    let mut stdout = child.stdout.take().ok_or("it has no output")?;
+    let (mut first, mut read) = (None, Vec::new());
+    let mut buffer = [0; 64 * 1024];
+    loop {
+        await_ready(stdout.as_fd(), start).map_err(failed)?;
+        let count = stdout.read(&mut buffer).map_err(failed)?;
+        if count == 0 {
+            break;
+        }
+        first.get_or_insert_with(|| start.elapsed());
+        if let Some(output) = output {
+            read.extend_from_slice(&buffer[..count]);
+            if read.len() > output.len() {
+                break;
+            }
+        }
+    }
+    if output.is_some_and(|output| output.as_bytes() != read) {
+        return Err(format!("its output was {:?}", String::from_utf8_lossy(&read)));
+    }
+    // A process may close its output long before it ends.
+    let process = open_pidfd(child.id().cast_signed()).map_err(failed)?;
+    await_ready(process.as_fd(), start).map_err(failed)?;
+    Ok(first)
+}
+
+fn await_ready(fd: std::os::fd::BorrowedFd<'_>, start: Instant) -> io::Result<()> {
+    let left = LIMIT.saturating_sub(start.elapsed());
+    match descriptor::poll(&mut [Interest::readable(fd)], Some(left))? {
+        true => Ok(()),
+        false => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("it took more than {} seconds", LIMIT.as_secs()),
+        )),
+    }
+}

@@ -1,0 +1,112 @@
+//! Where everything that is measured happens: folders of nobody else's.
+
+use std::env;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The programs that are measured.
+#[derive(Debug, Clone)]
+pub struct Programs {
+    pub agentkernel: PathBuf,
+    pub agentkerneld: PathBuf,
+}
+
+impl Programs {
+    /// Those in a directory.
+    pub fn in_directory(directory: &Path) -> Self {
+        Self {
+            agentkernel: directory.join("agentkernel"),
+            agentkerneld: directory.join("agentkerneld"),
+        }
+    }
+}
+
+/// A home with the programs in it, as an installation has them. Dropping it ends its daemon,
+/// removes its sandboxes, and then itself.
+#[derive(Debug)]
+pub struct World {
+    home: TempDir,
+}
+
+impl World {
+    /// Copies the programs: the kernel starts one faster from a file that was written in order, as
+    /// an installation does it, than from one that the linker has written here and there.
+    pub fn new(programs: &Programs) -> io::Result<Self> {
+        let home = tempfile::Builder::new().prefix("ak-bench-").tempdir()?;
+        for folder in ["bin", "config", "run", "state", "work"] {
+            DirBuilder::new().mode(0o700).create(home.path().join(folder))?;
+        }
+        fs::copy(&programs.agentkernel, home.path().join("bin/agentkernel"))?;
+        fs::copy(&programs.agentkerneld, home.path().join("bin/agentkerneld"))?;
+        Ok(Self { home })
+    }
+
+    /// An empty directory that goes with the world.
+    pub fn directory(&self, name: &str) -> io::Result<PathBuf> {
+        let path = self.home.path().join("work").join(name);
+        fs::create_dir_all(&path)?;
+        Ok(path)
+    }
+
+    /// agentkernel, with no settings but those of the world's.
+    pub fn agentkernel(&self, words: &[&str]) -> Command {
+        let mut command = self.tool(&self.home.path().join("bin/agentkernel").to_string_lossy());
+        command.args(words);
+        command
+    }
+
+    /// Another program, in the same surroundings.
+    pub fn tool(&self, program: &str) -> Command {
+        let home = self.home.path();
+        let mut command = Command::new(program);
+        command
+            .env_clear()
+            .env("PATH", env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()))
+            .env("HOME", home)
+            .env("XDG_CONFIG_HOME", home.join("config"))
+            .env("XDG_RUNTIME_DIR", home.join("run"))
+            .env("XDG_STATE_HOME", home.join("state"))
+            .current_dir(home.join("work"));
+        command
+    }
+
+    /// Has agentkernel do something that is not measured, and returns what it printed.
+    pub fn must(&self, words: &[&str]) -> io::Result<String> {
+        let output = self.agentkernel(words).stdin(Stdio::null()).output()?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        Err(io::Error::other(format!("agentkernel {}: {}", words.join(" "), said.trim())))
+    }
+
+    /// The same for what prints JSON.
+    pub fn ask(&self, words: &[&str]) -> io::Result<Value> {
+        Ok(serde_json::from_str(&self.must(words)?)?)
+    }
+
+    /// Removes all sandboxes that are left.
+    pub fn remove_sandboxes(&self) -> io::Result<()> {
+        let all = self.ask(&["ps", "-a", "--json"])?;
+        for sandbox in all["sandboxes"].as_array().into_iter().flatten() {
+            if let Some(name) = sandbox["name"].as_str() {
+                self.must(&["rm", "-f", name])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // There may be none of either; what can't be removed is told by the folder that stays.
+        let _ = self.must(&["daemon", "stop"]);
+        let _ = self.remove_sandboxes();
+    }
+}
