@@ -24,6 +24,7 @@ mod backoff;
 mod books;
 mod clock;
 mod hands;
+mod lane;
 mod lease;
 mod level;
 mod pool;

@@ -77,7 +77,7 @@ impl<S: Spare> Pool<S> {
             shared.refused.fetch_add(1, Relaxed);
             return None;
         };
-        if shared.level.hand_out() < shared.low.load(Relaxed) {
+        if shared.level.hand_out(shared.low.load(Relaxed)) {
             shared.sleepers.wake_one();
         }
         Some(Lease::new(entry))

@@ -8,12 +8,16 @@
 //! nearly so when many take at once. With the newest first, those at the bottom would only grow old
 //! and be replaced, while every lease is of one that was just booted. Oldest first, a pool that is
 //! used at all seldom replaces anything.
+//!
+//! Threads that take at once would all want the same word. One that finds that another was faster
+//! goes to a part of the ring of its own, and on from there.
 
 use std::array;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Mutex, OnceLock, TryLockError};
 
+use crate::lane::{self, Apart, LANES};
 use crate::settings::MAX_SIZE;
 
 /// Slots to a shelf: the bits of a word.
@@ -63,12 +67,11 @@ struct Slot<T> {
 /// by any.
 #[derive(Debug)]
 pub struct Shelves<T> {
-    /// Apart from the slots, so that looking for one that is ready touches few cache lines.
-    ready: Box<[AtomicU64]>,
+    ready: Box<[Apart<AtomicU64>]>,
     /// How many shelves there are so far.
     count: AtomicUsize,
-    /// Behind the slot that was taken last.
-    next_taken: AtomicUsize,
+    /// Behind the slot that was taken last in each lane.
+    next_taken: [Apart<AtomicUsize>; LANES],
     /// Behind the slot that was filled last.
     next_filled: AtomicUsize,
     serial: AtomicU64,
@@ -78,9 +81,9 @@ pub struct Shelves<T> {
 impl<T> Shelves<T> {
     pub fn new(size: usize) -> Self {
         let shelves = Self {
-            ready: (0..SHELVES).map(|_| AtomicU64::new(0)).collect(),
+            ready: (0..SHELVES).map(|_| Apart::default()).collect(),
             count: AtomicUsize::new(0),
-            next_taken: AtomicUsize::new(0),
+            next_taken: Default::default(),
             next_filled: AtomicUsize::new(0),
             serial: AtomicU64::new(0),
             shelves: array::from_fn(|_| OnceLock::new()),
@@ -121,14 +124,17 @@ impl<T> Shelves<T> {
         self.ready[index / SLOTS].fetch_or(1 << (index % SLOTS), Release);
     }
 
-    /// Takes the one that waits longest and is not too old.
+    /// Takes the one that waits longest and is not too old, or nearly so while others take.
     ///
     /// Lock-free: a bit that somebody else has cleared meanwhile is somebody else's success. None
     /// means that each slot, when it was looked at, had nothing ready.
     pub fn take(&self, now: u64) -> Option<T> {
         let count = self.count.load(Acquire);
-        let next = self.next_taken.load(Relaxed) % (count * SLOTS);
+        let lane = lane::own();
+        let cursor = &self.next_taken[lane];
+        let next = cursor.load(Relaxed) % (count * SLOTS);
         let behind = u64::MAX << (next % SLOTS);
+        let mut alone = true;
         // The shelf where it begins comes twice: from there on, and at last up to there.
         for step in 0..=count {
             let shelf = (next / SLOTS + step) % count;
@@ -144,9 +150,15 @@ impl<T> Shelves<T> {
                 }
                 let bit = ready.trailing_zeros() as usize;
                 candidates &= !(1 << bit);
-                if let Some(content) = self.take_from(shelf * SLOTS + bit, now) {
-                    self.next_taken.store(shelf * SLOTS + bit + 1, Relaxed);
-                    return Some(content);
+                let slot = shelf * SLOTS + bit;
+                match self.claim(slot, now) {
+                    Claim::Won(content) => {
+                        let own = lane * count / LANES * SLOTS;
+                        cursor.store(if alone { slot + 1 } else { own }, Relaxed);
+                        return Some(content);
+                    }
+                    Claim::Lost => alone = false,
+                    Claim::TooOld => {}
                 }
             }
         }
@@ -157,13 +169,13 @@ impl<T> Shelves<T> {
     pub fn take_tagged(&self, tag: Tag) -> Option<T> {
         let slot = self.slot(tag.slot())?;
         // Nobody fills it meanwhile, so if it has changed hands it is because somebody took it.
-        if slot.tag.load(Relaxed) != tag.number() { None } else { self.take_from(tag.slot(), 0) }
+        if slot.tag.load(Relaxed) != tag.number() { None } else { self.claim(tag.slot(), 0).won() }
     }
 
     /// Takes all that are too old.
     pub fn take_expired(&self, now: u64) -> impl Iterator<Item = T> + '_ {
         let expired = self.waiting().filter(move |(_, expires)| *expires <= now);
-        expired.filter_map(|(slot, _)| self.take_from(slot, 0))
+        expired.filter_map(|(slot, _)| self.claim(slot, 0).won())
     }
 
     /// When the next one gets too old.
@@ -172,15 +184,15 @@ impl<T> Shelves<T> {
     }
 
     /// Claims a slot and empties it, if it is ready and not too old.
-    fn take_from(&self, index: usize, now: u64) -> Option<T> {
-        let slot = self.slot(index)?;
+    fn claim(&self, index: usize, now: u64) -> Claim<T> {
+        let Some(slot) = self.slot(index) else { return Claim::Lost };
         // Looked at before the claim, which is as good: what might replace it is younger.
         if slot.expires.load(Relaxed) <= now {
-            return None;
+            return Claim::TooOld;
         }
         let bit = 1 << (index % SLOTS);
         if self.ready[index / SLOTS].fetch_and(!bit, AcqRel) & bit == 0 {
-            return None;
+            return Claim::Lost;
         }
         let content = match slot.content.try_lock() {
             Ok(mut content) => content.take(),
@@ -188,7 +200,7 @@ impl<T> Shelves<T> {
             Err(TryLockError::WouldBlock) => None,
         };
         slot.full.store(false, Release);
-        content
+        content.map_or(Claim::Lost, Claim::Won)
     }
 
     /// Those that are ready, with the time when each is too old.
@@ -210,6 +222,23 @@ impl<T> Shelves<T> {
 
     fn slot(&self, index: usize) -> Option<&Slot<T>> {
         self.shelves.get(index / SLOTS)?.get()?.get(index % SLOTS)
+    }
+}
+
+/// What came of reaching for a slot.
+enum Claim<T> {
+    Won(T),
+    /// Somebody else was faster.
+    Lost,
+    TooOld,
+}
+
+impl<T> Claim<T> {
+    fn won(self) -> Option<T> {
+        match self {
+            Self::Won(content) => Some(content),
+            Self::Lost | Self::TooOld => None,
+        }
     }
 }
 
