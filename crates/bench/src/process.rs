@@ -39,28 +39,51 @@ impl Stopwatch {
     /// Runs a command without input. It fails unless it succeeds and its standard output is
     /// `output` to the byte, where that is given.
     pub fn time(&mut self, command: &mut Command, output: Option<&str>) -> Result<Timed, String> {
-        let cannot = |what: &str, error: io::Error| format!("can't {what}: {error}");
-        self.said.set_len(0).map_err(|error| cannot("empty a file", error))?;
-        self.said.seek(SeekFrom::Start(0)).map_err(|error| cannot("empty a file", error))?;
-        let said = self.said.try_clone().map_err(|error| cannot("share a file", error))?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said);
-        let start = Instant::now();
-        let mut child = command.spawn().map_err(|error| {
-            cannot(&format!("start {}", command.get_program().to_string_lossy()), error)
-        })?;
-        let seen = watch(&mut child, start, output);
-        if seen.is_err() {
-            // It may have ended.
-            let _ = child.kill();
-        }
-        let status = child.wait().map_err(|error| cannot("wait", error))?;
-        let total = start.elapsed();
+        command.stdout(Stdio::piped());
+        let (seen, status, total) =
+            self.run(command, |child, start| watch(child, start, output))?;
         match seen {
             Ok(first_output) if status.success() => Ok(Timed { first_output, total }),
             Ok(_) => Err(self.explain(status)),
             Err(_) if !status.success() && status.code().is_some() => Err(self.explain(status)),
             Err(why) => Err(why),
         }
+    }
+
+    /// The same for a command whose output is of no interest, and may be held open by what the
+    /// command leaves running.
+    pub fn time_unread(&mut self, command: &mut Command) -> Result<Duration, String> {
+        command.stdout(Stdio::null());
+        let (seen, status, total) = self.run(command, |child, start| {
+            await_end(child, start).map_err(|error| format!("can't wait for it: {error}"))
+        })?;
+        seen?;
+        if status.success() { Ok(total) } else { Err(self.explain(status)) }
+    }
+
+    /// Starts a command, has it watched, and tells how it ended and when. What can't be watched to
+    /// its end is killed.
+    fn run<T>(
+        &mut self,
+        command: &mut Command,
+        watch: impl FnOnce(&mut Child, Instant) -> Result<T, String>,
+    ) -> Result<(Result<T, String>, ExitStatus, Duration), String> {
+        let cannot = |what: &str, error: io::Error| format!("can't {what}: {error}");
+        self.said.set_len(0).map_err(|error| cannot("empty a file", error))?;
+        self.said.seek(SeekFrom::Start(0)).map_err(|error| cannot("empty a file", error))?;
+        let said = self.said.try_clone().map_err(|error| cannot("share a file", error))?;
+        command.stdin(Stdio::null()).stderr(said);
+        let start = Instant::now();
+        let mut child = command.spawn().map_err(|error| {
+            cannot(&format!("start {}", command.get_program().to_string_lossy()), error)
+        })?;
+        let seen = watch(&mut child, start);
+        if seen.is_err() {
+            // It may have ended.
+            let _ = child.kill();
+        }
+        let status = child.wait().map_err(|error| cannot("wait", error))?;
+        Ok((seen, status, start.elapsed()))
     }
 
     /// Why it ended as it did, in its own words if it has said any.
@@ -104,9 +127,12 @@ fn watch(
         return Err(format!("its output was {:?}", String::from_utf8_lossy(&read)));
     }
     // A process may close its output long before it ends.
-    let process = open_pidfd(child.id().cast_signed()).map_err(failed)?;
-    await_ready(process.as_fd(), start).map_err(failed)?;
+    await_end(child, start).map_err(failed)?;
     Ok(first)
+}
+
+fn await_end(child: &Child, start: Instant) -> io::Result<()> {
+    await_ready(open_pidfd(child.id().cast_signed())?.as_fd(), start)
 }
 
 fn await_ready(fd: std::os::fd::BorrowedFd<'_>, start: Instant) -> io::Result<()> {

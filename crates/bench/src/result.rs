@@ -15,7 +15,7 @@ pub const SCHEMA: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Document {
     pub schema: u32,
-    /// What made it: `bench` or `stress`.
+    /// What made it: `bench`, `benchmark` or `stress`.
     pub kind: String,
     /// When it began, as RFC 3339 has it, in UTC.
     pub date: String,
@@ -123,7 +123,8 @@ pub enum Section {
     /// `exec`, `shutdown`, and `total`, their sum.
     Phases,
     /// A sandbox that lives, each step a whole process. Series: `create`, `start`, `exec`, `stop`,
-    /// `remove`, `total`.
+    /// `remove`, and `total`, their sum. Values: `execs`, how many commands ran in each, so that
+    /// many samples of `exec` in a row are of one sandbox. A step that a tool lacks has no series.
     Lifecycle,
     /// Commands in one sandbox that lives, one after the other, each a whole process. Series:
     /// `first-output`, `total`.
@@ -143,7 +144,7 @@ pub enum Section {
     HandOut,
     /// How long a pool takes to make one sandbox ready. Values: `refill`.
     Refill,
-    /// The lives of many sandboxes at once. Series as in `lifecycle`.
+    /// The lives of many sandboxes at once. Series and values as in `lifecycle`.
     Stress,
 }
 

@@ -56,13 +56,13 @@ impl World {
 
     /// agentkernel, with no settings but those of the world's.
     pub fn agentkernel(&self, words: &[&str]) -> Command {
-        let mut command = self.tool(&self.home.path().join("bin/agentkernel").to_string_lossy());
+        let mut command = self.tool(&self.home.path().join("bin/agentkernel"));
         command.args(words);
         command
     }
 
     /// Another program, in the same surroundings.
-    pub fn tool(&self, program: &str) -> Command {
+    pub fn tool(&self, program: &Path) -> Command {
         let home = self.home.path();
         let mut command = Command::new(program);
         command

@@ -46,8 +46,9 @@ impl Class {
 
 /// A tool that does the work of a backend without agentkernel: the engine's own, or a neighbour.
 ///
-/// In its argument lists `{dir}` stands for the directory that was prepared, `{name}` for the name
-/// of a sandbox, and an argument that is `{command}` for the command's arguments.
+/// Its argument lists go without the program itself. In them `{dir}` stands for the directory that
+/// was prepared, `{name}` for a name that no other sandbox has at the time, and an argument that is
+/// `{command}` for the command's arguments.
 #[derive(Debug, Clone, Copy)]
 pub struct Yardstick {
     /// The program's name, which is looked for on the PATH.
