@@ -1,9 +1,12 @@
 //! Measures what a user waits for, next to what the user would otherwise use, and tells of it.
 #![forbid(unsafe_code)]
 
+pub mod compare;
 mod lives;
 mod process;
+pub mod report;
 pub mod result;
+pub mod stats;
 mod tool;
 mod world;
 

@@ -1,0 +1,78 @@
+//! The HTML page: the parts' Markdown, with charts, in a document that needs no other file.
+
+use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html::push_html};
+
+use super::draw::{html_text, svg};
+use super::{Block, Part};
+
+const STYLE: &str = include_str!("page.css");
+
+/// Keeps the page from loading anything, whatever may have come into it.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+
+pub fn html(title: &str, lead: &str, parts: Vec<Part>) -> String {
+    let mut body = format!("<h1>{}</h1>\n", html_text(title));
+    push(&mut body, lead, "");
+    body.push_str("<nav aria-label=\"Parts\"><ul>\n");
+    for part in &parts {
+        let (id, title) = (slug(part.title), html_text(part.title));
+        body.push_str(&format!("<li><a href=\"#{id}\">{title}</a></li>\n"));
+    }
+    body.push_str("</ul></nav>\n<main>\n");
+    for part in parts {
+        let id = slug(part.title);
+        let title = html_text(part.title);
+        body.push_str(&format!(
+            "<section aria-labelledby=\"{id}\">\n<h2 id=\"{id}\">{title}</h2>\n"
+        ));
+        for block in part.blocks {
+            match block {
+                Block::Markdown(text) => push(&mut body, &text, part.title),
+                Block::Chart(chart) => {
+                    let drawn = svg(&chart, &slug(chart.title)).unwrap_or_else(|error| {
+                        format!("<p>It can't be drawn: {}</p>", html_text(&error.to_string()))
+                    });
+                    body.push_str(&format!(
+                        "<figure>\n<figcaption><strong>{}.</strong> {}</figcaption>\n{drawn}</figure>\n",
+                        html_text(chart.title),
+                        html_text(chart.caption),
+                    ));
+                }
+            }
+        }
+        body.push_str("</section>\n");
+    }
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <meta name=\"color-scheme\" content=\"light dark\">\n\
+         <title>agentkernel: {title}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n\
+         {body}</main>\n</body>\n</html>\n",
+        title = html_text(title),
+    )
+}
+
+/// Markdown as HTML, each table in a box of its own that scrolls. HTML in it is shown, not obeyed.
+fn push(body: &mut String, markdown: &str, part: &str) {
+    let open = format!(
+        "<div class=\"wide\" role=\"region\" tabindex=\"0\" aria-label=\"Table: {}\">",
+        html_text(part)
+    );
+    let events = Parser::new_ext(markdown, Options::ENABLE_TABLES).flat_map(|event| match event {
+        Event::Start(Tag::Table(columns)) => {
+            vec![Event::Html(CowStr::from(open.clone())), Event::Start(Tag::Table(columns))]
+        }
+        Event::End(TagEnd::Table) => {
+            vec![Event::End(TagEnd::Table), Event::Html("</div>\n".into())]
+        }
+        Event::Html(text) | Event::InlineHtml(text) => vec![Event::Text(text)],
+        event => vec![event],
+    });
+    push_html(body, events);
+}
+
+fn slug(title: &str) -> String {
+    let words = title.split(|character: char| !character.is_ascii_alphanumeric());
+    words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-").to_lowercase()
+}
