@@ -39,6 +39,7 @@ pub(crate) enum Verb {
     Help,
     Pool,
     Daemon,
+    Bench,
 }
 
 /// A verb's names and words for people.

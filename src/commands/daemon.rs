@@ -44,7 +44,7 @@ pub(super) fn run(low: &LowArgs) -> Result<u8, CommandError> {
 }
 
 /// The daemon's program, ready to be started.
-fn program() -> Result<Command, CommandError> {
+pub(super) fn program() -> Result<Command, CommandError> {
     let own = env::current_exe().map_err(|error| failed("find this program", &error))?;
     let beside = own.with_file_name(PROGRAM);
     let on_path = || {
@@ -168,7 +168,7 @@ fn not_running() -> CommandError {
     CommandError::new("no daemon is running", "agentkernel daemon start -b starts one")
 }
 
-fn failed(what: &str, error: &io::Error) -> CommandError {
+pub(super) fn failed(what: &str, error: &io::Error) -> CommandError {
     CommandError::new(
         format!("can't {what}: {error}"),
         "see what is wrong with that, and try again",

@@ -3,6 +3,7 @@
 mod apply;
 mod attach;
 mod audit;
+mod bench;
 mod completions;
 mod cp;
 mod create;
@@ -76,6 +77,7 @@ pub(crate) fn dispatch(
         Verb::Help => help::run(&low),
         Verb::Pool => pool::run(low, backends),
         Verb::Daemon => daemon::run(&low),
+        Verb::Bench => bench::run(low, backends),
     }
 }
 

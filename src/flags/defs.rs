@@ -1,5 +1,6 @@
 //! Every flag there is. The order is that of the help.
 
+mod bench;
 mod changes;
 mod command;
 mod life;
@@ -24,7 +25,9 @@ const BOTH: &[Verb] = &[Verb::Run, Verb::Create, Verb::Exec];
 
 /// Every flag but `--help` and `--version`, which end the parsing where they stand.
 fn flags() -> impl Iterator<Item = &'static Flag> {
-    [spec::FLAGS, command::FLAGS, life::FLAGS, changes::FLAGS, output::FLAGS].into_iter().flatten()
+    let all =
+        [spec::FLAGS, command::FLAGS, life::FLAGS, changes::FLAGS, output::FLAGS, bench::FLAGS];
+    all.into_iter().flatten()
 }
 
 /// The flags of a verb.

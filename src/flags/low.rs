@@ -57,6 +57,19 @@ pub(crate) struct LowArgs {
     pub kinds: Vec<Kind>,
     /// The sandbox that entries are about.
     pub sandbox: Option<String>,
+    pub bench: LowBench,
     /// The command and its arguments, or a verb's own words.
     pub words: Vec<OsString>,
+}
+
+/// The benchmark's flags.
+#[derive(Debug, Default)]
+pub(crate) struct LowBench {
+    pub quick: bool,
+    pub runs: Option<u64>,
+    pub most: Option<u64>,
+    pub results: Option<PathBuf>,
+    pub fail_above: Option<f64>,
+    pub markdown: Option<PathBuf>,
+    pub html: Option<PathBuf>,
 }

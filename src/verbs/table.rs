@@ -343,4 +343,19 @@ The daemon holds pools and keeps house. Sandboxes that live don't depend on it.
 ",
         takes: Takes::OneOf(&["start", "stop", "status", "logs"]),
     },
+    VerbInfo {
+        verb: Verb::Bench,
+        name: "bench",
+        aliases: &[],
+        usage: "[FLAGS] [BACKEND...] | compare BEFORE AFTER | report RESULT...",
+        doc: "Measure backends, next to what else does the work",
+        more: "\
+It measures every backend that is ready, or those named, in turn with the bare
+process and other tools, and keeps every sample in a file. Ctrl-C ends it early
+and keeps what there is. --json prints the result instead.
+
+`compare` sets two results side by side. `report` makes a page of results.
+",
+        takes: Takes::OneOf(&["compare", "report"]),
+    },
 ];

@@ -2,16 +2,26 @@
 #![forbid(unsafe_code)]
 
 pub mod compare;
+mod control;
 mod lives;
+mod load;
+mod machine;
+mod measure;
+mod plan;
 mod process;
 pub mod report;
 pub mod result;
+mod run;
+mod sections;
 pub mod stats;
+mod table;
 mod tool;
+mod turns;
 mod world;
 
 pub use lives::{Lives, Subject, lives};
 pub use process::{Stopwatch, Timed};
+pub use run::{BenchError, read, run, save};
 pub use tool::{Step, Tool};
 pub use world::{Programs, World};
 

@@ -89,7 +89,8 @@ pub struct ToolFacts {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Case {
     pub section: Section,
-    /// The backend; `process` for the bare process, beside the backend in `beside`.
+    /// The backend, or the one beside which a tool was measured; `process` for the bare process,
+    /// whose group names the backend.
     pub backend: String,
     /// `agentkernel`, or the name of the tool that did the same.
     pub tool: String,

@@ -111,6 +111,11 @@ impl<'a> Tool<'a> {
         self.yardstick.name
     }
 
+    /// Whether it is the bare process.
+    pub fn is_process(&self) -> bool {
+        self.name() == PROCESS.name
+    }
+
     /// Why it can't be measured, if it can't. Nothing else is to be asked of it then.
     pub fn unusable(&self) -> Option<&str> {
         self.unusable.as_deref()

@@ -44,13 +44,24 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
             println!("agentkerneld {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
-        // The two are processes of the daemon's own, and nobody else's business.
         ["nursery", _] => nursery::serve(&ENGINE).map_err(DaemonError::from),
+        ["bench", request] => return bench(request),
         ["restart", names @ ..] => house::restart(&ENGINE, names),
         _ => Err(DaemonError::Usage),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}\nhint: {}", error.hint());
+            ExitCode::from(125)
+        }
+    }
+}
+
+/// Measures, as the small program has been asked to.
+fn bench(request: &str) -> ExitCode {
+    match agentkernel_bench::run(request, BACKENDS) {
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             eprintln!("error: {error}\nhint: {}", error.hint());
             ExitCode::from(125)

@@ -6,6 +6,7 @@
 //! of the machine only whether a path exists.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod changes;
 mod daemon;
 mod doctor;
@@ -26,6 +27,7 @@ mod signal;
 mod value;
 mod variables;
 
+pub use bench::{BenchMeasure, BenchRequest};
 pub use changes::{
     AppliedReport, ChangeReport, ChangesReport, RefusedReport, SnapshotReport, SnapshotsReport,
 };

@@ -126,6 +126,7 @@ pub(super) static FLAGS: &[Flag] = &[
             Verb::Pool,
             Verb::Daemon,
             Verb::Doctor,
+            Verb::Bench,
         ],
         doc: "Report as JSON (run, exec: on standard error)",
     },

@@ -1,0 +1,271 @@
+//! A whole benchmark, from the first backend to the last.
+
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+use agentkernel_core::{Backend, Probe};
+use agentkernel_wire::BenchMeasure;
+
+use crate::control::Control;
+use crate::machine;
+use crate::plan::Plan;
+use crate::result::{BackendFacts, Case, Document, SCHEMA, Section, Settings};
+use crate::sections::{self, Filled, Runner, WARM_UP, at_once, in_turn, levels};
+use crate::tool::Tool;
+use crate::world::{Programs, World};
+use crate::{COMMAND, OUTPUT};
+
+/// The route of a sandbox that is booted for the command, of one out of a pool, and of one that
+/// lives.
+const COLD: &str = "cold";
+const POOL: &str = "pool";
+const LIVE: &str = "live";
+
+/// Measures what is asked for. What fails is in the result, and the rest goes on; so is what was
+/// measured before somebody ended it.
+pub fn measure(
+    request: &BenchMeasure,
+    programs: &Programs,
+    registry: &[&dyn Backend],
+    control: &Control,
+) -> io::Result<Document> {
+    let mut session = Session {
+        plan: Plan::of(request),
+        programs,
+        control,
+        document: Document {
+            schema: SCHEMA,
+            kind: "bench".to_owned(),
+            date: agentkernel_store::time::to_text(SystemTime::now()),
+            interrupted: false,
+            settings: Settings {
+                quick: request.quick,
+                command: COMMAND.iter().map(|word| (*word).to_owned()).collect(),
+                output: OUTPUT.to_owned(),
+                warm_up: WARM_UP,
+            },
+            machine: machine::facts(Path::new(".")),
+            backends: Vec::new(),
+            tools: Vec::new(),
+            cases: Vec::new(),
+        },
+    };
+    let has_pools = registry.iter().any(|backend| session.wants(request, *backend));
+    for backend in registry {
+        session.backend(request, *backend)?;
+    }
+    if has_pools {
+        let hand_outs = sections::hand_out(session.plan.hand_outs, control);
+        session.keep(Section::HandOut, "all", POOL, hand_outs);
+    }
+    control.finish();
+    session.document.interrupted = control.is_stopped();
+    session.document.machine.load_after = machine::load();
+    Ok(session.document)
+}
+
+struct Session<'a> {
+    plan: Plan,
+    programs: &'a Programs,
+    control: &'a Control,
+    document: Document,
+}
+
+impl Session<'_> {
+    /// Whether a backend was asked for and may be measured.
+    fn wants(&self, request: &BenchMeasure, backend: &dyn Backend) -> bool {
+        request.backends.is_empty() || request.backends.iter().any(|name| name == backend.name())
+    }
+
+    /// Measures a backend if it is wanted and ready, and says why not if it is not.
+    fn backend(&mut self, request: &BenchMeasure, backend: &dyn Backend) -> io::Result<()> {
+        let unmeasured = match backend.probe() {
+            _ if !self.wants(request, backend) => Some("it was not asked for".to_owned()),
+            Probe::Unavailable { why, .. } => Some(why),
+            Probe::Ready { .. } => None,
+        };
+        let about = backend.about();
+        self.document.backends.push(BackendFacts {
+            name: backend.name().to_owned(),
+            class: about.class.name().to_owned(),
+            isolation: about.isolation.to_owned(),
+            choose: about.choose.to_owned(),
+            unmeasured: unmeasured.clone(),
+        });
+        if unmeasured.is_some() {
+            return Ok(());
+        }
+        let world = World::new(self.programs)?;
+        let mut tools = vec![Tool::process(&world, COMMAND, OUTPUT)];
+        let others = backend.yardsticks().iter();
+        tools.extend(others.map(|yardstick| Tool::new(&world, yardstick, COMMAND, OUTPUT)));
+        let facts = tools.iter().skip(1).map(|tool| tool.facts(backend.name()));
+        self.document.tools.extend(facts);
+        tools.retain(|tool| tool.unusable().is_none());
+        self.cold(&world, backend.name(), &tools);
+        self.pool(&world, backend.name(), &tools);
+        self.live(&world, backend.name(), &tools);
+        Ok(())
+    }
+
+    /// Whatever boots a sandbox for each command.
+    fn cold(&mut self, world: &World, backend: &str, tools: &[Tool<'_>]) {
+        let mut runners = runs(backend, tools);
+        runners.push(sections::run(world, backend, COLD));
+        let once = in_turn(
+            Section::Once,
+            &group(backend, COLD),
+            &runners,
+            self.plan.runs,
+            None,
+            self.control,
+        );
+        self.keep(Section::Once, backend, COLD, once);
+        let phases = sections::phases(world, backend, COLD, self.plan.phases, None, self.control);
+        self.keep(Section::Phases, backend, COLD, phases);
+        for runner in &runners {
+            self.load(runner, &group(backend, COLD));
+        }
+        for level in levels(self.plan.most) {
+            for runner in &runners {
+                let known = &self.document.cases;
+                if !has_failed(known, &runner.case) && !self.control.is_stopped() {
+                    let case = at_once(
+                        Section::Scale,
+                        &group(backend, COLD),
+                        runner,
+                        level,
+                        level,
+                        self.control,
+                    );
+                    self.document.cases.push(case);
+                }
+            }
+        }
+    }
+
+    /// A number of requests, so many at a time.
+    fn load(&mut self, runner: &Runner<'_>, group: &str) {
+        if self.control.is_stopped() {
+            return;
+        }
+        let Plan { requests, at_a_time, .. } = self.plan;
+        let case = at_once(Section::Requests, group, runner, requests, at_a_time, self.control);
+        self.document.cases.push(case);
+    }
+
+    /// Whatever comes out of a pool.
+    fn pool(&mut self, world: &World, backend: &str, tools: &[Tool<'_>]) {
+        if self.control.is_stopped() {
+            return;
+        }
+        self.control.begin(format!("filling a pool of {}", self.plan.pool), 1);
+        let pool = match Filled::start(world, backend, self.plan.pool) {
+            Ok(pool) => pool,
+            Err(why) => return self.keep(Section::Refill, backend, POOL, Err(why)),
+        };
+        self.document.cases.push(pool.refill(backend));
+        let mut runners = runs(backend, &tools[..1]);
+        runners.push(sections::run(world, backend, POOL));
+        let runs = self.plan.runs;
+        let once = counted(&pool, || {
+            in_turn(Section::Once, &group(backend, POOL), &runners, runs, Some(&pool), self.control)
+        });
+        self.keep(Section::Once, backend, POOL, once);
+        let phases =
+            sections::phases(world, backend, POOL, self.plan.phases, Some(&pool), self.control);
+        self.keep(Section::Phases, backend, POOL, phases);
+        let Some(runner) = runners.last() else { return };
+        if pool.await_full().is_ok() {
+            self.load(runner, &group(backend, POOL));
+        }
+        let sustained = pool.await_full().and_then(|()| {
+            let count = 4 * pool.size();
+            counted(&pool, || {
+                Ok(vec![at_once(
+                    Section::Sustained,
+                    &group(backend, POOL),
+                    runner,
+                    count,
+                    4,
+                    self.control,
+                )])
+            })
+        });
+        self.keep(Section::Sustained, backend, POOL, sustained);
+    }
+
+    /// Sandboxes that live.
+    fn live(&mut self, world: &World, backend: &str, tools: &[Tool<'_>]) {
+        let Plan { lives, execs, waiting, .. } = self.plan;
+        let lives = sections::lifecycle(world, backend, tools, lives, self.control);
+        self.keep(Section::Lifecycle, backend, LIVE, lives);
+        let execs = sections::execs(world, backend, tools, execs, self.control);
+        self.keep(Section::Exec, backend, LIVE, execs);
+        let memory = sections::memory(world, backend, waiting, self.control);
+        self.keep(Section::Memory, backend, LIVE, memory);
+    }
+
+    /// Keeps what came of a section; that nothing did is a failure of its own.
+    fn keep(
+        &mut self,
+        section: Section,
+        backend: &str,
+        route: &str,
+        outcome: Result<Vec<Case>, String>,
+    ) {
+        match outcome {
+            Ok(cases) => self.document.cases.extend(cases),
+            Err(error) => {
+                let mut case = Case {
+                    section,
+                    backend: backend.to_owned(),
+                    tool: "agentkernel".to_owned(),
+                    route: route.to_owned(),
+                    group: group(backend, route),
+                    at_once: 1,
+                    ..Case::default()
+                };
+                case.add(Err(error));
+                self.document.cases.push(case);
+            }
+        }
+    }
+}
+
+/// What is measured in turn, or one after the other, has this name in common.
+fn group(backend: &str, route: &str) -> String {
+    format!("{backend} {route}")
+}
+
+/// The tools that run the command in a sandbox of its own.
+fn runs<'t>(backend: &str, tools: &'t [Tool<'_>]) -> Vec<Runner<'t>> {
+    tools.iter().map(|tool| tool.runner(backend)).collect()
+}
+
+/// Whether somebody has already failed with fewer at once.
+fn has_failed(cases: &[Case], runner: &Case) -> bool {
+    let same = |case: &&Case| {
+        case.section == Section::Scale
+            && (&case.backend, &case.tool, &case.route)
+                == (&runner.backend, &runner.tool, &runner.route)
+    };
+    cases.iter().filter(same).any(|case| case.failed() > 0)
+}
+
+/// Says how many came out of the pool while something was measured.
+fn counted(
+    pool: &Filled<'_>,
+    measured: impl FnOnce() -> Result<Vec<Case>, String>,
+) -> Result<Vec<Case>, String> {
+    let before = pool.handed_out()?;
+    let mut cases = measured()?;
+    let out = pool.handed_out()?.saturating_sub(before);
+    for case in cases.iter_mut().filter(|case| case.route == POOL) {
+        // Those of a warm-up come first.
+        let counted = out.min(case.attempts);
+        case.values.insert("from-pool".to_owned(), counted as f64);
+    }
+    Ok(cases)
+}
