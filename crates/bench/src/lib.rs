@@ -1,9 +1,13 @@
 //! Measures what a user waits for, next to what the user would otherwise use, and tells of it.
 #![forbid(unsafe_code)]
 
+pub mod familiar;
 mod lives;
+pub mod machine;
 mod process;
+mod release;
 pub mod result;
+mod summary;
 mod tool;
 mod world;
 
