@@ -3,17 +3,20 @@
 
 pub mod compare;
 mod control;
+pub mod familiar;
 mod lives;
 mod load;
-mod machine;
+pub mod machine;
 mod measure;
 mod plan;
 mod process;
+mod release;
 pub mod report;
 pub mod result;
 mod run;
 mod sections;
 pub mod stats;
+mod summary;
 mod table;
 mod tool;
 mod turns;

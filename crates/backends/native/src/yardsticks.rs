@@ -70,11 +70,23 @@ pub const YARDSTICKS: &[Yardstick] = &[
                 "--bundle={dir}/life",
                 "{name}",
             ],
-            start: &["--root={dir}/state", "start", "{name}"],
-            exec: &["--root={dir}/state", "exec", "{name}", "{command}"],
-            stop: &["--root={dir}/state", "kill", "{name}", "KILL"],
+            start: &["--root={dir}/state", "--cgroup-manager=disabled", "start", "{name}"],
+            exec: &[
+                "--root={dir}/state",
+                "--cgroup-manager=disabled",
+                "exec",
+                "{name}",
+                "{command}",
+            ],
+            stop: &["--root={dir}/state", "--cgroup-manager=disabled", "kill", "{name}", "KILL"],
             // It does not wait for what it has killed, and would refuse what still ends.
-            remove: &["--root={dir}/state", "delete", "--force", "{name}"],
+            remove: &[
+                "--root={dir}/state",
+                "--cgroup-manager=disabled",
+                "delete",
+                "--force",
+                "{name}",
+            ],
         }),
     },
 ];

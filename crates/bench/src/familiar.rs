@@ -1,0 +1,291 @@
+//! The commands that people already know: so many sandboxes live once each, so many at a time, and
+//! what came of it is printed and saved.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use agentkernel_core::Backend;
+use agentkernel_store::time;
+use serde::Serialize;
+
+use crate::lives::{Lives, Subject, lives};
+use crate::result::{BackendFacts, Case, Document, Failure, SCHEMA, Section, Settings};
+use crate::summary::{Summary, summary};
+use crate::{COMMAND, OUTPUT, Step, World, machine, release};
+
+/// The least part of the lives that has to succeed, in percent.
+const LEAST_SUCCESS: u64 = 95;
+
+/// More than any machine can take is taken for a slip.
+const MOST_SANDBOXES: u64 = 100_000;
+const MOST_AT_ONCE: u64 = 1000;
+const MOST_EXECS: u64 = 1000;
+
+/// What was asked for by variables.
+pub struct Asked {
+    /// What the files are called, and the kind of the document.
+    kind: &'static str,
+    lives: Lives,
+    backend: &'static dyn Backend,
+    /// Where results go.
+    results: PathBuf,
+    /// Where both programs are, if they are not to be built.
+    programs: Option<PathBuf>,
+    source: PathBuf,
+}
+
+/// Looks variables up.
+type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+impl Asked {
+    /// `STRESS_VM_COUNT` (10) and `STRESS_MAX_CONCURRENT` (50), for many sandboxes at once.
+    pub fn stress(
+        variable: Variables<'_>,
+        backends: &[&'static dyn Backend],
+        source: &Path,
+    ) -> Result<Self, String> {
+        let lives = Lives {
+            section: Section::Stress,
+            count: number(variable, "STRESS_VM_COUNT", 10, MOST_SANDBOXES)?,
+            at_once: number(variable, "STRESS_MAX_CONCURRENT", 50, MOST_AT_ONCE)?,
+            execs: 1,
+        };
+        Self::new("stress", lives, variable, backends, source)
+    }
+
+    /// `BENCH_SANDBOXES` (10), `BENCH_ITERATIONS` (10, the commands in each) and
+    /// `BENCH_MAX_CONCURRENT` (50), for the time of each step.
+    pub fn benchmark(
+        variable: Variables<'_>,
+        backends: &[&'static dyn Backend],
+        source: &Path,
+    ) -> Result<Self, String> {
+        let lives = Lives {
+            section: Section::Lifecycle,
+            count: number(variable, "BENCH_SANDBOXES", 10, MOST_SANDBOXES)?,
+            at_once: number(variable, "BENCH_MAX_CONCURRENT", 50, MOST_AT_ONCE)?,
+            execs: number(variable, "BENCH_ITERATIONS", 10, MOST_EXECS)?,
+        };
+        Self::new("benchmark", lives, variable, backends, source)
+    }
+
+    fn new(
+        kind: &'static str,
+        lives: Lives,
+        variable: Variables<'_>,
+        backends: &[&'static dyn Backend],
+        source: &Path,
+    ) -> Result<Self, String> {
+        let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        Ok(Self {
+            kind,
+            lives,
+            backend: backend(variable, backends)?,
+            results: source.join(path("RESULTS").unwrap_or_else(|| "benchmark-results".into())),
+            programs: path("AGENTKERNEL_PROGRAMS").map(|path| source.join(path)),
+            source: source.to_owned(),
+        })
+    }
+
+    /// Measures, prints what came of it, and saves it. It fails if fewer lives succeed than have
+    /// to, or if nothing can be measured; in the first case the results are saved all the same.
+    pub fn measure(&self) -> Result<(), String> {
+        let programs = match &self.programs {
+            Some(directory) => release::found(directory),
+            None => release::build(&self.source),
+        };
+        let programs = programs.map_err(|error| error.to_string())?;
+        let world = World::new(&programs).map_err(|error| format!("can't begin: {error}"))?;
+        let date = time::to_text(SystemTime::now());
+        let mut machine = machine::facts(&self.source);
+        let case = self.live(&world)?;
+        machine.load_after = machine::load();
+        let document = self.document(date, machine, case);
+        let [case] = document.cases.as_slice() else { return Err("no case".to_owned()) };
+        let short = Short::of(&document, case);
+        short.print();
+        let path = self
+            .save(&document, &short)
+            .map_err(|error| format!("can't save to {}: {error}", self.results.display()))?;
+        println!("{}", path.display());
+        if short.succeeded * 100 >= LEAST_SUCCESS * case.attempts {
+            return Ok(());
+        }
+        Err(format!(
+            "{} of {} succeeded, and at least {LEAST_SUCCESS} % have to",
+            short.succeeded, case.attempts
+        ))
+    }
+
+    fn live(&self, world: &World) -> Result<Case, String> {
+        let failed = |error: io::Error| format!("can't measure: {error}");
+        let subject = Subject { backend: self.backend.name(), tool: None };
+        let warm_up = Lives { count: 1, execs: 1, ..self.lives };
+        let first = lives(world, &subject, &warm_up, &|_| (), &|| false).map_err(failed)?;
+        if let Some(failure) = first.failures.first() {
+            return Err(format!("{} does not work here: {}", self.backend.name(), failure.error));
+        }
+        let step = (self.lives.count / 10).max(10);
+        let progress = |over: u64| {
+            if over.is_multiple_of(step) {
+                // Nobody may be reading that, and a tenth is not worth failing for.
+                let _ = writeln!(io::stderr(), "{over} of {} over", self.lives.count);
+            }
+        };
+        lives(world, &subject, &self.lives, &progress, &|| false).map_err(failed)
+    }
+
+    fn document(&self, date: String, machine: crate::result::Machine, case: Case) -> Document {
+        let about = self.backend.about();
+        Document {
+            schema: SCHEMA,
+            kind: self.kind.to_owned(),
+            date,
+            interrupted: false,
+            settings: Settings {
+                quick: false,
+                command: COMMAND.iter().map(|&word| word.to_owned()).collect(),
+                output: OUTPUT.to_owned(),
+                warm_up: 1,
+            },
+            machine,
+            backends: vec![BackendFacts {
+                name: self.backend.name().to_owned(),
+                class: about.class.name().to_owned(),
+                isolation: about.isolation.to_owned(),
+                choose: about.choose.to_owned(),
+                unmeasured: None,
+            }],
+            tools: Vec::new(),
+            cases: vec![case],
+        }
+    }
+
+    /// Writes the short form and the details, and returns where the short form is.
+    fn save(&self, document: &Document, short: &Short) -> io::Result<PathBuf> {
+        fs::create_dir_all(&self.results)?;
+        let name = format!("{}_{}", self.kind, document.date.replace(':', ""));
+        let details = format!("{name}_details.json");
+        write(&self.results.join(&details), &serde_json::to_string(document)?)?;
+        let path = self.results.join(format!("{name}.json"));
+        write(&path, &serde_json::to_string_pretty(&Saved { short, details })?)?;
+        Ok(path)
+    }
+}
+
+/// A number of at least one.
+fn number(variable: Variables<'_>, name: &str, default: u64, most: u64) -> Result<u64, String> {
+    let Some(value) = variable(name) else { return Ok(default) };
+    let parsed = value.to_str().and_then(|text| text.parse().ok());
+    parsed.filter(|number| (1..=most).contains(number)).ok_or_else(|| {
+        format!("{name} is {value:?}, and has to be a whole number from 1 to {most}")
+    })
+}
+
+/// The backend of `AGENTKERNEL_BACKEND`, or the first one.
+fn backend(
+    variable: Variables<'_>,
+    backends: &[&'static dyn Backend],
+) -> Result<&'static dyn Backend, String> {
+    const NAME: &str = "AGENTKERNEL_BACKEND";
+    let asked = variable(NAME).filter(|value| !value.is_empty());
+    let is_it =
+        |backend: &&&'static dyn Backend| asked.as_ref().is_none_or(|name| name == backend.name());
+    backends.iter().find(is_it).copied().ok_or_else(|| {
+        let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
+        match &asked {
+            Some(name) => format!("{NAME} is {name:?}, and there is {}", names.join(", ")),
+            None => "there is no backend in this build".to_owned(),
+        }
+    })
+}
+
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")
+}
+
+/// What came of it, in few words.
+#[derive(Debug, Serialize)]
+struct Short {
+    date: String,
+    backend: String,
+    version: String,
+    sandboxes: u64,
+    at_once: u64,
+    /// In each sandbox.
+    execs: u64,
+    succeeded: u64,
+    failed: u64,
+    /// In percent.
+    success_rate: f64,
+    wall_ms: f64,
+    /// Lives from their beginning to their end.
+    per_second: f64,
+    total_ms: Option<Summary>,
+    operations_ms: BTreeMap<&'static str, Summary>,
+    failures: Vec<Failure>,
+}
+
+/// The short form, as it is saved.
+#[derive(Serialize)]
+struct Saved<'a> {
+    #[serde(flatten)]
+    short: &'a Short,
+    /// The name of the file with every sample, in the same folder.
+    details: String,
+}
+
+impl Short {
+    fn of(document: &Document, case: &Case) -> Self {
+        let failed = case.failed();
+        let succeeded = case.attempts - failed;
+        let wall = case.wall_ns as f64 / 1e9;
+        let operations = Step::ALL
+            .into_iter()
+            .filter_map(|step| Some((step.name(), summary(&case.samples(step.name()))?)));
+        Self {
+            date: document.date.clone(),
+            backend: case.backend.clone(),
+            version: document.machine.version.clone(),
+            sandboxes: case.attempts,
+            at_once: case.at_once,
+            execs: case.values.get("execs").map_or(1, |&execs| execs as u64),
+            succeeded,
+            failed,
+            success_rate: 100.0 * succeeded as f64 / case.attempts as f64,
+            wall_ms: wall * 1e3,
+            per_second: succeeded as f64 / wall,
+            total_ms: summary(&case.samples("total")),
+            operations_ms: operations.collect(),
+            failures: case.failures.clone(),
+        }
+    }
+
+    fn print(&self) {
+        let Self { backend, sandboxes, at_once, execs, .. } = self;
+        println!("{backend}: {sandboxes} sandboxes, {at_once} at once, commands in each: {execs}");
+        println!("{:9}{:>10}{:>10}{:>10}{:>10}{:>10}  ms", "", "avg", "p50", "p90", "p95", "p99");
+        let steps = Step::ALL.map(|step| (step.name(), self.operations_ms.get(step.name())));
+        for (name, summary) in steps.into_iter().chain([("total", self.total_ms.as_ref())]) {
+            if let Some(Summary { avg, p50, p90, p95, p99 }) = summary {
+                println!("{name:9}{avg:10.2}{p50:10.2}{p90:10.2}{p95:10.2}{p99:10.2}");
+            }
+        }
+        println!(
+            "{} of {sandboxes} succeeded ({:.1} %) in {:.2} s, {:.1} a second",
+            self.succeeded,
+            self.success_rate,
+            self.wall_ms / 1e3,
+            self.per_second
+        );
+        for Failure { error, count } in &self.failures {
+            println!("{count} failed: {error}");
+        }
+    }
+}

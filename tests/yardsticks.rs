@@ -1,0 +1,55 @@
+//! The tools beside which backends are measured, as far as they work on this machine.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+use std::path::Path;
+use std::thread;
+
+use agentkernel_bench::result::Section;
+use agentkernel_bench::{COMMAND, Lives, OUTPUT, Programs, Stopwatch, Subject, Tool, World, lives};
+
+/// Runs of the tool in each of ten threads.
+const RUNS: u64 = 3;
+
+fn runs_many_at_once(tool: &Tool<'_>) {
+    thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| {
+                let mut stopwatch = Stopwatch::new().unwrap();
+                for _ in 0..RUNS {
+                    let run = stopwatch.time(&mut tool.run(), Some(OUTPUT));
+                    assert!(run.is_ok(), "{}: {run:?}", tool.name());
+                }
+            });
+        }
+    });
+}
+
+fn lives_many_at_once(world: &World, backend: &str, tool: &Tool<'_>) {
+    let subject = Subject { backend, tool: Some(tool) };
+    let asked = Lives { section: Section::Lifecycle, count: 20, at_once: 10, execs: 2 };
+    let case = lives(world, &subject, &asked, &|_| (), &|| false).unwrap();
+    assert_eq!((case.attempts, case.failures.as_slice()), (20, [].as_slice()), "{}", tool.name());
+    assert_eq!(case.samples("exec").len(), 40);
+}
+
+#[test]
+fn each_tool_works_or_says_why_not() {
+    let programs = Path::new(env!("CARGO_BIN_EXE_agentkernel"));
+    // No daemon is started here.
+    let programs = Programs { agentkernel: programs.to_owned(), agentkerneld: programs.to_owned() };
+    let world = World::new(&programs).unwrap();
+    for backend in agentkernel::BACKENDS {
+        for yardstick in backend.yardsticks() {
+            let tool = Tool::new(&world, yardstick, COMMAND, OUTPUT);
+            if let Some(why) = tool.unusable() {
+                println!("skipped: {why}");
+                continue;
+            }
+            println!("{:?}", tool.facts(backend.name()));
+            runs_many_at_once(&tool);
+            if tool.has_life() {
+                lives_many_at_once(&world, backend.name(), &tool);
+            }
+        }
+    }
+}
