@@ -61,6 +61,7 @@ pub fn measure(
     }
     control.finish();
     session.document.interrupted = control.is_stopped();
+    session.document.cases.retain(|case| case.attempts > 0);
     session.document.machine.load_after = machine::load();
     Ok(session.document)
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -135,13 +135,16 @@ fn await_end(child: &Child, start: Instant) -> io::Result<()> {
     await_ready(open_pidfd(child.id().cast_signed())?.as_fd(), start)
 }
 
-fn await_ready(fd: std::os::fd::BorrowedFd<'_>, start: Instant) -> io::Result<()> {
-    let left = LIMIT.saturating_sub(start.elapsed());
-    match descriptor::poll(&mut [Interest::readable(fd)], Some(left))? {
-        true => Ok(()),
-        false => Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            format!("it took more than {} seconds", LIMIT.as_secs()),
-        )),
+fn await_ready(fd: BorrowedFd<'_>, start: Instant) -> io::Result<()> {
+    loop {
+        let left = LIMIT.saturating_sub(start.elapsed());
+        if descriptor::poll(&mut [Interest::readable(fd)], Some(left))? {
+            return Ok(());
+        }
+        // A signal ends a wait, too.
+        if left.is_zero() {
+            let limit = LIMIT.as_secs();
+            return Err(io::Error::other(format!("it took more than {limit} seconds")));
+        }
     }
 }

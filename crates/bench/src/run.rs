@@ -10,6 +10,8 @@ use std::time::Duration;
 use agentkernel_core::Backend;
 use agentkernel_wire::{BenchMeasure, BenchRequest};
 
+use serde::Deserialize;
+
 use crate::control::Control;
 use crate::measure::measure;
 use crate::result::{Document, SCHEMA};
@@ -81,6 +83,10 @@ fn run_measure(request: &BenchMeasure, registry: &[&dyn Backend]) -> Result<u8, 
             .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
             .map_err(io_error("receive signals"))?;
     }
+    if !request.json {
+        // Whoever waits for a result is told now that it can't be kept, and not in the end.
+        make(&request.results)?;
+    }
     let own = std::env::current_exe().map_err(io_error("find this program"))?;
     let programs = Programs { agentkernel: request.program.clone(), agentkerneld: own };
     let patience = Duration::from_secs(if request.quick { 3 } else { 60 });
@@ -90,8 +96,13 @@ fn run_measure(request: &BenchMeasure, registry: &[&dyn Backend]) -> Result<u8, 
         let text = serde_json::to_string(&document).map_err(io::Error::from);
         print(&(text.map_err(io_error("write JSON"))? + "\n"))?;
     } else {
-        let path = save(&document, &request.results)?;
+        let saved = save(&document, &request.results);
         print(&table::table(&document))?;
+        // What took so long to measure is not thrown away for want of space there.
+        let path = saved.or_else(|error| {
+            eprintln!("error: {error}");
+            save(&document, &std::env::temp_dir())
+        })?;
         print(&format!("{}\n", path.display()))?;
     }
     let failed = document.cases.iter().any(|case| case.failed() > 0);
@@ -104,20 +115,28 @@ pub fn save(document: &Document, directory: &Path) -> Result<PathBuf, BenchError
     let path = directory.join(format!("{}-{date}.json", document.kind));
     let text = serde_json::to_string(document).map_err(io::Error::from);
     let text = text.map_err(io_error("write JSON"))? + "\n";
-    let show = directory.display();
-    fs::create_dir_all(directory).map_err(io_error(format!("make {show}")))?;
+    make(directory)?;
     write(&path, &text)?;
     Ok(path)
+}
+
+fn make(directory: &Path) -> Result<(), BenchError> {
+    let made = fs::create_dir_all(directory);
+    made.map_err(io_error(format!("make {}", directory.display())))
 }
 
 /// Reads a result of this version.
 pub fn read(path: &Path) -> Result<Document, BenchError> {
     let no_result = |why: String| BenchError::NoResult { path: path.to_owned(), why };
     let text = fs::read(path).map_err(io_error(format!("read {}", path.display())))?;
-    let document: Document =
-        serde_json::from_slice(&text).map_err(|error| no_result(error.to_string()))?;
-    match document.schema {
-        SCHEMA => Ok(document),
+    /// What every version has.
+    #[derive(Deserialize)]
+    struct Versioned {
+        schema: u32,
+    }
+    let json = |error: serde_json::Error| no_result(error.to_string());
+    match serde_json::from_slice::<Versioned>(&text).map_err(json)?.schema {
+        SCHEMA => serde_json::from_slice(&text).map_err(json),
         other => Err(no_result(format!("it is of version {other}, and {SCHEMA} is known"))),
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that fails ends by a panic")]
 
 mod agent;
+mod bench;
 mod clients;
 mod common;
 mod house;
