@@ -3,7 +3,7 @@
 use agentkernel_core::Class;
 
 use super::evidence::{Evidence, Run};
-use super::figures::bytes;
+use super::figures::{NONE, bytes};
 use super::table::{Column, Table, UNMEASURED};
 use super::{Block, Part, escape};
 use crate::result::Machine;
@@ -33,7 +33,9 @@ pub fn choosing(evidence: &Evidence<'_>) -> Part {
         table.row(cells, String::new());
     }
     for absent in evidence.empty_classes(Class::ALL) {
-        table.absent(&absent);
+        let none = || NONE.to_owned();
+        let here = format!("{UNMEASURED}: {}", absent.why);
+        table.row(vec![absent.backend, none(), none(), none(), here], String::new());
     }
     let text = "What each backend says of itself. Classes say what may be compared with what.";
     Part { title: "Choosing a backend", blocks: vec![Block::text(text), Block::table(&table)] }
@@ -130,10 +132,12 @@ fn facts(run: &Run<'_>) -> Table {
 fn tools(run: &Run<'_>) -> Table {
     let mut table = Table::new(&[Text("tool"), Text("beside"), Text("version"), Text("here")]);
     for tool in &run.document.tools {
-        let here = if tool.unmeasured.is_some() { UNMEASURED } else { "measured" };
-        let cells =
-            vec![tool.name.clone(), tool.backend.clone(), tool.version.clone(), here.to_owned()];
-        table.row(cells, tool.unmeasured.clone().unwrap_or_default());
+        let here = match &tool.unmeasured {
+            None => "measured".to_owned(),
+            Some(why) => format!("{UNMEASURED}: {why}"),
+        };
+        let cells = vec![tool.name.clone(), tool.backend.clone(), tool.version.clone(), here];
+        table.row(cells, String::new());
     }
     table
 }

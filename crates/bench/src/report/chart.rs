@@ -14,7 +14,7 @@ pub struct Chart {
 
 pub enum Picture {
     Whiskers(Vec<Whisker>),
-    /// Times that add up.
+    /// Times that add up, as shares of their sum.
     Stacked(Bars),
     /// Sizes beside each other.
     Beside(Bars),
@@ -67,7 +67,8 @@ impl Chart {
         let bars = rows.iter().map(|(found, times)| (found.name(), times.parts.to_vec()));
         (!rows.is_empty()).then(|| Self {
             title: "Where the time of a run goes",
-            caption: "Means of the middle half of the runs; the parts add up to the whole.",
+            caption: "The shares of a whole run, whose time stands beside its name: means of the \
+                      middle half of the runs.",
             picture: Picture::Stacked(Bars {
                 parts: PhaseTimes::NAMES.to_vec(),
                 rows: bars.collect(),

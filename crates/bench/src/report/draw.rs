@@ -18,6 +18,8 @@ const WIDTH: u32 = 360;
 const ROW: u32 = 42;
 const AXIS: u32 = 34;
 const LEGEND_LINE: u32 = 22;
+/// What is free on either side, for the halves of figures at the ends of an axis.
+const LEFT: u32 = 26;
 /// In pixels, what the backend divides by 1.24.
 const TEXT: f64 = 13.0 * 1.24;
 /// How many characters of a name there is room for, beside a figure.
@@ -26,16 +28,16 @@ const NAME: usize = 32;
 const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
 const GRID: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
 
-/// Told apart by those who don't tell red from green.
+/// Told apart by those who don't tell red from green, and three times as dark as paper at least.
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0x00, 0x72, 0xb2),
     RGBColor(0xd5, 0x5e, 0x00),
-    RGBColor(0x00, 0x9e, 0x73),
-    RGBColor(0xcc, 0x79, 0xa7),
-    RGBColor(0xe6, 0x9f, 0x00),
-    RGBColor(0x56, 0xb4, 0xe9),
+    RGBColor(0x00, 0x91, 0x69),
+    RGBColor(0xb4, 0x56, 0x8f),
+    RGBColor(0xa6, 0x75, 0x00),
+    RGBColor(0x6f, 0x4f, 0xbf),
     RGBColor(0x7a, 0x52, 0x30),
-    RGBColor(0x8c, 0x95, 0x9f),
+    RGBColor(0x6e, 0x77, 0x81),
 ];
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
@@ -162,8 +164,8 @@ fn whiskers(area: &Area<'_>, rows: &[Whisker]) -> Drawn {
     let ticks = round_numbers(low, high);
     let (from, to) = (ticks[0], ticks[ticks.len() - 1]);
     let mut chart = ChartBuilder::on(area)
-        .margin_left(14)
-        .margin_right(24)
+        .margin_left(LEFT)
+        .margin_right(LEFT)
         .x_label_area_size(AXIS)
         .build_cartesian_2d(
             (from..to).log_scale().with_key_points(ticks),
@@ -199,28 +201,34 @@ fn whiskers(area: &Area<'_>, rows: &[Whisker]) -> Drawn {
     Ok(())
 }
 
+/// Each bar is as long as the others: of two runs of which one takes a hundred times as long, the
+/// parts of the other could not be seen.
 fn stacked(area: &Area<'_>, bars: &Bars) -> Drawn {
-    let most = bars.rows.iter().map(|(_, parts)| parts.iter().sum()).fold(1.0, f64::max);
-    horizontal(area, bars, most, duration, &|values, index| {
+    let shares = |share: f64| format!("{} %", tick(&three(share)));
+    horizontal(area, bars, 100.0, &shares, &|values, index| {
+        let whole: f64 = values.iter().sum();
         let mut from = 0.0;
         let mut boxes = Vec::new();
         for value in values {
-            let top = index as f64 + 0.5;
-            boxes.push([(from, top), (from + value, top + 0.38)]);
-            from += value;
+            let (top, share) = (index as f64 + 0.5, value / whole.max(1.0) * 100.0);
+            boxes.push([(from, top), (from + share, top + 0.38)]);
+            from += share;
         }
-        (boxes, duration(from))
+        (boxes, duration(whole))
     })
 }
 
 fn beside(area: &Area<'_>, bars: &Bars) -> Drawn {
     let most = bars.rows.iter().flat_map(|(_, sizes)| sizes).copied().fold(1.0, f64::max);
+    // Round numbers of bytes are no round numbers of MiB, so the axis counts the latter.
+    let unit = 1024_f64.powf(most.log(1024.0).floor());
     let count = bars.parts.len() as f64;
-    horizontal(area, bars, most, bytes, &|values, index| {
+    let sizes = |size: f64| tick(&bytes(size * unit));
+    horizontal(area, bars, most / unit * 1.02, &sizes, &|values, index| {
         let height = 0.56 / count;
         let boxes = values.iter().enumerate().map(|(part, value)| {
             let top = index as f64 + 0.36 + height * part as f64;
-            [(0.0, top), (value.max(0.0), top + height * 0.85)]
+            [(0.0, top), (value.max(0.0) / unit, top + height * 0.85)]
         });
         let said = values.iter().map(|value| bytes(*value)).collect::<Vec<_>>().join(", ");
         (boxes.collect(), said)
@@ -233,14 +241,13 @@ type Boxes<'a> = &'a dyn Fn(&[f64], usize) -> (Vec<[(f64, f64); 2]>, String);
 fn horizontal(
     area: &Area<'_>,
     bars: &Bars,
-    most: f64,
-    said: fn(f64) -> String,
+    end: f64,
+    said: &dyn Fn(f64) -> String,
     boxes: Boxes<'_>,
 ) -> Drawn {
-    let end = most * 1.02;
     let mut chart = ChartBuilder::on(area)
-        .margin_left(14)
-        .margin_right(24)
+        .margin_left(LEFT)
+        .margin_right(LEFT)
         .x_label_area_size(AXIS)
         .build_cartesian_2d(0.0..end, bars.rows.len() as f64..0.0)?;
     chart
@@ -252,12 +259,11 @@ fn horizontal(
         .light_line_style(TRANSPARENT)
         .axis_style(GRID)
         .x_label_style(font(INK))
-        .x_label_formatter(&|value| tick(&said(*value)))
+        .x_label_formatter(&|value| said(*value))
         .draw()?;
     for (index, (name, values)) in bars.rows.iter().enumerate() {
         let (boxes, written) = boxes(values, index);
-        let top = index as f64 + 0.42;
-        let top = if bars.parts.len() > 2 { top } else { index as f64 + 0.3 };
+        let top = boxes.first().map_or(0.0, |[(_, top), _]| top - 0.06);
         chart.draw_series([
             Text::new(shortened(name, NAME), (0.0, top), anchored(HPos::Left, VPos::Bottom)),
             Text::new(written, (end, top), anchored(HPos::Right, VPos::Bottom)),
@@ -314,7 +320,7 @@ struct Entry {
 }
 
 fn kinds(rows: &[Whisker]) -> Vec<(RGBColor, String)> {
-    [(Kind::Bare, "no sandbox"), (Kind::Ours, "agentkernel"), (Kind::Beside, "other tools")]
+    [(Kind::Bare, "bare"), (Kind::Ours, "agentkernel"), (Kind::Beside, "other tools")]
         .into_iter()
         .filter(|(kind, _)| rows.iter().any(|row| row.kind == *kind))
         .map(|(kind, said)| (COLOURS[kind as usize], said.to_owned()))
@@ -332,12 +338,12 @@ fn names(lines: &[Line]) -> Vec<(RGBColor, String)> {
 
 /// Puts as many entries on a line as there is room for, by a wide guess at letters.
 fn flow(entries: Vec<(RGBColor, String)>) -> Vec<Entry> {
-    let (mut line, mut left) = (0, 14);
+    let (mut line, mut left) = (0, LEFT);
     let mut placed = Vec::new();
     for (colour, said) in entries {
-        let width = 18 + said.chars().count() as u32 * 8 + 14;
-        if left > 14 && left + width > WIDTH {
-            (line, left) = (line + 1, 14);
+        let width = 18 + said.chars().count() as u32 * 15 / 2 + 14;
+        if left > LEFT && left + width > WIDTH {
+            (line, left) = (line + 1, LEFT);
         }
         placed.push(Entry { colour, said, line, left });
         left += width;

@@ -187,11 +187,17 @@ impl<'a> Evidence<'a> {
     fn why_unmeasured(&self, facts: &BackendFacts) -> String {
         match &facts.unmeasured {
             Some(why) => why.clone(),
-            None if self.runs.iter().any(|run| run.document.interrupted) => {
+            None if self.all_interrupted(&facts.name) => {
                 "a run was interrupted before it came to this".to_owned()
             }
             None => "these runs had no such part for it".to_owned(),
         }
+    }
+
+    /// Whether no run that has a backend came to its end.
+    fn all_interrupted(&self, backend: &str) -> bool {
+        let knows = |run: &&Run<'_>| run.document.backends.iter().any(|of| of.name == backend);
+        self.runs.iter().filter(knows).all(|run| run.document.interrupted)
     }
 
     pub fn empty_classes(&self, classes: &[Class]) -> impl Iterator<Item = Absent> {

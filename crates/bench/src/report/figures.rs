@@ -43,7 +43,7 @@ pub fn rate(per_second: f64) -> String {
 pub fn ratio(ratio: &Ratio) -> String {
     match ratio.interval {
         Some((low, high)) => format!("{} ({}–{})", three(ratio.ratio), three(low), three(high)),
-        None => format!("{} (too few pairs for an interval)", three(ratio.ratio)),
+        None => format!("{} (too few rounds)", three(ratio.ratio)),
     }
 }
 

@@ -29,7 +29,7 @@ pub fn headline(evidence: &Evidence<'_>) -> Part {
         Figure("95th percentile"),
         Figure("throughput"),
         Text("isolation"),
-        Figure("of the bare process"),
+        Figure("times the bare process"),
         Figure("runs"),
     ]);
     let bare = evidence.all(Section::Once).find(Found::is_bare);
@@ -89,31 +89,40 @@ impl PhaseTimes {
 
     fn of(case: &Case) -> Option<Self> {
         let series = Self::NAMES.map(|name| case.series.get(name));
-        let mut runs: Vec<(f64, [f64; Self::NAMES.len()])> = Vec::new();
+        let mut runs: Vec<Phases> = Vec::new();
         for (index, total) in case.series.get("total")?.iter().enumerate() {
             let parts = series.map(|part| *part?.get(index)?);
             // A backend may have nothing to do in a phase; a run without any of them failed.
             if let (Some(total), true) = (total, parts.iter().any(Option::is_some)) {
-                runs.push((*total as f64, parts.map(|part| part.unwrap_or(0) as f64)));
+                let parts = parts.map(|part| part.unwrap_or(0) as f64);
+                runs.push(Phases { total: *total as f64, parts });
             }
         }
-        let adds_up = |(total, parts): &&(f64, [f64; 5])| {
-            (parts.iter().sum::<f64>() - total).abs() <= total * 0.001
-        };
-        let added_up = runs.iter().filter(adds_up).count() as u64;
-        runs.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        let added_up = runs.iter().filter(|run| run.adds_up()).count() as u64;
+        runs.sort_by(|one, other| one.total.total_cmp(&other.total));
         let count = runs.len();
         let middle = runs.get(count / 4..count - count / 4).filter(|runs| !runs.is_empty())?;
-        let mean = |of: &dyn Fn(&(f64, [f64; 5])) -> f64| {
-            middle.iter().map(of).sum::<f64>() / middle.len() as f64
-        };
-        let parts = std::array::from_fn(|index| mean(&|(_, parts)| parts[index]));
-        Some(Self { parts, total: mean(&|(total, _)| *total), added_up, runs: count as u64 })
+        let mean =
+            |of: &dyn Fn(&Phases) -> f64| middle.iter().map(of).sum::<f64>() / middle.len() as f64;
+        let parts = std::array::from_fn(|index| mean(&|run| run.parts[index]));
+        Some(Self { parts, total: mean(&|run| run.total), added_up, runs: count as u64 })
     }
 
     /// The time until a command can be started, once the process is there.
     fn instance_ready(&self) -> f64 {
         self.parts[1] + self.parts[2]
+    }
+}
+
+/// One run, in nanoseconds.
+struct Phases {
+    total: f64,
+    parts: [f64; PhaseTimes::NAMES.len()],
+}
+
+impl Phases {
+    fn adds_up(&self) -> bool {
+        (self.parts.iter().sum::<f64>() - self.total).abs() <= self.total * 0.001
     }
 }
 

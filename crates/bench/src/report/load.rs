@@ -75,7 +75,12 @@ fn compare_with(evidence: &Evidence<'_>, theirs: &Found<'_>, work: &str, table: 
     for ours in theirs.in_turn().filter(Found::is_ours) {
         if theirs.is_bare() || ours.case.backend == theirs.case.backend {
             alone = false;
-            table.row(row(Some(ours)), evidence.remark(theirs));
+            let mut remark = evidence.remark(theirs);
+            if ours.case.failed() > 0 {
+                let ours = format!("agentkernel: {} of {}", ours.case.failed(), ours.case.attempts);
+                remark = format!("{ours} failed; {remark}").trim_end_matches("; ").to_owned();
+            }
+            table.row(row(Some(ours)), remark);
         }
     }
     if alone {
@@ -192,11 +197,8 @@ pub fn stress(evidence: &Evidence<'_>) -> Part {
             ]);
             table.row(cells, evidence.remark(&found));
         }
-        for mut absent in evidence.unmeasured(section, Class::ALL) {
-            absent.backend = format!("{} ({work})", absent.backend);
-            table.absent(&absent);
-        }
     }
+    table.all_absent(&without_load(evidence, &sections));
     let text = "`requests` are a number of commands, so many at a time; `scale` starts as many at \
                 once as there are; `stress` is the lives of many sandboxes at once, from their \
                 making to their removal. Times are those of what succeeded.";
@@ -204,6 +206,31 @@ pub fn stress(evidence: &Evidence<'_>) -> Part {
     blocks.extend(Chart::throughput(evidence).map(Block::Chart));
     blocks.extend([Block::text("### What failed\n"), Block::text(failures(evidence))]);
     Part { title: "Stress and scale", blocks }
+}
+
+/// A row for each backend that has none of the sections, and else one for each that it lacks.
+fn without_load(evidence: &Evidence<'_>, sections: &[(Section, &str)]) -> Vec<Absent> {
+    let mut absent: Vec<Absent> = Vec::new();
+    for facts in evidence.backends() {
+        let lacked: Vec<_> = sections
+            .iter()
+            .flat_map(|(section, work)| {
+                let rows = evidence.unmeasured(*section, Class::ALL).into_iter();
+                rows.filter(|row| row.backend == facts.name).map(move |row| (row, work))
+            })
+            .collect();
+        if lacked.len() == sections.len() {
+            absent.extend(lacked.into_iter().next().map(|(row, _)| row));
+        } else {
+            absent.extend(
+                lacked.into_iter().map(|(row, work)| Absent {
+                    backend: format!("{} ({work})", row.backend),
+                    ..row
+                }),
+            );
+        }
+    }
+    absent
 }
 
 /// All failures of all runs, those of cases that a newer run has replaced as well.

@@ -3,6 +3,7 @@
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html::push_html};
 
 use super::draw::{html_text, svg};
+use super::table::UNMEASURED;
 use super::{Block, Part};
 
 const STYLE: &str = include_str!("page.css");
@@ -59,6 +60,7 @@ fn push(body: &mut String, markdown: &str, part: &str) {
         "<div class=\"wide\" role=\"region\" tabindex=\"0\" aria-label=\"Table: {}\">",
         html_text(part)
     );
+    let mut row = Vec::new();
     let events = Parser::new_ext(markdown, Options::ENABLE_TABLES).flat_map(|event| match event {
         Event::Start(Tag::Table(columns)) => {
             vec![Event::Html(CowStr::from(open.clone())), Event::Start(Tag::Table(columns))]
@@ -67,9 +69,44 @@ fn push(body: &mut String, markdown: &str, part: &str) {
             vec![Event::End(TagEnd::Table), Event::Html("</div>\n".into())]
         }
         Event::Html(text) | Event::InlineHtml(text) => vec![Event::Text(text)],
+        Event::Start(Tag::TableRow) => {
+            row = vec![event];
+            Vec::new()
+        }
+        Event::End(TagEnd::TableRow) => {
+            row.push(event);
+            joined(std::mem::take(&mut row))
+        }
+        event if !row.is_empty() => {
+            row.push(event);
+            Vec::new()
+        }
         event => vec![event],
     });
     push_html(body, events);
+}
+
+/// A row of a table; where it has no figures, why that is so stands in their place, so that
+/// nobody has to scroll for it.
+fn joined(row: Vec<Event<'_>>) -> Vec<Event<'_>> {
+    let is_cell = |event: &Event<'_>| *event == Event::Start(Tag::TableCell);
+    let is_unmeasured = |event: &Event<'_>| *event == Event::Text(UNMEASURED.into());
+    let (Some(at), Some(last)) =
+        (row.iter().position(is_unmeasured), row.iter().rposition(is_cell))
+    else {
+        return row;
+    };
+    let span = row[at..].iter().filter(|event| is_cell(event)).count() + 1;
+    let mut events = row;
+    let why = events.split_off(last + 1);
+    // The cell that says so, whose beginning is before its text.
+    events.truncate(at - 1);
+    events.push(Event::Html(format!("<td class=\"absent\" colspan=\"{span}\"><span>").into()));
+    events.push(Event::Text(format!("{UNMEASURED}: ").into()));
+    events.extend(why.into_iter().filter(|event| !matches!(event, Event::End(_))));
+    events.push(Event::Html("</span></td>".into()));
+    events.push(Event::End(TagEnd::TableRow));
+    events
 }
 
 fn slug(title: &str) -> String {

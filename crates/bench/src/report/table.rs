@@ -3,7 +3,7 @@
 use super::evidence::Absent;
 use super::figures::NONE;
 
-/// What stands in the first figure's place of a row that has none.
+/// What stands beside the name in a row that has nothing else.
 pub const UNMEASURED: &str = "not measured here";
 
 /// Text that Markdown and HTML show as it is, on one line.
@@ -49,11 +49,9 @@ impl Table {
 
     /// A row of a name, in the first column, that has nothing else.
     pub fn absent(&mut self, absent: &Absent) {
-        let first_figure =
-            self.columns.iter().position(|column| matches!(column, Column::Figure(_))).unwrap_or(1);
         let cells = (0..self.columns.len()).map(|index| match index {
             0 => absent.backend.clone(),
-            index if index == first_figure => UNMEASURED.to_owned(),
+            1 => UNMEASURED.to_owned(),
             _ => NONE.to_owned(),
         });
         self.row(cells.collect(), absent.why.clone());
