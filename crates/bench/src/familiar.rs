@@ -13,7 +13,7 @@ use agentkernel_store::time;
 use serde::Serialize;
 
 use crate::lives::{Lives, Subject, lives};
-use crate::result::{BackendFacts, Case, Document, Failure, SCHEMA, Section, Settings};
+use crate::result::{BackendFacts, Case, Document, Failure, Machine, SCHEMA, Section, Settings};
 use crate::summary::{Summary, summary};
 use crate::{COMMAND, OUTPUT, Step, World, machine, release};
 
@@ -94,6 +94,10 @@ impl Asked {
     /// Measures, prints what came of it, and saves it. It fails if fewer lives succeed than have
     /// to, or if nothing can be measured; in the first case the results are saved all the same.
     pub fn measure(&self) -> Result<(), String> {
+        let unsaved =
+            |error: io::Error| format!("can't save to {}: {error}", self.results.display());
+        // Nobody wants to know that at the end.
+        fs::create_dir_all(&self.results).map_err(unsaved)?;
         let programs = match &self.programs {
             Some(directory) => release::found(directory),
             None => release::build(&self.source),
@@ -108,9 +112,7 @@ impl Asked {
         let [case] = document.cases.as_slice() else { return Err("no case".to_owned()) };
         let short = Short::of(&document, case);
         short.print();
-        let path = self
-            .save(&document, &short)
-            .map_err(|error| format!("can't save to {}: {error}", self.results.display()))?;
+        let path = self.save(&document, &short).map_err(unsaved)?;
         println!("{}", path.display());
         if short.succeeded * 100 >= LEAST_SUCCESS * case.attempts {
             return Ok(());
@@ -139,7 +141,7 @@ impl Asked {
         lives(world, &subject, &self.lives, &progress, &|| false).map_err(failed)
     }
 
-    fn document(&self, date: String, machine: crate::result::Machine, case: Case) -> Document {
+    fn document(&self, date: String, machine: Machine, case: Case) -> Document {
         let about = self.backend.about();
         Document {
             schema: SCHEMA,
@@ -167,7 +169,6 @@ impl Asked {
 
     /// Writes the short form and the details, and returns where the short form is.
     fn save(&self, document: &Document, short: &Short) -> io::Result<PathBuf> {
-        fs::create_dir_all(&self.results)?;
         let name = format!("{}_{}", self.kind, document.date.replace(':', ""));
         let details = format!("{name}_details.json");
         write(&self.results.join(&details), &serde_json::to_string(document)?)?;
@@ -198,7 +199,9 @@ fn backend(
     backends.iter().find(is_it).copied().ok_or_else(|| {
         let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
         match &asked {
-            Some(name) => format!("{NAME} is {name:?}, and there is {}", names.join(", ")),
+            Some(name) => {
+                format!("{NAME} is {name:?}, and has to be one of: {}", names.join(", "))
+            }
             None => "there is no backend in this build".to_owned(),
         }
     })
@@ -287,5 +290,66 @@ impl Short {
         for Failure { error, count } in &self.failures {
             println!("{count} failed: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::ffi::OsString;
+
+    use super::{Short, backend, number};
+    use crate::result::{Case, Document, Failure, Machine, SCHEMA, Settings};
+
+    fn only<'a>(name: &'a str, value: &'a str) -> impl Fn(&str) -> Option<OsString> + 'a {
+        move |asked| (asked == name).then(|| value.into())
+    }
+
+    #[test]
+    fn a_number_is_taken_as_it_is_or_refused() {
+        assert_eq!(number(&only("COUNT", "7"), "COUNT", 10, 100), Ok(7));
+        assert_eq!(number(&only("OTHER", "7"), "COUNT", 10, 100), Ok(10));
+        for bad in ["", "0", "-1", "abc", "1.5", " 7", "101", "99999999999999999999"] {
+            let why = format!("COUNT is {bad:?}, and has to be a whole number from 1 to 100");
+            assert_eq!(number(&only("COUNT", bad), "COUNT", 10, 100), Err(why));
+        }
+    }
+
+    #[test]
+    fn a_backend_that_is_not_there_is_not_replaced_by_another() {
+        let found = backend(&only("AGENTKERNEL_BACKEND", "nonesuch"), &[]).err();
+        assert!(found.is_some_and(|why| why.contains("\"nonesuch\"")));
+    }
+
+    #[test]
+    fn the_short_form_counts_what_failed() {
+        let series = |values: &[Option<u64>]| values.to_vec();
+        let case = Case {
+            attempts: 4,
+            wall_ns: 2_000_000_000,
+            series: BTreeMap::from([
+                ("exec".to_owned(), series(&[Some(1_000_000), Some(3_000_000), None, None])),
+                ("total".to_owned(), series(&[Some(5_000_000), Some(7_000_000), None, None])),
+            ]),
+            failures: vec![Failure { error: "exec: no".to_owned(), count: 2 }],
+            ..Case::default()
+        };
+        let document = Document {
+            schema: SCHEMA,
+            kind: "stress".to_owned(),
+            date: "2026-11-25T03:11:12.345Z".to_owned(),
+            interrupted: false,
+            settings: Settings::default(),
+            machine: Machine::default(),
+            backends: Vec::new(),
+            tools: Vec::new(),
+            cases: Vec::new(),
+        };
+        let short = Short::of(&document, &case);
+        assert_eq!((short.succeeded, short.failed), (2, 2));
+        assert_eq!((short.success_rate, short.per_second), (50.0, 1.0));
+        assert_eq!(short.operations_ms["exec"].avg, 2.0);
+        assert_eq!(short.total_ms.map(|total| total.avg), Some(6.0));
+        assert!(!short.operations_ms.contains_key("create"));
     }
 }
