@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""What living sandboxes and warm pools cost, next to bare processes. See docs/benchmarking.md.
+"""What living sandboxes and pools cost where a whole process does not show it. See docs/benchmarking.md.
 
-    scripts/benchmark-live.py [SECTION...]     (default: all of warm exec acquire thousand killed)
+    scripts/benchmark-live.py [SECTION...]     (default: all of exec acquire thousand killed)
 
 Prints a summary and writes benchmark-results/live-DATE.json, or into the folder $RESULTS, with every
 sample. All that it starts lies in a temporary folder, and goes with it.
@@ -13,15 +13,12 @@ import os
 import pathlib
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
-RUNS = 500
-POOL = 256
 
 
 def cargo(*words, **settings):
@@ -58,93 +55,6 @@ class Home:
         if done.returncode:
             sys.exit(f"agentkernel {' '.join(words)}: {done.stderr}")
         return done.stdout
-
-    def await_ready(self, size):
-        while True:
-            pool = json.loads(self.must("pool", "ls", "--json"))["pools"][0]
-            if pool["ready"] >= size:
-                return
-            time.sleep(0.05)
-
-
-def percentile(samples, percent):
-    ordered = sorted(samples)
-    return ordered[min(len(ordered) - 1, round(percent / 100 * (len(ordered) - 1)))]
-
-
-def row(samples):
-    return {"runs": len(samples), "median_ms": statistics.median(samples), "min_ms": min(samples),
-            "p95_ms": percentile(samples, 95), "p99_ms": percentile(samples, 99),
-            "samples_ms": samples}
-
-
-def timed(command, home):
-    """How long a command takes as a whole process, in milliseconds: spawned by vfork and exec."""
-    words = command.split()
-    streams = [(os.POSIX_SPAWN_OPEN, stream, "/dev/null", os.O_RDWR, 0) for stream in range(2)]
-    start = time.perf_counter_ns()
-    child = os.posix_spawn(words[0], words, home.variables, file_actions=streams)
-    _, status = os.waitpid(child, 0)
-    took = time.perf_counter_ns() - start
-    if status:
-        sys.exit(f"{command}: status {status}")
-    return took / 1e6
-
-
-def warm(home):
-    """A run out of a pool and a cold one as whole processes, each in turn with the bare command."""
-    home.must("pool", "set", "bench", str(POOL))
-    home.must("daemon", "start", "-b")
-    commands = {
-        "echo": "/bin/echo hello",
-        "warm": f"{home.program} run -- /bin/echo hello",
-        "cold": f"{home.program} run --no-pool -- /bin/echo hello",
-    }
-    table = {}
-    try:
-        # Not all three in turn: the kernel clears a cold run's namespaces away for a while after it.
-        for name in ("warm", "cold"):
-            samples = {"echo": [], name: []}
-            for turn in range(RUNS):
-                if turn % (POOL // 4) == 0:
-                    # It is not low before this is over, and not left in peace, so nothing is booted
-                    # beside what is measured.
-                    home.await_ready(POOL)
-                    for one in samples:
-                        timed(commands[one], home)
-                for one in ("echo", name) if turn % 2 else (name, "echo"):
-                    samples[one].append(timed(commands[one], home))
-            found = {f"echo beside {name}": row(samples["echo"]), name: row(samples[name])}
-            for one in found.values():
-                one["of_echo"] = one["median_ms"] / statistics.median(samples["echo"])
-            table |= found
-        pool = json.loads(home.must("pool", "ls", "--json"))["pools"][0]
-        sustained = sustain(home)
-    finally:
-        home.call("daemon", "stop")
-    for name, one in table.items():
-        print(f"  {name:18}{one['median_ms']:7.2f} ms  p95 {one['p95_ms']:6.2f} ms"
-              f"  {one['of_echo']:5.2f} of echo")
-    print(f"  handed out {pool['handed_out']}, empty {pool['empty']}")
-    print(f"  sustained, 4 clients at once: {sustained['per_second']:.0f} runs a second, "
-          f"{sustained['out_of_pool']} of {sustained['runs']} out of the pool")
-    return {"table": table, "pool": pool, "sustained": sustained}
-
-
-def sustain(home):
-    """Runs without a pause, until the pool can't keep up and some are cold."""
-    before = json.loads(home.must("pool", "ls", "--json"))["pools"][0]["handed_out"]
-    runs = 4 * POOL
-    start = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(4) as clients:
-        done = list(clients.map(lambda _: home.call("run", "--", "/bin/echo", "hello"),
-                                range(runs)))
-    took = time.monotonic() - start
-    if any(one.returncode or one.stdout != "hello\n" for one in done):
-        sys.exit("a run failed")
-    after = json.loads(home.must("pool", "ls", "--json"))["pools"][0]["handed_out"]
-    return {"runs": runs, "seconds": took, "per_second": runs / took,
-            "out_of_pool": after - before}
 
 
 def exec_(_home):
@@ -226,7 +136,7 @@ def killed(_home):
     return {"said": line}
 
 
-SECTIONS = {"warm": warm, "exec": exec_, "acquire": acquire, "thousand": thousand,
+SECTIONS = {"exec": exec_, "acquire": acquire, "thousand": thousand,
             "killed": killed}
 
 

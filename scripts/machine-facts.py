@@ -46,7 +46,5 @@ print(json.dumps({
     "versions": {
         "rustc": said("rustc", "--version"),
         "cargo": said("cargo", "--version"),
-        "hyperfine": said("hyperfine", "--version"),
-        "bwrap": said("bwrap", "--version"),
     },
 }))
