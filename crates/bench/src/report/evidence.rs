@@ -225,6 +225,9 @@ impl<'a> Evidence<'a> {
         if self.runs.len() > 1 {
             remarks.push(format!("run {}", found.run.number));
         }
+        if found.run.document.settings.quick {
+            remarks.push("few samples, of a quick run".to_owned());
+        }
         if found.run.document.interrupted {
             remarks.push("run interrupted".to_owned());
         }
