@@ -19,9 +19,9 @@ pub fn choosing(evidence: &Evidence<'_>) -> Part {
         Words("isolation"),
     ]);
     for facts in evidence.backends() {
-        let here = match &facts.unmeasured {
-            None => "measured".to_owned(),
-            Some(why) => format!("{UNMEASURED}: {why}"),
+        let here = match evidence.is_measured(&facts.name) {
+            true => "measured".to_owned(),
+            false => format!("{UNMEASURED}: {}", evidence.why_unmeasured(facts)),
         };
         let cells = vec![
             facts.name.clone(),

@@ -184,7 +184,12 @@ impl<'a> Evidence<'a> {
             .collect()
     }
 
-    fn why_unmeasured(&self, facts: &BackendFacts) -> String {
+    /// Whether any section has something of a backend.
+    pub fn is_measured(&self, backend: &str) -> bool {
+        self.cases.iter().any(|found| found.is_ours() && found.case.backend == backend)
+    }
+
+    pub fn why_unmeasured(&self, facts: &BackendFacts) -> String {
         match &facts.unmeasured {
             Some(why) => why.clone(),
             None if self.all_interrupted(&facts.name) => {
