@@ -2,7 +2,7 @@
 
 use crate::report::figures::{NONE, duration, three};
 use crate::report::section_name;
-use crate::result::{Case, Document, Machine};
+use crate::result::{Case, Document, Machine, OURS};
 use crate::stats::{Ratio, median, ratio_of_medians};
 
 /// What two documents, `a` and `b`, say of the same cases.
@@ -21,6 +21,8 @@ pub struct Comparison {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Compared {
     pub name: String,
+    /// Whether it is agentkernel's, and not that of a tool beside it.
+    pub is_ours: bool,
     /// Medians of the series `total`, in nanoseconds; none where every attempt failed.
     pub a: Option<f64>,
     pub b: Option<f64>,
@@ -64,6 +66,7 @@ fn compared(a: &Case, b: &Case) -> Compared {
     let (before, after) = (a.samples("total"), b.samples("total"));
     Compared {
         name: name(a),
+        is_ours: a.tool == OURS,
         a: median(&before),
         b: median(&after),
         ratio: ratio_of_medians(&before, &after),
@@ -103,12 +106,15 @@ fn differences(a: &Machine, b: &Machine) -> Vec<String> {
 }
 
 impl Comparison {
-    /// The cases that got slower beyond doubt, and by more than is allowed: whose ratio is above
-    /// the limit, and whose interval lies wholly above 1. Too few samples have no interval and are
-    /// never among them.
+    /// The cases of agentkernel's that fail now and did not, and those that got slower beyond doubt,
+    /// and by more than is allowed: whose ratio is above the limit, and whose interval lies wholly
+    /// above 1. Too few samples have no interval and are never slower.
     pub fn fails_above(&self, limit: f64) -> Vec<&Compared> {
         let slower = |ratio: Ratio| ratio.ratio > limit && ratio.surely_above_one();
-        self.cases.iter().filter(|case| case.ratio.is_some_and(slower)).collect()
+        let worse = |case: &&Compared| {
+            case.ratio.is_some_and(slower) || (case.failed_a == 0 && case.failed_b > 0)
+        };
+        self.cases.iter().filter(|case| case.is_ours).filter(worse).collect()
     }
 
     /// A table for a terminal, and below it what it doesn't show.
@@ -193,27 +199,32 @@ mod tests {
     #[test]
     fn only_what_is_slower_beyond_doubt_and_by_enough_fails() {
         let a = document(vec![
-            case("same", "", 1000..1100),
-            case("slower", "", 1000..1100),
-            case("a little slower", "", 1000..1100),
-            case("few", "", [1000; 3]),
-            case("wild", "", (0..20).map(|n| 100 + n % 2 * 10_000)),
+            case(OURS, "same", 1000..1100),
+            case(OURS, "slower", 1000..1100),
+            case(OURS, "a little slower", 1000..1100),
+            case(OURS, "few", [1000; 3]),
+            case("neighbour", "", 1000..1100),
+            case(OURS, "wild", (0..20).map(|n| 100 + n % 2 * 10_000)),
         ]);
         let b = document(vec![
-            case("same", "", 1001..1101),
-            case("slower", "", 2000..2200),
-            case("a little slower", "", 1080..1180),
-            case("few", "", [9000; 3]),
-            case("wild", "", (0..20).map(|n| 100 + (n + 7) % 3 * 10_000)),
+            case(OURS, "same", 1001..1101),
+            case(OURS, "slower", 2000..2200),
+            case(OURS, "a little slower", 1080..1180),
+            case(OURS, "few", [9000; 3]),
+            case("neighbour", "", 2000..2200),
+            case(OURS, "wild", (0..20).map(|n| 100 + (n + 7) % 3 * 10_000)),
         ]);
         let comparison = compare(&a, &b);
         let names = |limit| {
             let failed = comparison.fails_above(limit);
             failed.iter().map(|case| case.name.clone()).collect::<Vec<_>>()
         };
-        assert_eq!(names(1.10), ["once one slower"]);
-        assert_eq!(names(1.05), ["once one slower", "once one a little slower"]);
-        assert!(comparison.cases[4].ratio.unwrap().ratio > 1.10, "it would, if it were sure");
+        assert_eq!(names(1.10), ["once one agentkernel slower"]);
+        assert_eq!(
+            names(1.05),
+            ["once one agentkernel slower", "once one agentkernel a little slower"]
+        );
+        assert!(comparison.cases[5].ratio.unwrap().ratio > 1.10, "it would, if it were sure");
         assert!(names(2.5).is_empty());
         assert!(compare(&b, &a).fails_above(1.0).is_empty(), "what got faster never fails");
     }
@@ -244,6 +255,11 @@ mod tests {
         let comparison = compare(&document(vec![case("t", "", 1000..1010)]), &document(vec![b]));
         let text = comparison.text();
         assert!(text.contains("once one t  1.00 µs  –       –              –  0 and 3"), "{text}");
-        assert!(comparison.fails_above(1.0).is_empty());
+        assert!(comparison.fails_above(1.0).is_empty(), "a neighbour may fail");
+        let failures = vec![Failure { error: "no".into(), count: 1 }];
+        let fails = Case { failures, ..case(OURS, "", 1000..1009) };
+        let (fine, fails) = (document(vec![case(OURS, "", 1000..1010)]), document(vec![fails]));
+        assert_eq!(compare(&fine, &fails).fails_above(9.0).len(), 1, "what failed never before");
+        assert!(compare(&fails, &fails).fails_above(9.0).is_empty(), "what always did");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::result::{Case, Failure, Section};
+use crate::result::{Case, Failure, OURS, Section};
 use crate::{COMMAND, OUTPUT, Step, Stopwatch, Tool, World};
 
 /// Whose sandboxes they are.
@@ -78,7 +78,7 @@ pub fn lives(
     Ok(Case {
         section: lives.section,
         backend: subject.backend.to_owned(),
-        tool: subject.tool.map_or("agentkernel", Tool::name).to_owned(),
+        tool: subject.tool.map_or(OURS, Tool::name).to_owned(),
         at_once,
         wall_ns: nanoseconds(wall),
         values: BTreeMap::from([("execs".to_owned(), lives.execs as f64)]),

@@ -10,7 +10,7 @@ use agentkernel_wire::BenchMeasure;
 use crate::control::Control;
 use crate::machine;
 use crate::plan::Plan;
-use crate::result::{BackendFacts, Case, Document, SCHEMA, Section, Settings};
+use crate::result::{BackendFacts, Case, Document, OURS, SCHEMA, Section, Settings};
 use crate::sections::{self, Filled, Runner, WARM_UP, at_once, in_turn, levels};
 use crate::tool::Tool;
 use crate::world::{Programs, World};
@@ -222,7 +222,7 @@ impl Session<'_> {
                 let mut case = Case {
                     section,
                     backend: backend.to_owned(),
-                    tool: "agentkernel".to_owned(),
+                    tool: OURS.to_owned(),
                     route: route.to_owned(),
                     group: group(backend, route),
                     at_once: 1,

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 /// is added.
 pub const SCHEMA: u32 = 1;
 
+/// The tool of a case that is agentkernel's own.
+pub const OURS: &str = "agentkernel";
+
 /// One run of the benchmark: where, what, and every sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Document {

@@ -55,7 +55,7 @@ pub fn run(request: &str, registry: &[&dyn Backend]) -> Result<u8, BenchError> {
             print(&comparison.text())?;
             let slower = fail_above.map(|limit| comparison.fails_above(limit)).unwrap_or_default();
             for case in &slower {
-                eprintln!("slower than it may be: {}", case.name);
+                eprintln!("worse than it may be: {}", case.name);
             }
             Ok(u8::from(!slower.is_empty()))
         }

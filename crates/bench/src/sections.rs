@@ -12,7 +12,7 @@ use crate::control::Control;
 use crate::load::load;
 use crate::process::Stopwatch;
 use crate::report::section_name;
-use crate::result::{Case, Section};
+use crate::result::{Case, OURS, Section};
 use crate::tool::Tool;
 use crate::turns::{Entrant, found, take_turns};
 use crate::world::World;
@@ -115,7 +115,7 @@ pub fn run<'w>(world: &'w World, backend: &str, route: &str) -> Runner<'w> {
     }
     words.push("--".to_owned());
     words.extend(COMMAND.iter().map(|word| (*word).to_owned()));
-    Runner::new(backend, "agentkernel", route, move || {
+    Runner::new(backend, OURS, route, move || {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         world.agentkernel(&words)
     })

@@ -14,8 +14,8 @@ pub const LEAST: usize = 6;
 /// What of the time the median lies below an interval, and as often above.
 const TAIL: f64 = 0.025;
 
-/// How often samples are drawn again. The ends of an interval then move by less than its hundredth
-/// part from seed to seed.
+/// How often samples are drawn again. The ends of an interval would move by about a fiftieth of its
+/// width from seed to seed.
 const RESAMPLES: usize = 2000;
 
 /// Two documents compared twice say the same twice.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::report::section_name;
-use crate::result::{Case, Document, Section};
+use crate::result::{Case, Document, OURS, Section};
 use crate::stats::{paired_ratio, spread};
 
 /// What is shown of each section, if it has it.
@@ -35,7 +35,7 @@ pub fn table(document: &Document) -> String {
             before = Some(heading);
         }
         lines(&mut text, case);
-        if case.tool == "agentkernel" {
+        if case.tool == OURS {
             ratios(&mut text, case, &document.cases);
         }
         for failure in &case.failures {

@@ -90,7 +90,7 @@ fn the_headline_has_each_backend_by_each_route() {
     assert_eq!(proc[0][7], "100");
     assert_eq!(rows(headline, "machine").len(), 2);
     let columns = headline.lines().find(|line| line.starts_with("| :--")).unwrap();
-    assert_eq!(columns, "| :-- | :-- | --: | --: | --: | :-- | --: | --: | :-- |");
+    assert_eq!(columns, "| :-- | :-- | --: | --: | --: | --- | --: | --: | --- |");
 }
 
 #[test]
@@ -197,10 +197,22 @@ fn tools_are_compared_by_rounds_with_an_interval() {
     pool.failures.push(Failure { error: "lost".into(), count: 1 });
     let page = markdown(&named([document]));
     let part = part(&page, "Beside the engines' own tools");
-    let row = rows(part, "wrapper").into_iter().find(|row| row[4] == "proc, pool").unwrap();
-    assert_eq!((row[1], row[6], row[7]), ("wrapper 0.8.0", "2.00 (2.00–2.00)", "99"));
-    assert_eq!(row[8], "agentkernel: 1 of 100 failed");
+    let row = rows(part, "wrapper").into_iter().find(|row| row[3] == "proc, pool").unwrap();
+    assert_eq!((row[1], row[5], row[6]), ("one command", "2.00 (2.00–2.00)", "99"));
+    assert_eq!(row[7], "agentkernel: 1 of 100 failed");
     assert!(part.contains("0.773 (too few rounds)"), "of five rounds nothing is sure");
+}
+
+#[test]
+fn scale_has_a_row_for_each_number_at_once() {
+    let page = markdown(&named([documents::full()]));
+    let all = rows(part(&page, "Stress and scale"), "boxes");
+    let scale: Vec<_> = all.iter().filter(|row| row[3] == "scale").collect();
+    assert_eq!(scale.iter().map(|row| row[4]).collect::<Vec<_>>(), ["5", "10", "20", "50"]);
+    assert_eq!(scale.iter().map(|row| row[6]).collect::<Vec<_>>()[2..], ["100 %", "98.0 %"]);
+    // 20 of 400 ms in 400 ms × 20 / 2 + 400 ms.
+    assert_eq!(scale[2][10], "4.55/s");
+    assert_eq!(scale[3][11], "1 of 50 failed");
 }
 
 #[test]
@@ -227,6 +239,8 @@ fn the_newest_measurement_counts_in_whatever_order_files_come() {
     // What the newer found not ready, the older has measured.
     let older = rows(headline, "elsewhere");
     assert_eq!((older[0][2], *older[0].last().unwrap()), ("8.96 ms", "run 3; run interrupted"));
+    let choosing = rows(part(&page, "Choosing a backend"), "elsewhere");
+    assert_eq!(choosing[0][2], "measured", "by the older run");
     assert!(page.contains("**Interrupted, so that something may be missing:** bench-old.json."));
     let hardware = part(&page, "Test hardware");
     assert!(hardware.contains("### Run 3: bench-old.json"));

@@ -116,10 +116,12 @@ def look(browser, page, width, scheme, looks):
     browser.call("Emulation.setEmulatedMedia", session,
                  features=[{"name": "prefers-color-scheme", "value": scheme}])
     browser.events.clear()
-    browser.call("Page.navigate", session, url=url)
+    failed = browser.call("Page.navigate", session, url=url).get("errorText")
+    if failed:
+        raise RuntimeError(f"{url}: {failed}")
     browser.wait_for("Page.loadEventFired")
     found = browser.call("Runtime.evaluate", session, returnByValue=True,
-                         expression=f"({looks})({json.dumps(scheme)})")
+                         expression=f"({looks})({json.dumps(scheme)}, {width})")
     if "exceptionDetails" in found:
         raise RuntimeError(f"look.js failed: {found['exceptionDetails']}")
     if os.environ.get("SHOTS"):

@@ -1,5 +1,5 @@
 // Evaluated in a page: what is wrong with it as it is shown, and a line of what there is.
-(scheme) => {
+(scheme, width) => {
   const wrong = [];
   const say = (what) => { if (wrong.length < 40) wrong.push(what); };
   const colour = (text) => {
@@ -28,10 +28,11 @@
 
   // The page as a whole.
   const root = document.documentElement;
-  if (root.scrollWidth > innerWidth) {
-    say(`it is ${root.scrollWidth} px wide in a window of ${innerWidth}`);
+  // Not innerWidth, which a phone's browser widens until everything fits.
+  if (root.scrollWidth > width) {
+    say(`it is ${root.scrollWidth} px wide in a window of ${width}`);
     for (const element of document.body.querySelectorAll("body > *, main *:not(.wide *, pre *)")) {
-      if (element.getBoundingClientRect().right > innerWidth + 1) say(`too wide: ${element.tagName} ${words(element)}`);
+      if (element.getBoundingClientRect().right > width + 1) say(`too wide: ${element.tagName} ${words(element)}`);
     }
   }
   const paper = luminance(behind(document.body));

@@ -8,34 +8,34 @@ use super::table::{Column, Table, UNMEASURED};
 use super::{Block, Part, escape};
 use crate::result::Machine;
 
-use Column::Text;
+use Column::{Text, Words};
 
 pub fn choosing(evidence: &Evidence<'_>) -> Part {
     let mut table = Table::new(&[
         Text("backend"),
         Text("class"),
-        Text("choose it for"),
-        Text("isolation"),
-        Text("here"),
+        Words("here"),
+        Words("choose it for"),
+        Words("isolation"),
     ]);
     for facts in evidence.backends() {
-        let here = match &facts.unmeasured {
-            None => "measured".to_owned(),
-            Some(why) => format!("{UNMEASURED}: {why}"),
+        let here = match evidence.is_measured(&facts.name) {
+            true => "measured".to_owned(),
+            false => format!("{UNMEASURED}: {}", evidence.why_unmeasured(facts)),
         };
         let cells = vec![
             facts.name.clone(),
             facts.class.clone(),
+            here,
             facts.choose.clone(),
             facts.isolation.clone(),
-            here,
         ];
         table.row(cells, String::new());
     }
     for absent in evidence.empty_classes(Class::ALL) {
         let none = || NONE.to_owned();
         let here = format!("{UNMEASURED}: {}", absent.why);
-        table.row(vec![absent.backend, none(), none(), none(), here], String::new());
+        table.row(vec![absent.backend, none(), here, none(), none()], String::new());
     }
     let text = "What each backend says of itself. Classes say what may be compared with what.";
     Part { title: "Choosing a backend", blocks: vec![Block::text(text), Block::table(&table)] }
@@ -103,7 +103,7 @@ fn facts(run: &Run<'_>) -> Table {
         (Some(commit), _) => format!("{} at {commit}", machine.version),
         (None, _) => machine.version.clone(),
     };
-    let mut table = Table::new(&[Text("what"), Text("is")]);
+    let mut table = Table::new(&[Text("what"), Words("is")]);
     for (what, is) in [
         ("kind of run", kind),
         ("date", document.date.clone()),
@@ -130,7 +130,7 @@ fn facts(run: &Run<'_>) -> Table {
 }
 
 fn tools(run: &Run<'_>) -> Table {
-    let mut table = Table::new(&[Text("tool"), Text("beside"), Text("version"), Text("here")]);
+    let mut table = Table::new(&[Text("tool"), Text("beside"), Text("version"), Words("here")]);
     for tool in &run.document.tools {
         let here = match &tool.unmeasured {
             None => "measured".to_owned(),

@@ -20,10 +20,10 @@ const AXIS: u32 = 34;
 const LEGEND_LINE: u32 = 22;
 /// What is free on either side, for the halves of figures at the ends of an axis.
 const LEFT: u32 = 26;
-/// In pixels, what the backend divides by 1.24.
-const TEXT: f64 = 13.0 * 1.24;
-/// How many characters of a name there is room for, beside a figure.
-const NAME: usize = 32;
+/// 13 pixels: the backend divides by 1.24.
+const TEXT: f64 = 16.12;
+/// How many letters a line has room for.
+const LETTERS: usize = 39;
 
 const INK: RGBColor = RGBColor(0x1f, 0x23, 0x28);
 const GRID: RGBColor = RGBColor(0xd8, 0xde, 0xe4);
@@ -127,9 +127,16 @@ fn anchored(horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
     font(INK).pos(Pos::new(horizontal, vertical))
 }
 
+/// A name, cut to the room that there is beside what is written at its right.
+fn beside_of(name: &str, written: &str) -> String {
+    let room = LETTERS.saturating_sub(written.chars().count() + 1);
+    shortened(name, room.max(8))
+}
+
 fn shortened(name: &str, most: usize) -> String {
+    let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
     if name.chars().count() <= most {
-        return name.to_owned();
+        return name;
     }
     name.chars().take(most - 1).chain(['…']).collect()
 }
@@ -185,10 +192,11 @@ fn whiskers(area: &Area<'_>, rows: &[Whisker]) -> Drawn {
         let (top, line) = (index as f64 + 0.42, index as f64 + 0.7);
         let colour = COLOURS[row.kind as usize];
         let ends = [row.min, row.p95].map(|end| end.max(low));
-        let name = shortened(&row.label, NAME);
+        let median = duration(row.median);
+        let name = beside_of(&row.label, &median);
         chart.draw_series([
             Text::new(name, (from, top), anchored(HPos::Left, VPos::Bottom)),
-            Text::new(duration(row.median), (to, top), anchored(HPos::Right, VPos::Bottom)),
+            Text::new(median, (to, top), anchored(HPos::Right, VPos::Bottom)),
         ])?;
         let stroke = colour.stroke_width(2);
         chart.draw_series([
@@ -264,8 +272,9 @@ fn horizontal(
     for (index, (name, values)) in bars.rows.iter().enumerate() {
         let (boxes, written) = boxes(values, index);
         let top = boxes.first().map_or(0.0, |[(_, top), _]| top - 0.06);
+        let name = beside_of(name, &written);
         chart.draw_series([
-            Text::new(shortened(name, NAME), (0.0, top), anchored(HPos::Left, VPos::Bottom)),
+            Text::new(name, (0.0, top), anchored(HPos::Left, VPos::Bottom)),
             Text::new(written, (end, top), anchored(HPos::Right, VPos::Bottom)),
         ])?;
         chart.draw_series(boxes.into_iter().enumerate().map(|(part, corners)| {
@@ -279,15 +288,16 @@ fn draw_lines(area: &Area<'_>, lines: &[Line]) -> Drawn {
     let points = || lines.iter().flat_map(|line| &line.points);
     let mut ticks: Vec<f64> = points().map(|(at_once, _)| (*at_once).max(1) as f64).collect();
     ticks.sort_by(f64::total_cmp);
-    ticks.dedup();
     let (Some(first), Some(last)) = (ticks.first(), ticks.last()) else { return Ok(()) };
     let (from, to) = (first / 1.15, last * 1.15);
+    // Closer together, their figures would run into each other.
+    ticks.dedup_by(|next, kept| *next < *kept * 1.4);
     let most = points().map(|(_, rate)| *rate).fold(1.0, f64::max) * 1.05;
     let mut chart = ChartBuilder::on(area)
         .margin_top(10)
         .margin_right(14)
         .x_label_area_size(44)
-        .y_label_area_size(58)
+        .y_label_area_size(64)
         .build_cartesian_2d((from..to).log_scale().with_key_points(ticks), 0.0..most)?;
     chart
         .configure_mesh()
@@ -332,7 +342,7 @@ fn parts(bars: &Bars) -> Vec<(RGBColor, String)> {
 }
 
 fn names(lines: &[Line]) -> Vec<(RGBColor, String)> {
-    let names = lines.iter().map(|line| shortened(&line.label, NAME));
+    let names = lines.iter().map(|line| shortened(&line.label, LETTERS - 6));
     COLOURS.into_iter().cycle().zip(names).collect()
 }
 

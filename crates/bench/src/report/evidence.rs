@@ -4,14 +4,11 @@ use std::collections::HashSet;
 
 use agentkernel_core::Class;
 
-use crate::result::{BackendFacts, Case, Document, Section};
+use crate::result::{BackendFacts, Case, Document, OURS, Section};
 use crate::stats::{Ratio, paired_ratio};
 
 /// The backend that stands for none: the bare process.
 const BARE: &str = "process";
-
-/// The tool that is measured, and not one beside it.
-const OURS: &str = "agentkernel";
 
 /// A document, and what the report calls it: its place by age, the newest first, from 1.
 #[derive(Debug, Clone, Copy)]
@@ -184,7 +181,12 @@ impl<'a> Evidence<'a> {
             .collect()
     }
 
-    fn why_unmeasured(&self, facts: &BackendFacts) -> String {
+    /// Whether any section has something of a backend.
+    pub fn is_measured(&self, backend: &str) -> bool {
+        self.cases.iter().any(|found| found.is_ours() && found.case.backend == backend)
+    }
+
+    pub fn why_unmeasured(&self, facts: &BackendFacts) -> String {
         match &facts.unmeasured {
             Some(why) => why.clone(),
             None if self.all_interrupted(&facts.name) => {
@@ -224,6 +226,9 @@ impl<'a> Evidence<'a> {
         }
         if self.runs.len() > 1 {
             remarks.push(format!("run {}", found.run.number));
+        }
+        if found.run.document.settings.quick {
+            remarks.push("few samples, of a quick run".to_owned());
         }
         if found.run.document.interrupted {
             remarks.push("run interrupted".to_owned());

@@ -65,12 +65,13 @@ pub fn or_none<T>(value: Option<T>, said: impl FnOnce(T) -> String) -> String {
 }
 
 /// How many of a case came to their end in a second. One after the other, that is by what each
-/// took; several at once, by what all took together.
+/// took, because others may have had their turn in between; several at once, by what all took
+/// together.
 pub fn per_second(case: &Case) -> Option<f64> {
     let samples = case.samples("total");
     let done = samples.len() as f64;
     let nanoseconds =
-        if case.wall_ns > 0 { case.wall_ns as f64 } else { samples.iter().sum::<u64>() as f64 };
+        if case.at_once > 1 { case.wall_ns as f64 } else { samples.iter().sum::<u64>() as f64 };
     (done > 0.0 && nanoseconds > 0.0).then(|| done / (nanoseconds / 1e9))
 }
 
@@ -119,6 +120,8 @@ mod tests {
         case.series.insert("total".into(), vec![Some(500_000_000), None, Some(500_000_000)]);
         assert_eq!(per_second(&case), Some(2.0));
         case.wall_ns = 500_000_000;
+        assert_eq!(per_second(&case), Some(2.0), "others had their turn in that time");
+        case.at_once = 2;
         assert_eq!(per_second(&case), Some(4.0));
         assert_eq!(per_second(&Case::default()), None);
     }

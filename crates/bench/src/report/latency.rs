@@ -10,7 +10,7 @@ use super::{Block, Part};
 use crate::result::{Case, Section};
 use crate::stats::{self, spread};
 
-use Column::{Figure, Text};
+use Column::{Figure, Text, Words};
 
 /// The median of a series of a case.
 pub fn median(case: &Case, series: &str) -> String {
@@ -28,7 +28,7 @@ pub fn headline(evidence: &Evidence<'_>) -> Part {
         Figure("median"),
         Figure("95th percentile"),
         Figure("throughput"),
-        Text("isolation"),
+        Words("isolation"),
         Figure("times the bare process"),
         Figure("runs"),
     ]);
@@ -172,7 +172,7 @@ pub fn vm_against_container(evidence: &Evidence<'_>) -> Part {
         Figure("execution"),
         Figure("shutdown"),
         Figure("memory"),
-        Text("isolation"),
+        Words("isolation"),
     ]);
     for found in evidence.ours(Section::Phases) {
         let case = found.case;

@@ -10,7 +10,7 @@ use super::table::{Column, Table};
 use super::{Block, Part};
 use crate::result::Section;
 
-use Column::{Figure, Text};
+use Column::{Figure, Text, Words};
 
 /// The sections in which a tool does the same work, and what that is called.
 const COMPARED: [(Section, &str); 6] = [
@@ -25,7 +25,6 @@ const COMPARED: [(Section, &str); 6] = [
 pub fn beside_tools(evidence: &Evidence<'_>) -> Part {
     let mut table = Table::new(&[
         Text("tool"),
-        Text("version"),
         Text("work"),
         Figure("tool, median"),
         Text("agentkernel"),
@@ -41,7 +40,8 @@ pub fn beside_tools(evidence: &Evidence<'_>) -> Part {
     table.all_absent(&unmeasured_tools(evidence));
     let text = "The same work by an engine's own tool, by a neighbour, and without any sandbox, \
                 each in turn with agentkernel. The ratio is the median of the ratios of each \
-                round, with its 95 % confidence interval: below 1, agentkernel is faster.";
+                round, with its 95 % confidence interval: below 1, agentkernel is faster. Versions are \
+                at the end of the page.";
     Part {
         title: "Beside the engines' own tools",
         blocks: vec![Block::text(text), Block::table(&table)],
@@ -50,9 +50,9 @@ pub fn beside_tools(evidence: &Evidence<'_>) -> Part {
 
 /// A row for each case of agentkernel that was measured in turn with a tool's.
 fn compare_with(evidence: &Evidence<'_>, theirs: &Found<'_>, work: &str, table: &mut Table) {
-    let (name, version) = match theirs.is_bare() {
-        true => ("bare process".to_owned(), NONE.to_owned()),
-        false => (theirs.case.tool.clone(), version(theirs)),
+    let name = match theirs.is_bare() {
+        true => "bare process".to_owned(),
+        false => theirs.case.tool.clone(),
     };
     let work = match theirs.case.at_once {
         0 | 1 => work.to_owned(),
@@ -62,7 +62,6 @@ fn compare_with(evidence: &Evidence<'_>, theirs: &Found<'_>, work: &str, table: 
         let compared = ours.and_then(|ours| ours.ratio_to(theirs));
         vec![
             name.clone(),
-            version.clone(),
             work.clone(),
             median(theirs.case, "total"),
             or_none(ours, |ours| ours.name()),
@@ -86,12 +85,6 @@ fn compare_with(evidence: &Evidence<'_>, theirs: &Found<'_>, work: &str, table: 
     if alone {
         table.row(row(None), evidence.remark(theirs));
     }
-}
-
-fn version(found: &Found<'_>) -> String {
-    let tools = &found.run.document.tools;
-    let facts = tools.iter().find(|tool| tool.name == found.case.tool);
-    or_none(facts.map(|facts| facts.version.trim()).filter(|said| !said.is_empty()), str::to_owned)
 }
 
 /// The tools that no case is of, each once, by the newest run that knows of it.
@@ -238,7 +231,7 @@ fn failures(evidence: &Evidence<'_>) -> String {
     let mut table = Table::new(&[
         Text("case"),
         Text("run"),
-        Text("error"),
+        Words("error"),
         Figure("times"),
         Figure("of attempts"),
     ]);

@@ -113,3 +113,28 @@ fn slug(title: &str) -> String {
     let words = title.split(|character: char| !character.is_ascii_alphanumeric());
     words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-").to_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn html_in_markdown_is_shown_and_not_obeyed() {
+        let mut body = String::new();
+        push(&mut body, "a <b onclick=x>b</b>\n\n<script>\nc\n</script>\n", "");
+        assert!(!body.contains("<b") && !body.contains("<script"), "{body}");
+        assert!(body.contains("&lt;b onclick=x&gt;") && body.contains("&lt;script&gt;"), "{body}");
+    }
+
+    #[test]
+    fn a_row_without_figures_says_why_where_they_would_be() {
+        let table = "| a | b | c | remarks |\n| :-- | --: | --: | --- |\n\
+                     | x | not measured here | – | it is \\*gone\\* |\n| y | 1 | 2 | |\n";
+        let mut body = String::new();
+        push(&mut body, table, "");
+        let joined = "<tr><td style=\"text-align: left\">x</td><td class=\"absent\" colspan=\"3\">\
+                      <span>not measured here: it is *gone*</span></td></tr>";
+        assert!(body.contains(joined), "{body}");
+        assert!(body.contains("<td style=\"text-align: right\">2</td>"), "{body}");
+    }
+}

@@ -26,7 +26,11 @@ pub fn escape(text: &str) -> String {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
+    /// Names and other short text.
     Text(&'static str),
+    /// Sentences, which need room.
+    Words(&'static str),
+    /// Right-aligned.
     Figure(&'static str),
 }
 
@@ -68,12 +72,14 @@ impl Table {
         let remarks = self.rows.iter().any(|(_, remark)| !remark.is_empty());
         let mut columns = self.columns.clone();
         if remarks {
-            columns.push(Column::Text("remarks"));
+            columns.push(Column::Words("remarks"));
         }
         let (heads, rules): (Vec<_>, Vec<_>) = columns
             .iter()
             .map(|column| match column {
                 Column::Text(name) => (escape(name), ":--"),
+                // Aligned alike, but the style sheet tells them apart by it.
+                Column::Words(name) => (escape(name), "---"),
                 Column::Figure(name) => (escape(name), "--:"),
             })
             .unzip();

@@ -8,7 +8,7 @@ use crate::control::Control;
 use crate::lives::{Lives, Subject, lives};
 use crate::process::Stopwatch;
 use crate::report::section_name;
-use crate::result::{Case, Section};
+use crate::result::{Case, OURS, Section};
 use crate::tool::{Step, Tool};
 use crate::world::World;
 
@@ -103,7 +103,7 @@ impl<'a> Living<'a> {
     }
 
     fn runner(&self) -> Runner<'_> {
-        let name = self.tool.map_or("agentkernel", Tool::name);
+        let name = self.tool.map_or(OURS, Tool::name);
         Runner::new(self.backend, name, LIVE, || match self.tool {
             // One without the step would have no life.
             Some(tool) => tool.step(Step::Exec, NAME).unwrap_or_else(|| tool.run()),

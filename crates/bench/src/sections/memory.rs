@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::control::Control;
 use crate::report::section_name;
-use crate::result::{Case, Section};
+use crate::result::{Case, OURS, Section};
 use crate::world::World;
 
 /// Makes so many sandboxes live, and tells what each has cost: the processes that have appeared on
@@ -22,7 +22,7 @@ pub fn memory(
     let mut case = Case {
         section: Section::Memory,
         backend: backend.to_owned(),
-        tool: "agentkernel".to_owned(),
+        tool: OURS.to_owned(),
         route: "live".to_owned(),
         at_once: 1,
         ..Case::default()

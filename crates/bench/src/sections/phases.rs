@@ -6,7 +6,7 @@ use super::WARM_UP;
 use crate::control::Control;
 use crate::process::Stopwatch;
 use crate::report::section_name;
-use crate::result::{Case, Section};
+use crate::result::{Case, OURS, Section};
 use crate::sections::pool::Filled;
 use crate::turns::{Entrant, Found, take_turns};
 use crate::world::World;
@@ -37,7 +37,7 @@ pub fn phases(
     let case = Case {
         section: Section::Phases,
         backend: backend.to_owned(),
-        tool: "agentkernel".to_owned(),
+        tool: OURS.to_owned(),
         route: route.to_owned(),
         group: format!("{backend} {route}"),
         at_once: 1,

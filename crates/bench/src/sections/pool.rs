@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::result::{Case, Section};
+use crate::result::{Case, OURS, Section};
 use crate::world::World;
 
 /// How long a pool may take until it is full.
@@ -70,7 +70,7 @@ impl<'w> Filled<'w> {
         Case {
             section: Section::Refill,
             backend: backend.to_owned(),
-            tool: "agentkernel".to_owned(),
+            tool: OURS.to_owned(),
             route: "pool".to_owned(),
             at_once: 1,
             attempts: self.size,
