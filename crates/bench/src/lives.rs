@@ -52,7 +52,7 @@ pub fn lives(
     stop: &dyn Fn() -> bool,
 ) -> io::Result<Case> {
     let at_once = lives.at_once.min(lives.count);
-    let stopwatches = (0..at_once).map(|_| Stopwatch::new()).collect::<io::Result<Vec<_>>>()?;
+    let stopwatches = Stopwatch::many(at_once)?;
     let (next, stopped) = (AtomicU64::new(0), AtomicBool::new(false));
     let start = Instant::now();
     let over = thread::scope(|scope| {

@@ -1,6 +1,6 @@
 //! One process, timed from its start to its end.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -11,6 +11,13 @@ use agentkernel_sys::process::open_pidfd;
 
 /// How long one may take before it is killed and counts as failed.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// How many files a stopwatch has open at most: what was said and the child's copy of that, the
+/// child's other two streams with both ends of a pipe, a pipe for the error of its start, a pidfd.
+const FILES: u64 = 8;
+
+/// How many files the rest of the process has open.
+const FILES_OF_OTHERS: u64 = 32;
 
 /// How much of what a failed one said on its standard error is kept.
 const MOST_SAID: u64 = 4096;
@@ -34,6 +41,20 @@ pub struct Stopwatch {
 impl Stopwatch {
     pub fn new() -> io::Result<Self> {
         Ok(Self { said: tempfile::tempfile()? })
+    }
+
+    /// One for each of so many threads. Refused if this process may not open the files that all of
+    /// them need at the same time, which would make what they start fail.
+    pub fn many(count: u64) -> io::Result<Vec<Self>> {
+        let (need, most) = (count * FILES + FILES_OF_OTHERS, open_files_limit());
+        if most.is_some_and(|most| most < need) {
+            return Err(io::Error::other(format!(
+                "{count} at once take up to {need} open files, and this process may have {}: see \
+                 ulimit -n",
+                most.unwrap_or_default()
+            )));
+        }
+        (0..count).map(|_| Self::new()).collect()
     }
 
     /// Runs a command without input. It fails unless it succeeds and its standard output is
@@ -99,6 +120,13 @@ impl Stopwatch {
     }
 }
 
+/// How many files this process may have open; none if that can't be found out.
+fn open_files_limit() -> Option<u64> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// Reads all it writes until it ends, and tells when the first came.
 fn watch(
     child: &mut Child,
@@ -146,5 +174,31 @@ fn await_ready(fd: BorrowedFd<'_>, start: Instant) -> io::Result<()> {
             let limit = LIMIT.as_secs();
             return Err(io::Error::other(format!("it took more than {limit} seconds")));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::Duration;
+
+    use super::Stopwatch;
+
+    #[test]
+    fn more_at_once_than_files_are_refused() {
+        assert_eq!(Stopwatch::many(3).unwrap().len(), 3);
+        let why = Stopwatch::many(1 << 40).unwrap_err().to_string();
+        assert!(why.ends_with("see ulimit -n"), "{why}");
+    }
+
+    #[test]
+    fn what_is_left_running_is_not_waited_for() {
+        let mut stopwatch = Stopwatch::new().unwrap();
+        let mut command = Command::new("/bin/sh");
+        let took = stopwatch.time_unread(command.args(["-c", "sleep 5 & echo hello"])).unwrap();
+        assert!(took < Duration::from_secs(4), "{took:?}");
+        let why =
+            stopwatch.time_unread(Command::new("/bin/sh").args(["-c", "echo no >&2; exit 3"]));
+        assert_eq!(why.unwrap_err(), "exit status: 3: no");
     }
 }
