@@ -104,6 +104,9 @@ impl Session<'_> {
         let facts = tools.iter().skip(1).map(|tool| tool.facts(backend.name()));
         self.document.tools.extend(facts);
         tools.retain(|tool| tool.unusable().is_none());
+        // First, for the kernel gives back slowly what others have used.
+        let memory = sections::memory(&world, backend.name(), self.plan.waiting, self.control);
+        self.keep(Section::Memory, backend.name(), LIVE, memory);
         self.cold(&world, backend.name(), &tools);
         self.pool(&world, backend.name(), &tools);
         self.live(&world, backend.name(), &tools);
@@ -199,13 +202,11 @@ impl Session<'_> {
 
     /// Sandboxes that live.
     fn live(&mut self, world: &World, backend: &str, tools: &[Tool<'_>]) {
-        let Plan { lives, execs, waiting, .. } = self.plan;
+        let Plan { lives, execs, .. } = self.plan;
         let lives = sections::lifecycle(world, backend, tools, lives, self.control);
         self.keep(Section::Lifecycle, backend, LIVE, lives);
         let execs = sections::execs(world, backend, tools, execs, self.control);
         self.keep(Section::Exec, backend, LIVE, execs);
-        let memory = sections::memory(world, backend, waiting, self.control);
-        self.keep(Section::Memory, backend, LIVE, memory);
     }
 
     /// Keeps what came of a section; that nothing did is a failure of its own.
