@@ -22,6 +22,15 @@ const FILES_OF_OTHERS: u64 = 32;
 /// How much of what a failed one said on its standard error is kept.
 const MOST_SAID: u64 = 4096;
 
+/// What the standard library needs to start a command in another directory without a copy of the
+/// whole process, which takes longer the more this one has, and holds up its other threads. It looks
+/// for the function at run time, and a static program has only what something refers to.
+#[used]
+static CHANGE_DIRECTORY: unsafe extern "C" fn(
+    *mut libc::posix_spawn_file_actions_t,
+    *const libc::c_char,
+) -> libc::c_int = libc::posix_spawn_file_actions_addchdir_np;
+
 /// How long it took, from just before it was started.
 #[derive(Debug, Clone, Copy)]
 pub struct Timed {
