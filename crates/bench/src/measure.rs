@@ -129,20 +129,13 @@ impl Session<'_> {
         let phases = sections::phases(world, backend, COLD, self.plan.phases, None, self.control);
         self.keep(Section::Phases, backend, COLD, phases);
         for runner in &runners {
-            self.load(runner, &group(backend, COLD));
+            self.load(runner);
         }
         for level in levels(self.plan.most) {
             for runner in &runners {
                 let known = &self.document.cases;
                 if !has_failed(known, &runner.case) && !self.control.is_stopped() {
-                    let case = at_once(
-                        Section::Scale,
-                        &group(backend, COLD),
-                        runner,
-                        level,
-                        level,
-                        self.control,
-                    );
+                    let case = at_once(Section::Scale, runner, level, level, self.control);
                     self.document.cases.push(case);
                 }
             }
@@ -150,12 +143,12 @@ impl Session<'_> {
     }
 
     /// A number of requests, so many at a time.
-    fn load(&mut self, runner: &Runner<'_>, group: &str) {
+    fn load(&mut self, runner: &Runner<'_>) {
         if self.control.is_stopped() {
             return;
         }
         let Plan { requests, at_a_time, .. } = self.plan;
-        let case = at_once(Section::Requests, group, runner, requests, at_a_time, self.control);
+        let case = at_once(Section::Requests, runner, requests, at_a_time, self.control);
         self.document.cases.push(case);
     }
 
@@ -182,20 +175,11 @@ impl Session<'_> {
         self.keep(Section::Phases, backend, POOL, phases);
         let Some(runner) = runners.last() else { return };
         if pool.await_full().is_ok() {
-            self.load(runner, &group(backend, POOL));
+            self.load(runner);
         }
         let sustained = pool.await_full().and_then(|()| {
             let count = 4 * pool.size();
-            counted(&pool, || {
-                Ok(vec![at_once(
-                    Section::Sustained,
-                    &group(backend, POOL),
-                    runner,
-                    count,
-                    4,
-                    self.control,
-                )])
-            })
+            counted(&pool, || Ok(vec![at_once(Section::Sustained, runner, count, 4, self.control)]))
         });
         self.keep(Section::Sustained, backend, POOL, sustained);
     }
@@ -236,7 +220,7 @@ impl Session<'_> {
     }
 }
 
-/// What is measured in turn, or one after the other, has this name in common.
+/// What is measured in turn has this name in common.
 fn group(backend: &str, route: &str) -> String {
     format!("{backend} {route}")
 }

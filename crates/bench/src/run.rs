@@ -60,8 +60,7 @@ pub fn run(request: &str, registry: &[&dyn Backend]) -> Result<u8, BenchError> {
             Ok(u8::from(!slower.is_empty()))
         }
         BenchRequest::Report { results, markdown, html } => {
-            let named = |path: &PathBuf| Ok((name_of(path), read(path)?));
-            let all = results.iter().map(named).collect::<Result<Vec<_>, BenchError>>()?;
+            let all = read_all(&results)?;
             if let Some(path) = &html {
                 write(path, &report::html(&all))?;
             }
@@ -138,6 +137,30 @@ pub fn read(path: &Path) -> Result<Document, BenchError> {
     match serde_json::from_slice::<Versioned>(&text).map_err(json)?.schema {
         SCHEMA => serde_json::from_slice(&text).map_err(json),
         other => Err(no_result(format!("it is of version {other}, and {SCHEMA} is known"))),
+    }
+}
+
+/// Reads those among files that are results, and says which are not: a directory of results holds
+/// summaries and other measurements, too. Fails if none is one.
+fn read_all(paths: &[PathBuf]) -> Result<Vec<(String, Document)>, BenchError> {
+    let (mut all, mut last) = (Vec::new(), None);
+    for path in paths {
+        match read(path) {
+            Ok(document) => all.push((name_of(path), document)),
+            Err(error @ BenchError::NoResult { .. }) => {
+                if let Some(before) = last.replace(error) {
+                    eprintln!("passed over: {before}");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match last {
+        Some(error) if all.is_empty() => Err(error),
+        other => {
+            other.iter().for_each(|error| eprintln!("passed over: {error}"));
+            Ok(all)
+        }
     }
 }
 

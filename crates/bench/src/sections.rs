@@ -85,10 +85,10 @@ fn entrant<'s>(
     Ok(Entrant::new(runner.case(section, group), attempt))
 }
 
-/// Has each runner run the command so many times, so many at once.
+/// Has a runner run the command so many times, so many at once. It has the machine to itself, so
+/// there are no rounds in which it could be paired with others.
 pub fn at_once(
     section: Section,
-    group: &str,
     runner: &Runner<'_>,
     count: u64,
     at_once: u64,
@@ -96,7 +96,7 @@ pub fn at_once(
 ) -> Case {
     control
         .begin(format!("{} {} {at_once} at once", section_name(section), runner.case.tool), count);
-    let mut case = runner.case(section, group);
+    let mut case = runner.case(section, "");
     load(&mut case, count, at_once, OUTPUT, control, &*runner.command);
     case
 }
