@@ -100,7 +100,8 @@ pub struct Case {
     /// By which way a command came to its sandbox: `cold`, `pool`, `live`; or empty.
     pub route: String,
     /// In which group it was measured in turn with others: cases of the same section and group are
-    /// paired, their samples of the same index belong to the same round.
+    /// paired, their samples of the same index belong to the same round. Empty if it had the machine
+    /// to itself.
     pub group: String,
     /// How many went on at the same time.
     pub at_once: u64,

@@ -57,8 +57,9 @@ impl<'a> Found<'a> {
             .cases
             .iter()
             .filter(move |other| {
-                (other.section, &other.group, other.at_once)
-                    == (case.section, &case.group, case.at_once)
+                !case.group.is_empty()
+                    && (other.section, &other.group, other.at_once)
+                        == (case.section, &case.group, case.at_once)
                     && !std::ptr::eq(*other, case)
             })
             .map(move |case| Self { run, case })
@@ -153,6 +154,32 @@ impl<'a> Evidence<'a> {
     /// Those of agentkernel itself.
     pub fn ours(&self, section: Section) -> impl Iterator<Item = Found<'a>> {
         self.all(section).filter(Found::is_ours)
+    }
+
+    /// Cases of agentkernel's with each of a tool's that was measured in turn with it: of each two
+    /// kinds the newest.
+    pub fn pairs(&self, section: Section) -> Vec<(Found<'a>, Found<'a>)> {
+        let mut seen = HashSet::new();
+        let of_run = |run: &Run<'a>| {
+            let run = *run;
+            run.document.cases.iter().map(move |case| Found { run, case })
+        };
+        let mut pairs: Vec<_> = self
+            .runs
+            .iter()
+            .flat_map(of_run)
+            .filter(|ours| ours.is_ours() && ours.case.section == section)
+            .flat_map(|ours| ours.in_turn().map(move |theirs| (ours, theirs)))
+            .filter(|(_, theirs)| !theirs.is_ours())
+            .filter(|(ours, theirs)| seen.insert((ours.kind(), theirs.kind())))
+            .collect();
+        let place = |case: &Case| {
+            self.backends.iter().position(|facts| facts.name == case.backend).unwrap_or(usize::MAX)
+        };
+        pairs.sort_by_key(|(ours, theirs)| {
+            (!theirs.is_bare(), place(ours.case), theirs.case.tool.as_str(), ours.kind())
+        });
+        pairs
     }
 
     /// Those of a backend, by the same way if the section tells ways apart.

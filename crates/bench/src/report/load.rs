@@ -33,8 +33,8 @@ pub fn beside_tools(evidence: &Evidence<'_>) -> Part {
         Figure("rounds"),
     ]);
     for (section, work) in COMPARED {
-        for theirs in evidence.all(section).filter(|found| !found.is_ours()) {
-            compare_with(evidence, &theirs, work, &mut table);
+        for (ours, theirs) in evidence.pairs(section) {
+            compare_with(evidence, &ours, &theirs, work, &mut table);
         }
     }
     table.all_absent(&unmeasured_tools(evidence));
@@ -48,43 +48,38 @@ pub fn beside_tools(evidence: &Evidence<'_>) -> Part {
     }
 }
 
-/// A row for each case of agentkernel that was measured in turn with a tool's.
-fn compare_with(evidence: &Evidence<'_>, theirs: &Found<'_>, work: &str, table: &mut Table) {
+/// A row for a case of agentkernel's and one of a tool's that was measured in turn with it.
+fn compare_with(
+    evidence: &Evidence<'_>,
+    ours: &Found<'_>,
+    theirs: &Found<'_>,
+    work: &str,
+    table: &mut Table,
+) {
     let name = match theirs.is_bare() {
-        true => "bare process".to_owned(),
-        false => theirs.case.tool.clone(),
+        true => "bare process",
+        false => &theirs.case.tool,
     };
     let work = match theirs.case.at_once {
         0 | 1 => work.to_owned(),
         at_once => format!("{work}, {at_once} at once"),
     };
-    let row = |ours: Option<Found<'_>>| {
-        let compared = ours.and_then(|ours| ours.ratio_to(theirs));
-        vec![
-            name.clone(),
-            work.clone(),
-            median(theirs.case, "total"),
-            or_none(ours, |ours| ours.name()),
-            or_none(ours, |ours| median(ours.case, "total")),
-            or_none(compared, |compared| ratio(&compared)),
-            or_none(compared, |compared| compared.count.to_string()),
-        ]
-    };
-    let mut alone = true;
-    for ours in theirs.in_turn().filter(Found::is_ours) {
-        if theirs.is_bare() || ours.case.backend == theirs.case.backend {
-            alone = false;
-            let mut remark = evidence.remark(theirs);
-            if ours.case.failed() > 0 {
-                let ours = format!("agentkernel: {} of {}", ours.case.failed(), ours.case.attempts);
-                remark = format!("{ours} failed; {remark}").trim_end_matches("; ").to_owned();
-            }
-            table.row(row(Some(ours)), remark);
-        }
+    let mut remark = evidence.remark(theirs);
+    if ours.case.failed() > 0 {
+        let ours = format!("agentkernel: {} of {}", ours.case.failed(), ours.case.attempts);
+        remark = format!("{ours} failed; {remark}").trim_end_matches("; ").to_owned();
     }
-    if alone {
-        table.row(row(None), evidence.remark(theirs));
-    }
+    let compared = ours.ratio_to(theirs);
+    let cells = vec![
+        name.to_owned(),
+        work,
+        median(theirs.case, "total"),
+        ours.name(),
+        median(ours.case, "total"),
+        or_none(compared, |compared| ratio(&compared)),
+        or_none(compared, |compared| compared.count.to_string()),
+    ];
+    table.row(cells, remark);
 }
 
 /// The tools that no case is of, each once, by the newest run that knows of it.
