@@ -347,7 +347,7 @@ The daemon holds pools and keeps house. Sandboxes that live don't depend on it.
         verb: Verb::Bench,
         name: "bench",
         aliases: &[],
-        usage: "[FLAGS] [BACKEND...] | compare BEFORE AFTER | report RESULT...",
+        usage: "[BACKEND...] | compare BEFORE AFTER | report RESULT...",
         doc: "Measure backends, next to what else does the work",
         more: "\
 It measures every backend that is ready, or those named, in turn with the bare

@@ -15,7 +15,7 @@ pub mod report;
 pub mod result;
 mod run;
 mod sections;
-pub mod stats;
+mod stats;
 mod summary;
 mod table;
 mod tool;

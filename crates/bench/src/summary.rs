@@ -1,7 +1,8 @@
 //! Many samples in a few figures.
 
 use serde::Serialize;
-use statrs::statistics::{Data, Distribution, OrderStatistics};
+
+use crate::stats::{Spread, spread};
 
 /// Milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -15,9 +16,8 @@ pub struct Summary {
 
 /// None of no samples, which are in nanoseconds.
 pub fn summary(samples: &[u64]) -> Option<Summary> {
-    let mut data = Data::new(samples.iter().map(|&sample| sample as f64 / 1e6).collect::<Vec<_>>());
-    let avg = data.mean().filter(|_| !samples.is_empty())?;
-    let [p50, p90, p95, p99] = [50, 90, 95, 99].map(|percent| data.percentile(percent));
+    let Spread { mean, p50, p90, p95, p99, .. } = spread(samples)?;
+    let [avg, p50, p90, p95, p99] = [mean, p50, p90, p95, p99].map(|value| value / 1e6);
     Some(Summary { avg, p50, p90, p95, p99 })
 }
 

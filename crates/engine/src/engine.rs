@@ -14,7 +14,7 @@ use crate::command::{Called, CommandRun, Peer};
 use crate::demand;
 use crate::diary::Diary;
 use crate::journal::Journal;
-use crate::lease::{Held, Lease};
+use crate::lease::{Asked, Held, Lease};
 use crate::live::Client;
 use crate::streams::Streams;
 
@@ -37,21 +37,20 @@ impl Engine {
     pub fn run(&self, mut run: Run, journal: Option<&Journal>) -> Result<Outcome, EngineError> {
         let start = Instant::now();
         let backend = self.select(run.backend.as_deref())?;
-        let (streams, stdio) = Streams::connect(run.terminal, run.stdin)?;
-        streams.name_terminal(&run.spec, &mut run.command);
-        demand::check(backend, &run.spec, streams.is_terminal())?;
-        // Before anything is made, so that no signal comes too early to be forwarded.
-        let driver = CommandRun::new(streams, run.command.time_limit)?;
+        let terminal = run.terminal.is_given(run.stdin);
+        demand::check(backend, &run.spec, terminal)?;
+        // As early as can be: it is answered while all else is made ready.
         let asked = match journal {
             Some(journal) if run.pooled => Lease::ask(journal.dirs(), backend, &run.spec),
             Some(_) => Err("no pool was to be used".into()),
             None => Err("there is no place for a daemon's socket".into()),
         };
-        // Written while the daemon looks.
+        let (streams, stdio) = Streams::connect(terminal, run.stdin)?;
+        streams.name_terminal(&run.spec, &mut run.command);
+        // Before anything is started, so that no signal comes too early to be forwarded.
+        let driver = CommandRun::new(streams, run.command.time_limit)?;
         let diary = Diary::open(journal, backend, &run)?;
-        let begun = asked.and_then(Lease::take).and_then(|lease| {
-            begin_leased(lease, backend, &run, &stdio).map_err(|error| error.why)
-        });
+        let begun = asked.and_then(|asked| begin_leased(asked, backend, &run, &stdio));
         match begun {
             Ok((peer, mut held)) => {
                 // Else the ends of its output would never be the last ones.
@@ -143,18 +142,20 @@ fn run_cold(
     })
 }
 
-/// Has the agent of a leased place start the command. After an error nothing was started.
+/// Takes the place that the daemon was asked for, and has its agent start the command. After an
+/// error, which says why, nothing was started.
 fn begin_leased(
-    lease: Lease,
+    asked: Asked,
     backend: &dyn Backend,
     run: &Run,
     stdio: &Stdio,
-) -> Result<(Client, Held), EngineError> {
-    let lease = lease.attach(backend, &run.spec)?;
-    let process = backend.process(&run.spec, &run.command)?;
-    backend.open_streams(stdio)?;
+) -> Result<(Client, Held), String> {
+    let why = |error: EngineError| error.why;
+    let process = backend.process(&run.spec, &run.command).map_err(|error| why(error.into()))?;
+    backend.open_streams(stdio).map_err(|error| why(error.into()))?;
+    let lease = Lease::take(asked)?.attach(backend, &run.spec).map_err(why)?;
     let (link, held) = lease.split();
-    Ok((Client::start(link, stdio, process, Role::Only)?, held))
+    Ok((Client::start(link, stdio, process, Role::Only).map_err(why)?, held))
 }
 
 /// Sees a command in a leased place to its end. What is left of the place is the daemon's to clear

@@ -34,15 +34,21 @@ struct CallersTerminal {
     raw: Option<RawMode<'static>>,
 }
 
+impl Terminal {
+    /// Whether a command gets one, with the caller's standard input if it is to have that.
+    pub fn is_given(self, with_stdin: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => with_stdin && stdin().is_terminal() && stdout().is_terminal(),
+        }
+    }
+}
+
 impl Streams {
-    /// Connects the calling process's streams to a command's, with its standard input if it is to
-    /// have that.
-    pub fn connect(terminal: Terminal, with_stdin: bool) -> Result<(Self, Stdio), EngineError> {
-        let terminal = match terminal {
-            Terminal::Always => true,
-            Terminal::Never => false,
-            Terminal::Auto => with_stdin && stdin().is_terminal() && stdout().is_terminal(),
-        };
+    /// Connects the calling process's streams to a command's, or its terminal to the command's, with
+    /// its standard input if it is to have that.
+    pub fn connect(terminal: bool, with_stdin: bool) -> Result<(Self, Stdio), EngineError> {
         if terminal {
             return Ok(Self::with_terminal(with_stdin));
         }

@@ -158,10 +158,24 @@ impl<const N: usize> Text<N> {
 
 /// Whether the calling process's user namespace has the user and group numbers from `first` on.
 pub fn has_numbers(first: u32, count: u32) -> bool {
-    ["/proc/self/uid_map", "/proc/self/gid_map"].iter().all(|path| {
+    [c"/proc/self/uid_map", c"/proc/self/gid_map"].iter().all(|path| {
         // Without /proc nothing can be mapped, and whoever tries says so.
-        std::fs::read_to_string(path).map_or(true, |map| covers(&map, first, count))
+        file_covers(path, first, count).unwrap_or(true)
     })
+}
+
+/// Reads a map until a line covers the numbers, which most often is its only one. A line that is cut
+/// off where a read ends covers less than it says, never more.
+fn file_covers(path: &CStr, first: u32, count: u32) -> io::Result<bool> {
+    let file = crate::descriptor::open_read(path)?;
+    let (mut map, mut buffer) = (String::new(), [0; 1024]);
+    loop {
+        let read = crate::descriptor::read(file.as_fd(), &mut buffer)?;
+        map += &String::from_utf8_lossy(&buffer[..read]);
+        if read == 0 || covers(&map, first, count) {
+            return Ok(read > 0);
+        }
+    }
 }
 
 /// Whether a line of `map` covers the numbers from `first` on, seen from inside.

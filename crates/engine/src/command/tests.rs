@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use agentkernel_sys::process;
 
 use super::*;
-use crate::Terminal;
 
 /// A live place's agent that says `bytes` to whoever has it start a command, and then nothing.
 struct Fake {
@@ -26,7 +25,7 @@ impl Fake {
 
     /// How a command in its hands ends.
     fn drive(&self, time_limit: Option<Duration>) -> Result<Ended, EngineError> {
-        let (streams, _stdio) = Streams::connect(Terminal::Never, false).unwrap();
+        let (streams, _stdio) = Streams::connect(false, false).unwrap();
         let mut run = CommandRun::new(streams, time_limit).unwrap();
         run.patience = Duration::from_millis(50);
         let called = Called { program: "program".into(), directory: "/".into() };

@@ -65,7 +65,7 @@ impl Sandboxes<'_> {
         self.expect_running(&record)?;
         let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
         let mut command = exec.command;
-        let (streams, stdio) = Streams::connect(exec.terminal, exec.stdin)?;
+        let (streams, stdio) = Streams::connect(exec.terminal.is_given(exec.stdin), exec.stdin)?;
         streams.name_terminal(&spec, &mut command);
         demand::check(backend, &spec, streams.is_terminal())?;
         let process = backend.process(&spec, &command)?;

@@ -26,7 +26,7 @@ impl Sandboxes<'_> {
     /// Everything inside is ended with the command, and with the calling process, too.
     pub fn run_kept(&self, mut run: Run, name: Option<Name>) -> Result<Outcome, EngineError> {
         let start = Instant::now();
-        let (streams, stdio) = Streams::connect(run.terminal, run.stdin)?;
+        let (streams, stdio) = Streams::connect(run.terminal.is_given(run.stdin), run.stdin)?;
         streams.name_terminal(&run.spec, &mut run.command);
         let backend = self.engine.select(run.backend.as_deref())?;
         demand::check(backend, &run.spec, streams.is_terminal())?;
