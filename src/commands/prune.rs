@@ -21,6 +21,9 @@ pub(super) fn run(
     }
     let engine = Engine::new(backends);
     let Some(all) = sandboxes::open_existing(&engine)? else { return Ok(0) };
+    for path in all.sweep() {
+        output::line(&path.display().to_string())?;
+    }
     let (records, leftovers) = (all.prunable()?, all.leftovers()?);
     let is_nothing = records.is_empty() && leftovers.is_empty();
     if is_nothing || !low.force && !is_confirmed(&records, &leftovers)? {

@@ -77,6 +77,10 @@ pub trait Backend: Sync {
     /// nothing of it is left.
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError>;
 
+    /// Removes what places have left whose makers were killed with nobody there to clear it away,
+    /// and tells what that was. Whatever a place that lives may still need stays.
+    fn sweep(&self) -> Vec<PathBuf>;
+
     /// How many processes of a place with these [groups](Place::groups) the kernel has killed for
     /// want of memory so far.
     fn oom_kills(&self, groups: &[PathBuf]) -> u64;

@@ -52,6 +52,9 @@ fn keep(sandboxes: &Sandboxes<'_>, stopped: &OwnedFd) -> Result<(), DaemonError>
     // A sandbox that is started makes its socket there.
     inotify::add_watch(&comings, sandboxes.dirs().sockets(), WatchFlags::CREATE)
         .map_err(|errno| DaemonError::io("watch for sandboxes")(errno.into()))?;
+    for path in sandboxes.sweep() {
+        eprintln!("agentkerneld: removed {}, which a killed process had left", path.display());
+    }
     start_again(sandboxes)?;
     loop {
         let all = match sandboxes.list() {

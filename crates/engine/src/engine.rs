@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use agentkernel_core::{Backend, Launch, Place, Remains, Stdio};
@@ -87,6 +88,11 @@ impl Engine {
                 "use it on Linux".into(),
             ),
         })
+    }
+
+    /// Has each backend [sweep](Backend::sweep).
+    pub fn sweep(&self) -> Vec<PathBuf> {
+        self.backends.iter().flat_map(|backend| backend.sweep()).collect()
     }
 
     /// Tries whether each backend works here.

@@ -19,6 +19,8 @@ mod snapshots;
 pub use error::{StoreError, Thing};
 pub use lock::SandboxLock;
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, TransactionBehavior};
 
 use crate::{Dirs, Id, Name};
@@ -28,6 +30,18 @@ use crate::{Dirs, Id, Name};
 pub struct Store {
     connection: Connection,
     dirs: Dirs,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let log = self.dirs.store().with_extension("db-wal");
+        if log.metadata().is_ok_and(|log| log.len() > 0) {
+            // What is in the log is carried over, and the log emptied, unless somebody else is
+            // using it: they will. Nothing is lost if this fails.
+            let _ = self.connection.busy_timeout(Duration::ZERO);
+            let _ = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+        }
+    }
 }
 
 impl Store {

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agentkernel_core::{BootError, LimitInForce};
 use agentkernel_sys::cgroup::{CgroupError, Group, Site, Tenancy, Version};
@@ -174,9 +174,28 @@ pub fn limits_in_force(limits: &LimitPlan, grouped: &Grouped) -> Vec<LimitInForc
 
 /// A name for the group of a sandbox that the calling process boots now. A number of a process
 /// comes back; together with the time it does not.
-fn group_name() -> String {
+pub fn group_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("agentkernel-{}-{:x}-{count}", std::process::id(), now.as_nanos())
+    format!("{PREFIX}{}-{:x}-{count}", std::process::id(), now.as_nanos())
+}
+
+const PREFIX: &str = "agentkernel-";
+
+/// Who has made a group, and when, after 1970.
+pub struct Maker {
+    pub pid: Pid,
+    pub made: Duration,
+}
+
+impl Maker {
+    /// What a [name](group_name) tells of it; none if it is no such name.
+    pub fn of(name: &str) -> Option<Self> {
+        let mut parts = name.strip_prefix(PREFIX)?.splitn(3, '-');
+        let (pid, nanos, count) = (parts.next()?, parts.next()?, parts.next()?);
+        let _: u64 = count.parse().ok()?;
+        let nanos = u64::from_str_radix(nanos, 16).ok()?;
+        Some(Self { pid: pid.parse().ok()?, made: Duration::from_nanos(nanos) })
+    }
 }

@@ -20,6 +20,7 @@ mod pool;
 mod probe;
 mod remnant;
 mod root;
+mod sweep;
 mod yardsticks;
 
 use std::os::fd::OwnedFd;
@@ -129,6 +130,10 @@ impl Backend for Native {
 
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {
         remnant::clear(remnant)
+    }
+
+    fn sweep(&self) -> Vec<PathBuf> {
+        sweep::sweep()
     }
 
     fn oom_kills(&self, groups: &[PathBuf]) -> u64 {

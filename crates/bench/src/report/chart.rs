@@ -2,7 +2,7 @@
 
 use super::evidence::{Evidence, Found};
 use super::figures::per_second;
-use super::latency::PhaseTimes;
+use super::phases::PhaseTimes;
 use crate::result::Section;
 use crate::stats::{self, Spread};
 

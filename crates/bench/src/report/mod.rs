@@ -11,6 +11,7 @@ pub(crate) mod figures;
 mod latency;
 mod load;
 mod page;
+mod phases;
 mod table;
 
 use crate::result::Document;

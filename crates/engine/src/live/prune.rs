@@ -62,6 +62,12 @@ impl Sandboxes<'_> {
         Ok(all)
     }
 
+    /// Has every backend remove what killed ones have left that no record is of; nobody has to be
+    /// asked about that. Tells what was removed.
+    pub fn sweep(&self) -> Vec<PathBuf> {
+        self.engine.sweep()
+    }
+
     /// Removes these sandboxes, as far as they are still to be pruned, and these leftovers. What
     /// somebody else is working on is left alone. Goes on after an error.
     pub fn prune(&self, sandboxes: &[Record], leftovers: &[Leftover]) -> Pruned {
