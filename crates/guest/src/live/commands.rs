@@ -95,6 +95,10 @@ impl LiveAgent<'_> {
             Role::Background { time_limit, .. } => time_limit,
             Role::Foreground | Role::Only => None,
         };
+        if !self.pristine {
+            // Commands have its user, and may have stopped it while it waited.
+            let _ = child.signal(signal::SIGCONT);
+        }
         self.pristine = false;
         self.logs.extend(log);
         self.commands.push(Running {

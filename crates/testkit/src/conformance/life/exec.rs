@@ -57,11 +57,25 @@ pub(super) const TABLE: &[Behaviour] = &[
         exec_as_another_user,
     ),
     life(
+        "exec-after-all-were-stopped",
+        "a command that stops every process of its sandbox keeps no other from starting",
+        exec_after_all_were_stopped,
+    ),
+    life(
         "exec-settings-of-its-sandbox",
         "a command has the variables, directory and user of its sandbox unless it has its own",
         exec_settings_of_its_sandbox,
     ),
 ];
+
+fn exec_after_all_were_stopped(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let name = home.started(&NO_FLAGS)?;
+    home.shell(&name, "kill -STOP -1; echo stopped")?.exits(0)?.prints("stopped\n")?;
+    let next = ["exec", "--timeout", "10s", &name, "--", "echo", "there"];
+    home.run(&next)?.exits(0)?.prints("there\n")?.complains("")?;
+    Ok(())
+}
 
 fn exec_needs_a_running_sandbox(subject: &Subject) -> Verdict {
     let home = Home::new(subject)?;
