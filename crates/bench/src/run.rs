@@ -91,11 +91,13 @@ fn run_measure(request: &BenchMeasure, registry: &[&dyn Backend]) -> Result<u8, 
     let patience = Duration::from_secs(if request.quick { 3 } else { 60 });
     let control = Control::new(stop, patience);
     let document = measure(request, &programs, registry, &control).map_err(io_error("measure"))?;
+    let mut is_elsewhere = false;
     if request.json {
         let text = serde_json::to_string(&document).map_err(io::Error::from);
         print(&(text.map_err(io_error("write JSON"))? + "\n"))?;
     } else {
         let saved = save(&document, &request.results);
+        is_elsewhere = saved.is_err();
         print(&table::table(&document))?;
         // What took so long to measure is not thrown away for want of space there.
         let path = saved.or_else(|error| {
@@ -105,7 +107,7 @@ fn run_measure(request: &BenchMeasure, registry: &[&dyn Backend]) -> Result<u8, 
         print(&format!("{}\n", path.display()))?;
     }
     let failed = document.cases.iter().any(|case| case.failed() > 0);
-    Ok(if document.interrupted { 130 } else { u8::from(failed) })
+    Ok(if document.interrupted { 130 } else { u8::from(failed || is_elsewhere) })
 }
 
 /// Keeps a result under its kind and date, in a directory that is made if need be.
