@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use crate::lives::{Lives, Subject, lives};
 use crate::result::{BackendFacts, Case, Document, Failure, Machine, SCHEMA, Section, Settings};
+use crate::run::write_whole;
 use crate::summary::{Summary, summary};
-use crate::{COMMAND, OUTPUT, Step, World, machine, release};
+use crate::{Step, World, machine, release};
 
 /// The least part of the lives that has to succeed, in percent.
 const LEAST_SUCCESS: u64 = 95;
@@ -140,26 +141,14 @@ impl Asked {
     }
 
     fn document(&self, date: String, machine: Machine, case: Case) -> Document {
-        let about = self.backend.about();
         Document {
             schema: SCHEMA,
             kind: self.kind.to_owned(),
             date,
             interrupted: false,
-            settings: Settings {
-                quick: false,
-                command: COMMAND.iter().map(|&word| word.to_owned()).collect(),
-                output: OUTPUT.to_owned(),
-                warm_up: 1,
-            },
+            settings: Settings::new(false, 1),
             machine,
-            backends: vec![BackendFacts {
-                name: self.backend.name().to_owned(),
-                class: about.class.name().to_owned(),
-                isolation: about.isolation.to_owned(),
-                choose: about.choose.to_owned(),
-                unmeasured: None,
-            }],
+            backends: vec![BackendFacts::of(self.backend, None)],
             tools: Vec::new(),
             cases: vec![case],
         }
@@ -169,9 +158,10 @@ impl Asked {
     fn save(&self, document: &Document, short: &Short) -> io::Result<PathBuf> {
         let name = format!("{}_{}", self.kind, document.date.replace(':', ""));
         let details = format!("{name}_details.json");
-        write(&self.results.join(&details), &serde_json::to_string(document)?)?;
+        write_whole(&self.results.join(&details), &(serde_json::to_string(document)? + "\n"))?;
         let path = self.results.join(format!("{name}.json"));
-        write(&path, &serde_json::to_string_pretty(&Saved { short, details })?)?;
+        let saved = serde_json::to_string_pretty(&Saved { short, details })?;
+        write_whole(&path, &(saved + "\n"))?;
         Ok(path)
     }
 }
@@ -203,12 +193,6 @@ fn backend(
             None => "there is no backend in this build".to_owned(),
         }
     })
-}
-
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = File::create_new(path)?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")
 }
 
 /// What came of it, in few words.

@@ -3,9 +3,9 @@
 
 pub mod compare;
 mod control;
+mod crowd;
 pub mod familiar;
 mod lives;
-mod load;
 pub mod machine;
 mod measure;
 mod plan;

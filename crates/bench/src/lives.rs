@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::crowd::crowd;
 use crate::result::{Case, Failure, OURS, Section};
 use crate::{COMMAND, OUTPUT, Step, Stopwatch, Tool, World};
 
@@ -51,67 +49,60 @@ pub fn lives(
     progress: &dyn Fn(u64),
     stop: &dyn Fn() -> bool,
 ) -> io::Result<Case> {
-    let at_once = lives.at_once.min(lives.count);
-    let stopwatches = Stopwatch::many(at_once)?;
-    let (next, stopped) = (AtomicU64::new(0), AtomicBool::new(false));
-    let start = Instant::now();
-    let over = thread::scope(|scope| {
-        let (sender, receiver) = mpsc::channel();
-        for stopwatch in stopwatches {
-            let (sender, next, stopped) = (sender.clone(), &next, &stopped);
-            let mut one = One { world, subject, stopwatch };
-            scope.spawn(move || {
-                while !stopped.load(Ordering::Relaxed) {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= lives.count {
-                        break;
-                    }
-                    // Whoever collects them stays until all senders have gone.
-                    let _ = sender.send((number, one.live(&format!("life-{number}"), lives.execs)));
-                }
-            });
-        }
-        drop(sender);
-        collect(&receiver, &stopped, progress, stop)
-    });
-    let wall = start.elapsed();
+    let live = |stopwatch: &mut Stopwatch, number: u64| {
+        One { world, subject, stopwatch }.live(&format!("life-{number}"), lives.execs)
+    };
+    let (over, wall) = crowd(lives.count, lives.at_once, progress, stop, &live)?;
     Ok(Case {
         section: lives.section,
         backend: subject.backend.to_owned(),
-        tool: subject.tool.map_or(OURS, Tool::name).to_owned(),
-        at_once,
+        tool: subject.name().to_owned(),
+        at_once: lives.at_once.min(lives.count),
         wall_ns: nanoseconds(wall),
         values: BTreeMap::from([("execs".to_owned(), lives.execs as f64)]),
         ..counted(over, lives.execs)
     })
 }
 
-/// Takes in the lives that are over, in the order of their beginnings.
-fn collect(
-    over: &Receiver<(u64, Life)>,
-    stopped: &AtomicBool,
-    progress: &dyn Fn(u64),
-    stop: &dyn Fn() -> bool,
-) -> BTreeMap<u64, Life> {
-    let mut all = BTreeMap::new();
-    for (number, life) in over {
-        if !stopped.load(Ordering::Relaxed) && stop() {
-            stopped.store(true, Ordering::Relaxed);
+impl Subject<'_> {
+    /// The name of the tool.
+    pub fn name(&self) -> &str {
+        self.tool.map_or(OURS, Tool::name)
+    }
+
+    /// Takes a step in the life of the sandbox of this name; none where the tool has no such step.
+    pub fn step(&self, world: &World, step: Step, name: &str) -> Option<Command> {
+        if let Some(tool) = self.tool {
+            return tool.step(step, name);
         }
-        // What stops us may have hit the processes of a life as well.
-        if life.is_ok() || !stopped.load(Ordering::Relaxed) {
-            all.insert(number, life);
-            progress(all.len() as u64);
+        let words = match step {
+            Step::Create => vec!["create", "-B", self.backend, name],
+            Step::Start => vec!["start", name],
+            Step::Exec => [&["exec", name, "--"], COMMAND].concat(),
+            Step::Stop => vec!["stop", name],
+            Step::Remove => vec!["rm", name],
+        };
+        Some(world.agentkernel(&words))
+    }
+
+    /// Ends and removes a sandbox as far as there is one. What is not there can't be removed.
+    pub fn clean_up(&self, world: &World, name: &str) {
+        let last = match self.tool {
+            Some(_) => [Step::Stop, Step::Remove].map(|step| self.step(world, step, name)),
+            None => [Some(world.agentkernel(&["rm", "-f", name])), None],
+        };
+        for mut command in last.into_iter().flatten() {
+            let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            let _ = quiet.status();
         }
     }
-    all
 }
 
-/// What lives one life after the other.
+/// What lives one life.
 struct One<'a> {
     world: &'a World,
     subject: &'a Subject<'a>,
-    stopwatch: Stopwatch,
+    stopwatch: &'a mut Stopwatch,
 }
 
 impl One<'_> {
@@ -120,11 +111,11 @@ impl One<'_> {
         for step in Step::ALL {
             let times = if step == Step::Exec { execs } else { 1 };
             for _ in 0..times {
-                let Some(command) = self.step(step, name) else { continue };
+                let Some(command) = self.subject.step(self.world, step, name) else { continue };
                 match self.take(step, command) {
                     Ok(took) => samples.push((step, took)),
                     Err(why) => {
-                        self.clean_up(name);
+                        self.subject.clean_up(self.world, name);
                         // The same failures of many are to count as one kind.
                         return Err(format!("{}: {}", step.name(), why.replace(name, "NAME")));
                     }
@@ -138,33 +129,6 @@ impl One<'_> {
         match step {
             Step::Exec => self.stopwatch.time(&mut command, Some(OUTPUT)).map(|timed| timed.total),
             _ => self.stopwatch.time_unread(&mut command),
-        }
-    }
-
-    fn step(&self, step: Step, name: &str) -> Option<Command> {
-        if let Some(tool) = self.subject.tool {
-            return tool.step(step, name);
-        }
-        let words = match step {
-            Step::Create => vec!["create", "-B", self.subject.backend, name],
-            Step::Start => vec!["start", name],
-            Step::Exec => [&["exec", name, "--"], COMMAND].concat(),
-            Step::Stop => vec!["stop", name],
-            Step::Remove => vec!["rm", name],
-        };
-        Some(self.world.agentkernel(&words))
-    }
-
-    /// Ends and removes a sandbox as far as there is one.
-    fn clean_up(&self, name: &str) {
-        let last = match self.subject.tool {
-            Some(_) => [Step::Stop, Step::Remove].map(|step| self.step(step, name)),
-            None => [Some(self.world.agentkernel(&["rm", "-f", name])), None],
-        };
-        for mut command in last.into_iter().flatten() {
-            // What is not there can't be removed, and the failure was told.
-            let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-            let _ = quiet.status();
         }
     }
 }

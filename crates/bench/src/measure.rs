@@ -10,17 +10,11 @@ use agentkernel_wire::BenchMeasure;
 use crate::control::Control;
 use crate::machine;
 use crate::plan::Plan;
-use crate::result::{BackendFacts, Case, Document, OURS, SCHEMA, Section, Settings};
-use crate::sections::{self, Filled, Runner, WARM_UP, at_once, in_turn, levels};
+use crate::result::{BackendFacts, COLD, Case, Document, LIVE, POOL, SCHEMA, Section, Settings};
+use crate::sections::{self, Filled, Runner, WARM_UP, at_once, group, in_turn, levels};
 use crate::tool::Tool;
 use crate::world::{Programs, World};
 use crate::{COMMAND, OUTPUT};
-
-/// The route of a sandbox that is booted for the command, of one out of a pool, and of one that
-/// lives.
-const COLD: &str = "cold";
-const POOL: &str = "pool";
-const LIVE: &str = "live";
 
 /// Measures what is asked for. What fails is in the result, and the rest goes on; so is what was
 /// measured before somebody ended it.
@@ -39,12 +33,7 @@ pub fn measure(
             kind: "bench".to_owned(),
             date: agentkernel_store::time::to_text(SystemTime::now()),
             interrupted: false,
-            settings: Settings {
-                quick: request.quick,
-                command: COMMAND.iter().map(|word| (*word).to_owned()).collect(),
-                output: OUTPUT.to_owned(),
-                warm_up: WARM_UP,
-            },
+            settings: Settings::new(request.quick, WARM_UP),
             machine: machine::facts(Path::new(".")),
             backends: Vec::new(),
             tools: Vec::new(),
@@ -86,14 +75,8 @@ impl Session<'_> {
             Probe::Unavailable { why, .. } => Some(why),
             Probe::Ready { .. } => None,
         };
-        let about = backend.about();
-        self.document.backends.push(BackendFacts {
-            name: backend.name().to_owned(),
-            class: about.class.name().to_owned(),
-            isolation: about.isolation.to_owned(),
-            choose: about.choose.to_owned(),
-            unmeasured: unmeasured.clone(),
-        });
+        let facts = BackendFacts::of(backend, unmeasured.clone());
+        self.document.backends.push(facts);
         if unmeasured.is_some() {
             return Ok(());
         }
@@ -204,25 +187,13 @@ impl Session<'_> {
         match outcome {
             Ok(cases) => self.document.cases.extend(cases),
             Err(error) => {
-                let mut case = Case {
-                    section,
-                    backend: backend.to_owned(),
-                    tool: OURS.to_owned(),
-                    route: route.to_owned(),
-                    group: group(backend, route),
-                    at_once: 1,
-                    ..Case::default()
-                };
+                let mut case = Case::ours(section, backend, route);
+                case.group = group(backend, route);
                 case.add(Err(error));
                 self.document.cases.push(case);
             }
         }
     }
-}
-
-/// What is measured in turn has this name in common.
-fn group(backend: &str, route: &str) -> String {
-    format!("{backend} {route}")
 }
 
 /// The tools that run the command in a sandbox of its own.

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::process::open_pidfd;
+use agentkernel_sys::process::{open_pidfd, start_without_copies};
 
 /// How long one may take before it is killed and counts as failed.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -21,15 +21,6 @@ const FILES_OF_OTHERS: u64 = 32;
 
 /// How much of what a failed one said on its standard error is kept.
 const MOST_SAID: u64 = 4096;
-
-/// What the standard library needs to start a command in another directory without a copy of the
-/// whole process, which takes longer the more this one has, and holds up its other threads. It looks
-/// for the function at run time, and a static program has only what something refers to.
-#[used]
-static CHANGE_DIRECTORY: unsafe extern "C" fn(
-    *mut libc::posix_spawn_file_actions_t,
-    *const libc::c_char,
-) -> libc::c_int = libc::posix_spawn_file_actions_addchdir_np;
 
 /// How long it took, from just before it was started.
 #[derive(Debug, Clone, Copy)]
@@ -49,6 +40,8 @@ pub struct Stopwatch {
 
 impl Stopwatch {
     pub fn new() -> io::Result<Self> {
+        // A copy of this process would take longer the more it has, and hold up its other threads.
+        start_without_copies();
         Ok(Self { said: tempfile::tempfile()? })
     }
 

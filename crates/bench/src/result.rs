@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
+use agentkernel_core::Backend;
 use serde::{Deserialize, Serialize};
+
+use crate::{COMMAND, OUTPUT};
 
 /// The version of this form. It grows when a field changes its meaning or goes away, not when one
 /// is added.
@@ -13,6 +16,12 @@ pub const SCHEMA: u32 = 1;
 
 /// The tool of a case that is agentkernel's own.
 pub const OURS: &str = "agentkernel";
+
+/// The routes: of a sandbox that is booted for the command, of one out of a pool, and of one that
+/// lives.
+pub const COLD: &str = "cold";
+pub const POOL: &str = "pool";
+pub const LIVE: &str = "live";
 
 /// One run of the benchmark: where, what, and every sample.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -160,7 +169,41 @@ pub struct Failure {
     pub count: u64,
 }
 
+impl BackendFacts {
+    /// What a backend says of itself, and why it was not measured, if it was not.
+    pub fn of(backend: &dyn Backend, unmeasured: Option<String>) -> Self {
+        let about = backend.about();
+        Self {
+            name: backend.name().to_owned(),
+            class: about.class.name().to_owned(),
+            isolation: about.isolation.to_owned(),
+            choose: about.choose.to_owned(),
+            unmeasured,
+        }
+    }
+}
+
+impl Settings {
+    /// Of what this build runs.
+    pub fn new(quick: bool, warm_up: u64) -> Self {
+        let command = COMMAND.iter().map(|word| (*word).to_owned()).collect();
+        Self { quick, command, output: OUTPUT.to_owned(), warm_up }
+    }
+}
+
 impl Case {
+    /// One of agentkernel's, with nothing in it.
+    pub fn ours(section: Section, backend: &str, route: &str) -> Self {
+        Self {
+            section,
+            backend: backend.to_owned(),
+            tool: OURS.to_owned(),
+            route: route.to_owned(),
+            at_once: 1,
+            ..Self::default()
+        }
+    }
+
     /// The samples of a series that are there.
     pub fn samples(&self, series: &str) -> Vec<u64> {
         self.series.get(series).into_iter().flatten().copied().flatten().collect()

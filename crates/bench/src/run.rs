@@ -1,7 +1,8 @@
 //! What somebody asks for, and what is printed.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -166,17 +167,18 @@ fn read_all(paths: &[PathBuf]) -> Result<Vec<(String, Document)>, BenchError> {
     }
 }
 
-/// Whole or not at all: the old file stays until the new one is complete.
 fn write(path: &Path, text: &str) -> Result<(), BenchError> {
-    let wrong = || io_error(format!("write {}", path.display()));
+    write_whole(path, text).map_err(io_error(format!("write {}", path.display())))
+}
+
+/// Whole or not at all: the old file stays until the new one is complete.
+pub(crate) fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(parent.unwrap_or(Path::new(".")))
-        .map_err(wrong())?;
-    file.write_all(text.as_bytes()).map_err(wrong())?;
-    let persisted: Result<File, _> = file.persist(path).map_err(|error| error.error);
-    persisted.map(drop).map_err(wrong())
+        .permissions(PermissionsExt::from_mode(0o644))
+        .tempfile_in(parent.unwrap_or(Path::new(".")))?;
+    file.write_all(text.as_bytes())?;
+    file.persist(path).map(drop).map_err(|error| error.error)
 }
 
 /// A reader that has gone away is no error.

@@ -9,10 +9,10 @@ mod pool;
 use std::process::Command;
 
 use crate::control::Control;
-use crate::load::load;
+use crate::crowd::crowd;
 use crate::process::Stopwatch;
 use crate::report::section_name;
-use crate::result::{Case, OURS, Section};
+use crate::result::{COLD, Case, OURS, Section};
 use crate::tool::Tool;
 use crate::turns::{Entrant, found, take_turns};
 use crate::world::World;
@@ -94,11 +94,25 @@ pub fn at_once(
     at_once: u64,
     control: &Control,
 ) -> Case {
-    control
-        .begin(format!("{} {} {at_once} at once", section_name(section), runner.case.tool), count);
+    let name = section_name(section);
+    control.begin(format!("{name} {} {at_once} at once", runner.case.tool), count);
+    let attempt =
+        |watch: &mut Stopwatch, _| watch.time(&mut (runner.command)(), Some(OUTPUT)).map(found);
     let mut case = runner.case(section, "");
-    load(&mut case, count, at_once, OUTPUT, control, &*runner.command);
+    case.at_once = at_once;
+    match crowd(count, at_once, &|_| control.advance(), &|| control.is_stopped(), &attempt) {
+        Ok((over, wall)) => {
+            case.wall_ns = wall.as_nanos() as u64;
+            over.into_values().for_each(|outcome| case.add(outcome));
+        }
+        Err(error) => case.add(Err(error.to_string())),
+    }
     case
+}
+
+/// What is measured in turn has this name in common.
+pub fn group(backend: &str, route: &str) -> String {
+    format!("{backend} {route}")
 }
 
 /// How many go on at once, from few to many: 5, 10, 20, 50, ... up to the most.
@@ -110,7 +124,7 @@ pub fn levels(most: u64) -> impl Iterator<Item = u64> {
 /// agentkernel's words for the command in a sandbox of its own.
 pub fn run<'w>(world: &'w World, backend: &str, route: &str) -> Runner<'w> {
     let mut words = vec!["run".to_owned(), "-B".to_owned(), backend.to_owned()];
-    if route == "cold" {
+    if route == COLD {
         words.push("--no-pool".to_owned());
     }
     words.push("--".to_owned());

@@ -4,6 +4,7 @@
 //! hold for it too. Hierarchies are expected where systemd and the container engines put them:
 //! version 1 at `/sys/fs/cgroup/CONTROLLER`, version 2 at `/sys/fs/cgroup` or its `unified`.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,6 +13,22 @@ use std::path::{Path, PathBuf};
 use crate::descriptor;
 
 const ROOT: &str = "/sys/fs/cgroup";
+
+/// The tops of the hierarchies that groups are made in, as far as there are any.
+pub fn hierarchies() -> BTreeSet<PathBuf> {
+    let mut all: BTreeSet<PathBuf> = [Controller::Cpu, Controller::Memory, Controller::Pids]
+        .iter()
+        // Several controllers may be one hierarchy, under links to it.
+        .filter_map(|controller| Path::new(ROOT).join(controller.name()).canonicalize().ok())
+        .collect();
+    all.extend(version_2_root());
+    all
+}
+
+fn version_2_root() -> Option<PathBuf> {
+    let roots = [ROOT.into(), Path::new(ROOT).join("unified")];
+    roots.into_iter().find(|root| root.join("cgroup.controllers").exists())
+}
 
 /// The controllers that limit what a sandbox may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -383,10 +400,7 @@ impl OwnGroups {
     fn version_2_parent(&self, wanted: &[Controller]) -> Result<PathBuf, CgroupError> {
         let missing = || CgroupError::NoController(wanted.last().map_or("", |c| c.name()));
         let path = self.version_2().ok_or_else(missing)?;
-        let root = [ROOT.into(), Path::new(ROOT).join("unified")]
-            .into_iter()
-            .find(|root| root.join("cgroup.controllers").exists())
-            .ok_or_else(missing)?;
+        let root = version_2_root().ok_or_else(missing)?;
         delegating_parent(&root, &existing(&root, path), wanted)
     }
 }

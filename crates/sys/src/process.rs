@@ -166,6 +166,13 @@ pub fn fork(namespaces: Namespaces, cgroup: Option<BorrowedFd<'_>>) -> io::Resul
     Ok(Fork::Parent(Child { pid: pid as Pid, pidfd }))
 }
 
+/// Has the standard library start commands without a copy of the calling process even if they start
+/// in another directory. It looks for a function of the C library's at run time, and a static
+/// program has only what something in it refers to, which this does.
+pub fn start_without_copies() {
+    std::hint::black_box(libc::posix_spawn_file_actions_addchdir_np as *const ());
+}
+
 /// Sends `signal` to every process that the caller may signal, itself excepted. Process 1 of a
 /// process namespace reaches all that are in it, and no others. Returns whether there was any.
 /// Child-safe.

@@ -9,7 +9,7 @@ use agentkernel_pool::{Pool, Settings, Spare};
 
 use crate::control::Control;
 use crate::report::section_name;
-use crate::result::{Case, OURS, Section};
+use crate::result::{Case, POOL, Section};
 use crate::turns::Found;
 
 /// A quarter of it is taken at a time, so that it is never low.
@@ -42,13 +42,9 @@ pub fn hand_out(rounds: u64, control: &Control) -> Result<Vec<Case>, String> {
     for threads in [1, 8] {
         control.begin(format!("{} by {threads}", section_name(Section::HandOut)), rounds);
         let mut case = Case {
-            section: Section::HandOut,
-            backend: "all".to_owned(),
-            tool: OURS.to_owned(),
-            route: "pool".to_owned(),
             at_once: threads as u64,
             values: [("clock".to_owned(), clock())].into(),
-            ..Case::default()
+            ..Case::ours(Section::HandOut, "all", POOL)
         };
         for _ in 0..rounds {
             if control.is_stopped() {

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::control::Control;
 use crate::report::section_name;
-use crate::result::{Case, OURS, Section};
+use crate::result::{Case, LIVE, Section};
 use crate::world::World;
 
 /// Makes so many sandboxes live, and tells what each has cost: the processes that have appeared on
@@ -19,14 +19,7 @@ pub fn memory(
 ) -> Result<Vec<Case>, String> {
     control.begin(section_name(Section::Memory), count);
     let text = |error: std::io::Error| error.to_string();
-    let mut case = Case {
-        section: Section::Memory,
-        backend: backend.to_owned(),
-        tool: OURS.to_owned(),
-        route: "live".to_owned(),
-        at_once: 1,
-        ..Case::default()
-    };
+    let mut case = Case::ours(Section::Memory, backend, LIVE);
     let (before, available) = (processes(), available().map_err(text)?);
     let mut made = 0_u64;
     for number in 0..count {

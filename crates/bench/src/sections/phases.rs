@@ -2,11 +2,11 @@
 
 use serde_json::Value;
 
-use super::WARM_UP;
+use super::{WARM_UP, group};
 use crate::control::Control;
 use crate::process::Stopwatch;
 use crate::report::section_name;
-use crate::result::{Case, OURS, Section};
+use crate::result::{COLD, Case, Section};
 use crate::sections::pool::Filled;
 use crate::turns::{Entrant, Found, take_turns};
 use crate::world::World;
@@ -29,20 +29,12 @@ pub fn phases(
     let report = world.directory("phases").map_err(text)?.join("report.json");
     let path = report.to_string_lossy().into_owned();
     let mut words = vec!["run", "-B", backend, "--report", &path];
-    if route == "cold" {
+    if route == COLD {
         words.push("--no-pool");
     }
     words.push("--");
     words.extend(COMMAND);
-    let case = Case {
-        section: Section::Phases,
-        backend: backend.to_owned(),
-        tool: OURS.to_owned(),
-        route: route.to_owned(),
-        group: format!("{backend} {route}"),
-        at_once: 1,
-        ..Case::default()
-    };
+    let case = Case { group: group(backend, route), ..Case::ours(Section::Phases, backend, route) };
     let mut watch = Stopwatch::new().map_err(text)?;
     let attempt = || {
         let timed = watch.time(&mut world.agentkernel(&words), Some(OUTPUT))?;

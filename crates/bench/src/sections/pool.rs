@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::result::{Case, OURS, Section};
+use crate::result::{Case, POOL, Section};
 use crate::world::World;
 
 /// How long a pool may take until it is full.
@@ -68,14 +68,9 @@ impl<'w> Filled<'w> {
     pub fn refill(&self, backend: &str) -> Case {
         let each = self.filling.as_nanos() as f64 / self.size as f64;
         Case {
-            section: Section::Refill,
-            backend: backend.to_owned(),
-            tool: OURS.to_owned(),
-            route: "pool".to_owned(),
-            at_once: 1,
             attempts: self.size,
             values: [("refill".to_owned(), each)].into(),
-            ..Case::default()
+            ..Case::ours(Section::Refill, backend, POOL)
         }
     }
 
