@@ -16,7 +16,8 @@ use crate::lives::{Lives, Subject, lives};
 use crate::result::{BackendFacts, Case, Document, Failure, Machine, SCHEMA, Section, Settings};
 use crate::run::write_whole;
 use crate::summary::{Summary, summary};
-use crate::{Step, World, machine, release};
+use crate::tool::Step;
+use crate::{World, machine, release};
 
 /// The least part of the lives that has to succeed, in percent.
 const LEAST_SUCCESS: u64 = 95;

@@ -1,12 +1,12 @@
 //! Measures what a user waits for, next to what the user would otherwise use, and tells of it.
 #![forbid(unsafe_code)]
 
-pub mod compare;
+mod compare;
 mod control;
 mod crowd;
 pub mod familiar;
 mod lives;
-pub mod machine;
+mod machine;
 mod measure;
 mod plan;
 mod process;
@@ -23,9 +23,9 @@ mod turns;
 mod world;
 
 pub use lives::{Lives, Subject, lives};
-pub use process::{Stopwatch, Timed};
-pub use run::{BenchError, read, run, save};
-pub use tool::{Step, Tool};
+pub use process::Stopwatch;
+pub use run::{BenchError, read, run};
+pub use tool::Tool;
 pub use world::{Programs, World};
 
 /// What is run wherever something is run, and all that it prints, which is checked each time.

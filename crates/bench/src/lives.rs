@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::crowd::crowd;
 use crate::result::{Case, Failure, OURS, Section};
-use crate::{COMMAND, OUTPUT, Step, Stopwatch, Tool, World};
+use crate::tool::Step;
+use crate::{COMMAND, OUTPUT, Stopwatch, Tool, World};
 
 /// Whose sandboxes they are.
 #[derive(Debug, Clone, Copy)]
