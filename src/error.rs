@@ -17,16 +17,19 @@ pub(crate) struct CommandError {
     /// What the user can do about it.
     pub hint: String,
     pub exit_code: u8,
+    /// Whether agentkerneld would do it, given the same words. Nothing was changed.
+    pub elsewhere: bool,
 }
 
 impl CommandError {
     pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: hint.into(), exit_code: FAILED }
+        let (message, hint) = (message.into(), hint.into());
+        Self { message, hint, exit_code: FAILED, elsewhere: false }
     }
 
     /// The form that programs read.
     pub fn report(self) -> ErrorReport {
-        let Self { message, hint, exit_code } = self;
+        let Self { message, hint, exit_code, .. } = self;
         FailureReport { message, hint, exit_code }.into()
     }
 }
@@ -39,7 +42,8 @@ impl From<RequestError> for CommandError {
 
 impl From<EngineError> for CommandError {
     fn from(err: EngineError) -> Self {
-        let hint = err.hint.unwrap_or_else(|| REPORT_IT.into());
-        Self { message: err.why, hint, exit_code: err.exit_code }
+        let hint = err.hint.clone().unwrap_or_else(|| REPORT_IT.into());
+        let EngineError { why, exit_code, elsewhere, .. } = err;
+        Self { message: why, hint, exit_code, elsewhere }
     }
 }

@@ -10,6 +10,7 @@ mod error;
 mod flags;
 mod home;
 mod machine;
+mod news;
 mod output;
 mod settings;
 mod verbs;
@@ -33,8 +34,10 @@ pub fn run(
         Ok(Invocation::Help(verb)) => output::text(&flags::help(verb)),
         Ok(Invocation::Verb(verb)) => {
             let json = low.json;
-            return commands::dispatch(verb, low, backends)
-                .unwrap_or_else(|err| output::error(err, json));
+            let done = commands::dispatch(verb, low, backends);
+            let done =
+                done.map_err(|err| if err.elsewhere { commands::hand_over(err) } else { err });
+            return done.unwrap_or_else(|err| output::error(err, json));
         }
         Err(err) => Err(err),
     };

@@ -77,6 +77,10 @@ pub(crate) fn gather(
             files.push(path);
         }
     }
+    // Only now it is known whether there is a project, which may be a file's.
+    if let Some(here) = &here {
+        request.anchor_build(here);
+    }
     Ok(Settings { request, files })
 }
 
@@ -175,6 +179,9 @@ fn load(path: &Path, project: Option<&Path>) -> Result<Option<SpecRequest>, Comm
     })?;
     if let Some(folder) = path.parent() {
         request.anchor(folder, project.unwrap_or(folder));
+        if project.is_none() {
+            request.anchor_build(folder);
+        }
     }
     Ok(Some(request))
 }

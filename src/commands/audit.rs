@@ -92,11 +92,13 @@ fn verify(low: &LowArgs) -> Result<u8, CommandError> {
         return Ok(u8::from(broken));
     }
     match verdict {
-        Verdict::Broken { line, why } => Err(CommandError {
-            message: format!("the audit log is broken at line {line}: {why}"),
-            hint: format!("look at it: sed -n {line}p {}", path.display()),
-            exit_code: 1,
-        }),
+        Verdict::Broken { line, why } => {
+            let broken = CommandError::new(
+                format!("the audit log is broken at line {line}: {why}"),
+                format!("look at it: sed -n {line}p {}", path.display()),
+            );
+            Err(CommandError { exit_code: 1, ..broken })
+        }
         Verdict::Verified { entries, torn, unfinished, last } => {
             output::text(&describe(entries, torn, unfinished, &last))?;
             Ok(0)

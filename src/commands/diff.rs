@@ -1,8 +1,8 @@
 //! `agentkernel diff [--patch | --json] NAME`
 
-use std::io::BufWriter;
+use std::io::{self, BufWriter, IsTerminal};
 
-use agentkernel_core::Backend;
+use agentkernel_core::{Backend, Capability};
 use agentkernel_engine::Engine;
 use agentkernel_engine::files::{Change, ChangeKind};
 use agentkernel_wire::{ChangeReport, ChangesReport};
@@ -36,6 +36,17 @@ pub(super) fn run(
         output::line(&ChangesReport::new(record.name.into(), changes).to_json())?;
     } else {
         output::text(&lines(&changes))?;
+        let record = all.find(name.as_str())?;
+        // A program that reads this has read the docs.
+        if io::stderr().is_terminal()
+            && !all.backend(&record)?.capabilities().has(Capability::RootChanges)
+        {
+            let backend = &record.backend;
+            output::note(&format!(
+                "agentkernel: of a {backend} sandbox only what it changed in copy-on-write \
+                 folders can be told"
+            ));
+        }
     }
     Ok(0)
 }

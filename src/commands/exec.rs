@@ -31,7 +31,7 @@ pub(super) fn run(
         output::line(&number.to_string())?;
         return Ok(0);
     }
-    let telling = Telling::new(&mut low, &command, false)?;
+    let telling = Telling::new(&mut low, &command, false, None)?;
     let terminal = low.terminal.unwrap_or(Terminal::Auto);
     let exec = Exec { command, terminal, stdin: !low.no_stdin };
     let all = sandboxes::open_for(&engine, &name);

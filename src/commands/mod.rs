@@ -35,10 +35,15 @@ mod tell;
 mod unpause;
 mod wait;
 
-use agentkernel_core::Backend;
+use std::env;
+use std::os::unix::process::CommandExt;
+
+use agentkernel_core::{Backend, Capability};
+use agentkernel_engine::Engine;
 
 use crate::error::CommandError;
 use crate::flags::LowArgs;
+use crate::news;
 use crate::verbs::Verb;
 
 /// Does what a verb says and returns the exit status.
@@ -47,6 +52,14 @@ pub(crate) fn dispatch(
     low: LowArgs,
     backends: &'static [&'static dyn Backend],
 ) -> Result<u8, CommandError> {
+    // They are about every backend there is.
+    if matches!(verb, Verb::Doctor | Verb::Prune) && daemon::program().is_ok() {
+        let engine = Engine::new(backends);
+        backends.iter().try_for_each(|one| engine.expect_driver(Some(one.name())).map(drop))?;
+    }
+    if backends.iter().any(|one| one.can_boot() && has_images(*one)) {
+        news::listen(low.json, low.verbose);
+    }
     match verb {
         Verb::Run => run::run(low, backends),
         Verb::Create => create::run(low, backends),
@@ -78,6 +91,23 @@ pub(crate) fn dispatch(
         Verb::Pool => pool::run(low, backends),
         Verb::Daemon => daemon::run(&low),
         Verb::Bench => bench::run(low, backends),
+    }
+}
+
+/// Whether it fetches and builds images, which takes its time.
+fn has_images(backend: &dyn Backend) -> bool {
+    backend.capabilities().has(Capability::ImageReference)
+}
+
+/// Has agentkerneld do what this program can't, in its place. Returns only why that is not to be.
+pub(crate) fn hand_over(error: CommandError) -> CommandError {
+    match daemon::program() {
+        // By that name it is the command line, with every backend.
+        Ok(mut program) => {
+            let words = env::args_os().skip(1);
+            daemon::failed("start agentkerneld", &program.arg0("agentkernel").args(words).exec())
+        }
+        Err(missing) => CommandError { message: error.message, ..missing },
     }
 }
 

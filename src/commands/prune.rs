@@ -20,10 +20,10 @@ pub(super) fn run(
         return Err(unexpected(Verb::Prune, word));
     }
     let engine = Engine::new(backends);
-    let Some(all) = sandboxes::open_existing(&engine)? else { return Ok(0) };
-    for path in all.sweep() {
+    for path in engine.sweep() {
         output::line(&path.display().to_string())?;
     }
+    let Some(all) = sandboxes::open_existing(&engine)? else { return Ok(0) };
     let (records, leftovers) = (all.prunable()?, all.leftovers()?);
     let is_nothing = records.is_empty() && leftovers.is_empty();
     if is_nothing || !low.force && !is_confirmed(&records, &leftovers)? {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use agentkernel_core::Command;
 use agentkernel_engine::{Outcome, Route};
-use agentkernel_wire::{self as wire, Report, RouteReport};
+use agentkernel_wire::{self as wire, ImageReport, Report, RouteReport};
 
 use crate::error::CommandError;
 use crate::output;
@@ -50,7 +50,7 @@ impl Reports {
     }
 
     /// Reports a run that is over, to the file first.
-    pub fn ended(self, outcome: &Outcome) -> Result<(), CommandError> {
+    pub fn ended(self, outcome: &Outcome, image: Option<ImageReport>) -> Result<(), CommandError> {
         if !self.json && self.file.is_none() {
             return Ok(());
         }
@@ -59,6 +59,7 @@ impl Reports {
             backend: outcome.backend,
             route: route(&outcome.route),
             profile: outcome.profile,
+            image,
             argv: &self.argv,
             ended: &outcome.ended,
             phases: [phases.boot, phases.ready, phases.exec, phases.shutdown],
@@ -151,9 +152,12 @@ mod tests {
 
     #[test]
     fn a_run_that_is_over_is_in_the_file() {
-        let text = written("ended", |reports| reports.ended(&outcome()).unwrap());
+        let image = Some(ImageReport { name: "host".into(), why: None });
+        let text = written("ended", |reports| reports.ended(&outcome(), image.clone()).unwrap());
         assert!(text.starts_with(r#"{"version":1,"backend":"native","route":{"kind":"cold","#));
-        assert!(text.contains(r#""command":["true"],"ended":{"kind":"exited","code":3}"#));
+        assert!(text.contains(
+            r#""image":{"name":"host"},"command":["true"],"ended":{"kind":"exited","code":3}"#
+        ));
         assert!(text.ends_with("}\n"));
     }
 
@@ -166,7 +170,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_report_that_is_lost_is_an_error_that_tells_how_the_command_ended() {
-        let err = reports("/dev/full").ended(&outcome()).unwrap_err();
+        let err = reports("/dev/full").ended(&outcome(), None).unwrap_err();
         assert!(err.message.contains("/dev/full: No space left"), "{}", err.message);
         assert_eq!(err.exit_code, 125);
         assert!(err.hint.contains("exit status would have been 3"));

@@ -1,11 +1,12 @@
 //! `agentkernel run [FLAGS] [--] COMMAND [ARGUMENT...]`
 
+use std::ffi::OsString;
 use std::mem;
 use std::path::PathBuf;
 
 use agentkernel_core::Backend;
 use agentkernel_engine::{Engine, Journal, Route, Run, Terminal};
-use agentkernel_wire as wire;
+use agentkernel_wire::{self as wire, ImageReport};
 
 use crate::error::CommandError;
 use crate::flags::LowArgs;
@@ -26,8 +27,8 @@ pub(super) fn run(
             "pass --keep, or leave out --name",
         ));
     }
-    let (run, files, pools) = resolve(&mut low, backends)?;
-    let telling = Telling::new(&mut low, &run.command, run.backend.is_some())?;
+    let (run, Asked { image, files, pools }) = resolve(&mut low, backends)?;
+    let telling = Telling::new(&mut low, &run.command, run.backend.is_some(), Some(image))?;
     if low.verbose {
         tell::read(&files);
     }
@@ -37,7 +38,8 @@ pub(super) fn run(
         return telling.tell(kept);
     }
     let journal = home::dirs().ok().map(|dirs| Journal::new(&dirs, home::CLIENT));
-    let spec = (!pools.is_empty()).then(|| run.spec.clone());
+    // A pool would be of no use for the next run either, which has its image made sure of again.
+    let spec = (!pools.is_empty() && !run.provision.renews()).then(|| run.spec.clone());
     let outcome = engine.run(run, journal.as_ref());
     if let (Some(spec), Some(journal), Ok(outcome)) = (spec, &journal, &outcome)
         && matches!(outcome.route, Route::Cold(_))
@@ -48,23 +50,34 @@ pub(super) fn run(
     telling.tell(outcome.map_err(CommandError::from))
 }
 
-/// Turns the flags and all that lies under them into an action. Also returns the settings files
-/// that were read, and the pools that they want.
+/// What there is to tell of a request besides what is done.
+struct Asked {
+    image: ImageReport,
+    /// The settings files that were read.
+    files: Vec<PathBuf>,
+    /// The pools that they want.
+    pools: FilesPools,
+}
+
+/// Turns the flags and all that lies under them into an action.
 fn resolve(
     low: &mut LowArgs,
     backends: &'static [&'static dyn Backend],
-) -> Result<(Run, Vec<PathBuf>, FilesPools), CommandError> {
-    let Gathered { resolved, files, pools } = super::spec::resolve(low, backends)?;
+) -> Result<(Run, Asked), CommandError> {
     let argv = mem::take(&mut low.words);
+    let program = argv.first().map(OsString::as_os_str);
+    let Gathered { resolved, files, pools } = super::spec::resolve(low, program, backends)?;
     let command = wire::command(argv, resolved.time_limit)?;
+    let image = ImageReport::new(&resolved.spec.image, resolved.image_why);
     let run = Run {
         backend: resolved.backend,
         spec: resolved.spec,
+        provision: resolved.provision,
         command,
         terminal: low.terminal.unwrap_or(Terminal::Auto),
         stdin: !low.no_stdin,
         thorough: low.report.is_some() || low.json || low.verbose,
         pooled: !low.no_pool,
     };
-    Ok((run, files, pools))
+    Ok((run, Asked { image, files, pools }))
 }

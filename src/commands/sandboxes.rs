@@ -101,6 +101,9 @@ pub(super) fn each(
     let names = names(verb, low)?;
     let engine = Engine::new(backends);
     let sandboxes = open_existing(&engine)?;
+    if let Some(sandboxes) = &sandboxes {
+        sandboxes.expect_drivers(names.iter().map(Name::as_str))?;
+    }
     let mut status = 0;
     for name in names {
         let acted = match &sandboxes {

@@ -75,6 +75,7 @@ fn list(engine: &Engine, json: bool) -> Result<u8, CommandError> {
 /// Goes on after an error, which the exit status tells.
 fn remove(engine: &Engine, names: &[OsString]) -> Result<u8, CommandError> {
     let all = sandboxes::open(engine)?;
+    all.expect_snapshot_drivers(names.iter().filter_map(|word| word.to_str()))?;
     let mut status = 0;
     for word in names {
         let removed =

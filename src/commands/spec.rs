@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::mem;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agentkernel_core::{Backend, Spec};
+use agentkernel_core::{Backend, Capabilities, Spec};
 use agentkernel_wire::{Caller, Environment, PoolRequest, Resolved, SpecRequest, nearest};
 
 use crate::error::CommandError;
@@ -28,6 +28,7 @@ pub(super) struct FilesPools {
     /// What goes for each of them besides its own.
     base: SpecRequest,
     pools: BTreeMap<String, PoolRequest>,
+    backends: &'static [&'static dyn Backend],
 }
 
 impl FilesPools {
@@ -35,13 +36,20 @@ impl FilesPools {
         self.pools.is_empty()
     }
 
-    /// Each pool's name and size, how old its sandboxes may get, and what they are made of.
+    /// Each pool's name and size, how old its sandboxes may get, and what they are made of. They are
+    /// for many commands, so none of those chooses their image.
     pub fn resolve(self) -> impl Iterator<Item = Result<FilesPool, CommandError>> {
         let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
         self.pools.into_iter().map(move |(name, pool)| {
-            let caller = Caller { variables: &variables, machine: machine::facts() };
             let PoolRequest { size, max_age, spec } = pool;
-            let spec = spec.over(self.base.clone()).resolve(&caller)?.spec;
+            let request = spec.over(self.base.clone());
+            let caller = Caller {
+                variables: &variables,
+                machine: machine::facts(),
+                capabilities: capabilities(&request, self.backends)?,
+                program: None,
+            };
+            let spec = request.resolve(&caller)?.spec;
             Ok(FilesPool { name, size: size.get(), max_age, spec })
         })
     }
@@ -55,21 +63,22 @@ pub(super) struct FilesPool {
     pub spec: Spec,
 }
 
-/// Resolves what is asked for.
+/// Resolves what is asked for, for a command of this program if it is for one.
 pub(super) fn resolve(
     low: &mut LowArgs,
+    program: Option<&OsStr>,
     backends: &'static [&'static dyn Backend],
 ) -> Result<Gathered, CommandError> {
     let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
     let flags = mem::take(&mut low.spec);
     let settings = settings::gather(flags, &low.env_files, read_files(low), &variables)?;
     let (mut request, files) = (settings.request, settings.files);
-    check_backend(&request, backends)?;
+    let capabilities = capabilities(&request, backends)?;
     let pools = mem::take(&mut request.pools);
     let base = if pools.is_empty() { SpecRequest::default() } else { request.clone() };
-    let caller = Caller { variables: &variables, machine: machine::facts() };
+    let caller = Caller { variables: &variables, machine: machine::facts(), capabilities, program };
     let resolved = request.resolve(&caller)?;
-    Ok(Gathered { resolved, files, pools: FilesPools { base, pools } })
+    Ok(Gathered { resolved, files, pools: FilesPools { base, pools, backends } })
 }
 
 /// The variables that were given. One without a value is the caller's, who may have none.
@@ -89,16 +98,21 @@ fn read_files(low: &LowArgs) -> ReadFiles {
     }
 }
 
-fn check_backend(
+/// What the backend of a request can do, which must be there.
+fn capabilities(
     request: &SpecRequest,
     backends: &'static [&'static dyn Backend],
-) -> Result<(), CommandError> {
-    let names = || backends.iter().map(|backend| backend.name());
-    let asked = match request.backend.as_deref() {
-        Some(asked) if !names().any(|name| name == asked) => asked,
-        _ => return Ok(()),
+) -> Result<Capabilities, CommandError> {
+    let Some(asked) = request.backend.as_deref() else {
+        // It is the first one that the engine takes, and says if there is none.
+        let first = backends.first().map(|backend| backend.capabilities());
+        return Ok(first.unwrap_or(Capabilities::new(&[])));
     };
-    let hint = match nearest(asked, names()) {
+    if let Some(found) = backends.iter().find(|backend| backend.name() == asked) {
+        return Ok(found.capabilities());
+    }
+    let names = backends.iter().map(|backend| backend.name());
+    let hint = match nearest(asked, names) {
         Some(name) => format!("did you mean {name}?"),
         None => "agentkernel doctor shows those that there are".into(),
     };

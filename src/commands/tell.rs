@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use agentkernel_core::{Bytes, Command, Ended, LimitInForce, LimitKind, Limited};
 use agentkernel_engine::{Outcome, Route};
+use agentkernel_wire::ImageReport;
 
 use crate::commands::doctor::{limit_means, wall_state};
 use crate::error::{CommandError, FAILED};
@@ -22,6 +23,8 @@ pub(super) struct Telling {
     json: bool,
     /// Whether the backend was named.
     backend_asked: bool,
+    /// What its sandbox is made of, if that was decided for this command.
+    image: Option<ImageReport>,
     time_limit: Option<Duration>,
 }
 
@@ -32,10 +35,11 @@ impl Telling {
         low: &mut LowArgs,
         command: &Command,
         backend_asked: bool,
+        image: Option<ImageReport>,
     ) -> Result<Self, CommandError> {
         let reports = Reports::open(low.report.take(), low.json, command)?;
         let LowArgs { verbose, json, .. } = *low;
-        Ok(Self { reports, verbose, json, backend_asked, time_limit: command.time_limit })
+        Ok(Self { reports, verbose, json, backend_asked, image, time_limit: command.time_limit })
     }
 
     /// Tells what came of it, and returns the exit status that stands for that. An error is left to
@@ -43,13 +47,15 @@ impl Telling {
     pub fn tell(self, outcome: Result<Outcome, CommandError>) -> Result<u8, CommandError> {
         let outcome = match outcome {
             Ok(outcome) => outcome,
+            // It is told by whoever does it.
+            Err(err) if err.elsewhere => return Err(err),
             Err(err) => {
                 self.reports.failed(&err);
                 return Err(err);
             }
         };
         if self.verbose {
-            output::note(&describe(&outcome, self.backend_asked));
+            output::note(&describe(&outcome, self.backend_asked, self.image.as_ref()));
         }
         if !self.json {
             ending(&outcome, self.time_limit);
@@ -58,7 +64,7 @@ impl Telling {
                 output::note(&format!("agentkernel: kept as {name} ({how})"));
             }
         }
-        self.reports.ended(&outcome)?;
+        self.reports.ended(&outcome, self.image)?;
         // Output that was lost is our failure, whatever the command made of it.
         Ok(if outcome.broken.is_empty() { outcome.ended.exit_code() } else { FAILED })
     }
@@ -104,7 +110,7 @@ fn lines(all: impl IntoIterator<Item = String>) -> String {
     text
 }
 
-fn describe(outcome: &Outcome, asked: bool) -> String {
+fn describe(outcome: &Outcome, asked: bool, image: Option<&ImageReport>) -> String {
     let why = match (&outcome.route, asked) {
         (Route::Live(_), _) => "that of the sandbox",
         (_, true) => "as asked",
@@ -113,6 +119,10 @@ fn describe(outcome: &Outcome, asked: bool) -> String {
     let phases = outcome.phases;
     let total = phases.boot + phases.ready + phases.exec + phases.shutdown;
     let backend = format!("backend {}, {why}", outcome.backend);
+    let image = image.map(|image| match &image.why {
+        Some(why) => format!("image {}, because {why}", image.name),
+        None => format!("image {}, as asked", image.name),
+    });
     let walls =
         outcome.walls.iter().map(|wall| format!("wall {}: {}", wall.name, wall_state(wall)));
     let limit = |limit: &LimitInForce| {
@@ -123,8 +133,10 @@ fn describe(outcome: &Outcome, asked: bool) -> String {
         phases.boot, phases.ready, phases.exec, phases.shutdown
     );
     lines(
-        [backend, route(&outcome.route)]
+        [backend]
             .into_iter()
+            .chain(image)
+            .chain([route(&outcome.route)])
             .chain(walls)
             .chain(outcome.limits.iter().map(limit))
             .chain(outcome.notes.iter().map(|note| format!("note: {note}")))
@@ -237,9 +249,10 @@ mod tests {
     }
 
     #[test]
-    fn verbose_names_the_backend_all_that_holds_or_is_noted_the_times_and_the_end() {
+    fn verbose_names_the_backend_the_image_all_that_holds_or_is_noted_the_times_and_the_end() {
         let expected = "\
 agentkernel: backend native, the first one that is ready
+agentkernel: image python:3.13-slim, because the command is python3
 agentkernel: route cold: a sandbox was booted for it, since there is no pool
 agentkernel: wall seccomp: in force
 agentkernel: wall landlock: missing: no kernel
@@ -248,6 +261,12 @@ agentkernel: limit cpus 1.5: by cgroup v2
 agentkernel: note: it is slow
 agentkernel: boot 1.5ms, ready 1ms, exec 2s, shutdown 1ms: 2.0035s in all
 agentkernel: the command exited with 0";
-        assert_eq!(describe(&of(Ended::Exited(0)), false), expected);
+        let name = "python:3.13-slim".into();
+        let image = ImageReport { name, why: Some("the command is python3".into()) };
+        assert_eq!(describe(&of(Ended::Exited(0)), false, Some(&image)), expected);
+        let asked =
+            describe(&of(Ended::Exited(0)), true, Some(&ImageReport { why: None, ..image }));
+        assert!(asked.contains("\nagentkernel: image python:3.13-slim, as asked\n"), "{asked}");
+        assert!(!describe(&of(Ended::Exited(0)), true, None).contains("image"));
     }
 }

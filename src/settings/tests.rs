@@ -2,6 +2,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use agentkernel_core::Bytes;
+use agentkernel_wire::BuildRequest;
 
 use super::*;
 
@@ -100,6 +101,28 @@ fn what_a_file_says_is_relative_to_its_folder() {
         panic!("no project");
     };
     assert_eq!(directory, Path::new("/elsewhere"));
+}
+
+#[test]
+fn a_build_without_a_folder_is_the_projects() {
+    let scratch = Scratch::new("build");
+    scratch.file("agentkernel/config.toml", "build = true");
+    let variables: &Variables = &[("XDG_CONFIG_HOME".into(), scratch.0.clone().into())];
+    let build =
+        |flags: SpecRequest| gather(flags, &[], ReadFiles::All, variables).unwrap().request.build;
+    let on = |folder: PathBuf| Some(BuildRequest::On(Some(folder)));
+    assert_eq!(build(SpecRequest::default()), on(env::current_dir().unwrap()));
+    let folder = scratch.folder("project");
+    let directory = Some(folder.clone());
+    let project = Some(ProjectRequest::On { directory, access: None });
+    let flags = SpecRequest { project, ..SpecRequest::default() };
+    assert_eq!(build(flags.clone()), on(folder));
+    // A project's file speaks for its own folder.
+    let file = scratch.file("a/agentkernel.toml", "build = true");
+    assert_eq!(load(&file, None).unwrap().unwrap().build, on(scratch.0.join("a")));
+    assert_eq!(build(SpecRequest { build: Some(BuildRequest::Off), ..flags }), {
+        Some(BuildRequest::Off)
+    });
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{About, Attachment, Command, LimitKind, Process, Spec, Stdio, Yardstick};
+use crate::{
+    About, Attachment, Command, ImageFacts, LimitKind, Process, Provision, Spec, Stdio, Yardstick,
+};
 
 /// An isolation engine: it boots places from specs, and does nothing else that a user sees.
 ///
@@ -25,9 +27,23 @@ pub trait Backend: Sync {
     /// is refused before [`boot`](Self::boot) is called.
     fn capabilities(&self) -> Capabilities;
 
+    /// Whether this program can boot places with it. One that can't uses those that others have
+    /// booted, and leaves all else to a program that can.
+    fn can_boot(&self) -> bool {
+        true
+    }
+
     /// Whether it can boot a place on this machine now. It finds out by trying, not by looking
     /// for files that usually mean so, and leaves nothing behind.
     fn probe(&self) -> Probe;
+
+    /// Sees to it that the spec's image is there as `provision` says, built or fetched, and
+    /// [tells](crate::tell) how far it is. A [`boot`](Self::boot) fetches an image that is missing,
+    /// and does nothing else of this. Only one that [can boot](Self::can_boot) is asked, and only
+    /// for a spec that it can boot; those that start no image by its name have nothing to do.
+    fn provide(&self, _spec: &Spec, _provision: &Provision) -> Result<(), BootError> {
+        Ok(())
+    }
 
     /// Boots a place from `spec` for one command. It returns as soon as the place's link exists, which may be
     /// before the place is ready: the agent's hello says that, or its refusal why not.
@@ -50,11 +66,17 @@ pub trait Backend: Sync {
     fn check_kept(&self, spec: &Spec) -> Result<(), BootError>;
 
     /// What the agent of a place made from `spec` has to start for `command`, which may differ
-    /// from the spec in its user, directory and variables.
-    fn process(&self, spec: &Spec, command: &Command) -> Result<Process, BootError>;
+    /// from the spec in its user, directory and variables. `image` is what the place
+    /// [says](Place::image) of its image.
+    fn process(
+        &self,
+        spec: &Spec,
+        command: &Command,
+        image: &ImageFacts,
+    ) -> Result<Process, BootError>;
 
     /// The part of a spec that a place is made of before it is known for what: what belongs to a
-    /// command, or can be [attached](Self::attachments), is left out. Places of equal parts are
+    /// command, or can be [attached](Self::attach), is left out. Places of equal parts are
     /// interchangeable. `None` where places can't be kept ready.
     fn pool_part(&self, spec: &Spec) -> Option<Spec>;
 
@@ -62,13 +84,9 @@ pub trait Backend: Sync {
     /// one of `spec`.
     fn needs_attachments(&self, spec: &Spec) -> bool;
 
-    /// Opens what has to be attached to a place made from the [pool part](Self::pool_part) of `spec`,
-    /// whose user namespace is `namespace`. The calling process must have a single thread.
-    fn attachments(
-        &self,
-        spec: &Spec,
-        namespace: Option<OwnedFd>,
-    ) -> Result<Vec<(Attachment, Option<OwnedFd>)>, BootError>;
+    /// Makes a place that was made from the [pool part](Self::pool_part) of `spec` one of `spec`,
+    /// before anything has run in it. The calling process must have a single thread.
+    fn attach(&self, spec: &Spec, place: &mut dyn Pristine) -> Result<(), BootError>;
 
     /// Makes streams of the caller's usable for the user inside a place.
     fn open_streams(&self, stdio: &Stdio) -> Result<(), BootError>;
@@ -76,6 +94,14 @@ pub trait Backend: Sync {
     /// Ends a place that another process has booted, if it has not ended yet, and waits until
     /// nothing of it is left.
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError>;
+
+    /// Has what the engine keeps for places of the [name](Life::name) `to`, of which there was none
+    /// yet, begin as what it keeps for `from`. What a place keeps in its layers is not its own.
+    fn copy_kept(&self, from: &str, to: &str) -> Result<(), BootError>;
+
+    /// Removes what the engine keeps of the places that were booted under this
+    /// [name](Life::name), all of which have ended, or were to be.
+    fn forget(&self, name: &str) -> Result<(), DestroyError>;
 
     /// Removes what places have left whose makers were killed with nobody there to clear it away,
     /// and tells what that was. Whatever a place that lives may still need stays.
@@ -89,13 +115,17 @@ pub trait Backend: Sync {
     /// [`Life::layers`], seen from the host.
     fn layers(&self, spec: &Spec, directory: &std::path::Path) -> Vec<Layer>;
 
-    /// The host's numbers for the users inside a place made from `spec`.
-    fn owners(&self, spec: &Spec) -> Result<Owners, BootError>;
+    /// The host's numbers for the users inside a place made from `spec`, which says this of its
+    /// `image`.
+    fn owners(&self, spec: &Spec, image: &ImageFacts) -> Result<Owners, BootError>;
 }
 
 /// How a place lives that is not bound to one command.
 #[derive(Debug, Default)]
 pub struct Life {
+    /// What it is called where an engine keeps something for it: letters and digits that no other
+    /// has. What was written under that name is there again.
+    pub name: Option<String>,
     /// Where clients come in, besides the link: a listening local socket.
     pub listener: Option<OwnedFd>,
     /// A file that is told why the place has ended of its own accord: `ttl`, `idle` or `stopped`.
@@ -118,6 +148,21 @@ pub struct Remnant {
     pub process: Option<OwnedFd>,
     /// [`Place::groups`], as its maker told.
     pub groups: Vec<PathBuf>,
+}
+
+/// A place in which nothing has run yet, as whoever has leased it reaches it.
+pub trait Pristine {
+    /// The host's number of its process 1, which lives.
+    fn pid(&self) -> i32;
+
+    /// What it [says](Place::image) of its image.
+    fn image(&self) -> ImageFacts;
+
+    /// Its user namespace, as its agent hands it out.
+    fn user_namespace(&mut self) -> io::Result<OwnedFd>;
+
+    /// Has its agent add something.
+    fn add(&mut self, what: Attachment, tree: Option<OwnedFd>) -> io::Result<()>;
 }
 
 /// A directory of a sandbox whose changes are kept apart from what lies under it.
@@ -170,6 +215,11 @@ pub trait Place {
     /// each with the reason. None of it lets anything out of the place.
     fn notes(&self) -> &[String] {
         &[]
+    }
+
+    /// What its image says of commands in it.
+    fn image(&self) -> ImageFacts {
+        ImageFacts::default()
     }
 
     /// The host's number of its first process.
@@ -248,9 +298,12 @@ pub enum Capability {
     NetworkNone,
     NetworkFull,
     NetworkAllow,
+    /// A full network includes the host's own loopback.
+    HostLoopback,
     RootReadOnly,
     ImageHost,
     ImageRootfs,
+    ImageReference,
     MountReadOnly,
     MountReadWrite,
     MountCopyOnWrite,
@@ -261,7 +314,12 @@ pub enum Capability {
     Terminal,
     User,
     Live,
+    /// What was changed in copy-on-write mounts can be told, and applied.
     Changes,
+    /// The same of all else that is kept.
+    RootChanges,
+    /// All that is kept can be copied, for snapshots and forks.
+    Snapshots,
 }
 
 impl Capability {
@@ -271,9 +329,11 @@ impl Capability {
             Self::NetworkNone => "network none",
             Self::NetworkFull => "network full",
             Self::NetworkAllow => "network allow",
+            Self::HostLoopback => "host loopback",
             Self::RootReadOnly => "read-only root",
             Self::ImageHost => "image host",
             Self::ImageRootfs => "image rootfs",
+            Self::ImageReference => "image reference",
             Self::MountReadOnly => "mount ro",
             Self::MountReadWrite => "mount rw",
             Self::MountCopyOnWrite => "mount cow",
@@ -285,6 +345,8 @@ impl Capability {
             Self::User => "user",
             Self::Live => "live",
             Self::Changes => "changes",
+            Self::RootChanges => "root changes",
+            Self::Snapshots => "snapshots",
         }
     }
 }

@@ -44,6 +44,19 @@ pub struct Process {
     pub no_setuid_files: bool,
 }
 
+/// What an image says of the commands that run in it, under what its user says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageFacts {
+    /// `NAME=VALUE`.
+    pub environment: Vec<String>,
+    pub directory: Option<PathBuf>,
+    /// As whom they run, `USER[:GROUP]`, each a name or a number.
+    pub user: Option<String>,
+    /// Its users and groups, in the form of `/etc/passwd` and `/etc/group`.
+    pub passwd: String,
+    pub group: String,
+}
+
 /// What can be added to a place that is in use for the first time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Attachment {

@@ -6,18 +6,24 @@
 
 mod backend;
 mod command;
+mod identity;
+mod process;
+mod provision;
 mod quantity;
 mod spec;
 mod yardstick;
 
 pub use backend::{
     Backend, BootError, Capabilities, Capability, DestroyError, Launch, Layer, Life, LimitInForce,
-    Limited, Owners, Place, Probe, Remains, Remnant, Usage, Wall,
+    Limited, Owners, Place, Pristine, Probe, Remains, Remnant, Usage, Wall,
 };
-pub use command::{Attachment, Command, Ended, Process, Stdio};
+pub use command::{Attachment, Command, Ended, ImageFacts, Process, Stdio};
+pub use identity::{Identity, NUMBERS, check_caller, no_user};
+pub use process::c_string;
+pub use provision::{News, Progress, Provision, listen, tell};
 pub use quantity::{Bytes, Cpus, ParseQuantityError, parse_duration};
 pub use spec::{
-    Access, Asked, Image, LimitKind, Limits, Mount, Network, Origin, Profile, RootAccess, Spec,
-    User,
+    Access, Asked, Image, LimitKind, Limits, Mount, Network, Origin, Profile, Pull, RootAccess,
+    Spec, User,
 };
 pub use yardstick::{About, Class, Yardstick, YardstickLife};

@@ -56,6 +56,21 @@ pub enum Image {
     Host,
     /// A directory that holds a root file system. It is never written to.
     Rootfs(PathBuf),
+    /// The name by which a container engine knows an image, such as `python:3.13`.
+    Reference(String),
+}
+
+/// When an engine fetches an image by its name from where that leads to. It is no part of a
+/// [`Spec`]: what a sandbox is made of is the same.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pull {
+    /// If it is not there.
+    #[default]
+    Missing,
+    /// Each time, so that it is the latest.
+    Always,
+    /// Not at all: what is not there can't be started.
+    Never,
 }
 
 /// What a sandbox can reach.

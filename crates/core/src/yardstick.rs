@@ -47,16 +47,23 @@ impl Class {
 /// A tool that does the work of a backend without agentkernel: the engine's own, or a neighbour.
 ///
 /// Its argument lists go without the program itself. In them `{dir}` stands for the directory that
-/// was prepared, `{name}` for a name that no other sandbox has at the time, and an argument that is
-/// `{command}` for the command's arguments.
+/// was prepared, `{name}` for a name that no other sandbox has at the time, `{image}` for the name of
+/// the image that the backend's sandboxes have, and an argument that is `{command}` for the command's
+/// arguments.
 #[derive(Debug, Clone, Copy)]
 pub struct Yardstick {
-    /// The program's name, which is looked for on the PATH.
+    /// What it is called in results: a program that can be used in several ways is several tools.
     pub name: &'static str,
+    /// The program's name, which is looked for on the PATH.
+    pub program: &'static str,
     /// Prints its version.
     pub version: &'static [&'static str],
     /// Puts what the rest needs to run this command into an empty directory.
     pub prepare: fn(&Path, &[&str]) -> io::Result<()>,
+    /// If it can be at work elsewhere than the backend: two argument lists, of which the first prints
+    /// where the tool is, and the second where the backend is. The tool is no measure of the backend
+    /// where both print something and not the same.
+    pub place: Option<[&'static [&'static str]; 2]>,
     /// Runs the command in a sandbox of its own, and removes it.
     pub run: &'static [&'static str],
     /// How a sandbox lives, if the tool has any that do.

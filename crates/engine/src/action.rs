@@ -4,7 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use agentkernel_core::{
-    BootError, Capabilities, Command, Ended, LimitInForce, Probe, Profile, Remains, Spec, Wall,
+    Backend, BootError, Capabilities, Command, Ended, LimitInForce, Probe, Profile, Provision,
+    Remains, Spec, Wall,
 };
 use agentkernel_store::audit::AuditError;
 use agentkernel_store::{DirsError, StoreError, Thing};
@@ -19,6 +20,8 @@ pub struct Run {
     /// The backend asked for; `None` takes the first one that is ready.
     pub backend: Option<String>,
     pub spec: Spec,
+    /// How its image is to be had.
+    pub provision: Provision,
     pub command: Command,
     pub terminal: Terminal,
     /// Whether the command gets the caller's standard input, or none.
@@ -108,16 +111,26 @@ pub struct EngineError {
     /// The exit status that stands for it: 125, or 126 and 127 for a command that is not
     /// executable or not found.
     pub exit_code: u8,
+    /// Whether a program that [can boot](Backend::can_boot) would do it. Nothing was changed.
+    pub elsewhere: bool,
 }
 
 impl EngineError {
     /// A failure of agentkernel's own, or of what it stands on.
     pub fn failed(what: &str, error: &dyn std::fmt::Display) -> Self {
-        Self { why: format!("{what}: {error}"), hint: None, exit_code: Self::FAILED }
+        let why = format!("{what}: {error}");
+        Self { why, hint: None, exit_code: Self::FAILED, elsewhere: false }
     }
 
     pub(crate) fn refused(why: String, hint: String) -> Self {
-        Self { why, hint: Some(hint), exit_code: Self::FAILED }
+        Self { why, hint: Some(hint), exit_code: Self::FAILED, elsewhere: false }
+    }
+
+    /// What this program can't do with `backend`, but another can.
+    pub(crate) fn elsewhere(backend: &dyn Backend) -> Self {
+        let why = format!("the {} backend is driven by agentkerneld", backend.name());
+        let hint = "install agentkerneld beside agentkernel".into();
+        Self { elsewhere: true, ..Self::refused(why, hint) }
     }
 
     /// The exit status for every failure that is not the command's.
@@ -131,7 +144,9 @@ impl From<BootError> for EngineError {
             BootError::Unavailable { fix, .. } | BootError::Refused { fix, .. } => {
                 Self::refused(why, fix)
             }
-            BootError::Failed { .. } => Self { why, hint: None, exit_code: Self::FAILED },
+            BootError::Failed { .. } => {
+                Self { why, hint: None, exit_code: Self::FAILED, elsewhere: false }
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use agentkernel_core::{Command, Ended, Spec, Usage};
+use agentkernel_core::{Command, Ended, Remains, Spec, Usage};
 use agentkernel_protocol::{Decoder, FromAgent, Stage, Status, ToAgent, VERSION};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::{self, Signals};
@@ -96,7 +96,7 @@ impl Timeline {
 pub struct Finished {
     pub timeline: Timeline,
     /// What its agent says that it used.
-    pub usage: Usage,
+    usage: Usage,
     streams: Streams,
     end: End,
 }
@@ -109,6 +109,13 @@ enum End {
 }
 
 impl Finished {
+    /// Says what was used where whoever has ended the place can't.
+    pub fn complete(&self, remains: &mut Remains) {
+        if remains.usage == Usage::default() {
+            remains.usage = self.usage.clone();
+        }
+    }
+
     /// Delivers the output that is left, once its place is gone, and returns what could not be
     /// delivered.
     pub fn deliver_rest(self) -> Vec<Broken> {
@@ -323,12 +330,12 @@ impl Heard {
         self.ready.is_some() && self.started.is_none()
     }
 
-    /// The place has gone or gone mad. That is an error if it was still being made; else the command
-    /// may have started, though that was not heard.
+    /// The place has gone or gone mad. That is an error if it was still being made; once it is ready
+    /// the command may have started, though that was not heard.
     fn lose(&mut self, why: &str) -> Result<(), EngineError> {
-        if self.started.is_none() && self.give_up.is_none() {
+        if self.ready.is_none() {
             let why = format!("the sandbox could not be made: {why}");
-            return Err(EngineError { why, hint: None, exit_code: 125 });
+            return Err(EngineError { hint: None, ..EngineError::refused(why, String::new()) });
         }
         self.ended = Some((None, Instant::now(), End::Lost(why.into())));
         Ok(())
@@ -429,7 +436,7 @@ fn program_not_started(program: &str, error: &io::Error) -> EngineError {
             126,
         ),
     };
-    EngineError { why, hint: Some(hint.into()), exit_code }
+    EngineError { exit_code, ..EngineError::refused(why, hint.into()) }
 }
 
 #[cfg(test)]

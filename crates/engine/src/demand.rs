@@ -9,11 +9,26 @@ pub fn check(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), E
     let capabilities = backend.capabilities();
     match demanded(spec, terminal).into_iter().find(|demand| !capabilities.has(*demand)) {
         None => Ok(()),
+        Some(Capability::ImageReference) => Err(refuse_reference(backend, &spec.image)),
         Some(lacking) => Err(EngineError::refused(
             format!("the {} backend can't do or enforce: {}", backend.name(), lacking.name()),
             "leave that out, or choose a backend that `agentkernel doctor` lists with it".into(),
         )),
     }
+}
+
+/// Refuses the name of an image, which may be a slip of another word.
+fn refuse_reference(backend: &dyn Backend, image: &Image) -> EngineError {
+    let name = match image {
+        Image::Reference(name) => name.as_str(),
+        Image::Host | Image::Rootfs(_) => "",
+    };
+    EngineError::refused(
+        format!("the {} backend can't start an image by its name: {name}", backend.name()),
+        "use the image host or rootfs:DIR, or a backend that `agentkernel doctor` lists with image \
+         reference"
+            .into(),
+    )
 }
 
 /// The part of `spec` that a pool of `backend` holds, or why it holds none.
@@ -37,6 +52,7 @@ fn demanded(spec: &Spec, terminal: bool) -> Vec<Capability> {
         match spec.image {
             Image::Host => Capability::ImageHost,
             Image::Rootfs(_) => Capability::ImageRootfs,
+            Image::Reference(_) => Capability::ImageReference,
         },
     ];
     demanded.extend(spec.mounts.iter().map(|mount| match mount.access {

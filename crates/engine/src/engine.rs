@@ -5,7 +5,9 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use agentkernel_core::{Backend, Launch, Place, Remains, Stdio};
+use agentkernel_core::{
+    Backend, Capability, Image, Launch, Place, Provision, Remains, Spec, Stdio,
+};
 use agentkernel_protocol::Role;
 
 use agentkernel_wire::PlaceRecord;
@@ -39,19 +41,32 @@ impl Engine {
         let start = Instant::now();
         let backend = self.select(run.backend.as_deref())?;
         let terminal = run.terminal.is_given(run.stdin);
+        if run.provision.renews() {
+            // Here, where a signal still ends us.
+            self.provide(Some(backend.name()), &run.spec, &run.provision)?;
+        }
         demand::check(backend, &run.spec, terminal)?;
         // As early as can be: it is answered while all else is made ready.
         let asked = match journal {
+            _ if run.provision.renews() => Err("its image was to be built or fetched anew".into()),
             Some(journal) if run.pooled => Lease::ask(journal.dirs(), backend, &run.spec),
             Some(_) => Err("no pool was to be used".into()),
             None => Err("there is no place for a daemon's socket".into()),
+        };
+        let offered = match backend.can_boot() {
+            true => asked.map(Offer::Asked),
+            // All that is made ready would be of no use to whoever boots one.
+            false => match asked.and_then(Lease::take) {
+                Ok(lease) => Ok(Offer::Taken(lease)),
+                Err(_) => return Err(EngineError::elsewhere(backend)),
+            },
         };
         let (streams, stdio) = Streams::connect(terminal, run.stdin)?;
         streams.name_terminal(&run.spec, &mut run.command);
         // Before anything is started, so that no signal comes too early to be forwarded.
         let driver = CommandRun::new(streams, run.command.time_limit)?;
         let diary = Diary::open(journal, backend, &run)?;
-        let begun = asked.and_then(|asked| begin_leased(asked, backend, &run, &stdio));
+        let begun = offered.and_then(|offer| begin_leased(offer, backend, &run, &stdio));
         match begun {
             Ok((peer, mut held)) => {
                 // Else the ends of its output would never be the last ones.
@@ -66,6 +81,7 @@ impl Engine {
                 }
                 told
             }
+            Err(_) if !backend.can_boot() => diary.close(Err(EngineError::elsewhere(backend))),
             Err(why) => diary.close(run_cold(why, backend, driver, &run, stdio, start)),
         }
     }
@@ -90,9 +106,51 @@ impl Engine {
         })
     }
 
-    /// Has each backend [sweep](Backend::sweep).
+    /// The backend of this name as [`select`](Self::select) finds it, for what takes one that
+    /// [can boot](Backend::can_boot).
+    pub fn expect_driver(&self, name: Option<&str>) -> Result<&'static dyn Backend, EngineError> {
+        let backend = self.select(name)?;
+        match backend.can_boot() {
+            true => Ok(backend),
+            false => Err(EngineError::elsewhere(backend)),
+        }
+    }
+
+    /// Sees to it that the image of `spec` is there, built or fetched: what has to be done before
+    /// anything else is made. Where that is nothing, the backend is not asked.
+    pub fn provide(
+        &self,
+        name: Option<&str>,
+        spec: &Spec,
+        provision: &Provision,
+    ) -> Result<(), EngineError> {
+        let backend = self.select(name)?;
+        if provision.build.is_some() && !backend.capabilities().has(Capability::ImageReference) {
+            return Err(EngineError::refused(
+                format!("the {} backend builds no images", backend.name()),
+                "leave out the build, or choose a backend that `agentkernel doctor` lists with \
+                 image reference"
+                    .into(),
+            ));
+        }
+        demand::check(backend, spec, false)?;
+        if !matches!(spec.image, Image::Reference(_)) {
+            return Ok(());
+        }
+        self.expect_driver(name)?.provide(spec, provision).map_err(Into::into)
+    }
+
+    /// Has each backend [sweep](Backend::sweep): of that no record is, and nobody has to be asked.
     pub fn sweep(&self) -> Vec<PathBuf> {
         self.backends.iter().flat_map(|backend| backend.sweep()).collect()
+    }
+
+    /// Has each backend that this program drives [forget](Backend::forget) what it keeps under a name
+    /// that no record is of, as far as its engine can be asked now.
+    pub(crate) fn forget(&self, name: &str) {
+        for backend in self.backends.iter().filter(|backend| backend.can_boot()) {
+            let _ = backend.forget(name);
+        }
     }
 
     /// Tries whether each backend works here.
@@ -115,13 +173,16 @@ fn run_cold(
     stdio: Stdio,
     start: Instant,
 ) -> Result<Outcome, EngineError> {
+    if run.provision.is_needed() && !run.provision.renews() {
+        backend.provide(&run.spec, &run.provision)?;
+    }
     let place = backend.boot(&run.spec, Launch { command: &run.command, stdio })?;
     let finished = driver.drive(&Own(&*place), &Called::of(&run.spec, &run.command), start);
     let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
     let notes = place.notes().to_vec();
     // Whatever went wrong, nothing is left behind; only then is it told.
     let destroyed = place.destroy();
-    let (finished, remains) = match (finished, destroyed) {
+    let (finished, mut remains) = match (finished, destroyed) {
         (Ok(finished), Ok(remains)) => (finished, remains),
         (Err(error), _) => return Err(error),
         (Ok(_), Err(error)) => {
@@ -131,6 +192,7 @@ fn run_cold(
             ));
         }
     };
+    finished.complete(&mut remains);
     let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
     let broken = finished.deliver_rest();
     let phases = timeline.phases(start, Instant::now());
@@ -148,18 +210,29 @@ fn run_cold(
     })
 }
 
+/// How far the daemon's answer has come.
+enum Offer {
+    Asked(Asked),
+    Taken(Lease),
+}
+
 /// Takes the place that the daemon was asked for, and has its agent start the command. After an
 /// error, which says why, nothing was started.
 fn begin_leased(
-    asked: Asked,
+    offer: Offer,
     backend: &dyn Backend,
     run: &Run,
     stdio: &Stdio,
 ) -> Result<(Client, Held), String> {
     let why = |error: EngineError| error.why;
-    let process = backend.process(&run.spec, &run.command).map_err(|error| why(error.into()))?;
     backend.open_streams(stdio).map_err(|error| why(error.into()))?;
-    let lease = Lease::take(asked)?.attach(backend, &run.spec).map_err(why)?;
+    let lease = match offer {
+        Offer::Asked(asked) => Lease::take(asked)?,
+        Offer::Taken(lease) => lease,
+    };
+    let process = backend.process(&run.spec, &run.command, &lease.image());
+    let process = process.map_err(|error| why(error.into()))?;
+    let lease = lease.attach(backend, &run.spec).map_err(why)?;
     let (link, held) = lease.split();
     Ok((Client::start(link, stdio, process, Role::Only).map_err(why)?, held))
 }
@@ -176,7 +249,7 @@ fn run_leased(
 ) -> Result<Outcome, EngineError> {
     let called = Called::of(&run.spec, &run.command);
     let finished = driver.drive_ready(peer, peer.told(), &called, start)?;
-    let mut remains = Remains { usage: finished.usage.clone(), oom_kills: 0 };
+    let mut remains = Remains::default();
     let pool = held.pool.clone();
     let (mut place, mut notes) = (PlaceRecord::default(), Vec::new());
     if run.thorough || finished.may_be_out_of_memory() {
@@ -187,6 +260,7 @@ fn run_leased(
             Err(why) => notes.push(format!("what the sandbox has used is not known: {why}")),
         }
     }
+    finished.complete(&mut remains);
     let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
     let broken = finished.deliver_rest();
     let phases = timeline.phases(start, Instant::now());

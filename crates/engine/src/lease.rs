@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agentkernel_core::{Backend, Remains, Spec, Usage};
+use agentkernel_core::{Attachment, Backend, ImageFacts, Pristine, Remains, Spec, Usage};
 use agentkernel_protocol::ToAgent;
 use agentkernel_store::Dirs;
 use agentkernel_store::audit::digest;
@@ -21,6 +21,8 @@ pub struct Lease {
     pub pool: String,
     /// The link to the agent, until it is taken.
     link: OwnedFd,
+    /// The host's number of the place's process 1.
+    pid: i32,
     place: String,
     daemon: Lines,
 }
@@ -59,8 +61,8 @@ impl Lease {
     pub fn take(asked: Asked) -> Result<Self, String> {
         let (mut daemon, reply) = asked.receive()?;
         match (reply, daemon.take_descriptors().into_iter().next()) {
-            (DaemonReply::Leased { pool, place, .. }, Some(link)) => {
-                Ok(Self { pool, link, place, daemon })
+            (DaemonReply::Leased { pool, pid, place }, Some(link)) => {
+                Ok(Self { pool, link, pid, place, daemon })
             }
             (DaemonReply::NoLease { why } | DaemonReply::Failed { why }, _) => Err(why),
             (other, _) => Err(format!("the daemon answered {other:?}")),
@@ -73,18 +75,49 @@ impl Lease {
         if !backend.needs_attachments(spec) {
             return Ok(self);
         }
-        let mut dial = Dial::ready(self.link);
-        let namespace = dial.ask(|command| ToAgent::UserNamespace { command }, &[], PATIENCE)?;
-        for (attachment, tree) in backend.attachments(spec, namespace.descriptor)? {
-            let tree: Vec<_> = tree.iter().map(AsFd::as_fd).collect();
-            dial.ask(|command| ToAgent::Attach { command, attachment }, &tree, PATIENCE)?;
-        }
-        Ok(Self { link: dial.into_link(), ..self })
+        let image = self.image();
+        let mut fresh = Fresh { dial: Dial::ready(self.link), pid: self.pid, image };
+        backend.attach(spec, &mut fresh)?;
+        Ok(Self { link: fresh.dial.into_link(), ..self })
+    }
+
+    /// What the place says of its image.
+    pub fn image(&self) -> ImageFacts {
+        PlaceRecord::from_json(&self.place).image()
     }
 
     /// The link to the agent, and what is left of the lease.
     pub fn split(self) -> (OwnedFd, Held) {
         (self.link, Held { pool: self.pool, place: self.place, daemon: self.daemon })
+    }
+}
+
+/// The place of a lease.
+struct Fresh {
+    dial: Dial,
+    pid: i32,
+    image: ImageFacts,
+}
+
+impl Pristine for Fresh {
+    fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    fn image(&self) -> ImageFacts {
+        self.image.clone()
+    }
+
+    fn user_namespace(&mut self) -> io::Result<OwnedFd> {
+        let answer = self.dial.ask(|command| ToAgent::UserNamespace { command }, &[], PATIENCE);
+        let namespace = answer.map_err(io::Error::other)?.descriptor;
+        namespace.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn add(&mut self, attachment: Attachment, tree: Option<OwnedFd>) -> io::Result<()> {
+        let tree: Vec<_> = tree.iter().map(AsFd::as_fd).collect();
+        let order = |command| ToAgent::Attach { command, attachment };
+        self.dial.ask(order, &tree, PATIENCE).map(drop).map_err(io::Error::other)
     }
 }
 

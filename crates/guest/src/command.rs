@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use agentkernel_core::Process;
+use agentkernel_core::{Process, Stdio};
 use agentkernel_protocol::{CommandId, FromAgent, Stage};
 use agentkernel_sys::process::{ExecStrings, FileAtMount};
 use agentkernel_sys::rlimit::Resource;
@@ -217,7 +217,29 @@ mod libc_errno {
     pub(super) const DENIED: i32 = 13;
 }
 
+/// Opens pipes to everybody in the one direction that they are for: else a command of another user
+/// could not open `/dev/stdout`. It is the engine's or the caller's pipe, but only its few holders
+/// ever notice its mode.
+pub fn open_pipes(stdio: &Stdio) -> io::Result<()> {
+    const MODES: [u32; 3] = [0o644, 0o622, 0o622];
+    let Stdio::Streams(fds) = stdio else { return Ok(()) };
+    let mut pipes =
+        fds.iter().zip(MODES).filter(|(fd, _)| descriptor::is_anonymous_pipe(fd.as_fd()));
+    pipes.try_for_each(|(fd, mode)| descriptor::set_mode(fd.as_fd(), mode))
+}
+
 impl ResourceLimit {
+    /// Those that every process of every place is under.
+    pub fn for_all() -> Vec<Self> {
+        /// What most programs take for granted; more is theirs for the asking, within reason.
+        const DESCRIPTORS: ResourceLimit =
+            ResourceLimit { resource: Resource::Descriptors, soft: 1024, hard: 65536 };
+        /// 1 byte: the kernel's own sign that not even a program named by the host's core pattern
+        /// is to get a dump (fs/coredump.c), which 0 is not.
+        const CORE: ResourceLimit = ResourceLimit { resource: Resource::Core, soft: 1, hard: 1 };
+        vec![DESCRIPTORS, CORE]
+    }
+
     /// Puts the calling process under it. Child-safe.
     pub fn apply(&self) -> io::Result<()> {
         rlimit::limit(self.resource, self.soft, self.hard)

@@ -9,7 +9,9 @@
 mod agent;
 mod command;
 mod live;
+mod nearest;
 
 pub use agent::{Agent, Forked};
-pub use command::{Filters, Prepared, ResourceLimit, Rules, Streams};
+pub use command::{Filters, Prepared, ResourceLimit, Rules, Streams, open_pipes};
 pub use live::{Attach, LiveAgent, Term};
+pub use nearest::Nearest;

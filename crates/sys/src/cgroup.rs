@@ -495,3 +495,85 @@ mod tests {
         fs::remove_dir_all(&root).unwrap();
     }
 }
+
+/// How many processes of these groups, which others look after, the kernel has killed for want of
+/// memory so far; none if they are gone.
+pub fn oom_kills(groups: Vec<PathBuf>) -> u64 {
+    Group::adopt(groups).map_or(0, |group| {
+        let kills = group.oom_kills();
+        group.leave();
+        kills.unwrap_or(0)
+    })
+}
+
+/// The groups of a process and what they limit, whoever has made them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    pub directories: Vec<PathBuf>,
+    /// In the units of [`Limit`].
+    pub cpu: Option<u64>,
+    pub memory: Option<u64>,
+    pub pids: Option<u64>,
+}
+
+impl Found {
+    /// Looks at the groups of the process `pid`. A limit that can't be read counts as none.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        let mut found = Self::default();
+        let hierarchies = text.lines().filter_map(|line| {
+            let mut fields = line.splitn(3, ':');
+            let controllers = fields.nth(1)?;
+            Some((controllers, fields.next()?.trim_start_matches('/')))
+        });
+        for (controllers, path) in hierarchies {
+            let top = match controllers {
+                "" => version_2_root(),
+                _ => Some(Path::new(ROOT).join(controllers.split(',').next().unwrap_or_default())),
+            };
+            let Some(directory) = top.map(|top| top.join(path)).filter(|d| d.is_dir()) else {
+                continue;
+            };
+            let own = |controller: Controller| {
+                controllers.is_empty() || controllers.split(',').any(|c| c == controller.name())
+            };
+            let all = [Controller::Cpu, Controller::Memory, Controller::Pids];
+            if !all.into_iter().any(own) {
+                continue;
+            }
+            let read = |names: &[&str]| {
+                let texts = names.iter().map(|name| fs::read_to_string(directory.join(name)));
+                texts.filter_map(Result::ok).find_map(|text| text.trim().parse::<u64>().ok())
+            };
+            if own(Controller::Memory) {
+                let limit = read(&["memory.max", "memory.limit_in_bytes"]);
+                // Version 1 has no word for none, but the most that it can count.
+                found.memory = found.memory.or(limit.filter(|limit| *limit < i64::MAX as u64 / 2));
+            }
+            if own(Controller::Pids) {
+                found.pids = found.pids.or(read(&["pids.max"]));
+            }
+            if own(Controller::Cpu) {
+                found.cpu = found.cpu.or_else(|| cpu_limit(&directory));
+            }
+            found.directories.push(directory);
+        }
+        Ok(found)
+    }
+}
+
+/// Thousandths of a processor that the group at `directory` may use.
+fn cpu_limit(directory: &Path) -> Option<u64> {
+    let read = |name: &str| fs::read_to_string(directory.join(name)).ok();
+    let (quota, period) = match read("cpu.max") {
+        Some(text) => {
+            let (quota, period) = text.trim().split_once(' ')?;
+            (quota.parse::<u64>().ok()?, period.parse::<u64>().ok()?)
+        }
+        None => (
+            read("cpu.cfs_quota_us")?.trim().parse().ok()?,
+            read("cpu.cfs_period_us")?.trim().parse().ok()?,
+        ),
+    };
+    (quota * 1000).checked_div(period)
+}

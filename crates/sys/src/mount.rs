@@ -64,7 +64,12 @@ pub fn bind(source: &CStr, target: &CStr, recursive: bool) -> io::Result<()> {
 /// Adds `restrictions` to the mount at `target`, and to all below it if `recursive`. Child-safe.
 pub fn restrict(target: &CStr, restrictions: Restrictions, recursive: bool) -> io::Result<()> {
     let flags = if recursive { libc::AT_RECURSIVE } else { 0 };
-    set_attributes(libc::AT_FDCWD, target, flags, restrictions.0, None)
+    set_attributes(libc::AT_FDCWD, target, flags, restrictions, Restrictions::NONE, None)
+}
+
+/// Lets the mount at `target` be written to. Child-safe.
+pub fn allow_writing(target: &CStr) -> io::Result<()> {
+    set_attributes(libc::AT_FDCWD, target, 0, Restrictions::NONE, Restrictions::READ_ONLY, None)
 }
 
 /// Makes the mount at the current directory the root of every process of this mount namespace
@@ -102,13 +107,16 @@ impl Detached {
     /// this copy and all below it only. Fails with `EINVAL` where the file system can't. Child-safe.
     pub fn map_owners(&self, user_namespace: BorrowedFd<'_>) -> io::Result<()> {
         let fd = self.0.as_raw_fd();
-        set_attributes(fd, c"", libc::AT_EMPTY_PATH, libc::MOUNT_ATTR_IDMAP, Some(user_namespace))
+        let mapped = Restrictions(libc::MOUNT_ATTR_IDMAP);
+        let none = Restrictions::NONE;
+        set_attributes(fd, c"", libc::AT_EMPTY_PATH, mapped, none, Some(user_namespace))
     }
 
     /// Adds `restrictions`, to all mounts below too if `recursive`. Child-safe.
     pub fn restrict(&self, restrictions: Restrictions, recursive: bool) -> io::Result<()> {
         let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-        set_attributes(self.0.as_raw_fd(), c"", flags, restrictions.0, None)
+        let fd = self.0.as_raw_fd();
+        set_attributes(fd, c"", flags, restrictions, Restrictions::NONE, None)
     }
 
     /// Mounts it at the place `target`. Child-safe.
@@ -151,12 +159,13 @@ fn set_attributes(
     dir: RawFd,
     path: &CStr,
     flags: i32,
-    attributes: u64,
+    set: Restrictions,
+    clear: Restrictions,
     user_namespace: Option<BorrowedFd<'_>>,
 ) -> io::Result<()> {
     let attr = libc::mount_attr {
-        attr_set: attributes,
-        attr_clr: 0,
+        attr_set: set.0,
+        attr_clr: clear.0,
         propagation: 0,
         userns_fd: user_namespace.map_or(0, |fd| fd.as_raw_fd() as u64),
     };

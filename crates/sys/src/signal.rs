@@ -54,6 +54,16 @@ impl AsFd for Signals {
     }
 }
 
+/// Whether one of `signals`, which are blocked, has arrived and waits.
+pub fn is_pending(signals: &[i32]) -> bool {
+    let mut set = set_of(&[]);
+    // SAFETY: `set` is valid, and the kernel writes nothing else.
+    let told = unsafe { libc::sigpending(&raw mut set) };
+    // SAFETY: `set` is valid; numbers that are out of range are in no set.
+    told == 0
+        && signals.iter().any(|&signal| unsafe { libc::sigismember(&raw const set, signal) } == 1)
+}
+
 /// Gives every signal but the real-time ones its default effect and unblocks all, as a program
 /// expects that starts afresh. Child-safe.
 pub fn reset_to_default() -> io::Result<()> {
@@ -78,5 +88,22 @@ fn set_of(signals: &[i32]) -> libc::sigset_t {
             libc::sigaddset(set.as_mut_ptr(), signal);
         }
         set.assume_init()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_is_held_back_is_pending_until_it_is_taken() {
+        let signals = Signals::receive(&[SIGUSR2]).unwrap();
+        assert!(!is_pending(&[SIGUSR2]));
+        // SAFETY: it is blocked in this thread, to which it is sent.
+        assert_eq!(unsafe { libc::raise(SIGUSR2) }, 0);
+        assert!(is_pending(&[SIGTERM, SIGUSR2]));
+        assert!(!is_pending(&[SIGTERM]));
+        assert_eq!(signals.take().unwrap(), Some(SIGUSR2));
+        assert!(!is_pending(&[SIGUSR2]));
     }
 }

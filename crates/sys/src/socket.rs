@@ -83,6 +83,12 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Ends a connection for whoever has a descriptor of it, on both sides. Child-safe.
+pub fn close_for_all(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) }).map(drop)
+}
+
 /// Who is at the other end of a connection, as it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -182,6 +188,16 @@ pub fn send_now(
     }
 }
 
+/// As [`send`], but sends no more than there is room for now, and returns how much that was. If
+/// there is no room at all that fails (`WouldBlock`), and no descriptor was sent either.
+pub fn send_some(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<usize> {
+    send_with(socket, bytes, descriptors, libc::MSG_DONTWAIT)
+}
+
 fn send_once(
     socket: BorrowedFd<'_>,
     bytes: &[u8],
@@ -233,6 +249,19 @@ pub type Received = [Option<OwnedFd>; MAX_DESCRIPTORS];
 /// mean that the peer has gone. Of more descriptors than [`MAX_DESCRIPTORS`] in one message the rest
 /// is lost. Child-safe.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Received)> {
+    receive_with(socket, buffer, 0)
+}
+
+/// As [`receive`], but never waits: fails if nothing is there (`WouldBlock`). Child-safe.
+pub fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Received)> {
+    receive_with(socket, buffer, libc::MSG_DONTWAIT)
+}
+
+fn receive_with(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    flags: libc::c_int,
+) -> io::Result<(usize, Received)> {
     let mut data = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut control = Control([0; CONTROL]);
     let mut message = MaybeUninit::<libc::msghdr>::zeroed();
@@ -245,7 +274,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
     message.msg_controllen = size_of::<Control>() as _;
     // SAFETY: the message and all that it points to live until the call is over.
     let read = retry(|| unsafe {
-        libc::recvmsg(socket.as_raw_fd(), &raw mut *message, libc::MSG_CMSG_CLOEXEC)
+        libc::recvmsg(socket.as_raw_fd(), &raw mut *message, flags | libc::MSG_CMSG_CLOEXEC)
     })? as usize;
     let mut received = Received::default();
     // SAFETY: the kernel has filled the control buffer with whole messages, and each descriptor

@@ -52,6 +52,13 @@ pub fn control(fd: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCSCTTY, 0) }).map(drop)
 }
 
+/// Parts the calling process, which leads its session, from its terminal `fd`. What was written to
+/// it stays there to be read, as it does not when a leader ends that has one. Child-safe.
+pub fn release(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TIOCNOTTY) }).map(drop)
+}
+
 /// A terminal's modes, put back when this is dropped.
 pub struct RawMode<'a> {
     fd: BorrowedFd<'a>,

@@ -5,9 +5,11 @@ use std::ops::Range;
 use crate::{SpecRequest, nearest};
 
 /// The keys of a settings file, as [`SpecRequest`] reads them.
-pub const KEYS: [&str; 16] = [
+pub const KEYS: [&str; 18] = [
     "backend",
     "image",
+    "build",
+    "pull",
     "profile",
     "network",
     "cpus",
@@ -81,10 +83,10 @@ fn position(before: &str) -> (usize, usize) {
 mod tests {
     use std::time::Duration;
 
-    use agentkernel_core::{Access, Bytes, Cpus, Network, Profile, User};
+    use agentkernel_core::{Access, Bytes, Cpus, Network, Profile, Pull, User};
 
     use super::*;
-    use crate::{ImageRequest, ProjectRequest, Volume};
+    use crate::{BuildRequest, ImageRequest, ProjectRequest, Volume};
 
     fn err(text: &str) -> FileError {
         read_file(text.as_bytes()).unwrap_err()
@@ -95,6 +97,8 @@ mod tests {
         let text = r#"
             backend = "native"
             image = "rootfs:./rootfs"
+            build = true
+            pull = "always"
             profile = "permissive"
             network = "full"
             cpus = 1.5
@@ -117,6 +121,8 @@ mod tests {
         let request = read_file(text.as_bytes()).unwrap();
         assert_eq!(request.backend.as_deref(), Some("native"));
         assert_eq!(request.image, Some(ImageRequest::Rootfs("./rootfs".into())));
+        assert_eq!(request.build, Some(BuildRequest::On(None)));
+        assert_eq!(request.pull, Some(Pull::Always));
         assert_eq!(request.profile, Some(Profile::Permissive));
         assert_eq!(request.network, Some(Network::Full));
         assert_eq!(request.cpus.map(Cpus::millis), Some(1500));
@@ -167,6 +173,10 @@ mod tests {
             ("cpus = inf", (1, 8), "0.01"),
             ("cpus = \n", (1, 8), ""),
             ("strict = \"ture\"", (1, 10), "did you mean \"true\"?"),
+            ("pull = \"allways\"", (1, 8), "did you mean \"always\"?"),
+            ("image = \"./rootfs\"", (1, 9), "write rootfs:DIR"),
+            ("image = \"Python\"", (1, 9), "python:3.13-slim: \"Python\" is not in lower case"),
+            ("build = []", (1, 9), "a folder with a Dockerfile"),
             ("[pools.a]\nsize = 65", (2, 8), "1 to 64"),
         ] {
             let err = err(text);

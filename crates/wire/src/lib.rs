@@ -3,7 +3,7 @@
 //! A [`SpecRequest`] is a spec in a user's words, from wherever they come; resolving it makes the
 //! core's types of it. The JSON types are promises to programs: a field, once published, keeps its
 //! name and meaning. This crate knows the core and no engine, no backend and no command line, and
-//! of the machine only whether a path exists.
+//! of the machine only whether a path exists, and what a project's folder holds.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -12,6 +12,7 @@ mod daemon;
 mod doctor;
 mod environment;
 mod file;
+mod images;
 mod label;
 mod limits;
 mod live;
@@ -20,6 +21,7 @@ mod path;
 mod place;
 mod profile;
 mod record;
+mod reference;
 mod report;
 mod request;
 mod resolve;
@@ -38,6 +40,7 @@ pub use daemon::{
 pub use doctor::{BackendReport, DoctorReport};
 pub use environment::{EnvFileError, Environment, read_env_file, read_variable};
 pub use file::{FileError, KEYS, read_file};
+pub use images::DEFAULT as DEFAULT_IMAGE;
 pub use label::{Filter, Label};
 pub use limits::Machine;
 pub use live::{
@@ -45,12 +48,13 @@ pub use live::{
     StoppedReport, VerdictDetail, VerdictReport,
 };
 pub use nearest::nearest;
-pub use path::{ImageRequest, ProjectRequest, Volume};
+pub use path::{BuildRequest, ImageRequest, ProjectRequest, Volume};
 pub use place::PlaceRecord;
 pub use record::{SpecRecord, SpecRecordError};
+pub use reference::Reference;
 pub use report::{
-    Amount, EndingReport, ErrorReport, FailureReport, LimitReport, PhasesReport, Report,
-    RouteReport, Run, UsageReport, WallReport,
+    Amount, EndingReport, ErrorReport, FailureReport, ImageReport, LimitReport, PhasesReport,
+    Report, RouteReport, Run, UsageReport, WallReport,
 };
 pub use request::{PoolRequest, PoolSize, SpecRequest};
 pub use resolve::{Caller, RequestError, Resolved, command};

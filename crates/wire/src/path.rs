@@ -7,6 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use agentkernel_core::Access;
 use serde::{Deserialize, Deserializer};
 
+use crate::Reference;
 use crate::value::{self, ValueError, Written, unexpected};
 
 /// Where the root file system comes from.
@@ -14,19 +15,73 @@ use crate::value::{self, ValueError, Written, unexpected};
 pub enum ImageRequest {
     /// `host`: the machine's own programs.
     Host,
-    /// `rootfs:DIR`: a directory that holds a root file system. Other words will be images' names.
+    /// `auto`: the image that fits the command, or else the project.
+    Auto,
+    /// `rootfs:DIR`: a directory that holds a root file system.
     Rootfs(PathBuf),
+    /// Every other word: the name of an image, which is a [`Reference`].
+    Reference(String),
 }
 
 impl Written for ImageRequest {
     const EXPECTED: &'static str =
-        "\"host\", or rootfs:DIR with a directory that holds a root file system";
+        "\"host\", \"auto\", rootfs:DIR or the name of an image such as python:3.13-slim";
 
     fn read(text: &OsStr) -> Result<Self, ValueError> {
         match (text.as_bytes(), text.as_bytes().strip_prefix(b"rootfs:")) {
+            (b"", _) | (_, Some(b"")) => Err(unexpected::<Self>(text)),
             (b"host", _) => Ok(Self::Host),
-            (_, Some(dir)) if !dir.is_empty() => Ok(Self::Rootfs(OsStr::from_bytes(dir).into())),
-            _ => Err(unexpected::<Self>(text)),
+            (b"auto", _) => Ok(Self::Auto),
+            (_, Some(dir)) => Ok(Self::Rootfs(OsStr::from_bytes(dir).into())),
+            ([b'.' | b'/' | b'~', ..], None) => Err(ValueError(format!(
+                "{} is a path: write rootfs:DIR for a directory that holds a root file system",
+                shown(text)
+            ))),
+            _ => reference(text),
+        }
+    }
+}
+
+/// Reads the name of an image.
+fn reference(text: &OsStr) -> Result<ImageRequest, ValueError> {
+    let why = match text.to_str().map(Reference::parse) {
+        Some(Ok(_)) => return Ok(ImageRequest::Reference(text.to_string_lossy().into_owned())),
+        Some(Err(why)) => why,
+        None => "it is not UTF-8".into(),
+    };
+    let expected = ImageRequest::EXPECTED;
+    Err(ValueError(format!("{} is not {expected}: {why}", shown(text))))
+}
+
+/// A value as an error shows it, which may have been endless.
+fn shown(text: &OsStr) -> String {
+    const MOST: usize = 80;
+    let text = text.to_string_lossy();
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
+}
+
+/// An image that is built from a folder's Dockerfile: `DIR`, or `true` for the default, or `false`
+/// for none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildRequest {
+    /// None, whatever a file says.
+    Off,
+    /// `None` is the project's folder, or else the one that the request is anchored in.
+    On(Option<PathBuf>),
+}
+
+impl Written for BuildRequest {
+    const EXPECTED: &'static str = "DIR, a folder with a Dockerfile, or true or false";
+
+    fn read(text: &OsStr) -> Result<Self, ValueError> {
+        match text.as_bytes() {
+            b"" => Err(unexpected::<Self>(text)),
+            b"true" => Ok(Self::On(None)),
+            b"false" => Ok(Self::Off),
+            _ => Ok(Self::On(Some(text.into()))),
         }
     }
 }
@@ -190,11 +245,48 @@ mod tests {
     }
 
     #[test]
+    fn a_build_may_name_its_folder() {
+        for (text, build) in [
+            ("true", BuildRequest::On(None)),
+            ("false", BuildRequest::Off),
+            ("./true", BuildRequest::On(Some("./true".into()))),
+            ("a:b", BuildRequest::On(Some("a:b".into()))),
+        ] {
+            assert_eq!(BuildRequest::read(OsStr::new(text)), Ok(build), "{text}");
+        }
+        assert!(BuildRequest::read(OsStr::new("")).is_err());
+    }
+
+    fn image(text: &str) -> Result<ImageRequest, ValueError> {
+        ImageRequest::read(OsStr::new(text))
+    }
+
+    #[test]
     fn a_directory_is_told_from_the_name_of_an_image() {
-        let rootfs = |text: &str| ImageRequest::read(OsStr::new(text));
-        assert_eq!(rootfs("host"), Ok(ImageRequest::Host));
-        assert_eq!(rootfs("rootfs:./alpine"), Ok(ImageRequest::Rootfs("./alpine".into())));
-        assert!(rootfs("alpine").is_err());
-        assert!(rootfs("rootfs:").is_err());
+        assert_eq!(image("host"), Ok(ImageRequest::Host));
+        assert_eq!(image("auto"), Ok(ImageRequest::Auto));
+        assert_eq!(image("rootfs:./alpine"), Ok(ImageRequest::Rootfs("./alpine".into())));
+        for name in ["alpine", "hosts", "host:1", "docker.io/library/host", "rootfs", "rootfs/x"] {
+            assert_eq!(image(name), Ok(ImageRequest::Reference(name.into())));
+        }
+        let bytes = ImageRequest::read(OsStr::from_bytes(b"rootfs:/\xff"));
+        assert_eq!(bytes, Ok(ImageRequest::Rootfs(OsStr::from_bytes(b"/\xff").into())));
+    }
+
+    #[test]
+    fn what_is_no_image_is_answered_with_what_is_one() {
+        let expected = "is not \"host\", \"auto\", rootfs:DIR or the name of an image such as";
+        for text in ["", "rootfs:", "-x", "Host", "a b", "a\0", "a\n", "a:", "a@b", "a/../b"] {
+            let said = image(text).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("{text:?} {expected}")), "{text:?}: {said}");
+        }
+        for path in ["./dir", "/dir", "..", "../x", "~/dir", "."] {
+            let said = image(path).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("{path:?} is a path: write rootfs:DIR")), "{said}");
+        }
+        let long = image(&"x".repeat(100_000)).unwrap_err().to_string();
+        assert!(long.contains("longer than 255") && long.len() < 300, "{long}");
+        let bytes = ImageRequest::read(OsStr::from_bytes(b"a\xff")).unwrap_err().to_string();
+        assert!(bytes.contains("UTF-8"), "{bytes}");
     }
 }

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use agentkernel_core::{LimitInForce, LimitKind, Limited, Wall};
+use agentkernel_core::{ImageFacts, LimitInForce, LimitKind, Limited, Place, Wall};
 use serde::{Deserialize, Serialize};
 
-/// A place's walls, limits, notes and control groups.
+/// A place's walls, limits, notes and control groups, and what its image says of commands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaceRecord {
     walls: Vec<WallRecord>,
@@ -14,6 +14,17 @@ pub struct PlaceRecord {
     pub notes: Vec<String>,
     /// Whose paths are UTF-8.
     pub groups: Vec<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image: Option<ImageRecord>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct ImageRecord {
+    environment: Vec<String>,
+    directory: Option<PathBuf>,
+    user: Option<String>,
+    passwd: String,
+    group: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,20 +58,29 @@ enum ByRecord {
 }
 
 impl PlaceRecord {
-    pub fn new(
-        walls: &[Wall],
-        limits: &[LimitInForce],
-        notes: &[String],
-        groups: Vec<PathBuf>,
-    ) -> Self {
+    pub fn of(place: &dyn Place) -> Self {
+        let image = ImageRecord::from(place.image());
+        Self {
+            groups: place.groups(),
+            image: (image != ImageFacts::default().into()).then_some(image),
+            ..Self::new(place.walls(), place.limits(), place.notes())
+        }
+    }
+
+    fn new(walls: &[Wall], limits: &[LimitInForce], notes: &[String]) -> Self {
         let wall =
             |wall: &Wall| WallRecord { name: wall.name.clone(), missing: wall.missing.clone() };
         Self {
             walls: walls.iter().map(wall).collect(),
             limits: limits.iter().map(LimitRecord::from).collect(),
             notes: notes.to_vec(),
-            groups,
+            ..Self::default()
         }
+    }
+
+    /// What the place says of its image.
+    pub fn image(&self) -> ImageFacts {
+        self.image.clone().map(ImageFacts::from).unwrap_or_default()
     }
 
     pub fn walls(&self) -> Vec<Wall> {
@@ -82,6 +102,20 @@ impl PlaceRecord {
     /// Reads it back. What is damaged, or of another version, tells nothing.
     pub fn from_json(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
+    }
+}
+
+impl From<ImageFacts> for ImageRecord {
+    fn from(facts: ImageFacts) -> Self {
+        let ImageFacts { environment, directory, user, passwd, group } = facts;
+        Self { environment, directory, user, passwd, group }
+    }
+}
+
+impl From<ImageRecord> for ImageFacts {
+    fn from(record: ImageRecord) -> Self {
+        let ImageRecord { environment, directory, user, passwd, group } = record;
+        Self { environment, directory, user, passwd, group }
     }
 }
 
@@ -132,7 +166,19 @@ mod tests {
             limit(LimitKind::Pids, Limited::Nearly { means: "rlimit".into(), why: "so".into() }),
             limit(LimitKind::Memory, Limited::Nowise { why: "no".into() }),
         ];
-        let place = PlaceRecord::new(&walls, &limits, &["slow".into()], vec!["/sys/x".into()]);
+        let image = ImageFacts {
+            environment: vec!["A=b".into()],
+            directory: Some("/srv".into()),
+            user: Some("web:80".into()),
+            passwd: "web:x:7:7::/srv:\n".into(),
+            group: String::new(),
+        };
+        let place = PlaceRecord {
+            groups: vec!["/sys/x".into()],
+            image: Some(image.clone().into()),
+            ..PlaceRecord::new(&walls, &limits, &["slow".into()])
+        };
+        assert_eq!(place.image(), image);
         let back = PlaceRecord::from_json(&place.to_json());
         assert_eq!(back, place);
         assert_eq!(back.walls(), walls);

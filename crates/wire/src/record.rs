@@ -56,6 +56,7 @@ enum ProfileRecord {
 enum ImageRecord {
     Host,
     Rootfs(Text),
+    Reference(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +125,7 @@ impl From<&Spec> for SpecRecord {
             image: match &spec.image {
                 Image::Host => ImageRecord::Host,
                 Image::Rootfs(path) => ImageRecord::Rootfs(path.as_path().into()),
+                Image::Reference(name) => ImageRecord::Reference(name.clone()),
             },
             network: match &spec.network {
                 Network::None => NetworkRecord::None,
@@ -167,6 +169,7 @@ impl TryFrom<SpecRecord> for Spec {
             image: match record.image {
                 ImageRecord::Host => Image::Host,
                 ImageRecord::Rootfs(path) => Image::Rootfs(path.into_path()),
+                ImageRecord::Reference(name) => Image::Reference(name),
             },
             network: match record.network {
                 NetworkRecord::None => Network::None,

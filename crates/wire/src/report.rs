@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::time::Duration;
 
-use agentkernel_core::{Ended, LimitInForce, LimitKind, Limited, Profile, Remains, Usage, Wall};
+use agentkernel_core::{
+    Ended, Image, LimitInForce, LimitKind, Limited, Profile, Remains, Usage, Wall,
+};
 use serde::Serialize;
 
 /// The version of every JSON form. It grows when a field changes its meaning or goes away, not
@@ -17,6 +19,8 @@ pub struct Run<'a> {
     pub backend: &'static str,
     pub route: RouteReport,
     pub profile: Profile,
+    /// `None` for a command in a sandbox that had been living, of which `inspect` tells it.
+    pub image: Option<ImageReport>,
     pub argv: &'a [OsString],
     pub ended: &'a Ended,
     /// Boot, ready, exec and shutdown.
@@ -34,6 +38,8 @@ pub struct Report {
     pub backend: &'static str,
     pub route: RouteReport,
     pub profile: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<ImageReport>,
     /// What is not UTF-8 is replaced by U+FFFD.
     pub command: Vec<String>,
     pub ended: EndingReport,
@@ -54,6 +60,7 @@ impl From<Run<'_>> for Report {
             backend: run.backend,
             route: run.route,
             profile: run.profile.name(),
+            image: run.image,
             command: run.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
             ended: run.ended.into(),
             exit_code: run.ended.exit_code(),
@@ -64,6 +71,27 @@ impl From<Run<'_>> for Report {
             rusage: (&run.remains.usage).into(),
             oom_kills: run.remains.oom_kills,
         }
+    }
+}
+
+/// What image a sandbox has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageReport {
+    /// As it is asked for: `host`, `rootfs:DIR` or the name of an image.
+    pub name: String,
+    /// Why it was chosen, to follow "because", unless it was asked for by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl ImageReport {
+    pub fn new(image: &Image, why: Option<String>) -> Self {
+        let name = match image {
+            Image::Host => "host".into(),
+            Image::Rootfs(folder) => format!("rootfs:{}", folder.display()),
+            Image::Reference(name) => name.clone(),
+        };
+        Self { name, why }
     }
 }
 
@@ -294,6 +322,7 @@ mod tests {
             backend: "native",
             route: RouteReport::Live { name: "a".into() },
             profile: Profile::Moderate,
+            image: Some(ImageReport::new(&Image::Host, Some("so".into()))),
             argv: &["echo".into(), "a\"b".into()],
             ended: &Ended::Exited(3),
             phases: [1, 2, 3, 4].map(Duration::from_millis),
@@ -304,7 +333,8 @@ mod tests {
         });
         let expected = concat!(
             r#"{"version":1,"backend":"native","route":{"kind":"live","name":"a"},"#,
-            r#""profile":"moderate","command":["echo","a\"b"],"#,
+            r#""profile":"moderate","image":{"name":"host","why":"so"},"#,
+            r#""command":["echo","a\"b"],"#,
             r#""ended":{"kind":"exited","code":3},"exit_code":3,"#,
             r#""phases_us":{"boot":1000,"ready":2000,"exec":3000,"shutdown":4000,"total":10000},"#,
             r#""walls":[{"name":"seccomp","in_force":true},"#,
@@ -316,6 +346,18 @@ mod tests {
             r#""rusage":{"user_us":7,"system_us":8,"max_rss_bytes":4096},"oom_kills":2}"#,
         );
         assert_eq!(report.to_json(), expected);
+    }
+
+    #[test]
+    fn an_image_is_named_as_it_is_asked_for() {
+        for (image, name) in [
+            (Image::Host, "host"),
+            (Image::Rootfs("/srv/root".into()), "rootfs:/srv/root"),
+            (Image::Reference("python:3".into()), "python:3"),
+        ] {
+            let report = serde_json::to_string(&ImageReport::new(&image, None)).unwrap();
+            assert_eq!(report, format!("{{\"name\":\"{name}\"}}"));
+        }
     }
 
     #[test]

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel_core::{Access, Bytes, Cpus, Network, Profile, User};
+use agentkernel_core::{Access, Bytes, Cpus, Network, Profile, Pull, User};
 use serde::Deserialize;
 
 use crate::environment::{self, Environment};
 use crate::value::{self, Pids};
-use crate::{ImageRequest, ProjectRequest, Volume};
+use crate::{BuildRequest, ImageRequest, ProjectRequest, Volume};
 
 /// A spec as asked for by flags, by variables, by a project's file or by a user's. Each of them
 /// fills one, and [`over`](Self::over) lays one over the next.
@@ -22,6 +22,10 @@ pub struct SpecRequest {
     pub backend: Option<String>,
     #[serde(deserialize_with = "value::optional")]
     pub image: Option<ImageRequest>,
+    #[serde(deserialize_with = "value::optional")]
+    pub build: Option<BuildRequest>,
+    #[serde(deserialize_with = "value::optional")]
+    pub pull: Option<Pull>,
     #[serde(deserialize_with = "value::optional")]
     pub profile: Option<Profile>,
     #[serde(deserialize_with = "value::optional")]
@@ -92,7 +96,8 @@ impl TryFrom<u32> for PoolSize {
 
 impl SpecRequest {
     /// This request laid over `lower`: what it says wins. Volumes and variables of both are kept,
-    /// except that a target or a name of this one replaces the lower's.
+    /// except that a target or a name of this one replaces the lower's. An image and a build are two
+    /// answers to one question, so either replaces the other.
     pub fn over(self, lower: Self) -> Self {
         let mut env = lower.env;
         env.extend(self.env);
@@ -102,9 +107,16 @@ impl SpecRequest {
         volumes.extend(self.volumes);
         let mut pools = lower.pools;
         pools.extend(self.pools);
+        let (image, build) = match (self.image, self.build) {
+            (None, None) => (lower.image, lower.build),
+            (None, Some(BuildRequest::Off)) => (lower.image, Some(BuildRequest::Off)),
+            own => own,
+        };
         Self {
             backend: self.backend.or(lower.backend),
-            image: self.image.or(lower.image),
+            image,
+            build,
+            pull: self.pull.or(lower.pull),
             profile: self.profile.or(lower.profile),
             network: self.network.or(lower.network),
             cpus: self.cpus.or(lower.cpus),
@@ -135,11 +147,29 @@ impl SpecRequest {
         if let Some(ImageRequest::Rootfs(path)) = &mut self.image {
             anchor(path);
         }
+        if let Some(BuildRequest::On(Some(path))) = &mut self.build {
+            anchor(path);
+        }
         if let Some(ProjectRequest::On { directory, .. }) = &mut self.project {
             anchor(directory.get_or_insert_with(|| project.to_owned()));
         }
         for pool in self.pools.values_mut() {
             pool.spec.anchor(directory, project);
+        }
+    }
+
+    /// Has a build without a folder be one of the project, if this request has one, or else of
+    /// `folder`. It must be anchored.
+    pub fn anchor_build(&mut self, folder: &Path) {
+        let folder = match &self.project {
+            Some(ProjectRequest::On { directory: Some(project), .. }) => project.clone(),
+            _ => folder.to_owned(),
+        };
+        for pool in self.pools.values_mut() {
+            pool.spec.anchor_build(&folder);
+        }
+        if let Some(BuildRequest::On(of)) = &mut self.build {
+            of.get_or_insert(folder);
         }
     }
 }
@@ -152,8 +182,15 @@ impl SpecRequest {
         let outside = |path: &Path| path.canonicalize().is_ok_and(|path| !path.starts_with(folder));
         let image = match &self.image {
             Some(ImageRequest::Rootfs(path)) => outside(path),
-            Some(ImageRequest::Host) | None => false,
+            // An image by its name is others' code, which is fetched and then run behind the same
+            // walls as the project's own. It gives nothing of the caller's to anybody.
+            Some(ImageRequest::Host | ImageRequest::Auto | ImageRequest::Reference(_)) | None => {
+                false
+            }
         };
+        // The steps of a Dockerfile run in the engine: with a network, before any profile or limit of
+        // the caller's, and as root if the engine is root's.
+        let build = matches!(self.build, Some(BuildRequest::On(_)));
         let project = match &self.project {
             Some(ProjectRequest::On { directory, access }) => {
                 *access == Some(Access::ReadWrite) || directory.as_deref().is_some_and(outside)
@@ -165,6 +202,7 @@ impl SpecRequest {
         let copied = |value: &Option<_>| value.is_none();
         [
             ("image", image),
+            ("build", build),
             ("profile", self.profile.is_some_and(|profile| profile != Profile::Restrictive)),
             ("network", self.network.as_ref().is_some_and(|network| *network != Network::None)),
             ("project", project),
@@ -204,6 +242,10 @@ mod tests {
             ("profile = \"permissive\"".to_owned(), "profile"),
             ("strict = false".to_owned(), "strict"),
             ("image = \"rootfs:/usr\"".to_owned(), "image"),
+            ("build = \"/usr\"".to_owned(), "build"),
+            (format!("build = \"{own}\""), "build"),
+            ("build = true".to_owned(), "build"),
+            ("[pools.x]\nsize = 1\nspec = { build = true }".to_owned(), "pools"),
             (format!("project = \"{own}:rw\""), "project"),
             ("project = \"/etc:ro\"".to_owned(), "project"),
             (format!("volumes = [\"{own}:/x:rw\"]"), "volumes"),
@@ -217,6 +259,9 @@ mod tests {
             "profile = \"restrictive\"\nnetwork = \"none\"\nmemory = \"4g\"\nstrict = true"
                 .to_owned(),
             format!("project = \"{own}:cow\"\nvolumes = [\"{own}:/x:ro\"]"),
+            "image = \"ghcr.io/x/y:1\"\npull = \"always\"".to_owned(),
+            "image = \"auto\"".to_owned(),
+            "build = false".to_owned(),
         ] {
             assert_eq!(widens(&text), None, "{text}");
         }
@@ -244,6 +289,40 @@ mod tests {
         assert_eq!(both.volumes, [volume("lower", "/lower"), volume("upper", "/both")]);
         let env = [("BOTH".into(), Some("upper".into())), ("LOWER".into(), None)];
         assert_eq!(both.env, Environment::from(env));
+    }
+
+    #[test]
+    fn an_image_and_a_build_replace_each_other() {
+        let read = |text: &str| toml::from_str::<SpecRequest>(text).unwrap();
+        for (upper, lower, both) in [
+            ("image = \"a\"", "build = \"b\"", "image = \"a\""),
+            ("build = \"b\"", "image = \"a\"", "build = \"b\""),
+            ("build = true", "build = \"b\"", "build = true"),
+            ("build = false", "image = \"a\"", "build = false\nimage = \"a\""),
+            ("build = false", "build = \"b\"", "build = false"),
+            ("", "build = \"b\"", "build = \"b\""),
+            ("pull = \"never\"", "pull = \"always\"", "pull = \"never\""),
+        ] {
+            assert_eq!(read(upper).over(read(lower)), read(both), "{upper} over {lower}");
+        }
+    }
+
+    #[test]
+    fn a_build_without_a_folder_is_the_projects_or_else_of_where_it_was_written() {
+        let folder = |text: &str| {
+            let mut request: SpecRequest = toml::from_str(text).unwrap();
+            request.anchor(Path::new("/here"), Path::new("/here"));
+            request.anchor_build(Path::new("/here"));
+            let pool = request.pools.into_values().next().map(|pool| *pool.spec);
+            pool.map_or(request.build, |spec| spec.build)
+        };
+        let on = |path: &str| Some(BuildRequest::On(Some(path.into())));
+        assert_eq!(folder("build = true"), on("/here"));
+        assert_eq!(folder("build = \"sub\""), on("/here/sub"));
+        assert_eq!(folder("build = true\nproject = \"/there\""), on("/there"));
+        assert_eq!(folder("build = true\nproject = false"), on("/here"));
+        assert_eq!(folder("build = false"), Some(BuildRequest::Off));
+        assert_eq!(folder("[pools.x]\nsize = 1\nspec = { build = true }"), on("/here"));
     }
 
     #[test]

@@ -7,16 +7,22 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel_core::{Command, Image, Mount, Profile, Spec};
+use agentkernel_core::{Capabilities, Command, Mount, Profile, Provision, Spec};
 
 use crate::profile::{Defaults, defaults};
-use crate::{ImageRequest, Machine, ProjectRequest, SpecRequest, Volume, limits};
+use crate::{Machine, ProjectRequest, SpecRequest, Volume, limits};
 
-/// What of the caller a spec depends on.
+mod image;
+
+/// What of the caller, and of what it is about to do, a spec depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Caller<'a> {
     pub variables: &'a [(OsString, OsString)],
     pub machine: Machine,
+    /// Of the backend that is to boot it, which decide what an image is where none is named.
+    pub capabilities: Capabilities,
+    /// The program of its command, where it is for one.
+    pub program: Option<&'a OsStr>,
 }
 
 /// A request in the core's types.
@@ -26,6 +32,11 @@ pub struct Resolved {
     pub backend: Option<String>,
     pub spec: Spec,
     pub time_limit: Option<Duration>,
+    /// Why the spec has its image, to follow "because"; `None` if it was asked for by its name.
+    pub image_why: Option<String>,
+    /// How the spec's image is to be had. One that is built is called
+    /// `localhost/agentkernel-build-DIGEST:latest` with the first 16 digits of its folder's SHA-256.
+    pub provision: Provision,
 }
 
 /// Why a request can't be a spec.
@@ -37,6 +48,10 @@ pub enum RequestError {
     Relative { what: &'static str, path: PathBuf },
     #[error("the image {} is not a directory", .0.display())]
     ImageNotDirectory(PathBuf),
+    #[error("an image is named or built, not both")]
+    BuildAndImage,
+    #[error("{} has no Dockerfile to build an image from", .0.display())]
+    NoDockerfile(PathBuf),
     #[error("the project {} is not a directory", .0.display())]
     ProjectNotDirectory(PathBuf),
     #[error(
@@ -66,6 +81,8 @@ impl RequestError {
             Self::ImageNotDirectory(_) => {
                 "name the directory with the image's files, as rootfs:DIR"
             }
+            Self::BuildAndImage => "leave out one of image and build where both are said",
+            Self::NoDockerfile(_) => "name a folder that has one, as in --build=DIR",
             Self::ProjectNotDirectory(_) => "name its directory, or mount a file with -v SRC:DST",
             Self::ProjectHides { .. } => {
                 "name the project's own folder with --project=DIR, or use -v SRC:DST"
@@ -82,17 +99,21 @@ impl RequestError {
 impl SpecRequest {
     /// The core's types of this request. It must be anchored.
     ///
-    /// Of the machine, only the paths that it names are looked at. Whether a backend exists and
-    /// can do all this is not asked here.
+    /// Of the machine, only the paths that it names are looked at, and the names in the project's
+    /// folder where they choose the image. Whether a backend exists and can do all this is not asked
+    /// here.
     pub fn resolve(self, caller: &Caller<'_>) -> Result<Resolved, RequestError> {
         let profile = self.profile.unwrap_or(Profile::Moderate);
         let defaults = defaults(profile);
         let limits = limits::resolve(&self, &defaults, &caller.machine)?;
         let project = self.project.map(|p| project(p, &defaults)).transpose()?.flatten();
+        let shown = project.as_ref().map(|mount| mount.source.as_path());
+        let image::Settled { image, why, build } =
+            image::settle(self.image, self.build, shown, caller)?;
         let start = project.as_ref().map(|mount| mount.target.clone());
         let spec = Spec {
             profile,
-            image: image(self.image)?,
+            image,
             mounts: mounts(project, self.volumes)?,
             directory: self.directory.or(start),
             environment: environment(self.env, &defaults, caller.variables),
@@ -102,7 +123,13 @@ impl SpecRequest {
             limits,
             strict: self.strict.unwrap_or(false),
         };
-        Ok(Resolved { backend: self.backend, spec, time_limit: self.timeout })
+        Ok(Resolved {
+            backend: self.backend,
+            spec,
+            time_limit: self.timeout,
+            image_why: why,
+            provision: Provision { build, pull: self.pull.unwrap_or_default() },
+        })
     }
 }
 
@@ -115,17 +142,6 @@ pub fn command(argv: Vec<OsString>, time_limit: Option<Duration>) -> Result<Comm
         return Err(RequestError::Nul);
     }
     Ok(Command { argv, time_limit, ..Command::default() })
-}
-
-fn image(image: Option<ImageRequest>) -> Result<Image, RequestError> {
-    let ImageRequest::Rootfs(path) = image.unwrap_or(ImageRequest::Host) else {
-        return Ok(Image::Host);
-    };
-    let path = canonical("the image", path)?;
-    match path.is_dir() {
-        true => Ok(Image::Rootfs(path)),
-        false => Err(RequestError::ImageNotDirectory(path)),
-    }
 }
 
 /// The folders of a sandbox without which nothing in it works.

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
-use agentkernel_core::{Access, Bytes, Cpus, Network, Profile, User, parse_duration};
+use agentkernel_core::{Access, Bytes, Cpus, Network, Profile, Pull, User, parse_duration};
 use serde::de::{Deserializer, Visitor};
 
 use crate::nearest;
@@ -97,6 +97,15 @@ impl Written for Access {
 
     fn read(text: &OsStr) -> Result<Self, ValueError> {
         let all = [("ro", Self::ReadOnly), ("rw", Self::ReadWrite), ("cow", Self::CopyOnWrite)];
+        choose::<Self>(text, &all)
+    }
+}
+
+impl Written for Pull {
+    const EXPECTED: &'static str = "one of missing, always, never";
+
+    fn read(text: &OsStr) -> Result<Self, ValueError> {
+        let all = [("missing", Self::Missing), ("always", Self::Always), ("never", Self::Never)];
         choose::<Self>(text, &all)
     }
 }

@@ -13,9 +13,11 @@ pub const PREFIX: &str = "AGENTKERNEL_";
 type Variable = (&'static str, fn(&mut SpecRequest, &OsStr) -> Result<(), ValueError>);
 
 /// Every variable. Volumes and a sandbox's own variables are lists, which have no good form here.
-const TABLE: [Variable; 13] = [
+const TABLE: [Variable; 15] = [
     ("BACKEND", |request, text| put(&mut request.backend, text)),
     ("IMAGE", |request, text| put(&mut request.image, text)),
+    ("BUILD", |request, text| put(&mut request.build, text)),
+    ("PULL", |request, text| put(&mut request.pull, text)),
     ("PROFILE", |request, text| put(&mut request.profile, text)),
     ("NETWORK", |request, text| put(&mut request.network, text)),
     ("CPUS", |request, text| put(&mut request.cpus, text)),

@@ -1,7 +1,7 @@
 //! The flags of a spec.
 
 use agentkernel_core::Network;
-use agentkernel_wire::{ProjectRequest, Volume, Written};
+use agentkernel_wire::{BuildRequest, ProjectRequest, Volume, Written};
 
 use super::{SPEC, put};
 use crate::flags::{Flag, Takes, Words};
@@ -29,7 +29,35 @@ pub(super) static FLAGS: &[Flag] = &[
             read: |low, value| put(&mut low.spec.image, &value),
         },
         verbs: SPEC,
-        doc: "Root: host (default) or rootfs:DIR",
+        doc: "Root: host, auto, an image's name, or rootfs:DIR",
+    },
+    Flag {
+        long: "build",
+        short: None,
+        aliases: &[],
+        takes: Takes::Optional {
+            name: "[=DIR]",
+            words: Words::Directories,
+            read: |low, value| {
+                let given = value.as_deref().map(BuildRequest::read).transpose()?;
+                low.spec.build = Some(given.unwrap_or(BuildRequest::On(None)));
+                Ok(())
+            },
+        },
+        verbs: SPEC,
+        doc: "Root: an image built from the project's Dockerfile",
+    },
+    Flag {
+        long: "pull",
+        short: None,
+        aliases: &[],
+        takes: Takes::Value {
+            name: "WHEN",
+            words: Words::OneOf(&["missing", "always", "never"]),
+            read: |low, value| put(&mut low.spec.pull, &value),
+        },
+        verbs: SPEC,
+        doc: "Fetch an image if missing (default), always, never",
     },
     Flag {
         long: "profile",

@@ -25,7 +25,7 @@ fn run(words: &[&str]) -> LowArgs {
 }
 
 fn err(words: &[&str]) -> String {
-    let CommandError { message, hint, exit_code } = parse_all(words).unwrap_err();
+    let CommandError { message, hint, exit_code, .. } = parse_all(words).unwrap_err();
     assert_eq!(exit_code, 125);
     format!("{message} ({})", hint)
 }

@@ -3,9 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use agentkernel_core::BootError;
+use agentkernel_guest::Nearest;
 use agentkernel_sys::socket;
-
-use crate::limits::Nearest;
 
 /// What the two sides need of each other while the place is made.
 pub struct Doors {

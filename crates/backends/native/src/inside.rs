@@ -5,14 +5,13 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use agentkernel_guest::{Agent, Forked, LiveAgent, Prepared, Term};
+use agentkernel_guest::{Agent, Forked, LiveAgent, Nearest, Prepared, Term};
 use agentkernel_protocol::FromAgent;
 use agentkernel_sys::cgroup;
 use agentkernel_sys::process::{self, Namespaces};
 use agentkernel_sys::{entry, identity, landlock, mount, network, socket};
 
 use crate::doors::{Admission, Doors, step, word};
-use crate::limits::Nearest;
 use crate::plan::{Plan, Purpose};
 use crate::root::{self, Behind, Step};
 
@@ -149,7 +148,7 @@ fn become_sandbox_user(
         let (uid, gid) = plan.mapping.ranges(&plan.identity);
         identity::map_ids(c"self", uid, gid, true).map_err(at(step::MAPPING))?;
     }
-    let crate::identity::Identity { uid, gid, .. } = plan.identity;
+    let agentkernel_core::Identity { uid, gid, .. } = plan.identity;
     identity::become_user(uid, gid, entry.is_some()).map_err(at(step::IDENTITY))?;
     process::hide().map_err(at(step::IDENTITY))?;
     if !dies_with_parent {

@@ -23,12 +23,12 @@ mod root;
 mod sweep;
 mod yardsticks;
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use agentkernel_core::{
-    About, Attachment, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError,
-    Launch, Layer, Life, Owners, Place, Probe, Process, Remains, Remnant, Spec, Stdio, Yardstick,
+    About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
+    Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Remains, Remnant, Spec, Stdio,
+    Yardstick,
 };
 
 use outside::Given;
@@ -62,6 +62,7 @@ impl Backend for Native {
         const ALL: &[Capability] = &[
             Capability::NetworkNone,
             Capability::NetworkFull,
+            Capability::HostLoopback,
             Capability::RootReadOnly,
             Capability::ImageHost,
             Capability::ImageRootfs,
@@ -76,6 +77,8 @@ impl Backend for Native {
             Capability::User,
             Capability::Live,
             Capability::Changes,
+            Capability::RootChanges,
+            Capability::Snapshots,
         ];
         Capabilities::new(ALL)
     }
@@ -102,7 +105,12 @@ impl Backend for Native {
         limits::refuse_disk(&spec.limits)
     }
 
-    fn process(&self, spec: &Spec, command: &Command) -> Result<Process, BootError> {
+    fn process(
+        &self,
+        spec: &Spec,
+        command: &Command,
+        _image: &ImageFacts,
+    ) -> Result<Process, BootError> {
         let process = plan::process(spec, command)?;
         layers::check_user(spec, &process)?;
         Ok(process)
@@ -116,12 +124,8 @@ impl Backend for Native {
         pool::lacks(spec)
     }
 
-    fn attachments(
-        &self,
-        spec: &Spec,
-        namespace: Option<OwnedFd>,
-    ) -> Result<Vec<(Attachment, Option<OwnedFd>)>, BootError> {
-        pool::attachments(spec, namespace)
+    fn attach(&self, spec: &Spec, place: &mut dyn Pristine) -> Result<(), BootError> {
+        pool::attach(spec, place)
     }
 
     fn open_streams(&self, stdio: &Stdio) -> Result<(), BootError> {
@@ -132,19 +136,27 @@ impl Backend for Native {
         remnant::clear(remnant)
     }
 
+    fn copy_kept(&self, _from: &str, _to: &str) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    fn forget(&self, _name: &str) -> Result<(), DestroyError> {
+        Ok(())
+    }
+
     fn sweep(&self) -> Vec<PathBuf> {
         sweep::sweep()
     }
 
     fn oom_kills(&self, groups: &[PathBuf]) -> u64 {
-        remnant::oom_kills(groups)
+        agentkernel_sys::cgroup::oom_kills(groups.to_vec())
     }
 
     fn layers(&self, spec: &Spec, directory: &Path) -> Vec<Layer> {
         layers::of(spec, directory)
     }
 
-    fn owners(&self, spec: &Spec) -> Result<Owners, BootError> {
+    fn owners(&self, spec: &Spec, _image: &ImageFacts) -> Result<Owners, BootError> {
         layers::owners(spec)
     }
 }

@@ -1,14 +1,11 @@
 //! By what means each limit holds on this machine.
 
-use std::io;
-
 use agentkernel_core::{
     Asked, BootError, Bytes, LimitInForce, LimitKind, Limited, Limits, Origin, Spec,
 };
-use agentkernel_guest::ResourceLimit;
+use agentkernel_guest::Nearest;
 use agentkernel_sys::cgroup::{CgroupError, Controller, Limit, Site};
-use agentkernel_sys::rlimit::Resource;
-use agentkernel_sys::{machine, rlimit};
+use agentkernel_sys::machine;
 
 /// Less than this holds no program: the least amount of memory, in bytes.
 const LEAST_MEMORY: Bytes = Bytes::mib(4);
@@ -177,59 +174,4 @@ fn check_sizes(limits: &Limits) -> Result<(), BootError> {
         }),
         _ => Ok(()),
     }
-}
-
-/// A wall that is weaker than a group's limit: it holds each process by itself, or roughly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nearest {
-    /// So many bytes of private memory. Open files take the kernel's, which nothing accounts for
-    /// then, so they are fewer.
-    Memory(u64),
-    /// So many processes and threads of the sandbox's user.
-    Processes(u64),
-    /// The first so many processors.
-    Processors(u32),
-}
-
-impl Nearest {
-    fn of(limit: Limit) -> Self {
-        match limit.controller {
-            Controller::Memory => Self::Memory(limit.value),
-            Controller::Pids => Self::Processes(limit.value),
-            Controller::Cpu => {
-                Self::Processors(u32::try_from(limit.value.div_ceil(1000)).unwrap_or(u32::MAX))
-            }
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Memory(_) | Self::Processes(_) => "rlimit",
-            Self::Processors(_) => "affinity",
-        }
-    }
-
-    /// Puts the calling process under it. Child-safe.
-    pub fn apply(&self) -> io::Result<()> {
-        const FEW_FILES: u64 = 4096;
-        match *self {
-            Self::Memory(bytes) => {
-                rlimit::limit(Resource::Data, bytes, bytes)?;
-                rlimit::limit(Resource::Descriptors, FEW_FILES, FEW_FILES)
-            }
-            Self::Processes(count) => rlimit::limit(Resource::Processes, count, count),
-            Self::Processors(count) => rlimit::use_processors(count),
-        }
-    }
-}
-
-/// The limits that every process in a sandbox has anyway.
-pub fn for_every_process() -> Vec<ResourceLimit> {
-    /// What most programs take for granted; more is theirs for the asking, within reason.
-    const DESCRIPTORS: ResourceLimit =
-        ResourceLimit { resource: Resource::Descriptors, soft: 1024, hard: 65536 };
-    /// 1 byte: the kernel's own sign that not even a program named by the host's core pattern is
-    /// to get a dump (fs/coredump.c), which 0 is not.
-    const CORE: ResourceLimit = ResourceLimit { resource: Resource::Core, soft: 1, hard: 1 };
-    vec![DESCRIPTORS, CORE]
 }

@@ -6,7 +6,9 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
-use agentkernel_core::{BootError, DestroyError, LimitInForce, Place, Remains, Usage, Wall};
+use agentkernel_core::{
+    BootError, DestroyError, Identity, LimitInForce, Place, Remains, Usage, Wall,
+};
 use agentkernel_sys::cgroup::Tenancy;
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::identity as ids;
@@ -16,7 +18,7 @@ use agentkernel_sys::{signal, socket};
 
 use crate::doors::{Doors, pair, word};
 use crate::group::{Grouping, KeptGroup};
-use crate::identity::{Identity, Mapping, one};
+use crate::identity::{Mapping, one};
 use crate::plan::{Plan, Purpose};
 use crate::root::{Owners, Sent, Step};
 use crate::{explain, group, inside};

@@ -1,25 +1,22 @@
 //! A boot, planned: all that must be allocated, looked up or refused before the process splits.
 
-use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
 use agentkernel_core::{
-    Access, BootError, Command, Image, Launch, Life, Network, Process, Spec, Stdio, User, Wall,
+    Access, BootError, Command, Identity, Image, Launch, Life, Network, Process, Spec, Stdio, User,
+    Wall, c_string,
 };
-use agentkernel_guest::{Filters, Prepared, Rules, Streams};
+use agentkernel_guest::{Filters, Prepared, ResourceLimit, Rules, Streams, open_pipes};
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::seccomp::Policy;
 use agentkernel_sys::{landlock, machine};
 
-use crate::identity::{self, Identity, Mapping};
-use crate::limits::{self, LimitPlan};
-use crate::root::{self, Root, c_string};
-
-/// Where programs are looked for unless the spec says otherwise.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::identity::{self, Mapping};
+use crate::limits::LimitPlan;
+use crate::root::{self, Root};
 
 /// Everything that a boot takes.
 #[derive(Debug)]
@@ -95,7 +92,7 @@ impl Plan {
         let own_network = spec.network == Network::None;
         let rules = Rules {
             drop_groups: mapping == Mapping::Many,
-            limits: limits::for_every_process(),
+            limits: ResourceLimit::for_all(),
             filters,
             // Commands of one place that each made a promise of their own could not signal each
             // other.
@@ -135,95 +132,22 @@ pub fn resolve_identity(spec: &Spec, user: &User) -> Result<Identity, BootError>
 pub fn process(spec: &Spec, command: &Command) -> Result<Process, BootError> {
     let user = command.user.as_ref().unwrap_or(&spec.user);
     let identity = resolve_identity(spec, user)?;
-    let environment = environment(spec, command, &identity);
-    let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| value);
-    let programs = programs(command, path.map_or(OsStr::new(""), |path| path))?;
-    let argv = command.argv.iter().map(|arg| c_string(arg.as_bytes())).collect::<Result<_, _>>()?;
-    let directory = command.directory.as_ref().or(spec.directory.as_ref());
-    let directory = match directory {
-        Some(directory) => c_string(directory.as_os_str().as_bytes())?,
-        // The place was made for another user, and need not have this one's home.
-        None if command.user.is_some() && identity != resolve_identity(spec, &spec.user)? => {
-            c"/".into()
-        }
-        None => c_string(identity.home.as_bytes())?,
-    };
-    Ok(Process {
-        programs,
-        argv,
-        environment: variables(&environment)?,
-        directory,
-        uid: identity.uid,
-        gid: identity.gid,
-        writable: root::writable(spec, &identity.home)?,
-        no_setuid_files: writes_to_host(spec),
-    })
+    // The place was made for another user, and need not have this one's home.
+    let stranger = command.user.is_some() && identity != resolve_identity(spec, &spec.user)?;
+    let start = if stranger { "/" } else { &identity.home };
+    let process = Process::new(spec, command, &identity, &[], start)?;
+    Ok(Process { writable: root::writable(spec, &identity.home)?, ..process })
 }
 
-/// Whether files that the sandbox makes stay on the host.
-fn writes_to_host(spec: &Spec) -> bool {
-    spec.mounts.iter().any(|mount| mount.access == Access::ReadWrite)
-}
-
-/// The streams, with root's pipes opened to the sandbox's user in the one direction that they are
-/// for: else a program could not open `/dev/stdout`. It is the engine's or the caller's pipe, but
-/// only its few holders ever notice its mode.
+/// Makes the streams usable for the sandbox's user. An ordinary caller is that user.
 pub fn open_streams(stdio: &Stdio, mapping: Mapping) -> Result<(), BootError> {
-    const MODES: [u32; 3] = [0o644, 0o622, 0o622];
-    if let Stdio::Streams(fds) = stdio
-        && mapping == Mapping::Many
-    {
-        let pipes = fds.iter().zip(MODES);
-        for (fd, mode) in pipes.filter(|(fd, _)| descriptor::is_anonymous_pipe(fd.as_fd())) {
-            descriptor::set_mode(fd.as_fd(), mode).map_err(|source| BootError::Failed {
-                what: "can't open a pipe to the sandbox's user".into(),
-                source,
-            })?;
-        }
+    match mapping {
+        Mapping::Many => open_pipes(stdio).map_err(|source| BootError::Failed {
+            what: "can't open a pipe to the sandbox's user".into(),
+            source,
+        }),
+        Mapping::Single { .. } => Ok(()),
     }
-    Ok(())
-}
-
-/// The command's variables: the few that every program expects, the spec's, the command's own.
-fn environment(spec: &Spec, command: &Command, identity: &Identity) -> Vec<(OsString, OsString)> {
-    let basic = [("PATH", PATH), ("HOME", &identity.home), ("USER", &identity.name)];
-    let (general, own) = (&spec.environment, &command.environment);
-    let is_asked = |name: &OsStr| general.contains_key(name) || own.contains_key(name);
-    basic
-        .into_iter()
-        .filter(|(name, value)| !value.is_empty() && !is_asked(OsStr::new(name)))
-        .map(|(name, value)| (name.into(), value.into()))
-        .chain(general.iter().filter(|(name, _)| !own.contains_key(*name)).map(owned))
-        .chain(own.iter().map(owned))
-        .collect()
-}
-
-fn owned((name, value): (&OsString, &OsString)) -> (OsString, OsString) {
-    (name.clone(), value.clone())
-}
-
-fn variables(environment: &[(OsString, OsString)]) -> Result<Vec<CString>, BootError> {
-    let variable = |(name, value): &(OsString, OsString)| {
-        c_string([name.as_bytes(), b"=", value.as_bytes()].concat())
-    };
-    environment.iter().map(variable).collect()
-}
-
-/// Where the command's program may be: at its path if it has one, else in the directories of
-/// `path`, in their order.
-fn programs(command: &Command, path: &OsStr) -> Result<Vec<CString>, BootError> {
-    let program = command.argv.first().map_or(&b""[..], |program| program.as_bytes());
-    if program.contains(&b'/') || program.is_empty() {
-        return Ok(vec![c_string(program)?]);
-    }
-    let directories = path.as_bytes().split(|b| *b == b':');
-    directories
-        .map(|directory| match directory {
-            // An empty one is the current directory, as shells have it.
-            b"" => c_string(program),
-            directory => c_string([directory, b"/", program].concat()),
-        })
-        .collect()
 }
 
 /// The walls that this machine lets us build around `spec`. Those that may never be missing are

@@ -3,15 +3,17 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use agentkernel_core::{Access, Attachment, BootError, Image, Mount, Profile, Spec, User};
+use agentkernel_core::{
+    Access, Attachment, BootError, Identity, Image, Mount, Pristine, Profile, Spec, User, c_string,
+};
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::mount::{self, Detached};
 use agentkernel_sys::process::{self, Fork, Namespaces};
 use agentkernel_sys::socket;
 
 use crate::doors::pair;
-use crate::identity::{Identity, Mapping};
-use crate::root::{Owners, Sent, accounts, c_string, no_copy_of_a_file};
+use crate::identity::Mapping;
+use crate::root::{Owners, Sent, accounts, no_copy_of_a_file};
 use crate::{explain, outside, plan};
 
 /// The part of `spec` that a place is made of before it is known for what.
@@ -36,16 +38,13 @@ pub fn lacks(spec: &Spec) -> bool {
     !spec.mounts.is_empty() || part(spec).user != spec.user
 }
 
-/// Opens what has to be attached.
-pub fn attachments(
-    spec: &Spec,
-    namespace: Option<OwnedFd>,
-) -> Result<Vec<(Attachment, Option<OwnedFd>)>, BootError> {
+/// Adds what it lacks to a place.
+pub fn attach(spec: &Spec, place: &mut dyn Pristine) -> Result<(), BootError> {
     let mapping = Mapping::for_caller();
     let identity = plan::resolve_identity(spec, &spec.user)?;
-    let mut all = Vec::new();
     if part(spec).user != spec.user {
-        all.push((user(spec, &identity)?, None));
+        let other = user(spec, &identity)?;
+        place.add(other, None).map_err(not_added("another user"))?;
     }
     for mount in &spec.mounts {
         let tree = match mapping {
@@ -57,16 +56,18 @@ pub fn attachments(
                     .into()
             }
             Mapping::Single { .. } => {
-                let namespace = namespace.as_ref().ok_or_else(|| BootError::Failed {
-                    what: "can't open a mount for the sandbox".into(),
-                    source: io::ErrorKind::NotConnected.into(),
-                })?;
+                let namespace = place.user_namespace().map_err(not_added("a mount"))?;
                 open_inside(mount, namespace.as_fd())?
             }
         };
-        all.push((attachment(spec, mount)?, Some(tree)));
+        place.add(attachment(spec, mount)?, Some(tree)).map_err(not_added("a mount"))?;
     }
-    Ok(all)
+    Ok(())
+}
+
+fn not_added(what: &str) -> impl FnOnce(io::Error) -> BootError {
+    let what = format!("can't add {what} to the sandbox");
+    move |source| BootError::Failed { what, source }
 }
 
 fn attachment(spec: &Spec, mount: &Mount) -> Result<Attachment, BootError> {
@@ -86,7 +87,7 @@ fn attachment(spec: &Spec, mount: &Mount) -> Result<Attachment, BootError> {
 fn user(spec: &Spec, identity: &Identity) -> Result<Attachment, BootError> {
     let (passwd, group) = match spec.image {
         Image::Host => accounts(identity),
-        Image::Rootfs(_) => Default::default(),
+        Image::Rootfs(_) | Image::Reference(_) => Default::default(),
     };
     Ok(Attachment::User {
         uid: identity.uid,

@@ -26,15 +26,6 @@ pub fn clear(remnant: Remnant) -> Result<Remains, DestroyError> {
     Ok(Remains { oom_kills, ..Remains::default() })
 }
 
-/// How many were killed in these groups for want of memory.
-pub fn oom_kills(groups: &[PathBuf]) -> u64 {
-    Group::adopt(groups.to_vec()).map_or(0, |group| {
-        let kills = group.oom_kills();
-        group.leave();
-        kills.unwrap_or(0)
-    })
-}
-
 /// Removes groups once they are empty, which takes the kernel a moment after the death of their
 /// last process.
 fn remove(groups: Vec<PathBuf>) -> io::Result<u64> {

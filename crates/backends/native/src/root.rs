@@ -12,10 +12,10 @@ use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use agentkernel_core::{Access, BootError, Image, Network, RootAccess, Spec};
+use agentkernel_core::{Access, BootError, Identity, Image, Network, RootAccess, Spec, c_string};
 use agentkernel_sys::mount::Restrictions;
 
-use crate::identity::{Identity, Mapping};
+use crate::identity::Mapping;
 
 pub use execute::{Behind, attach};
 pub use host::accounts;
@@ -117,6 +117,12 @@ impl Root {
         match &spec.image {
             Image::Host => steps.host_image(identity, spec)?,
             Image::Rootfs(dir) => steps.rootfs_image(dir, mapping, spec)?,
+            Image::Reference(name) => {
+                return Err(BootError::Refused {
+                    why: format!("the native backend can't get the image {name}"),
+                    fix: "use a backend that can, or rootfs:DIR".into(),
+                });
+            }
         }
         // In somebody's image a link may be anywhere, so nothing is done in it by mere paths. In
         // what a sandbox has left behind too.
@@ -356,12 +362,4 @@ pub fn writable(spec: &Spec, home: &str) -> Result<Vec<CString>, BootError> {
 /// The host's resolver settings, where the sandbox shares its network.
 fn resolver(spec: &Spec) -> Option<Vec<u8>> {
     if spec.network == Network::None { None } else { std::fs::read("/etc/resolv.conf").ok() }
-}
-
-/// The text may be an argument or a variable, which may be secret, so the error does not quote it.
-pub fn c_string(bytes: impl Into<Vec<u8>>) -> Result<CString, BootError> {
-    CString::new(bytes).map_err(|error| BootError::Refused {
-        why: format!("there is a NUL byte, after {} others of a text", error.nul_position()),
-        fix: "leave it out: no path, argument or variable can hold one".into(),
-    })
 }

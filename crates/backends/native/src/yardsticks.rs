@@ -14,8 +14,10 @@ use serde_json::{Value, json};
 pub const YARDSTICKS: &[Yardstick] = &[
     Yardstick {
         name: "bwrap",
+        program: "bwrap",
         version: &["--version"],
         prepare: nothing,
+        place: None,
         run: &[
             "--ro-bind",
             "/",
@@ -33,8 +35,10 @@ pub const YARDSTICKS: &[Yardstick] = &[
     // The same namespaces and nothing else: the least that a sandbox of them costs.
     Yardstick {
         name: "unshare",
+        program: "unshare",
         version: &["--version"],
         prepare: nothing,
+        place: None,
         run: &[
             "--user",
             "--map-root-user",
@@ -53,8 +57,10 @@ pub const YARDSTICKS: &[Yardstick] = &[
     // Without control groups, which not every user has, and which the other two don't use either.
     Yardstick {
         name: "crun",
+        program: "crun",
         version: &["--version"],
         prepare: bundles,
+        place: None,
         run: &[
             "--root={dir}/state",
             "--cgroup-manager=disabled",

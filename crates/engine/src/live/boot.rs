@@ -33,7 +33,7 @@ impl Sandboxes<'_> {
     }
 
     fn boot(&self, record: &Record, _lock: &SandboxLock) -> Result<Record, EngineError> {
-        let (backend, spec) = (self.backend(record)?, self.spec(record)?);
+        let (backend, spec) = (self.driver(record)?, self.spec(record)?);
         let place = backend.boot_live(&spec, self.life(record, true)?)?;
         let started = self.settle_in(record, &*place).and_then(|(record, mut dial)| {
             dial.ask(|command| ToAgent::Release { command }, &[], PATIENCE)?;
@@ -66,6 +66,7 @@ impl Sandboxes<'_> {
         let fate = fate.open(self.fate_file(record));
         let listener = socket::listen(&self.dirs.socket(&record.id));
         Ok(Life {
+            name: Some(record.id.to_string()),
             listener: Some(listener.map_err(failed("can't make the sandbox's socket"))?),
             fate: Some(fate.map_err(failed("can't make the sandbox's files"))?.into()),
             layers: Some(layers),
@@ -94,7 +95,7 @@ impl Sandboxes<'_> {
         let dial = greeted(place)?;
         let process = ProcessRef::of(place.pid());
         let process = process.map_err(|e| EngineError::failed("can't find its process", &e))?;
-        let note = PlaceRecord::new(place.walls(), place.limits(), place.notes(), place.groups());
+        let note = PlaceRecord::of(place);
         let record = self.store.update(&record.id, |record| {
             record.state = State::Running;
             record.process = Some(process);

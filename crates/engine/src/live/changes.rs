@@ -47,7 +47,9 @@ impl Sandboxes<'_> {
     /// sandbox that runs stands still for as long as it takes.
     pub fn export(&self, asked: &str, out: impl Write) -> Result<Vec<LeftOut>, EngineError> {
         let (record, _lock) = self.lock(asked)?;
-        let owners = self.backend(&record)?.owners(&self.spec(&record)?)?;
+        let owners = self
+            .able(&record, Capability::RootChanges)?
+            .owners(&self.spec(&record)?, &Self::place(&record).image())?;
         let ids = |outside, inside| Ids { outside, inside, count: owners.count };
         let owners = files::Owners {
             users: ids(owners.outside.0, owners.inside.0),
@@ -99,15 +101,24 @@ impl Sandboxes<'_> {
         Ok(report?)
     }
 
-    /// Its backend, if that keeps apart what a sandbox changes.
-    pub(super) fn layering(&self, record: &Record) -> Result<&'static dyn Backend, EngineError> {
+    /// Its backend, if that can do this much with what a sandbox has written.
+    pub(super) fn able(
+        &self,
+        record: &Record,
+        capability: Capability,
+    ) -> Result<&'static dyn Backend, EngineError> {
         let backend = self.backend(record)?;
-        if backend.capabilities().has(Capability::Changes) {
+        if backend.capabilities().has(capability) {
             return Ok(backend);
         }
+        let what = match capability {
+            Capability::Snapshots => "can't copy what a sandbox has written",
+            Capability::RootChanges => "can't tell all that a sandbox has changed",
+            _ => "can't tell what a sandbox has changed",
+        };
         Err(EngineError::refused(
-            format!("the {} backend can't tell what a sandbox has changed", backend.name()),
-            "choose a backend that agentkernel doctor lists with changes".into(),
+            format!("the {} backend {what}", backend.name()),
+            format!("choose a backend that agentkernel doctor lists with {}", capability.name()),
         ))
     }
 
@@ -115,7 +126,8 @@ impl Sandboxes<'_> {
     fn kept_layers(&self, record: &Record) -> Result<Vec<core::Layer>, EngineError> {
         let directory = self.dirs.layers(&record.id);
         let Ok(directory) = directory.canonicalize() else { return Ok(Vec::new()) };
-        let mut layers = self.layering(record)?.layers(&self.spec(record)?, &directory);
+        let mut layers =
+            self.able(record, Capability::Changes)?.layers(&self.spec(record)?, &directory);
         layers.retain(|layer| layer.upper.symlink_metadata().is_ok());
         Ok(layers)
     }

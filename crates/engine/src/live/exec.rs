@@ -68,9 +68,10 @@ impl Sandboxes<'_> {
         let (streams, stdio) = Streams::connect(exec.terminal.is_given(exec.stdin), exec.stdin)?;
         streams.name_terminal(&spec, &mut command);
         demand::check(backend, &spec, streams.is_terminal())?;
-        let process = backend.process(&spec, &command)?;
+        let place = Self::place(&record);
+        let process = backend.process(&spec, &command, &place.image())?;
         let run = CommandRun::new(streams, command.time_limit)?;
-        let kills = backend.oom_kills(&Self::groups(&record));
+        let kills = backend.oom_kills(&place.groups);
         let link = self.dial(&record)?.into_link();
         backend.open_streams(&stdio)?;
         Ok(Ready { record, spec, command, run, stdio, process, kills, link })
@@ -92,8 +93,9 @@ impl Sandboxes<'_> {
             false => 0,
         };
         let place = Self::place(record);
-        let (timeline, ended, usage) =
-            (finished.timeline, finished.ending(kills), finished.usage.clone());
+        let mut remains = Remains { oom_kills: kills, ..Remains::default() };
+        finished.complete(&mut remains);
+        let (timeline, ended) = (finished.timeline, finished.ending(kills));
         let broken = finished.deliver_rest();
         Outcome {
             backend: self.backend(record).map_or("", |backend| backend.name()),
@@ -104,7 +106,7 @@ impl Sandboxes<'_> {
             walls: place.walls(),
             limits: place.limits(),
             notes: place.notes,
-            remains: Remains { usage, oom_kills: kills },
+            remains,
             broken,
         }
     }

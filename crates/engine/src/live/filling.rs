@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use agentkernel_core::Backend;
 use agentkernel_store::{Dirs, Id, SandboxLock, Store};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::io::{Errno, retry_on_intr};
@@ -19,6 +20,8 @@ pub(super) struct Filling<'a> {
     path: PathBuf,
     /// `None` when it is let go.
     lock: Option<Lock<'a>>,
+    /// What a backend's engine keeps under which name for it.
+    kept: Option<(&'static dyn Backend, Id)>,
 }
 
 /// Held for as long as it is there.
@@ -34,7 +37,7 @@ impl<'a> Filling<'a> {
             no_folder(io::Error::new(io::ErrorKind::AlreadyExists, "somebody else has it"))
         })?;
         let lock = Some(Lock::Sandbox { store, id: id.clone(), lock });
-        let filling = Self { path: dirs.sandbox(id), lock };
+        let filling = Self { path: dirs.sandbox(id), lock, kept: None };
         make(&filling.path)?;
         Ok(filling)
     }
@@ -44,7 +47,18 @@ impl<'a> Filling<'a> {
         let path = dirs.snapshot(id);
         make(&path)?;
         let lock = lock(&path, FlockOperation::LockExclusive).map_err(no_folder)?;
-        Ok(Self { path, lock: Some(Lock::Snapshot(lock)) })
+        Ok(Self { path, lock: Some(Lock::Snapshot(lock)), kept: None })
+    }
+
+    /// Has the engine of `backend` keep for `to`, whose folder this is, what it keeps for `from`.
+    pub fn copy_kept(
+        &mut self,
+        backend: &'static dyn Backend,
+        from: &Id,
+        to: &Id,
+    ) -> Result<(), EngineError> {
+        self.kept = Some((backend, to.clone()));
+        Ok(backend.copy_kept(from.as_str(), to.as_str())?)
     }
 
     pub fn keep(mut self) {
@@ -56,6 +70,9 @@ impl Drop for Filling<'_> {
     fn drop(&mut self) {
         let Some(lock) = self.lock.take() else { return };
         // What can't be removed now is a leftover.
+        if let Some((backend, id)) = &self.kept {
+            let _ = backend.forget(id.as_str());
+        }
         let removed = agentkernel_files::remove_tree(&self.path);
         if let (Ok(()), Lock::Sandbox { store, id, lock }) = (removed, lock) {
             store.discard_lock(&id, lock);

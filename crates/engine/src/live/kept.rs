@@ -26,9 +26,12 @@ impl Sandboxes<'_> {
     /// Everything inside is ended with the command, and with the calling process, too.
     pub fn run_kept(&self, mut run: Run, name: Option<Name>) -> Result<Outcome, EngineError> {
         let start = Instant::now();
+        if run.provision.is_needed() {
+            self.engine.provide(run.backend.as_deref(), &run.spec, &run.provision)?;
+        }
         let (streams, stdio) = Streams::connect(run.terminal.is_given(run.stdin), run.stdin)?;
         streams.name_terminal(&run.spec, &mut run.command);
-        let backend = self.engine.select(run.backend.as_deref())?;
+        let backend = self.engine.expect_driver(run.backend.as_deref())?;
         demand::check(backend, &run.spec, streams.is_terminal())?;
         // Before anything is made, so that no signal comes too early to be forwarded.
         let command = CommandRun::new(streams, run.command.time_limit)?;
@@ -61,10 +64,10 @@ impl Sandboxes<'_> {
         start: Instant,
     ) -> Result<Driven, EngineError> {
         let (backend, spec) = (self.backend(record)?, self.spec(record)?);
-        let process = backend.process(&spec, command)?;
         let (record, lock) = self.lock(record.id.as_str())?;
         let place = backend.boot_live(&spec, self.life(&record, false)?)?;
         let (record, dial) = self.settle_in(&record, &*place)?;
+        let process = backend.process(&spec, command, &place.image())?;
         drop(lock);
         self.note(Kind::Start, &record, Value::Null)?;
         backend.open_streams(&stdio)?;

@@ -198,6 +198,29 @@ impl<'a> Sandboxes<'a> {
         self.engine.select(Some(&record.backend))
     }
 
+    /// Its backend, for what takes one that can boot.
+    fn driver(&self, record: &Record) -> Result<&'static dyn Backend, EngineError> {
+        self.engine.expect_driver(Some(&record.backend))
+    }
+
+    /// Says so if something about one of these sandboxes may have to be done by another program.
+    pub fn expect_drivers<'n>(
+        &self,
+        asked: impl IntoIterator<Item = &'n str>,
+    ) -> Result<(), EngineError> {
+        let found = asked.into_iter().filter_map(|asked| self.store.find(asked).ok());
+        found.into_iter().try_for_each(|record| self.driver(&record).map(drop))
+    }
+
+    /// The same about one of these snapshots.
+    pub fn expect_snapshot_drivers<'n>(
+        &self,
+        asked: impl IntoIterator<Item = &'n str>,
+    ) -> Result<(), EngineError> {
+        let mut found = asked.into_iter().filter_map(|asked| self.store.find_snapshot(asked).ok());
+        found.try_for_each(|one| self.engine.expect_driver(Some(&one.backend)).map(drop))
+    }
+
     /// Its spec.
     pub fn spec(&self, record: &Record) -> Result<Spec, EngineError> {
         spec_of(&record.spec, "sandbox", &record.name)
@@ -251,7 +274,7 @@ impl<'a> Sandboxes<'a> {
     /// Writes down that something was refused. Whoever asked is told of that, not of a log that
     /// can't be written.
     fn note_refusal(&self, asked: Option<&str>, mut detail: Value, error: &EngineError) {
-        if error.hint.is_none() || error.exit_code != EngineError::FAILED {
+        if error.elsewhere || error.hint.is_none() || error.exit_code != EngineError::FAILED {
             return;
         }
         detail["asked"] = json!(asked);

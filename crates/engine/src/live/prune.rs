@@ -62,12 +62,6 @@ impl Sandboxes<'_> {
         Ok(all)
     }
 
-    /// Has every backend remove what killed ones have left that no record is of; nobody has to be
-    /// asked about that. Tells what was removed.
-    pub fn sweep(&self) -> Vec<PathBuf> {
-        self.engine.sweep()
-    }
-
     /// Removes these sandboxes, as far as they are still to be pruned, and these leftovers. What
     /// somebody else is working on is left alone. Goes on after an error.
     pub fn prune(&self, sandboxes: &[Record], leftovers: &[Leftover]) -> Pruned {
@@ -121,12 +115,14 @@ impl Sandboxes<'_> {
             // It may have been filled and made known since.
             let is_left = !self.has_snapshot(id)?;
             if is_left {
+                self.engine.forget(id.as_str());
                 agentkernel_files::remove_tree(path).map_err(failed)?;
             }
             return Ok(is_left);
         }
         let Some(lock) = self.store.lock_leftover(id)? else { return Ok(false) };
         if *path != self.dirs.locks().join(id.as_str()) {
+            self.engine.forget(id.as_str());
             agentkernel_files::remove_tree(path).map_err(failed)?;
         }
         self.store.discard_lock(id, lock);

@@ -99,7 +99,7 @@ impl Sandboxes<'_> {
         let process = record.process.as_ref().map(open_process).transpose();
         let process = process.map_err(|e| EngineError::failed("can't look for its process", &e))?;
         let remnant = Remnant { process: process.flatten(), groups: Self::groups(record) };
-        let cleared = self.backend(record)?.clear(remnant);
+        let cleared = self.driver(record)?.clear(remnant);
         cleared.map_err(|error| EngineError::failed("can't end the sandbox", &error))?;
         self.close_door(record)
     }
@@ -127,8 +127,11 @@ impl Sandboxes<'_> {
     /// Removes its files and its record, in this order: what has no record can't be found again.
     pub(super) fn erase(&self, record: &Record, _lock: &SandboxLock) -> Result<(), EngineError> {
         let folder = self.dirs.sandbox(&record.id);
-        agentkernel_files::remove_tree(&folder)
-            .map_err(|error| EngineError::failed("can't remove the sandbox's files", &error))?;
+        let failed = |error: &dyn std::fmt::Display| {
+            EngineError::failed("can't remove the sandbox's files", error)
+        };
+        self.driver(record)?.forget(record.id.as_str()).map_err(|error| failed(&error))?;
+        agentkernel_files::remove_tree(&folder).map_err(|error| failed(&error))?;
         Ok(self.store.remove(&record.id)?)
     }
 

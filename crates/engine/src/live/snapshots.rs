@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use agentkernel_core::{Backend, Spec};
+use agentkernel_core::{Backend, Capability, Spec};
 use agentkernel_files::{CopyError, copy_tree};
 use agentkernel_protocol::ToAgent;
 use agentkernel_store::audit::Kind;
@@ -38,13 +38,14 @@ impl Sandboxes<'_> {
         if let Some(name) = &name {
             self.refuse_taken(name)?;
         }
-        let (backend, spec) = (self.layering(&record)?, self.spec(&record)?);
+        let (backend, spec) = (self.copying(&record)?, self.spec(&record)?);
         let id = random_id()?;
         let folder = self.dirs.snapshot(&id);
-        let filling = Filling::snapshot(&self.dirs, &id)?;
+        let mut filling = Filling::snapshot(&self.dirs, &id)?;
         let held = self.hold(&record)?;
         let from = self.dirs.layers(&record.id);
         let bytes = copy_layers(backend, &spec, &from, &folder.join(LAYERS))?;
+        filling.copy_kept(backend, &record.id, &id)?;
         drop(held);
         if let Some(applied) = &record.applied {
             fs::write(folder.join(APPLIED), applied).map_err(no_folder)?;
@@ -84,8 +85,11 @@ impl Sandboxes<'_> {
     pub fn snapshot_remove(&self, asked: &str) -> Result<Snapshot, EngineError> {
         let failed = |error| EngineError::failed("can't remove the snapshot's files", &error);
         let snapshot = self.store.find_snapshot(asked)?;
+        let backend = self.engine.expect_driver(Some(&snapshot.backend))?;
         let folder = self.dirs.snapshot(&snapshot.id);
         let _claim = filling::claim(&folder).map_err(failed)?;
+        let forgotten = backend.forget(snapshot.id.as_str());
+        forgotten.map_err(|e| EngineError::failed("can't remove the snapshot's files", &e))?;
         self.store.remove_snapshot(&snapshot.id)?;
         agentkernel_files::remove_tree(&folder).map_err(failed)?;
         self.note_snapshot(&snapshot, json!({ "removed": snapshot.name.as_str() }))?;
@@ -115,9 +119,10 @@ impl Sandboxes<'_> {
         let _share = filling::share(&folder).map_err(lost)?;
         // It may have been removed before nobody could any more.
         self.store.find_snapshot(snapshot.id.as_str())?;
-        let filling = Filling::sandbox(&self.store, &self.dirs, id)?;
-        let backend = self.engine.select(Some(&snapshot.backend))?;
+        let backend = self.engine.expect_driver(Some(&snapshot.backend))?;
+        let mut filling = Filling::sandbox(&self.store, &self.dirs, id)?;
         copy_layers(backend, spec, &folder.join(LAYERS), &self.dirs.layers(id))?;
+        filling.copy_kept(backend, &snapshot.id, id)?;
         let applied = match fs::read_to_string(folder.join(APPLIED)) {
             Ok(applied) => Some(applied),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -137,14 +142,15 @@ impl Sandboxes<'_> {
     ) -> Result<Vec<Record>, EngineError> {
         let (record, lock) = self.lock(asked)?;
         let names = self.names_of_forks(&record, count, prefix)?;
-        let (backend, spec) = (self.layering(&record)?, self.spec(&record)?);
+        let (backend, spec) = (self.copying(&record)?, self.spec(&record)?);
         let from = self.dirs.layers(&record.id);
         let mut filled = Vec::new();
         let held = self.hold(&record)?;
         for _ in &names {
             let id = random_id()?;
-            let filling = Filling::sandbox(&self.store, &self.dirs, &id)?;
+            let mut filling = Filling::sandbox(&self.store, &self.dirs, &id)?;
             copy_layers(backend, &spec, &from, &self.dirs.layers(&id))?;
+            filling.copy_kept(backend, &record.id, &id)?;
             filled.push((id, filling));
         }
         drop(held);
@@ -202,6 +208,12 @@ impl Sandboxes<'_> {
             names.extend(Some(name).filter(|name| !taken.contains(name)));
         }
         Ok(names)
+    }
+
+    /// A sandbox's backend, if that can copy all that is kept, and this program can have it do so.
+    fn copying(&self, record: &Record) -> Result<&'static dyn Backend, EngineError> {
+        self.able(record, Capability::Snapshots)?;
+        self.driver(record)
     }
 
     /// Stops everything in a sandbox from running, if it runs.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 
-use agentkernel_core::{Life, Owners};
+use agentkernel_core::{ImageFacts, Life, Owners};
 use agentkernel_files::{Inside, TransferError, TransferOptions, Transferred};
 use agentkernel_protocol::ToAgent;
 use agentkernel_store::Record;
@@ -76,9 +76,12 @@ impl Sandboxes<'_> {
         work: impl FnOnce(&Inside<'_>) -> Result<Transferred, TransferError>,
     ) -> Result<Transferred, EngineError> {
         let record = self.find(asked)?;
-        let Owners { user: owner, .. } = self.backend(&record)?.owners(&self.spec(&record)?)?;
-        let work = |root: OwnedFd| work(&Inside { root: root.as_fd(), owner });
-        let carried = self.visit(&record, &way, work)?;
+        let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
+        let work = |root: OwnedFd, image: &ImageFacts| {
+            let Owners { user: owner, .. } = backend.owners(&spec, image)?;
+            Ok::<_, EngineError>(work(&Inside { root: root.as_fd(), owner }))
+        };
+        let carried = self.visit(&record, &way, work)??;
         let mut detail = way.detail();
         match &carried {
             Ok(carried) => {
@@ -97,19 +100,24 @@ impl Sandboxes<'_> {
         &self,
         record: &Record,
         way: &Way<'_>,
-        work: impl FnOnce(OwnedFd) -> T,
+        work: impl FnOnce(OwnedFd, &ImageFacts) -> T,
     ) -> Result<T, EngineError> {
         if is_said_to_run(record) {
-            return Ok(work(root(&mut self.dial(record)?)?));
+            return Ok(work(root(&mut self.dial(record)?)?, &Self::place(record).image()));
         }
         let (record, _lock) = self.lock(record.id.as_str())?;
         if is_said_to_run(&record) {
-            return Ok(work(root(&mut self.dial(&record)?)?));
+            return Ok(work(root(&mut self.dial(&record)?)?, &Self::place(&record).image()));
         }
         way.refuse_fleeting(&record)?;
-        let life = Life { layers: Some(self.make_layers(&record)?), ..Life::default() };
-        let place = self.backend(&record)?.boot_live(&self.spec(&record)?, life)?;
-        let done = greeted(&*place).and_then(|mut dial| root(&mut dial)).map(work);
+        let life = Life {
+            name: Some(record.id.to_string()),
+            layers: Some(self.make_layers(&record)?),
+            ..Life::default()
+        };
+        let place = self.driver(&record)?.boot_live(&self.spec(&record)?, life)?;
+        let done = greeted(&*place).and_then(|mut dial| root(&mut dial));
+        let done = done.map(|root| work(root, &place.image()));
         let destroyed = place.destroy();
         let done = done?;
         destroyed.map_err(|error| EngineError::failed("can't end the sandbox", &error))?;

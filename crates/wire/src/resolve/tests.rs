@@ -1,13 +1,21 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use agentkernel_core::{Access, Network, RootAccess, User};
+use agentkernel_core::{Access, Capability, Image, Network, Pull, RootAccess, User};
 
 use super::*;
-use crate::{Environment, Written};
+use crate::{BuildRequest, Environment, ImageRequest, Written};
 
-const NOBODY: Caller<'static> =
-    Caller { variables: &[], machine: Machine { processors: None, memory: None } };
+const NOBODY: Caller<'static> = Caller {
+    variables: &[],
+    machine: Machine { processors: None, memory: None },
+    capabilities: Capabilities::new(&[Capability::ImageHost, Capability::ImageRootfs]),
+    program: None,
+};
+
+/// Of a container engine.
+const ENGINES: Caller<'static> =
+    Caller { capabilities: Capabilities::new(&[Capability::ImageReference]), ..NOBODY };
 
 /// A folder that goes away with the test.
 struct Scratch(PathBuf);
@@ -174,6 +182,107 @@ fn an_image_must_be_a_directory() {
     assert_eq!(spec(of(&scratch.0)).image, Image::Rootfs(scratch.0.clone()));
     assert!(err(of(&file)).contains("not a directory"));
     assert!(err(of(&scratch.0.join("gone"))).contains("can't be used"));
+}
+
+/// The image of a request and why it has it.
+fn chosen(request: &str, caller: &Caller<'_>) -> (Image, Option<String>) {
+    let request: SpecRequest = toml::from_str(request).unwrap();
+    let resolved = request.resolve(caller).unwrap();
+    (resolved.spec.image, resolved.image_why)
+}
+
+#[test]
+fn an_image_without_a_name_is_the_hosts_where_the_backend_has_that() {
+    let python = Caller { program: Some(OsStr::new("python3")), ..NOBODY };
+    let both = Capabilities::new(&[Capability::ImageHost, Capability::ImageReference]);
+    let both = Caller { capabilities: both, ..python };
+    let host = |why: &str| (Image::Host, Some(why.to_owned()));
+    let own = host("the backend shows the machine's own programs");
+    let fitting =
+        (Image::Reference("python:3.13-slim".into()), Some("the command is python3".into()));
+    assert_eq!(chosen("", &python), own);
+    assert_eq!(chosen("", &both), own);
+    assert_eq!(chosen("image = \"auto\"", &both), fitting);
+    let engines = Caller { capabilities: ENGINES.capabilities, ..python };
+    for request in ["", "image = \"auto\"", "build = false"] {
+        assert_eq!(chosen(request, &engines), fitting, "{request}");
+    }
+    let none = Caller { capabilities: Capabilities::new(&[]), ..python };
+    for (request, caller) in [("image = \"auto\"", &python), ("", &none)] {
+        assert_eq!(chosen(request, caller), host("the backend starts no image by its name"));
+    }
+}
+
+#[test]
+fn an_image_that_was_named_needs_no_reason() {
+    let reference = Image::Reference("ghcr.io/x/y:1".into());
+    // Whether the backend can is not asked here.
+    for caller in [&NOBODY, &ENGINES] {
+        assert_eq!(chosen("image = \"ghcr.io/x/y:1\"", caller), (reference.clone(), None));
+        assert_eq!(chosen("image = \"host\"", caller), (Image::Host, None));
+    }
+}
+
+#[test]
+fn a_name_without_a_tag_has_the_one_that_engines_fill_in() {
+    let pinned = format!("python@sha256:{}", "0f".repeat(32));
+    for (asked, name) in [
+        ("python", "python:latest"),
+        ("python:3", "python:3"),
+        ("localhost:5000/x", "localhost:5000/x:latest"),
+        (&pinned, &pinned),
+    ] {
+        let image = Image::Reference(name.into());
+        assert_eq!(chosen(&format!("image = \"{asked}\""), &ENGINES), (image, None));
+    }
+}
+
+#[test]
+fn only_a_project_that_is_shown_chooses_an_image() {
+    let scratch = Scratch::new("fitting");
+    fs::write(scratch.0.join("go.mod"), "").unwrap();
+    let project = format!("project = {:?}", scratch.0);
+    let go = (Image::Reference("golang:1".into()), Some("the project has go.mod".into()));
+    assert_eq!(chosen(&project, &ENGINES), go);
+    let (image, why) = chosen("project = false", &ENGINES);
+    assert_eq!(image, Image::Reference("debian:13-slim".into()));
+    assert_eq!(why.unwrap(), "the command asks for no other, and no project is shown");
+}
+
+#[test]
+fn a_build_is_of_a_folder_with_a_dockerfile() {
+    let scratch = Scratch::new("build");
+    let of = |folder: &Path| SpecRequest {
+        build: Some(BuildRequest::On(Some(folder.into()))),
+        ..SpecRequest::default()
+    };
+    assert!(err(of(&scratch.0)).ends_with("has no Dockerfile to build an image from"));
+    fs::write(scratch.0.join("Dockerfile"), "FROM scratch").unwrap();
+    let link = scratch.0.join("link");
+    symlink(".", &link).unwrap();
+    let resolved = of(&scratch.0).resolve(&NOBODY).unwrap();
+    assert_eq!(of(&link).resolve(&NOBODY).unwrap(), resolved);
+    assert_eq!(resolved.provision.build.as_ref(), Some(&scratch.0));
+    assert_eq!(resolved.image_why, Some(format!("it is built from {}", scratch.0.display())));
+    let Image::Reference(name) = resolved.spec.image else { panic!("no reference") };
+    let digest = name.strip_prefix("localhost/agentkernel-build-").unwrap();
+    let digest = digest.strip_suffix(":latest").unwrap();
+    assert!(digest.len() == 16 && digest.bytes().all(|b| b.is_ascii_hexdigit()), "{name}");
+    assert!(crate::Reference::parse(&name).is_ok());
+    let other = scratch.0.join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("Dockerfile"), "FROM scratch").unwrap();
+    assert_ne!(spec(of(&other)).image, Image::Reference(name));
+    assert!(err(of(&scratch.0.join("gone"))).contains("the folder to build"));
+    let both = SpecRequest { image: Some(ImageRequest::Auto), ..of(&scratch.0) };
+    assert_eq!(err(both), "an image is named or built, not both");
+}
+
+#[test]
+fn an_image_is_fetched_if_it_is_missing_unless_something_else_is_said() {
+    assert_eq!(SpecRequest::default().resolve(&ENGINES).unwrap().provision.pull, Pull::Missing);
+    let always = SpecRequest { pull: Some(Pull::Always), ..SpecRequest::default() };
+    assert_eq!(always.resolve(&ENGINES).unwrap().provision.pull, Pull::Always);
 }
 
 #[test]

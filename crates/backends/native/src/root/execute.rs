@@ -7,12 +7,12 @@ use std::os::unix::fs::lchown;
 use std::path::Path;
 use std::{fs, io};
 
-use agentkernel_core::{Access, Attachment};
+use agentkernel_core::{Access, Attachment, c_string};
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::mount::{self, Detached, Restrictions};
 use agentkernel_sys::process;
 
-use super::{GUARDED, Owners, READ_ONLY, Sent, Step, Steps, TreeSource, c_string, ways};
+use super::{GUARDED, Owners, READ_ONLY, Sent, Step, Steps, TreeSource, ways};
 
 impl Step {
     /// Carries the step out. `sent` gives the next tree that the engine sends.

@@ -4,10 +4,9 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use agentkernel_core::{BootError, Spec};
+use agentkernel_core::{BootError, Identity, Spec, c_string};
 
-use super::{READ_ONLY, Step, Steps, TreeSource, c_string, resolver};
-use crate::identity::Identity;
+use super::{READ_ONLY, Step, Steps, TreeSource, resolver};
 
 /// The directories with the machine's programs and libraries, where it has them. The links among
 /// them are kept as links.

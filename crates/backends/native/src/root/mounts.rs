@@ -4,12 +4,12 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use agentkernel_core::{Access, BootError, Mount, Spec};
+use agentkernel_core::{Access, BootError, Mount, Spec, c_string};
 
 use agentkernel_sys::descriptor;
 
 use super::host::HOSTS;
-use super::{GUARDED, LAYERS, READ_ONLY, Step, Steps, c_string, resolver};
+use super::{GUARDED, LAYERS, READ_ONLY, Step, Steps, resolver};
 use crate::identity::Mapping;
 
 /// Where a mounted part of a tree comes from.
