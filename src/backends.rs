@@ -1,9 +1,15 @@
-//! The backends that the small program drives itself.
+//! The backends that the small program knows. What it can't boot with, agentkerneld can.
 
+#[cfg(target_os = "linux")]
+use agentkernel_containers::{Containers, DOCKER, PODMAN};
 use agentkernel_core::Backend;
 
 /// The preferred ones first.
 pub static BACKENDS: &[&dyn Backend] = &[
     #[cfg(target_os = "linux")]
     &agentkernel_native::NATIVE,
+    #[cfg(target_os = "linux")]
+    &Containers::without_driver(&DOCKER),
+    #[cfg(target_os = "linux")]
+    &Containers::without_driver(&PODMAN),
 ];

@@ -12,5 +12,9 @@ fn main() -> std::process::ExitCode {
 }
 
 fn run() -> u8 {
+    #[cfg(target_os = "linux")]
+    if agentkernel_containers::is_agent() {
+        return agentkernel_containers::serve();
+    }
     agentkernel::run(env::args_os().skip(1), agentkernel::BACKENDS)
 }

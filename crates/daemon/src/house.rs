@@ -32,7 +32,7 @@ impl House {
         let (stopped, stop) = descriptor::pipe()?;
         let sandboxes = Sandboxes::open(engine, dirs, CLIENT)?;
         let thread = thread::Builder::new().name("house".into()).spawn(move || {
-            if let Err(error) = keep(&sandboxes, &stopped) {
+            if let Err(error) = keep(engine, &sandboxes, &stopped) {
                 eprintln!("error: the house is not kept any more: {error}");
             }
         })?;
@@ -46,13 +46,13 @@ impl House {
     }
 }
 
-fn keep(sandboxes: &Sandboxes<'_>, stopped: &OwnedFd) -> Result<(), DaemonError> {
+fn keep(engine: &Engine, sandboxes: &Sandboxes<'_>, stopped: &OwnedFd) -> Result<(), DaemonError> {
     let comings = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)
         .map_err(|errno| DaemonError::io("watch for sandboxes")(errno.into()))?;
     // A sandbox that is started makes its socket there.
     inotify::add_watch(&comings, sandboxes.dirs().sockets(), WatchFlags::CREATE)
         .map_err(|errno| DaemonError::io("watch for sandboxes")(errno.into()))?;
-    for path in sandboxes.sweep() {
+    for path in engine.sweep() {
         eprintln!("agentkerneld: removed {}, which a killed process had left", path.display());
     }
     start_again(sandboxes)?;

@@ -20,8 +20,8 @@ mod nursery;
 mod pools;
 mod reaper;
 
-use std::ffi::OsString;
-use std::process::ExitCode;
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
 
 use agentkernel_core::Backend;
 use agentkernel_engine::Engine;
@@ -30,12 +30,21 @@ use agentkernel_store::Dirs;
 pub use error::DaemonError;
 
 /// The backends that the daemon drives, the preferred ones first.
-static BACKENDS: &[&dyn Backend] = &[&agentkernel_native::NATIVE];
+static BACKENDS: &[&dyn Backend] = &[
+    &agentkernel_native::NATIVE,
+    &agentkernel_containers_api::DOCKER_BACKEND,
+    &agentkernel_containers_api::PODMAN_BACKEND,
+];
 
 static ENGINE: Engine = Engine::new(BACKENDS);
 
-/// Does what `args` ask for, and returns the exit status.
-pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+/// Does what `args` ask for, the program's name first, and returns the exit status.
+pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
+    // The small program hands its words over by its own name.
+    let name = args.next().unwrap_or_default();
+    if Path::new(&name).file_name() == Some(OsStr::new("agentkernel")) {
+        return agentkernel::run(args, BACKENDS);
+    }
     let words: Vec<String> = args.map(|word| word.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
@@ -50,21 +59,21 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         _ => Err(DaemonError::Usage),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => {
             eprintln!("error: {error}\nhint: {}", error.hint());
-            ExitCode::from(125)
+            125
         }
     }
 }
 
 /// Measures, as the small program has been asked to.
-fn bench(request: &str) -> ExitCode {
+fn bench(request: &str) -> u8 {
     match agentkernel_bench::run(request, BACKENDS) {
-        Ok(status) => ExitCode::from(status),
+        Ok(status) => status,
         Err(error) => {
             eprintln!("error: {error}\nhint: {}", error.hint());
-            ExitCode::from(125)
+            125
         }
     }
 }
@@ -83,7 +92,7 @@ fn serve() -> Result<(), DaemonError> {
     let store = agentkernel_store::Store::open(&dirs)?;
     let signals = front::Front::signals()?;
     house::note(&dirs, "started")?;
-    let nurseries = nursery::Nurseries::new();
+    let nurseries = nursery::Nurseries::new(agentkernel_containers_api::VARIABLES);
     let (reaper, ends) = reaper::Reaper::start()?;
     let pools = pools::Pools::load(&store, &ENGINE, nurseries)?;
     let house = house::House::start(dirs.clone(), &ENGINE)?;

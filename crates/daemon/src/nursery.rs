@@ -5,6 +5,7 @@
 //! know nothing: a nursery sees specs, and nothing of what runs in its places.
 
 use std::collections::HashMap;
+use std::env;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -34,6 +35,7 @@ pub struct Nursery {
 pub struct Nurseries {
     slots: Vec<Mutex<Option<Arc<Nursery>>>>,
     next: AtomicUsize,
+    variables: &'static [&'static str],
 }
 
 /// A booted place that has run nothing.
@@ -46,10 +48,11 @@ pub struct Seat {
 }
 
 impl Nurseries {
-    pub fn new() -> Arc<Self> {
+    /// Those know nothing of the daemon's variables but `variables`.
+    pub fn new(variables: &'static [&'static str]) -> Arc<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from).min(8);
         let slots = (0..count).map(|_| Mutex::new(None)).collect();
-        Arc::new(Self { slots, next: AtomicUsize::new(0) })
+        Arc::new(Self { slots, next: AtomicUsize::new(0), variables })
     }
 
     /// How many boots can go on at once.
@@ -78,20 +81,21 @@ impl Nurseries {
         if let Some(nursery) = slot.as_ref().filter(|nursery| nursery.is_well()) {
             return Ok(Arc::clone(nursery));
         }
-        let nursery = Arc::new(Nursery::start()?);
+        let nursery = Arc::new(Nursery::start(self.variables)?);
         *slot = Some(Arc::clone(&nursery));
         Ok(nursery)
     }
 }
 
 impl Nursery {
-    fn start() -> io::Result<Self> {
+    fn start(variables: &[&str]) -> io::Result<Self> {
         let (ours, theirs) = socket::pair()?;
         let child = Command::new("/proc/self/exe")
             .arg0("agentkerneld")
             // Whose it is, for people who look at the list of processes.
             .args(["nursery", &std::process::id().to_string()])
             .env_clear()
+            .envs(variables.iter().filter_map(|name| Some((name, env::var_os(name)?))))
             .current_dir("/")
             .stdin(theirs)
             .stdout(Stdio::null())
@@ -196,12 +200,7 @@ pub fn serve(engine: &Engine) -> io::Result<()> {
         let (reply, link) = match NurseryRequest::from_line(&line) {
             Ok(NurseryRequest::Boot { backend, spec }) => match boot(engine, &backend, &spec) {
                 Ok((place, link)) => {
-                    let record = PlaceRecord::new(
-                        place.walls(),
-                        place.limits(),
-                        place.notes(),
-                        place.groups(),
-                    );
+                    let record = PlaceRecord::of(&*place);
                     let pid = place.pid();
                     places.insert(pid, place);
                     (NurseryReply::Booted { pid, place: record.to_json() }, Some(link))

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use agentkernel_core::{Attachment, Backend, Command, Process, Spec};
+use agentkernel_core::{Attachment, Backend, Command, ImageFacts, Process, Spec};
 use agentkernel_engine::{Dial, DialError};
 use agentkernel_native::NATIVE;
 use agentkernel_protocol::{CommandId, MAX_LONG_FRAME, Role, Start, ToAgent};
@@ -42,7 +42,7 @@ impl Scene {
             user: None,
             time_limit: None,
         };
-        let process = NATIVE.process(&spec, &command).unwrap();
+        let process = NATIVE.process(&spec, &command, &ImageFacts::default()).unwrap();
         let pid = record.process.unwrap().pid;
         let socket = home.path("runtime/agentkernel/sandboxes").join(format!("{}.sock", record.id));
         Self { home, socket, process, pid }

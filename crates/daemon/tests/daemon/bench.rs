@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::common::{Home, need_client, until};
 
 /// A benchmark of a moment.
-const SHORT: &[&str] = &["bench", "--quick", "--runs", "12", "--max", "5", "--results", "results"];
+const SHORT: &[&str] =
+    &["bench", "native", "--quick", "--runs", "12", "--max", "5", "--results", "results"];
 
 /// The results that were kept.
 fn kept(home: &Home) -> Vec<PathBuf> {
@@ -74,7 +75,9 @@ fn a_benchmark_that_is_interrupted_keeps_what_it_has() {
     let worlds = home.path("t");
     fs::create_dir(&worlds).unwrap();
     let mut client = home.client().unwrap();
-    client.args(["bench", "--runs", "100000", "--results", "results"]).env("TMPDIR", &worlds);
+    client
+        .args(["bench", "native", "--runs", "100000", "--results", "results"])
+        .env("TMPDIR", &worlds);
     std::os::unix::process::CommandExt::process_group(&mut client, 0);
     let child = client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     until("the benchmark to begin", || fs::read_dir(&worlds).unwrap().next().is_some());

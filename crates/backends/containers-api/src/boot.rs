@@ -1,0 +1,355 @@
+//! A place, from a spec and an engine.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
+
+use agentkernel_containers::{
+    AboutPlace, Attacher, Enforced, Product, Resident, Setting, identity_of, receive,
+    refuse_missing, refused, send, walls,
+};
+use agentkernel_core::{
+    BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Place, Remains,
+    RootAccess, Spec, Wall,
+};
+use agentkernel_guest::Nearest;
+use agentkernel_sys::cgroup::{self, Found};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::{process, socket};
+use bollard::errors::Error;
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, KillContainerOptions, RemoveContainerOptionsBuilder,
+    StartContainerOptions, WaitContainerOptionsBuilder,
+};
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use tokio::time::timeout;
+
+use crate::client::{Client, DEATH, failed, status, words};
+use crate::config::{self, Parts};
+use crate::door::{self, Door};
+use crate::{image, kept};
+
+/// How long it may take from the engine's word that it has started until the agent connects.
+const ARRIVAL: Duration = Duration::from_secs(60);
+
+/// A container with its agent.
+pub struct ContainerPlace {
+    client: Client,
+    /// The container's name.
+    name: String,
+    link: OwnedFd,
+    pid: i32,
+    /// Of the same process; gone when it was awaited, or let go.
+    init: Option<OwnedFd>,
+    image: ImageFacts,
+    groups: Vec<PathBuf>,
+    walls: Vec<Wall>,
+    limits: Vec<LimitInForce>,
+}
+
+/// What was there before an error, to be removed.
+struct Made<'a> {
+    client: &'a Client,
+    name: &'a str,
+    kept: bool,
+}
+
+pub fn boot(
+    product: &'static Product,
+    spec: &Spec,
+    life: Life,
+) -> Result<ContainerPlace, BootError> {
+    let broken = |what: &'static str| move |source| BootError::Failed { what: what.into(), source };
+    let client = Client::connect(product)?;
+    let rootless = client.is_rootless();
+    let walls = walls(&spec.network, rootless);
+    refuse_missing(&walls, spec)?;
+    let reference = image::reference(spec)?;
+    let image = match client.image(reference)? {
+        Some(image) => image,
+        None => {
+            client.pull(reference)?;
+            client.image(reference)?.unwrap_or_default()
+        }
+    };
+    let kept = life.name.is_some();
+    let name = life.name.as_deref().map_or_else(door::own_name, kept::container);
+    let lasting = life.layers.as_deref().map(|layers| door::lasting(layers, &name)).transpose();
+    let lasting = lasting.map_err(broken("can't make the sandbox's door"))?;
+    let door = Door::open(lasting.as_deref()).map_err(broken("can't make the sandbox's door"))?;
+    let agent = match &lasting {
+        Some(lasting) => door::lasting_agent(lasting),
+        None => door::agent(),
+    };
+    let agent = agent.map_err(broken("can't find the agent's program"))?;
+    let (door_folder, agent) = (door.folder(), &*agent);
+    // Names are known only once the image's own lists are.
+    let user = identity_of(&spec.user, &image);
+    let user = user.unwrap_or_else(|_| Identity::known(1000, 1000, "agent"));
+    let home = if user.uid == 0 { "/root" } else { &user.home };
+    // Whom the caller is to be in a container of the caller's own engine, so that the caller's files
+    // are those of whom commands run as. Without a word it is root.
+    let kept_user = (rootless && user.uid != 0).then_some((user.uid, user.gid));
+    // Of root's in an engine of the caller's there is one user namespace for all containers.
+    let shares_users = rootless && kept_user.is_none();
+    // One that is a copy begins with the other's files; what counts of its image is the spec's.
+    let copy = life.name.as_deref().map(kept::image);
+    let copy = match copy {
+        Some(copy) if client.image(&copy)?.is_some() => Some(copy),
+        _ => None,
+    };
+    let reference = copy.as_deref().unwrap_or(reference);
+    let parts =
+        Parts { name: &name, reference, agent, door: door_folder, rootless, home, kept_user, kept };
+    client.create(spec, &parts)?;
+    let made = Made { client: &client, name: &name, kept };
+    let booted =
+        made.start(&door).and_then(|link| greet(product, link, spec, life, image, shares_users));
+    drop(door);
+    let Greeted { link, pid, init, image, groups, limits } = match booted {
+        Ok(greeted) => greeted,
+        Err(error) => {
+            made.remove();
+            return Err(error);
+        }
+    };
+    Ok(ContainerPlace { client, name, link, pid, init: Some(init), image, groups, walls, limits })
+}
+
+/// An agent that serves its link.
+struct Greeted {
+    link: OwnedFd,
+    pid: i32,
+    init: OwnedFd,
+    image: ImageFacts,
+    groups: Vec<PathBuf>,
+    limits: Vec<LimitInForce>,
+}
+
+/// Tells an agent that has connected how its place is to be.
+fn greet(
+    product: &Product,
+    link: OwnedFd,
+    spec: &Spec,
+    life: Life,
+    mut image: ImageFacts,
+    shares_users: bool,
+) -> Result<Greeted, BootError> {
+    let unheard =
+        |source| BootError::Failed { what: "the sandbox's agent does not answer".into(), source };
+    socket::limit_waiting(link.as_fd(), ARRIVAL).map_err(unheard)?;
+    let pid = socket::peer(link.as_fd()).map_err(unheard)?.pid;
+    if pid == 0 {
+        return Err(BootError::Unavailable {
+            why: "the engine's containers are out of sight: it runs in another process namespace"
+                .into(),
+            fix: "use an engine that runs beside agentkernel".into(),
+        });
+    }
+    let (about, _) = receive::<AboutPlace>(link.as_fd()).map_err(unheard)?;
+    let init = process::open_pidfd(pid).map_err(unheard)?;
+    (image.passwd, image.group) = (about.passwd, about.group);
+    let user = identity_of(&spec.user, &image)?;
+    let needs_closing = spec.root == RootAccess::ReadOnly && !product.closes_devices;
+    if needs_closing || !spec.mounts.is_empty() {
+        let attacher = Attacher::new(pid, spec, (user.uid, user.gid), life.layers.as_deref())?;
+        let attacher = if needs_closing { attacher.closing_devices() } else { attacher };
+        attacher.attach()?;
+    }
+    let found = Found::of(pid).map_err(unheard)?;
+    let Enforced { limits, nearest } = Enforced::check(spec, &found, shares_users)?;
+    let setting = setting(&user, nearest, &life);
+    let descriptors = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.into_iter().flatten().collect();
+    send(link.as_fd(), &setting, &descriptors).map_err(unheard)?;
+    Ok(Greeted { link, pid, init, image, groups: found.directories, limits })
+}
+
+fn setting(user: &Identity, nearest: Vec<Nearest>, life: &Life) -> Setting {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let Identity { uid, gid, name, home } = user.clone();
+    Setting {
+        user: Some(Resident { name, home, uid, gid }),
+        listener: life.listener.is_some(),
+        fate: life.fate.is_some(),
+        nearest,
+        ttl_ms: life.ttl.map(ms),
+        idle_ms: life.idle.map(ms),
+    }
+}
+
+impl Client {
+    /// Makes a container, unless it is one that is kept and there already.
+    fn create(&self, spec: &Spec, parts: &Parts<'_>) -> Result<(), BootError> {
+        let options = CreateContainerOptionsBuilder::new().name(parts.name).build();
+        let container = config::container(spec, parts);
+        let _turn = parts.rootless.then(|| self.turn());
+        let created = self.docker.create_container(Some(options), container);
+        match self.runtime.block_on(created) {
+            Ok(_) => Ok(()),
+            Err(error) if is_taken(&error) && parts.kept => match self.is_ours(parts.name) {
+                Ok(true) => {
+                    self.await_rest(parts.name);
+                    Ok(())
+                }
+                _ => Err(BootError::Refused {
+                    why: format!(
+                        "{} has another container named {}",
+                        self.product.title, parts.name
+                    ),
+                    fix: "rename that container; it is not agentkernel's".into(),
+                }),
+            },
+            Err(error) => Err(self.refusal(&error, spec)),
+        }
+    }
+
+    /// Waits until a container that has ended counts as such for its engine.
+    pub fn await_rest(&self, name: &str) {
+        let options = WaitContainerOptionsBuilder::new().condition("not-running").build();
+        self.runtime.block_on(async {
+            let mut waited = pin!(self.docker.wait_container(name, Some(options)));
+            // A start that comes too early is refused, with better words.
+            let _ = timeout(DEATH, waited.next()).await;
+        });
+    }
+
+    /// What the engine's refusal to make or start a container means.
+    fn refusal(&self, error: &Error, spec: &Spec) -> BootError {
+        let text = words(error);
+        if spec.limits.disk.is_some() && text.contains("storage-opt") {
+            return refused(LimitKind::Disk, &text);
+        }
+        match status(error) {
+            Some(400) => BootError::Refused {
+                why: format!("{} refuses the sandbox: {text}", self.product.title),
+                fix: "ask for less, or use another backend".into(),
+            },
+            _ => failed(format!("{} can't make the sandbox", self.product.title), error),
+        }
+    }
+}
+
+/// Whether a container of the name is there. Podman has no status of its own for that.
+fn is_taken(error: &Error) -> bool {
+    status(error) == Some(409) || words(error).contains("already in use")
+}
+
+impl Made<'_> {
+    /// Starts it, and waits for its agent. The engine is not waited for any longer: it has more to
+    /// do when that runs.
+    fn start(&self, door: &Door) -> Result<OwnedFd, BootError> {
+        let client = self.client;
+        let failed_here =
+            |source| BootError::Failed { what: "the sandbox's agent did not come".into(), source };
+        client.runtime.block_on(async {
+            let started =
+                pin!(client.docker.start_container(self.name, None::<StartContainerOptions>));
+            let admitted = pin!(door.admit());
+            match select(admitted, started).await {
+                Either::Left((link, _)) => link.map_err(failed_here),
+                Either::Right((Ok(()), admitted)) => match timeout(ARRIVAL, admitted).await {
+                    Ok(link) => link.map_err(failed_here),
+                    Err(_) => Err(failed_here(io::ErrorKind::TimedOut.into())),
+                },
+                Either::Right((Err(error), _)) => {
+                    Err(failed(format!("{} can't start the sandbox", client.product.title), &error))
+                }
+            }
+        })
+    }
+
+    /// Removes it, unless it keeps something.
+    fn remove(&self) {
+        if self.kept {
+            let kill = self.client.docker.kill_container(self.name, None::<KillContainerOptions>);
+            let _ = self.client.runtime.block_on(kill);
+            return;
+        }
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        // It may be gone, by the engine's own doing.
+        let _ = self
+            .client
+            .runtime
+            .block_on(self.client.docker.remove_container(self.name, Some(options)));
+    }
+}
+
+impl Place for ContainerPlace {
+    fn link(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+
+    fn walls(&self) -> &[Wall] {
+        &self.walls
+    }
+
+    fn limits(&self) -> &[LimitInForce] {
+        &self.limits
+    }
+
+    fn image(&self) -> ImageFacts {
+        self.image.clone()
+    }
+
+    fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    fn groups(&self) -> Vec<PathBuf> {
+        self.groups.clone()
+    }
+
+    fn explain(&self, step: u16, error: io::Error) -> BootError {
+        BootError::Failed {
+            what: format!("the sandbox's agent failed at step {step}"),
+            source: error,
+        }
+    }
+
+    fn release(mut self: Box<Self>) -> io::Result<()> {
+        self.init = None;
+        Ok(())
+    }
+
+    fn kill(&self) {
+        // It ends with its link.
+        let _ = socket::close_for_all(self.link.as_fd());
+    }
+
+    fn destroy(mut self: Box<Self>) -> Result<Remains, DestroyError> {
+        self.end()
+    }
+}
+
+impl ContainerPlace {
+    /// Ends it, if that was not done yet, and waits until everything in it is dead. The engine
+    /// clears away what it has made of it by itself.
+    fn end(&mut self) -> Result<Remains, DestroyError> {
+        let Some(init) = self.init.take() else { return Ok(Remains::default()) };
+        let oom_kills = cgroup::oom_kills(self.groups.clone());
+        self.kill();
+        let mut dead = [Interest::readable(init.as_fd())];
+        let left = |source| DestroyError { what: format!("the container {}", self.name), source };
+        if !descriptor::poll(&mut dead, Some(DEATH)).map_err(left)? {
+            // An agent that does not heed its link.
+            let kill = self.client.docker.kill_container(&self.name, None::<KillContainerOptions>);
+            let killed = self.client.runtime.block_on(kill);
+            if !descriptor::poll(&mut dead, Some(DEATH)).map_err(left)? {
+                let why = killed.err().map_or("it does not die".into(), |error| words(&error));
+                return Err(left(io::Error::other(why)));
+            }
+        }
+        Ok(Remains { oom_kills, ..Remains::default() })
+    }
+}
+
+impl Drop for ContainerPlace {
+    fn drop(&mut self) {
+        // Nobody is there to be told.
+        let _ = self.end();
+    }
+}

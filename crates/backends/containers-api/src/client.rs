@@ -1,0 +1,222 @@
+//! A connection to an engine.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agentkernel_containers::Product;
+use agentkernel_core::BootError;
+use bollard::errors::Error;
+use bollard::{ClientVersion, Docker};
+use rustix::fs::FlockOperation;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::host::{self, Host};
+use crate::service::Service;
+
+/// How long an engine may take for an answer, in seconds. To start a container takes the slowest of
+/// machines a while; a pull has no end but its own.
+const PATIENCE: u64 = 120;
+
+/// The version of the API that is tried first: the oldest that has all that is needed. An engine
+/// that does not serve it says which it does.
+const VERSION: (usize, usize) = (1, 41);
+
+/// The oldest that has all that is needed but private control group namespaces by word.
+const OLDEST: (usize, usize) = (1, 40);
+
+/// An engine that answers.
+pub struct Client {
+    pub product: &'static Product,
+    pub docker: Docker,
+    /// On a thread of its own nothing runs: the caller may have to stay a process of a single one.
+    pub runtime: Runtime,
+    pub socket: PathBuf,
+    /// Held while the engine is served for us alone.
+    _service: Option<Service>,
+}
+
+impl Client {
+    /// Connects to the engine of `product`, and makes sure that it answers.
+    pub fn connect(product: &'static Product) -> Result<Self, BootError> {
+        let (socket, service) = match host::find(product)? {
+            Host::Socket(socket) => (socket, None),
+            Host::OnDemand(program) => {
+                let service = Service::start(product, program)?;
+                (service.socket().to_owned(), Some(service))
+            }
+        };
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|source| BootError::Failed {
+            what: "can't set up the connection to the engine".into(),
+            source,
+        })?;
+        let mut version = VERSION;
+        // Twice at most: the engine names the version that it serves.
+        for _ in 0..2 {
+            let docker = open(product, &socket, version)?;
+            let error = match runtime.block_on(docker.ping()) {
+                Ok(_) => {
+                    return Ok(Self { product, docker, runtime, socket, _service: service });
+                }
+                Err(error) => error,
+            };
+            version = match served(&error).filter(|served| *served != version) {
+                Some(served) if served >= OLDEST => served,
+                Some((major, minor)) => {
+                    return Err(BootError::Unavailable {
+                        why: format!(
+                            "{} serves version {major}.{minor} of its API, and {}.{} is needed",
+                            product.title, OLDEST.0, OLDEST.1
+                        ),
+                        fix: format!("use a newer {}", product.title),
+                    });
+                }
+                None => return Err(unreachable(product, &socket, error)),
+            };
+        }
+        Err(BootError::Failed {
+            what: format!("can't agree with {} on a version of its API", product.title),
+            source: io::ErrorKind::Unsupported.into(),
+        })
+    }
+}
+
+impl Client {
+    /// Waits for one's turn among all who make containers here, and keeps it until this is dropped.
+    /// Podman's service may die of two at once that want the caller's own numbers kept: it asks a
+    /// library of the system's for these that is no good for threads (libsubid, seen in 4.3).
+    pub fn turn(&self) -> Option<File> {
+        let folder = File::open(self.socket.parent()?).ok()?;
+        // Whoever can't have it goes on without.
+        rustix::fs::flock(&folder, FlockOperation::LockExclusive).ok()?;
+        Some(folder)
+    }
+
+    /// Whether the engine is an ordinary user's, whose containers have users of their own.
+    pub fn is_rootless(&self) -> bool {
+        std::fs::metadata(&self.socket).is_ok_and(|socket| socket.uid() != 0)
+    }
+}
+
+fn open(product: &Product, socket: &Path, version: (usize, usize)) -> Result<Docker, BootError> {
+    let (major_version, minor_version) = version;
+    let version = ClientVersion { major_version, minor_version };
+    Docker::connect_with_unix(&socket.to_string_lossy(), PATIENCE, &version)
+        .map_err(|error| unreachable(product, socket, error))
+}
+
+/// The version that an engine says it serves, in place of the one that was asked for: `Maximum
+/// supported API version is 1.41` or `Minimum ...`.
+fn served(error: &Error) -> Option<(usize, usize)> {
+    let Error::DockerResponseServerError { status_code: 400, message } = error else { return None };
+    let (_, rest) = message.split_once("supported API version is ")?;
+    let number = |text: &str| {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        text[..digits].parse().ok()
+    };
+    let (major, minor) = rest.split_once('.')?;
+    Some((number(major)?, number(minor)?))
+}
+
+/// Why an engine can't be reached.
+fn unreachable(product: &Product, socket: &Path, error: Error) -> BootError {
+    let at = socket.display();
+    let kind = io_error(&error).map(io::Error::kind);
+    let (why, fix) = match (kind, &error) {
+        (Some(io::ErrorKind::PermissionDenied), _) => (
+            format!("{} at {at} may not be used by this user", product.title),
+            match group_of(socket) {
+                Some(group) => format!(
+                    "become a member of the group {group} (whose members can become root), as with \
+                     usermod -aG {group} USER, and log in again"
+                ),
+                None => "use an engine of your own, such as rootless Podman".into(),
+            },
+        ),
+        (Some(io::ErrorKind::NotFound), _) | (_, Error::SocketNotFoundError(_)) => {
+            (format!("{} is not there: nothing at {at}", product.title), product.install.into())
+        }
+        (Some(io::ErrorKind::ConnectionRefused), _) => (
+            format!("{} does not run: nobody listens at {at}", product.title),
+            "start its daemon, as with systemctl start docker".into(),
+        ),
+        (_, Error::RequestTimeoutError) => (
+            format!("{} at {at} has not answered for {PATIENCE} seconds", product.title),
+            "look what its daemon does".into(),
+        ),
+        _ => (
+            format!("{} at {at} does not answer as it should: {}", product.title, words(&error)),
+            "look what its daemon does".into(),
+        ),
+    };
+    BootError::Unavailable { why, fix }
+}
+
+/// The system's error under one of the client's.
+fn io_error(error: &Error) -> Option<&io::Error> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(found) = error.downcast_ref::<io::Error>() {
+            return Some(found);
+        }
+        source = error.source();
+    }
+    None
+}
+
+/// The name of the group that may use a socket, by the machine's own list.
+fn group_of(socket: &Path) -> Option<String> {
+    let gid = std::fs::metadata(socket).ok()?.gid();
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (gid != 0 && fields.nth(1)?.parse() == Ok(gid)).then(|| name.to_owned())
+    })
+}
+
+/// What an error says, without the client's own words around it.
+pub fn words(error: &Error) -> String {
+    match error {
+        Error::DockerResponseServerError { message, .. } => message.trim().to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// The status that an engine has answered with.
+pub fn status(error: &Error) -> Option<u16> {
+    match error {
+        Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+        _ => None,
+    }
+}
+
+/// An engine's refusal that has no better words.
+pub fn failed(what: impl Into<String>, error: &Error) -> BootError {
+    BootError::Failed { what: what.into(), source: io::Error::other(words(error)) }
+}
+
+/// How long a process may take to die that was killed.
+pub const DEATH: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_that_an_engine_serves_is_understood() {
+        let of = |status_code, message: &str| {
+            served(&Error::DockerResponseServerError { status_code, message: message.into() })
+        };
+        let new = "client version 1.53 is too new. Maximum supported API version is 1.41";
+        assert_eq!(of(400, new), Some((1, 41)));
+        let old = "client version 1.41 is too old. Minimum supported API version is 1.44, please \
+                   upgrade your client to a newer version";
+        assert_eq!(of(400, old), Some((1, 44)));
+        assert_eq!(of(400, "no"), None);
+        assert_eq!(of(500, new), None);
+    }
+}

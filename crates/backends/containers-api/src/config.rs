@@ -1,0 +1,138 @@
+//! From a spec to a container: the one place where policy becomes an engine's words.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use agentkernel_containers::{AGENT, DOOR, pids_of_ours};
+use agentkernel_core::{Network, RootAccess, Spec};
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
+    Mount, MountType,
+};
+use sha2::{Digest, Sha256};
+
+/// The label of our containers, whose value is their [seal].
+pub const LABEL: &str = "agentkernel";
+
+/// What a container is made of, besides the spec.
+pub struct Parts<'a> {
+    pub name: &'a str,
+    pub reference: &'a str,
+    pub agent: &'a Path,
+    pub door: &'a Path,
+    /// Whether the engine is an ordinary user's.
+    pub rootless: bool,
+    /// Where the home of whom commands run as is, as far as it can be told without the image's lists.
+    pub home: &'a str,
+    /// As whom the caller's own files are to be seen by an engine of the caller's.
+    pub kept_user: Option<(u32, u32)>,
+    /// Whether it keeps what is written in it; else it is removed at its end.
+    pub kept: bool,
+}
+
+pub fn container(spec: &Spec, parts: &Parts<'_>) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(parts.reference.to_owned()),
+        hostname: Some("agentkernel".into()),
+        labels: Some(HashMap::from([(LABEL.to_owned(), seal(parts.name))])),
+        // The agent becomes whom commands run as.
+        user: Some("0:0".into()),
+        working_dir: Some("/".into()),
+        entrypoint: Some(vec![AGENT.into()]),
+        cmd: Some(Vec::new()),
+        // Nothing but commands is to run.
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
+        host_config: Some(host(spec, parts)),
+        ..Default::default()
+    }
+}
+
+/// What a container of this name and the caller's must be labelled with to be known as ours. One that
+/// somebody else has made with a label of ours copied has another name, or none of our seals.
+pub fn seal(name: &str) -> String {
+    let uid = rustix::process::geteuid().as_raw();
+    let digest = Sha256::digest(format!("agentkernel {uid} {name}"));
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
+    let limits = &spec.limits;
+    let memory = limits.memory.map(|asked| signed(asked.value.get()));
+    let shared = |source: &Path, target: &str| Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.to_string_lossy().into_owned()),
+        target: Some(target.to_owned()),
+        read_only: Some(true),
+        ..Default::default()
+    };
+    HostConfig {
+        auto_remove: Some(!parts.kept),
+        network_mode: Some(match spec.network {
+            Network::None => "none".into(),
+            // The engine's own: what it can reach, but not the host's loopback.
+            Network::Full | Network::Allow(_) => "default".into(),
+        }),
+        mounts: Some(vec![shared(parts.agent, AGENT), shared(parts.door, DOOR)]),
+        readonly_rootfs: Some(spec.root == RootAccess::ReadOnly),
+        tmpfs: Some(private(spec, parts)),
+        readonly_paths: (spec.root == RootAccess::ReadOnly).then(closed),
+        cap_drop: Some(vec!["ALL".into()]),
+        // What the agent needs to become others, to end them, and to let go of the rest. Commands
+        // have none.
+        cap_add: Some(["CHOWN", "KILL", "SETGID", "SETPCAP", "SETUID"].map(Into::into).into()),
+        // The filter that commands are under is installed by the agent, as everywhere.
+        security_opt: Some(vec!["no-new-privileges".into(), "seccomp=unconfined".into()]),
+        cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
+        ipc_mode: Some("private".into()),
+        userns_mode: parts.kept_user.map(|(uid, gid)| format!("keep-id:uid={uid},gid={gid}")),
+        nano_cpus: limits.cpus.map(|asked| i64::from(asked.value.millis()) * 1_000_000),
+        memory,
+        // No more than that, with swap.
+        memory_swap: memory,
+        shm_size: memory,
+        pids_limit: limits
+            .pids
+            .map(|asked| signed(u64::from(asked.value) + pids_of_ours(parts.kept))),
+        storage_opt: limits
+            .disk
+            .map(|asked| HashMap::from([("size".to_owned(), asked.value.get().to_string())])),
+        // What the agent says, if it can't be served: a line or two.
+        log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
+        ..Default::default()
+    }
+}
+
+/// The directories that are in memory: what is to be forgotten, and where the root can't be written
+/// what can be.
+fn private(spec: &Spec, parts: &Parts<'_>) -> HashMap<String, String> {
+    let size = spec.limits.memory.map(|asked| format!(",size={}", asked.value.get()));
+    let options = |mode: &str| {
+        format!("rw,nosuid,nodev,exec,mode={mode}{}", size.as_deref().unwrap_or_default())
+    };
+    let read_only = spec.root == RootAccess::ReadOnly;
+    let forgotten = read_only || !parts.kept;
+    // One that is made by us is in memory. An image's own homes are not hidden, unless nothing could
+    // be written there.
+    let is_ours = parts.home.starts_with("/home/");
+    let all = [
+        (true, "/run", options("1777")),
+        (forgotten, "/tmp", options("1777")),
+        (
+            parts.home != "/" && if is_ours { forgotten } else { read_only },
+            parts.home,
+            options("0755"),
+        ),
+    ];
+    let all = all.into_iter().filter(|(wanted, ..)| *wanted);
+    all.map(|(_, path, options)| (path.to_owned(), options)).collect()
+}
+
+/// What can't be written where the root can't: the engines' own list, and devices' directory.
+fn closed() -> Vec<String> {
+    let engines = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+    engines.into_iter().chain(["/dev"]).map(Into::into).collect()
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

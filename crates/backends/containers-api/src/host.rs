@@ -1,0 +1,179 @@
+//! Where an engine is: by the variables and files that its own command line goes by.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use agentkernel_containers::Product;
+use agentkernel_core::BootError;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// The variables that say where engines are, and how their programs are found.
+pub const VARIABLES: &[&str] = &[
+    "DOCKER_HOST",
+    "DOCKER_CONTEXT",
+    "DOCKER_CONFIG",
+    "CONTAINER_HOST",
+    "CONTAINERS_CONF",
+    "CONTAINERS_STORAGE_CONF",
+    "CONTAINERS_REGISTRIES_CONF",
+    "REGISTRY_AUTH_FILE",
+    "XDG_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "HOME",
+    "PATH",
+];
+
+/// An engine's address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Host {
+    /// A local socket at which it listens.
+    Socket(PathBuf),
+    /// It has none: a program of this name serves it while it is needed.
+    OnDemand(&'static str),
+}
+
+/// Finds the engine of `product`.
+pub fn find(product: &Product) -> Result<Host, BootError> {
+    find_with(product, &|name| env::var_os(name).filter(|value| !value.is_empty()))
+}
+
+pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+fn find_with(product: &Product, variables: Variables<'_>) -> Result<Host, BootError> {
+    let asked = match product.service {
+        None => match variables("DOCKER_HOST") {
+            Some(host) => Some(host),
+            None => context(variables)?.map(OsString::from),
+        },
+        Some(_) => variables("CONTAINER_HOST"),
+    };
+    if let Some(asked) = asked {
+        return address(product, &asked.to_string_lossy());
+    }
+    let runtime = variables("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let is_root = rustix::process::geteuid().is_root();
+    let usual = match product.service {
+        None => [
+            Some(PathBuf::from("/var/run/docker.sock")),
+            runtime.map(|runtime| runtime.join("docker.sock")),
+        ],
+        Some(_) if is_root => [Some(PathBuf::from("/run/podman/podman.sock")), None],
+        Some(_) => [runtime.map(|runtime| runtime.join("podman/podman.sock")), None],
+    };
+    let mut usual = usual.into_iter().flatten();
+    match (usual.clone().find(|path| path.exists()), product.service) {
+        (Some(socket), _) => Ok(Host::Socket(socket)),
+        (None, Some(program)) => Ok(Host::OnDemand(program)),
+        (None, None) => Err(BootError::Unavailable {
+            why: match usual.next() {
+                Some(socket) => {
+                    format!("{} is not there: nothing at {}", product.title, socket.display())
+                }
+                None => format!("{} is not there", product.title),
+            },
+            fix: product.install.into(),
+        }),
+    }
+}
+
+fn address(product: &Product, text: &str) -> Result<Host, BootError> {
+    if let Some(path) = text.strip_prefix("unix://") {
+        return Ok(Host::Socket(path.into()));
+    }
+    if text.starts_with('/') {
+        return Ok(Host::Socket(text.into()));
+    }
+    let scheme = text.split("://").next().unwrap_or_default();
+    Err(BootError::Unavailable {
+        why: format!(
+            "{}'s engine is at {scheme}://, and only one on this machine can be used",
+            product.title
+        ),
+        fix: "use an engine's local socket, as unix:///var/run/docker.sock".into(),
+    })
+}
+
+/// The folder of Docker's own command line.
+pub fn docker_config(variables: Variables<'_>) -> Option<PathBuf> {
+    match variables("DOCKER_CONFIG") {
+        Some(config) => Some(config.into()),
+        None => Some(Path::new(&variables("HOME")?).join(".docker")),
+    }
+}
+
+/// The host of Docker's current context, if that is not the default one.
+fn context(variables: Variables<'_>) -> Result<Option<String>, BootError> {
+    let Some(config) = docker_config(variables) else { return Ok(None) };
+    let named = variables("DOCKER_CONTEXT").map(|name| name.to_string_lossy().into_owned());
+    let name = named.or_else(|| {
+        let config = json(&config.join("config.json"))?;
+        Some(config["currentContext"].as_str()?.to_owned())
+    });
+    let Some(name) = name.filter(|name| !name.is_empty() && name != "default") else {
+        return Ok(None);
+    };
+    // That is how its command line names the folders.
+    let digest = Sha256::digest(name.as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let path = config.join("contexts/meta").join(digest).join("meta.json");
+    let host =
+        json(&path).and_then(|meta| Some(meta["Endpoints"]["docker"]["Host"].as_str()?.to_owned()));
+    match host {
+        Some(host) => Ok(Some(host)),
+        None => Err(BootError::Unavailable {
+            why: format!("Docker's context {name} can't be found in {}", path.display()),
+            fix: "choose another with docker context use, or set DOCKER_HOST".into(),
+        }),
+    }
+}
+
+fn json(path: &Path) -> Option<Value> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use agentkernel_containers::{DOCKER, PODMAN};
+
+    use super::*;
+
+    fn found(product: &Product, variables: &[(&str, &str)]) -> Result<Host, String> {
+        let map: HashMap<&str, &str> = variables.iter().copied().collect();
+        find_with(product, &|name| map.get(name).map(OsString::from)).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_variables_of_its_own_command_line_count() {
+        let at = |path: &str| Ok(Host::Socket(path.into()));
+        assert_eq!(found(&DOCKER, &[("DOCKER_HOST", "unix:///x/y.sock")]), at("/x/y.sock"));
+        assert_eq!(found(&PODMAN, &[("CONTAINER_HOST", "unix:///p.sock")]), at("/p.sock"));
+        let remote = found(&DOCKER, &[("DOCKER_HOST", "tcp://10.0.0.1:2376")]).unwrap_err();
+        assert!(remote.contains("tcp://") && !remote.contains("10.0.0.1"), "{remote}");
+    }
+
+    #[test]
+    fn dockers_context_counts_and_a_broken_one_is_told() {
+        let folder = env::temp_dir().join(format!("agentkernel-context-{}", std::process::id()));
+        let digest: String =
+            Sha256::digest(b"other").iter().map(|byte| format!("{byte:02x}")).collect();
+        let meta = folder.join("contexts/meta").join(digest);
+        fs::create_dir_all(&meta).unwrap();
+        fs::write(folder.join("config.json"), r#"{"currentContext":"other"}"#).unwrap();
+        let text = r#"{"Name":"other","Endpoints":{"docker":{"Host":"unix:///c.sock"}}}"#;
+        fs::write(meta.join("meta.json"), text).unwrap();
+        let config = folder.to_string_lossy().into_owned();
+        let of = |more: &[(&str, &str)]| {
+            found(&DOCKER, &[&[("DOCKER_CONFIG", config.as_str())], more].concat())
+        };
+        assert_eq!(of(&[]), Ok(Host::Socket("/c.sock".into())));
+        assert!(of(&[("DOCKER_CONTEXT", "lost")]).unwrap_err().contains("lost"));
+        assert_eq!(of(&[("DOCKER_HOST", "unix:///d.sock")]), Ok(Host::Socket("/d.sock".into())));
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

@@ -1,0 +1,77 @@
+//! What takes a word with a container engine, over Docker's Engine API, which Podman serves too.
+//!
+//! - [`host`]: where the engine is.
+//! - [`client`]: a connection to it, and what its errors mean.
+//! - [`image`]: images, looked up and pulled, and [`credentials`] for that.
+//! - [`build`]: images, built.
+//! - [`config`]: from a spec to a container.
+//! - [`kept`]: what stays of sandboxes that live, and its copies.
+//! - [`door`]: the folder through which a container's agent connects.
+//! - [`boot`]: a place, from all of these.
+//! - [`service`]: an engine without a daemon, served while it is needed.
+//! - [`sweep`]: what killed makers have left.
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+mod boot;
+mod build;
+mod client;
+mod config;
+mod credentials;
+mod door;
+mod host;
+mod image;
+mod kept;
+mod probe;
+mod service;
+mod sweep;
+
+use std::path::PathBuf;
+
+use agentkernel_containers::{Containers, DOCKER, Driver, PODMAN, Product};
+use agentkernel_core::{BootError, DestroyError, Life, Place, Probe, Provision, Spec};
+
+pub use host::VARIABLES;
+
+/// The backends, for a registry.
+pub static DOCKER_BACKEND: Containers = Containers::with_driver(&DOCKER, &Api);
+pub static PODMAN_BACKEND: Containers = Containers::with_driver(&PODMAN, &Api);
+
+/// The driver.
+struct Api;
+
+impl Driver for Api {
+    fn probe(&self, product: &'static Product) -> Probe {
+        probe::probe(product)
+    }
+
+    fn provide(
+        &self,
+        product: &'static Product,
+        spec: &Spec,
+        provision: &Provision,
+    ) -> Result<(), BootError> {
+        image::provide(product, spec, provision)
+    }
+
+    fn boot(
+        &self,
+        product: &'static Product,
+        spec: &Spec,
+        life: Life,
+    ) -> Result<Box<dyn Place>, BootError> {
+        Ok(Box::new(boot::boot(product, spec, life)?))
+    }
+
+    fn copy(&self, product: &'static Product, from: &str, to: &str) -> Result<(), BootError> {
+        kept::copy(product, from, to)
+    }
+
+    fn forget(&self, product: &'static Product, name: &str) -> Result<(), DestroyError> {
+        kept::forget(product, name)
+    }
+
+    fn sweep(&self, product: &'static Product) -> Vec<PathBuf> {
+        sweep::sweep(product)
+    }
+}

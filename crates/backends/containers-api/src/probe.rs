@@ -1,0 +1,64 @@
+//! Whether an engine can be used here.
+
+use agentkernel_containers::{Product, walls};
+use agentkernel_core::{BootError, LimitInForce, LimitKind, Limited, Network, Probe};
+
+use bollard::models::SystemInfoCgroupVersionEnum;
+
+use crate::client::{Client, failed};
+
+pub fn probe(product: &'static Product) -> Probe {
+    match try_it(product) {
+        Ok(ready) => ready,
+        Err(BootError::Unavailable { why, fix } | BootError::Refused { why, fix }) => {
+            Probe::Unavailable { why, fix }
+        }
+        Err(error @ BootError::Failed { .. }) => Probe::Unavailable {
+            why: error.to_string(),
+            fix: "please report this, with the engine's version".into(),
+        },
+    }
+}
+
+/// Asks the engine what it can enforce. No container is made for that: it would take an image, and
+/// there may be none yet.
+fn try_it(product: &'static Product) -> Result<Probe, BootError> {
+    let client = Client::connect(product)?;
+    let told = client.runtime.block_on(client.docker.info());
+    let told = told
+        .map_err(|error| failed(format!("{} does not tell what it can", product.title), &error))?;
+    // There they are no ordinary user's to make, and Podman leaves out all limits.
+    let groups =
+        !client.is_rootless() || told.cgroup_version != Some(SystemInfoCgroupVersionEnum::_1);
+    let limit = |kind, can: Option<bool>| {
+        let by = match can.map(|can| can && groups).or((!groups).then_some(false)) {
+            Some(false) => Limited::Nowise {
+                why: match groups {
+                    true => "the engine says that it can't here".into(),
+                    false => "control groups of version 1 are root's alone".into(),
+                },
+            },
+            _ => Limited::Exactly("control group".into()),
+        };
+        LimitInForce { kind, value: 0, by }
+    };
+    let driver = told.driver.unwrap_or_default();
+    let backing = told.driver_status.unwrap_or_default().into_iter();
+    let backing =
+        backing.filter(|pair| pair.first().is_some_and(|name| name.starts_with("Backing")));
+    let backing = backing.filter_map(|pair| pair.into_iter().nth(1)).next().unwrap_or_default();
+    let disk = match (driver.as_str(), backing.as_str()) {
+        ("btrfs" | "zfs", _) | (_, "xfs") => Limited::Exactly("storage driver".into()),
+        _ => Limited::Nowise { why: format!("the storage driver {driver} can't on {backing}") },
+    };
+    Ok(Probe::Ready {
+        walls: walls(&Network::None, client.is_rootless()),
+        limits: vec![
+            limit(LimitKind::Cpus, told.cpu_cfs_quota),
+            limit(LimitKind::Memory, told.memory_limit),
+            limit(LimitKind::Pids, told.pids_limit),
+            LimitInForce { kind: LimitKind::Disk, value: 0, by: disk },
+        ],
+        notes: Vec::new(),
+    })
+}

@@ -1,0 +1,76 @@
+//! What is left of killed makers' containers, and removed.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+
+use agentkernel_containers::Product;
+use bollard::errors::Error;
+use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
+
+use crate::client::{Client, status, words};
+use crate::config::{LABEL, seal};
+use crate::door;
+
+impl Client {
+    /// Whether there is a container of this name that the caller has made.
+    pub fn is_ours(&self, name: &str) -> Result<bool, String> {
+        let label = format!("{LABEL}={}", seal(name));
+        let filters = HashMap::from([("label".to_owned(), vec![label])]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        match self.runtime.block_on(self.docker.list_containers(Some(options))) {
+            Ok(found) => Ok(!found.is_empty()),
+            // Podman has states that the client does not know, and an empty list has none.
+            Err(Error::JsonDataError { .. }) => Ok(true),
+            Err(error) => Err(words(&error)),
+        }
+    }
+
+    /// The names of the caller's containers that do not run. Whoever has only copied a label is not
+    /// among them.
+    fn resting(&self) -> Result<Vec<String>, String> {
+        let states = ["created", "exited", "dead"].map(Into::into).into();
+        let label = vec![LABEL.to_owned()];
+        let filters = HashMap::from([("label".to_owned(), label), ("status".to_owned(), states)]);
+        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        let listed = self.docker.list_containers(Some(options));
+        let listed = self.runtime.block_on(listed).map_err(|error| words(&error))?;
+        let named = listed.into_iter().filter_map(|container| {
+            let name = container.names?.first()?.trim_start_matches('/').to_owned();
+            Some((name, container.labels?))
+        });
+        let ours = named.filter(|(name, labels)| labels.get(LABEL) == Some(&seal(name)));
+        Ok(ours.map(|(name, _)| name).collect())
+    }
+
+    /// Removes a container, whatever it does.
+    pub fn remove(&self, name: &str) -> Result<(), String> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match self.runtime.block_on(self.docker.remove_container(name, Some(options))) {
+            Ok(()) => Ok(()),
+            // It is gone, or somebody else is at it.
+            Err(error) if matches!(status(&error), Some(404 | 409)) => Ok(()),
+            Err(error) => Err(words(&error)),
+        }
+    }
+}
+
+/// Removes the containers and folders of killed makers.
+pub fn sweep(product: &'static Product) -> Vec<PathBuf> {
+    let mut removed = folders();
+    // Only an engine that is in use can have any.
+    let Ok(client) = Client::connect(product) else { return removed };
+    let ours = client.resting().unwrap_or_default();
+    let orphans = ours.into_iter().filter(|name| door::is_orphans(name));
+    removed.extend(orphans.filter(|name| client.remove(name).is_ok()).map(PathBuf::from));
+    removed
+}
+
+/// Removes doors that nobody will come through, of the caller's own.
+fn folders() -> Vec<PathBuf> {
+    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().filter_map(Result::ok);
+    let orphans = entries.filter(|entry| entry.file_name().to_str().is_some_and(door::is_orphans));
+    let orphans = orphans.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    // Of others' it is refused.
+    orphans.map(|entry| entry.path()).filter(|path| fs::remove_dir_all(path).is_ok()).collect()
+}

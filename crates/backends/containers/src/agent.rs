@@ -1,0 +1,170 @@
+//! Process 1 of a container.
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
+use std::path::Path;
+use std::time::Duration;
+
+use agentkernel_core::Attachment;
+use agentkernel_guest::{Agent, Filters, LiveAgent, Nearest, ResourceLimit, Rules, Term};
+use agentkernel_sys::seccomp::Policy;
+use agentkernel_sys::{process, socket};
+
+use crate::greeting::{About, DOOR, LINK, Resident, Setting, receive, send};
+
+/// Where this program's file is inside, by which name it is the agent.
+pub const AGENT: &str = "/.agentkernel/agent";
+
+/// Whether the calling process was started as the agent of a container.
+pub fn is_agent() -> bool {
+    env::args_os().next().as_deref() == Some(OsStr::new(AGENT)) && std::process::id() == 1
+}
+
+/// How long the booter may take for a word: it waits for nothing else.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves the place to its end, and returns the exit status.
+pub fn serve() -> u8 {
+    match try_serve() {
+        Ok(()) => 0,
+        Err(error) => {
+            // The engine keeps it for whoever looks.
+            eprintln!("agentkernel: the sandbox can't be made: {error}");
+            1
+        }
+    }
+}
+
+fn try_serve() -> io::Result<()> {
+    // Before anything is held that others must not see.
+    process::hide()?;
+    process::set_umask(0);
+    let link = socket::connect(&Path::new(DOOR).join(LINK), PATIENCE)?;
+    let about = About { passwd: read("/etc/passwd"), group: read("/etc/group") };
+    send(link.as_fd(), &about, &[])?;
+    let (setting, descriptors) = receive::<Setting>(link.as_fd())?;
+    // Some engines make the root's own directory so that not even root can write in it.
+    let root = fs::metadata("/")?.mode() & 0o7777;
+    if root & 0o200 == 0 {
+        read_only_or(fs::set_permissions("/", Permissions::from_mode(root | 0o200)))?;
+    }
+    for directory in ["/tmp", "/run"] {
+        open_to_all(directory)?;
+    }
+    if let Some(user) = &setting.user {
+        settle(user, &about)?;
+    }
+    setting.nearest.iter().try_for_each(Nearest::apply)?;
+    let mut descriptors = descriptors.into_iter();
+    let mut next = |expected: bool| expected.then(|| descriptors.next()).flatten();
+    let term = Term {
+        listener: next(setting.listener),
+        fate: next(setting.fate),
+        ttl: setting.ttl_ms.map(Duration::from_millis),
+        idle: setting.idle_ms.map(Duration::from_millis),
+    };
+    let agent = Agent::new(link)?;
+    agent.close_inherited(
+        None,
+        [term.listener.as_ref().map(AsFd::as_fd), term.fate.as_ref().map(AsFd::as_fd), None],
+    )?;
+    // Else a pipe of the agent's would take the number of a command's stream.
+    agentkernel_sys::entry::open_standard_streams();
+    let rules = Rules {
+        drop_groups: true,
+        limits: ResourceLimit::for_all(),
+        filters: Filters::new(&[false, true].map(|no| Policy { no_setuid_files: no })),
+        // The container's root and namespaces are its walls.
+        landlock: None,
+    };
+    // Whatever is added is added from outside.
+    let mut attach = |_: Attachment, _| Err(io::ErrorKind::Unsupported.into());
+    LiveAgent::new(agent, &rules, term, &mut attach).serve()
+}
+
+/// A file of the image's, or as much of it as anybody needs; an image need not have it.
+fn read(path: &str) -> String {
+    const MOST: u64 = 256 << 10;
+    let mut text = Vec::new();
+    if let Ok(file) = File::open(path) {
+        let _ = file.take(MOST).read_to_end(&mut text);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Lets everybody write in a private directory. Engines give a new one the permissions of the
+/// image's directory that it hides, which an image need not even have.
+fn open_to_all(path: &str) -> io::Result<()> {
+    match fs::set_permissions(path, Permissions::from_mode(0o1777)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => read_only_or(done),
+    }
+}
+
+/// An image that can't be written to does without.
+fn read_only_or(done: io::Result<()>) -> io::Result<()> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => Ok(()),
+        done => done,
+    }
+}
+
+/// Makes a home for a user who has none, and a name for one whom the image does not know: without it
+/// many programs fail.
+fn settle(user: &Resident, about: &About) -> io::Result<()> {
+    read_only_or(make_home(user).and_then(|()| name(user, about)))
+}
+
+fn make_home(user: &Resident) -> io::Result<()> {
+    let path = Path::new(&user.home);
+    match fs::metadata(path) {
+        // It was mounted for the user.
+        Ok(found) if found.uid() == 0 && is_mount(path, &found) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            DirBuilder::new().recursive(true).mode(0o755).create(path)?;
+        }
+        _ => return Ok(()),
+    }
+    chown(path, Some(user.uid), Some(user.gid))
+}
+
+fn is_mount(path: &Path, found: &fs::Metadata) -> bool {
+    let above = path.parent().and_then(|above| fs::metadata(above).ok());
+    above.is_some_and(|above| above.dev() != found.dev())
+}
+
+fn name(user: &Resident, about: &About) -> io::Result<()> {
+    let Resident { name, home, uid, gid } = user;
+    let known = |list: &str, number: &u32| {
+        let mut entries = list.lines().filter_map(|line| line.split(':').nth(2));
+        entries.any(|entry| entry.parse() == Ok(*number))
+    };
+    if name.is_empty() {
+        return Ok(());
+    }
+    if !known(&about.passwd, uid) {
+        append("/etc/passwd", &about.passwd, &format!("{name}:x:{uid}:{gid}::{home}:/bin/sh"))?;
+    }
+    if !known(&about.group, gid) {
+        append("/etc/group", &about.group, &format!("{name}:x:{gid}:"))?;
+    }
+    Ok(())
+}
+
+/// Adds a line to a list of the image's, if that is a file as it should be.
+fn append(path: &str, list: &str, line: &str) -> io::Result<()> {
+    let is_file = fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
+    let gap = if list.is_empty() || list.ends_with('\n') { "" } else { "\n" };
+    if !is_file {
+        return Ok(());
+    }
+    match OpenOptions::new().append(true).open(path) {
+        // Where an image has none, Podman makes one for its user, who is named there.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        file => file?.write_all(format!("{gap}{line}\n").as_bytes()),
+    }
+}

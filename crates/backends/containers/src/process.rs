@@ -1,0 +1,117 @@
+//! Who commands are in an image, and what has to be started for them.
+
+use agentkernel_core::{BootError, Command, Identity, ImageFacts, Process, Spec, User, no_user};
+use agentkernel_sys::identity as ids;
+
+/// The image's own user, unless that is root.
+pub fn image_user(image: &ImageFacts) -> Option<&str> {
+    let user = image.user.as_deref()?;
+    let name = user.split(':').next().unwrap_or_default();
+    (!matches!(name, "" | "0" | "root")).then_some(user)
+}
+
+/// `user` in the image. Unless somebody is asked for, commands run as the image's own user, but
+/// never as root.
+pub fn identity(user: &User, image: &ImageFacts) -> Result<Identity, BootError> {
+    match (user, image_user(image)) {
+        (User::Unprivileged, Some(own)) => by_text(own, image),
+        // The agent adds it to an image that has no user 1000.
+        (User::Named(name), None) if name == "agent" => identity(&User::Unprivileged, image),
+        _ => {
+            let found = Identity::in_image(user, &image.passwd, ids::effective())?;
+            let is_stranger = found.name.is_empty() && *user == User::Caller;
+            // With a name and a home of one's own, as where there is no image.
+            Ok(match (is_stranger, found.uid) {
+                (true, 0) => Identity::known(0, found.gid, "root"),
+                (true, uid) => Identity::known(uid, found.gid, "user"),
+                (false, _) => found,
+            })
+        }
+    }
+}
+
+/// `USER[:GROUP]`, each a name or a number.
+fn by_text(text: &str, image: &ImageFacts) -> Result<Identity, BootError> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let user = match user.parse() {
+        Ok(uid) => User::Ids { uid, gid: uid },
+        Err(_) => User::Named(user.into()),
+    };
+    let found = Identity::in_image(&user, &image.passwd, ids::effective())?;
+    let gid = match group {
+        Some(group) => group.parse().ok().or_else(|| group_number(group, &image.group)),
+        // What the image's own list says of a number, as Docker has it.
+        None => Some(primary_group(found.uid, &image.passwd).unwrap_or(found.gid)),
+    };
+    let gid = gid.ok_or_else(|| no_user(text, "its image names a group that it does not have"))?;
+    Ok(Identity { gid, ..found })
+}
+
+fn group_number(name: &str, groups: &str) -> Option<u32> {
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next()? == name).then(|| fields.nth(1)?.parse().ok()).flatten()
+    })
+}
+
+fn primary_group(uid: u32, passwd: &str) -> Option<u32> {
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':').skip(2);
+        (fields.next()?.parse() == Ok(uid)).then(|| fields.next()?.parse().ok()).flatten()
+    })
+}
+
+/// What has to be started for `command` in a place of that image.
+pub fn process(spec: &Spec, command: &Command, image: &ImageFacts) -> Result<Process, BootError> {
+    let own = identity(&spec.user, image)?;
+    let asked = command.user.as_ref().map(|user| identity(user, image)).transpose()?;
+    let stranger = asked.as_ref().is_some_and(|asked| *asked != own);
+    let identity = asked.unwrap_or(own);
+    let variables: Vec<(&str, &str)> =
+        image.environment.iter().filter_map(|pair| pair.split_once('=')).collect();
+    let work = image.directory.as_ref().and_then(|directory| directory.to_str());
+    let start = match work {
+        Some(directory) if directory != "/" && !directory.is_empty() => directory,
+        // Only its own user's home was made.
+        _ if stranger => "/",
+        _ => &identity.home,
+    };
+    Process::new(spec, command, &identity, &variables, start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(user: &str) -> ImageFacts {
+        ImageFacts {
+            user: Some(user.into()),
+            passwd: "root:x:0:0::/root:/bin/sh\nweb:x:33:34::/srv:/bin/sh\n".into(),
+            group: "root:x:0:\nstaff:x:50:\n".into(),
+            ..ImageFacts::default()
+        }
+    }
+
+    #[test]
+    fn the_images_own_user_counts_unless_it_is_root() {
+        let of = |user: &str| {
+            identity(&User::Unprivileged, &image(user)).map(|found| (found.uid, found.gid))
+        };
+        for (user, expected) in [
+            ("", (1000, 1000)),
+            ("root", (1000, 1000)),
+            ("0:0", (1000, 1000)),
+            ("web", (33, 34)),
+            ("33", (33, 34)),
+            ("web:staff", (33, 50)),
+            ("7:8", (7, 8)),
+            ("7", (7, 7)),
+        ] {
+            assert_eq!(of(user).unwrap(), expected, "{user}");
+        }
+        assert!(of("nobody-there").is_err() && of("web:no-such").is_err());
+    }
+}

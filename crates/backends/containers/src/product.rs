@@ -1,0 +1,54 @@
+//! The products, as data.
+
+use agentkernel_core::{About, Class, Yardstick};
+
+use crate::yardsticks;
+
+/// An engine that speaks Docker's Engine API.
+#[derive(Debug)]
+pub struct Product {
+    /// The backend's name.
+    pub name: &'static str,
+    /// What people call it.
+    pub title: &'static str,
+    /// What `agentkernel doctor` says to do if there is none.
+    pub install: &'static str,
+    /// The command that serves the API on demand, if the engine has no daemon.
+    pub service: Option<&'static str>,
+    /// Whether it can keep the directory of devices from being written to.
+    pub closes_devices: bool,
+    pub about: About,
+    pub yardsticks: &'static [Yardstick],
+}
+
+pub static DOCKER: Product = Product {
+    name: "docker",
+    title: "Docker",
+    install: "install Docker and start dockerd, or set DOCKER_HOST to where it is",
+    service: None,
+    closes_devices: true,
+    about: About {
+        class: Class::Container,
+        isolation: "containers of dockerd: namespaces, control groups, and our system call filter; \
+                    one kernel",
+        choose: "For images of your own where Docker is installed anyway: what runs in them costs \
+                 no more than on native, and a pool hides what a container's start takes.",
+    },
+    yardsticks: yardsticks::DOCKER,
+};
+
+pub static PODMAN: Product = Product {
+    name: "podman",
+    title: "Podman",
+    install: "install Podman, or set CONTAINER_HOST to the socket of its service",
+    service: Some("podman"),
+    closes_devices: false,
+    about: About {
+        class: Class::Container,
+        isolation: "containers without a daemon, of an ordinary user in a user namespace of their \
+                    own: namespaces, control groups, and our system call filter; one kernel",
+        choose: "The same without a daemon that is root: an ordinary user's containers have no \
+                 rights that the user has not.",
+    },
+    yardsticks: yardsticks::PODMAN,
+};
