@@ -41,7 +41,9 @@ fn measure(folder: &std::path::Path, rounds: usize) -> Result<(), Failure> {
     }
     let (uid, _) = agentkernel_sys::identity::effective();
     let sandboxes = Sandboxes::open(&ENGINE, Dirs::find(variable, uid)?, "bench")?;
-    let caller = Caller { variables: &[], machine: Machine::default() };
+    let capabilities = agentkernel::BACKENDS[0].capabilities();
+    let machine = Machine::default();
+    let caller = Caller { variables: &[], machine, capabilities, program: None };
     let spec = SpecRequest::default().resolve(&caller)?.spec;
     let record = sandboxes.create(NewSandbox {
         name: None,

@@ -1,11 +1,15 @@
 //! The tools beside which backends are measured, as far as they work on this machine.
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+use std::env;
+use std::ffi::OsString;
 use std::path::Path;
 use std::thread;
 
 use agentkernel_bench::result::Section;
-use agentkernel_bench::{COMMAND, Lives, OUTPUT, Programs, Stopwatch, Subject, Tool, World, lives};
+use agentkernel_bench::{
+    COMMAND, Lives, OUTPUT, Programs, Stopwatch, Subject, Surroundings, Tool, World, lives,
+};
 
 /// Runs of the tool in each of ten threads.
 const RUNS: u64 = 3;
@@ -32,13 +36,35 @@ fn lives_many_at_once(world: &World, backend: &str, tool: &Tool<'_>) {
     assert_eq!(case.samples("exec").len(), 40);
 }
 
+/// What `scripts/lanes/containers.sh` tells of the engines that it has brought up, where nobody says
+/// otherwise.
+fn variable(name: &str) -> Option<OsString> {
+    let socket = |lanes: &str| {
+        let mut address = OsString::from("unix://");
+        address.push(env::var_os(lanes)?);
+        Some(address)
+    };
+    env::var_os(name).or_else(|| match name {
+        "AGENTKERNEL_IMAGE" => env::var_os("TESTKIT_IMAGE"),
+        "DOCKER_HOST" => socket("TESTKIT_DOCKER"),
+        "CONTAINER_HOST" => socket("TESTKIT_PODMAN_ROOT"),
+        _ => None,
+    })
+}
+
 #[test]
 fn each_tool_works_or_says_why_not() {
     let programs = Path::new(env!("CARGO_BIN_EXE_agentkernel"));
     // No daemon is started here.
     let programs = Programs { agentkernel: programs.to_owned(), agentkerneld: programs.to_owned() };
-    let world = World::new(&programs).unwrap();
     for backend in agentkernel::BACKENDS {
+        let surroundings = Surroundings::of(*backend, &variable).unwrap();
+        // The default one is a registry's, which tests don't ask.
+        if surroundings.image().is_some() && variable("AGENTKERNEL_IMAGE").is_none() {
+            println!("skipped: {}'s tools need an image: AGENTKERNEL_IMAGE", backend.name());
+            continue;
+        }
+        let world = World::within(&programs, surroundings).unwrap();
         for yardstick in backend.yardsticks() {
             let tool = Tool::new(&world, yardstick, COMMAND, OUTPUT);
             if let Some(why) = tool.unusable() {

@@ -2,7 +2,6 @@
 //! what came of it is printed and saved.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -17,7 +16,7 @@ use crate::result::{BackendFacts, Case, Document, Failure, Machine, SCHEMA, Sect
 use crate::run::write_whole;
 use crate::summary::{Summary, summary};
 use crate::tool::Step;
-use crate::{World, machine, release};
+use crate::{Surroundings, Variables, World, machine, release};
 
 /// The least part of the lives that has to succeed, in percent.
 const LEAST_SUCCESS: u64 = 95;
@@ -33,15 +32,13 @@ pub struct Asked {
     kind: &'static str,
     lives: Lives,
     backend: &'static dyn Backend,
+    surroundings: Surroundings,
     /// Where results go.
     results: PathBuf,
     /// Where both programs are, if they are not to be built.
     programs: Option<PathBuf>,
     source: PathBuf,
 }
-
-/// Looks variables up.
-type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 impl Asked {
     /// `STRESS_VM_COUNT` (10) and `STRESS_MAX_CONCURRENT` (50), for many sandboxes at once.
@@ -83,10 +80,12 @@ impl Asked {
         source: &Path,
     ) -> Result<Self, String> {
         let path = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let backend = backend(variable, backends)?;
         Ok(Self {
             kind,
             lives,
-            backend: backend(variable, backends)?,
+            backend,
+            surroundings: Surroundings::of(backend, variable)?,
             results: source.join(path("RESULTS").unwrap_or_else(|| "benchmark-results".into())),
             programs: path("AGENTKERNEL_PROGRAMS").map(|path| source.join(path)),
             source: source.to_owned(),
@@ -105,7 +104,8 @@ impl Asked {
             None => release::build(&self.source),
         };
         let programs = programs.map_err(|error| error.to_string())?;
-        let world = World::new(&programs).map_err(|error| format!("can't begin: {error}"))?;
+        let begun = World::within(&programs, self.surroundings.clone());
+        let world = begun.map_err(|error| format!("can't begin: {error}"))?;
         let date = time::to_text(SystemTime::now());
         let mut machine = machine::facts(&self.source);
         let case = self.live(&world)?;
@@ -149,7 +149,10 @@ impl Asked {
             interrupted: false,
             settings: Settings::new(false, 1),
             machine,
-            backends: vec![BackendFacts::of(self.backend, None)],
+            backends: vec![BackendFacts {
+                image: self.surroundings.image().map(str::to_owned),
+                ..BackendFacts::of(self.backend, None)
+            }],
             tools: Vec::new(),
             cases: vec![case],
         }

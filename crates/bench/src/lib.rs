@@ -17,6 +17,7 @@ mod run;
 mod sections;
 mod stats;
 mod summary;
+mod surroundings;
 mod table;
 mod tool;
 mod turns;
@@ -25,6 +26,7 @@ mod world;
 pub use lives::{Lives, Subject, lives};
 pub use process::Stopwatch;
 pub use run::{BenchError, read, run};
+pub use surroundings::{Surroundings, Variables};
 pub use tool::Tool;
 pub use world::{Programs, World};
 

@@ -51,7 +51,7 @@ pub fn lives(
     stop: &dyn Fn() -> bool,
 ) -> io::Result<Case> {
     let live = |stopwatch: &mut Stopwatch, number: u64| {
-        One { world, subject, stopwatch }.live(&format!("life-{number}"), lives.execs)
+        One { world, subject, stopwatch }.live(&world.name(&format!("life-{number}")), lives.execs)
     };
     let (over, wall) = crowd(lives.count, lives.at_once, progress, stop, &live)?;
     Ok(Case {
@@ -179,8 +179,10 @@ mod tests {
     /// A sandbox is a folder here, in which `start` and `stop` are nothing to do.
     const FOLDER: Yardstick = Yardstick {
         name: "sh",
+        program: "sh",
         version: &["-c", "echo 1"],
         prepare: |_, _| Ok(()),
+        place: None,
         run: &["-c", "\"$@\"", "sh", "{command}"],
         life: Some(YardstickLife {
             create: &["-c", "mkdir {dir}/{name}"],

@@ -1,20 +1,23 @@
 //! A whole benchmark, from the first backend to the last.
 
+use std::env;
 use std::io;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use agentkernel_core::{Backend, Probe};
+use agentkernel_core::{Backend, Capability, Class, Probe};
 use agentkernel_wire::BenchMeasure;
 
 use crate::control::Control;
 use crate::machine;
 use crate::plan::Plan;
-use crate::result::{BackendFacts, COLD, Case, Document, LIVE, POOL, SCHEMA, Section, Settings};
+use crate::result::{
+    ALL, BackendFacts, COLD, Case, Document, LIVE, POOL, SCHEMA, Section, Settings,
+};
 use crate::sections::{self, Filled, Runner, WARM_UP, at_once, group, in_turn, levels};
 use crate::tool::Tool;
 use crate::world::{Programs, World};
-use crate::{COMMAND, OUTPUT};
+use crate::{COMMAND, OUTPUT, Surroundings};
 
 /// Measures what is asked for. What fails is in the result, and the rest goes on; so is what was
 /// measured before somebody ended it.
@@ -25,7 +28,7 @@ pub fn measure(
     control: &Control,
 ) -> io::Result<Document> {
     let mut session = Session {
-        plan: Plan::of(request),
+        plan: Plan::of(request, Class::Process),
         programs,
         control,
         document: Document {
@@ -45,8 +48,9 @@ pub fn measure(
         session.backend(request, *backend)?;
     }
     if has_pools {
-        let hand_outs = sections::hand_out(session.plan.hand_outs, control);
-        session.keep(Section::HandOut, "all", POOL, hand_outs);
+        let rounds = Plan::of(request, Class::Process).hand_outs;
+        let hand_outs = sections::hand_out(rounds, control);
+        session.keep(Section::HandOut, ALL, POOL, hand_outs);
     }
     control.finish();
     session.document.interrupted = control.is_stopped();
@@ -70,17 +74,18 @@ impl Session<'_> {
 
     /// Measures a backend if it is wanted and ready, and says why not if it is not.
     fn backend(&mut self, request: &BenchMeasure, backend: &dyn Backend) -> io::Result<()> {
-        let unmeasured = match backend.probe() {
-            _ if !self.wants(request, backend) => Some("it was not asked for".to_owned()),
-            Probe::Unavailable { why, .. } => Some(why),
-            Probe::Ready { .. } => None,
+        let world = match backend.probe() {
+            _ if !self.wants(request, backend) => Err("it was not asked for".to_owned()),
+            Probe::Unavailable { why, .. } => Err(why),
+            Probe::Ready { .. } => self.world(request, backend)?,
         };
-        let facts = BackendFacts::of(backend, unmeasured.clone());
-        self.document.backends.push(facts);
-        if unmeasured.is_some() {
-            return Ok(());
-        }
-        let world = World::new(self.programs)?;
+        let image = world.as_ref().ok().and_then(World::image).map(str::to_owned);
+        let unmeasured = world.as_ref().err().cloned();
+        self.document
+            .backends
+            .push(BackendFacts { image, ..BackendFacts::of(backend, unmeasured) });
+        let Ok(world) = world else { return Ok(()) };
+        self.plan = Plan::of(request, backend.about().class);
         let mut tools = vec![Tool::process(&world, COMMAND, OUTPUT)];
         let others = backend.yardsticks().iter();
         tools.extend(others.map(|yardstick| Tool::new(&world, yardstick, COMMAND, OUTPUT)));
@@ -96,10 +101,44 @@ impl Session<'_> {
         Ok(())
     }
 
+    /// The world of a backend, or why it can't be measured.
+    ///
+    /// One that takes an image is tried: it may have to be fetched, which nobody wants to time, and
+    /// whether it can be is seen by nothing else. What does not work though it was asked for by its
+    /// name is a failure, too.
+    fn world(
+        &mut self,
+        request: &BenchMeasure,
+        backend: &dyn Backend,
+    ) -> io::Result<Result<World, String>> {
+        let name = backend.name();
+        self.control.begin(format!("trying {name}"), 1);
+        let surroundings = Surroundings::of(backend, &|name| env::var_os(name));
+        let tried = match surroundings {
+            Ok(surroundings) => {
+                let needs_image = !backend.capabilities().has(Capability::ImageHost);
+                let world = World::within(self.programs, surroundings)?;
+                let tried = match needs_image && !self.control.is_stopped() {
+                    true => sections::try_out(&world, name),
+                    false => Ok(()),
+                };
+                tried.map(|()| world)
+            }
+            Err(why) => Err(why),
+        };
+        if let Err(why) = &tried
+            && !request.backends.is_empty()
+        {
+            self.keep(Section::Once, name, COLD, Err(why.clone()));
+        }
+        Ok(tried)
+    }
+
     /// Whatever boots a sandbox for each command.
     fn cold(&mut self, world: &World, backend: &str, tools: &[Tool<'_>]) {
         let mut runners = runs(backend, tools);
         runners.push(sections::run(world, backend, COLD));
+        runners.iter_mut().for_each(|runner| runner.rest = self.plan.rest);
         let once = in_turn(
             Section::Once,
             &group(backend, COLD),
@@ -109,7 +148,15 @@ impl Session<'_> {
             self.control,
         );
         self.keep(Section::Once, backend, COLD, once);
-        let phases = sections::phases(world, backend, COLD, self.plan.phases, None, self.control);
+        let phases = sections::phases(
+            world,
+            backend,
+            COLD,
+            self.plan.phases,
+            None,
+            self.plan.rest,
+            self.control,
+        );
         self.keep(Section::Phases, backend, COLD, phases);
         for runner in &runners {
             self.load(runner);
@@ -153,8 +200,15 @@ impl Session<'_> {
             in_turn(Section::Once, &group(backend, POOL), &runners, runs, Some(&pool), self.control)
         });
         self.keep(Section::Once, backend, POOL, once);
-        let phases =
-            sections::phases(world, backend, POOL, self.plan.phases, Some(&pool), self.control);
+        let phases = sections::phases(
+            world,
+            backend,
+            POOL,
+            self.plan.phases,
+            Some(&pool),
+            Duration::ZERO,
+            self.control,
+        );
         self.keep(Section::Phases, backend, POOL, phases);
         let Some(runner) = runners.last() else { return };
         if pool.await_full().is_ok() {

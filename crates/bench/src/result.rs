@@ -17,6 +17,9 @@ pub const SCHEMA: u32 = 1;
 /// The tool of a case that is agentkernel's own.
 pub const OURS: &str = "agentkernel";
 
+/// The backend of a case that is the same for all of them.
+pub const ALL: &str = "all";
+
 /// The routes: of a sandbox that is booted for the command, of one out of a pool, and of one that
 /// lives.
 pub const COLD: &str = "cold";
@@ -83,6 +86,9 @@ pub struct BackendFacts {
     pub class: String,
     pub isolation: String,
     pub choose: String,
+    /// The image of its sandboxes, if it takes one.
+    #[serde(default)]
+    pub image: Option<String>,
     /// Why it was not measured, if it was not.
     pub unmeasured: Option<String>,
 }
@@ -90,6 +96,7 @@ pub struct BackendFacts {
 /// A tool beside which it was measured, or would have been.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ToolFacts {
+    /// The program's name, or what one way of using it is called.
     pub name: String,
     /// The backend whose figures it is compared with.
     pub backend: String,
@@ -178,6 +185,7 @@ impl BackendFacts {
             class: about.class.name().to_owned(),
             isolation: about.isolation.to_owned(),
             choose: about.choose.to_owned(),
+            image: None,
             unmeasured,
         }
     }

@@ -7,6 +7,8 @@ mod phases;
 mod pool;
 
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use crate::control::Control;
 use crate::crowd::crowd;
@@ -32,6 +34,10 @@ pub struct Runner<'a> {
     /// A case of theirs, with nothing in it.
     pub case: Case,
     pub command: Box<dyn Fn() -> Command + Sync + 'a>,
+    /// How long the machine has to itself before each turn, and eight times as long before many at
+    /// once: an engine clears away after whoever has left, which must not be at the cost of who comes
+    /// next.
+    pub rest: Duration,
 }
 
 impl<'a> Runner<'a> {
@@ -48,7 +54,7 @@ impl<'a> Runner<'a> {
             at_once: 1,
             ..Case::default()
         };
-        Self { case, command: Box::new(command) }
+        Self { case, command: Box::new(command), rest: Duration::ZERO }
     }
 
     fn case(&self, section: Section, group: &str) -> Case {
@@ -81,8 +87,18 @@ fn entrant<'s>(
     group: &str,
 ) -> Result<Entrant<'s>, String> {
     let mut watch = Stopwatch::new().map_err(|error| format!("can't make a file: {error}"))?;
-    let attempt = move || watch.time(&mut (runner.command)(), Some(OUTPUT)).map(found);
+    let attempt = move || {
+        rest(runner.rest);
+        watch.time(&mut (runner.command)(), Some(OUTPUT)).map(found)
+    };
     Ok(Entrant::new(runner.case(section, group), attempt))
+}
+
+#[expect(clippy::disallowed_methods, reason = "engines tell nobody when they have cleared away")]
+fn rest(time: Duration) {
+    if !time.is_zero() {
+        thread::sleep(time);
+    }
 }
 
 /// Has a runner run the command so many times, so many at once. It has the machine to itself, so
@@ -100,6 +116,7 @@ pub fn at_once(
         |watch: &mut Stopwatch, _| watch.time(&mut (runner.command)(), Some(OUTPUT)).map(found);
     let mut case = runner.case(section, "");
     case.at_once = at_once;
+    rest(8 * runner.rest);
     match crowd(count, at_once, &|_| control.advance(), &|| control.is_stopped(), &attempt) {
         Ok((over, wall)) => {
             case.wall_ns = wall.as_nanos() as u64;
@@ -133,6 +150,13 @@ pub fn run<'w>(world: &'w World, backend: &str, route: &str) -> Runner<'w> {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         world.agentkernel(&words)
     })
+}
+
+/// Has agentkernel run the command once, uncounted, and tells what is in the way of that.
+pub fn try_out(world: &World, backend: &str) -> Result<(), String> {
+    let words = [&["run", "-B", backend, "--no-pool", "--"], COMMAND].concat();
+    let printed = world.must(&words).map_err(|error| error.to_string())?;
+    if printed == OUTPUT { Ok(()) } else { Err(format!("its output was {printed:?}")) }
 }
 
 impl Tool<'_> {

@@ -42,8 +42,10 @@ impl Step {
 /// The bare process: the command as it is, on the host.
 const PROCESS: Yardstick = Yardstick {
     name: "process",
+    program: "",
     version: &[],
     prepare: |_, _| Ok(()),
+    place: None,
     run: &["{command}"],
     life: None,
 };
@@ -95,8 +97,11 @@ impl<'a> Tool<'a> {
         let name = self.name();
         if name != PROCESS.name {
             let path = env::var_os("PATH").unwrap_or_default();
-            let program = find(name, &path).ok_or_else(|| format!("{name} is not on the PATH"))?;
-            self.version = version(self.world.tool(&program), self.yardstick.version);
+            let wanted = self.yardstick.program;
+            let program =
+                find(wanted, &path).ok_or_else(|| format!("{wanted} is not on the PATH"))?;
+            self.version = first_line(self.world.tool(&program), self.yardstick.version);
+            self.check_place(&program)?;
             self.program = Some(program);
         }
         let cannot = |error: io::Error| format!("{name} can't be prepared: {error}");
@@ -105,6 +110,15 @@ impl<'a> Tool<'a> {
         let mut stopwatch = Stopwatch::new().map_err(cannot)?;
         let tried = stopwatch.time(&mut self.run(), Some(output));
         tried.map(drop).map_err(|why| format!("{name} does not work here: {why}"))
+    }
+
+    fn check_place(&self, program: &Path) -> Result<(), String> {
+        let Some(words) = self.yardstick.place else { return Ok(()) };
+        let [own, the_backends] = words.map(|words| first_line(self.world.tool(program), words));
+        if own.is_empty() || the_backends.is_empty() || own == the_backends {
+            return Ok(());
+        }
+        Err(format!("{} works in {own}, and the backend in {the_backends}", self.name()))
     }
 
     pub fn name(&self) -> &'a str {
@@ -139,7 +153,7 @@ impl<'a> Tool<'a> {
     /// Runs the command in a sandbox of its own. May be called by many threads at once.
     pub fn run(&self) -> Command {
         let number = self.runs.fetch_add(1, Ordering::Relaxed);
-        self.invoke(self.yardstick.run, &format!("run-{number}"))
+        self.invoke(self.yardstick.run, &self.world.name(&format!("run-{number}")))
     }
 
     /// Takes a step in the life of the sandbox of this name; none where the tool has no such step.
@@ -157,9 +171,12 @@ impl<'a> Tool<'a> {
 
     fn invoke(&self, words: &[&str], name: &str) -> Command {
         let directory = self.directory.to_string_lossy();
+        let image = self.world.image().unwrap_or_default();
         let mut arguments = words.iter().flat_map(|&word| match word {
             "{command}" => self.command.iter().map(|&word| word.to_owned()).collect(),
-            _ => vec![word.replace("{dir}", &directory).replace("{name}", name)],
+            _ => vec![
+                word.replace("{dir}", &directory).replace("{name}", name).replace("{image}", image),
+            ],
         });
         let program = match &self.program {
             Some(program) => program.clone(),
@@ -184,7 +201,7 @@ fn is_program(file: &Path) -> bool {
 }
 
 /// The first line of what it prints; empty if it prints none.
-fn version(mut command: Command, words: &[&str]) -> String {
+fn first_line(mut command: Command, words: &[&str]) -> String {
     let printed = command.args(words).stdin(Stdio::null()).output();
     let printed = printed.map(|output| output.stdout).unwrap_or_default();
     String::from_utf8_lossy(&printed).lines().next().unwrap_or_default().to_owned()
@@ -213,8 +230,10 @@ mod tests {
 
     const ENV: Yardstick = Yardstick {
         name: "env",
+        program: "env",
         version: &["--version"],
         prepare: |directory, command| std::fs::write(directory.join("words"), command.join(" ")),
+        place: None,
         run: &["NAME={name}", "DIR={dir}", "{command}"],
         life: Some(YardstickLife {
             create: &["{name}", "create"],
@@ -257,11 +276,24 @@ mod tests {
     #[test]
     fn what_can_t_be_used_says_why() {
         let world = world();
-        let missing = Yardstick { name: "nonesuch", ..ENV };
+        let missing = Yardstick { name: "nonesuch", program: "nonesuch", ..ENV };
         let tool = Tool::new(&world, &missing, HELLO, "hello\n");
         assert_eq!(tool.unusable(), Some("nonesuch is not on the PATH"));
         let tool = Tool::new(&world, &ENV, HELLO, "good bye\n");
         let why = "env does not work here: its output was \"hello\\n\"";
         assert_eq!(tool.unusable(), Some(why));
+    }
+
+    #[test]
+    fn a_tool_that_works_elsewhere_is_no_measure() {
+        let world = world();
+        let at = |place| Yardstick { place: Some(place), ..ENV };
+        let same = at([&["echo", "here"], &["echo", "here"]]);
+        assert_eq!(Tool::new(&world, &same, HELLO, "hello\n").unusable(), None);
+        let unknown = at([&["echo", "here"], &["false"]]);
+        assert_eq!(Tool::new(&world, &unknown, HELLO, "hello\n").unusable(), None);
+        let other = at([&["echo", "here"], &["echo", "there"]]);
+        let tool = Tool::new(&world, &other, HELLO, "hello\n");
+        assert_eq!(tool.unusable(), Some("env works in here, and the backend in there"));
     }
 }

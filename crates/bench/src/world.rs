@@ -11,6 +11,8 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::Surroundings;
+
 /// The programs that are measured.
 #[derive(Debug, Clone)]
 pub struct Programs {
@@ -33,19 +35,37 @@ impl Programs {
 #[derive(Debug)]
 pub struct World {
     home: TempDir,
+    surroundings: Surroundings,
 }
 
 impl World {
+    /// One for backends that need nothing of the caller's.
+    pub fn new(programs: &Programs) -> io::Result<Self> {
+        Self::within(programs, Surroundings::default())
+    }
+
     /// Copies the programs: the kernel starts one faster from a file that was written in order, as
     /// an installation does it, than from one that the linker has written here and there.
-    pub fn new(programs: &Programs) -> io::Result<Self> {
+    pub fn within(programs: &Programs, surroundings: Surroundings) -> io::Result<Self> {
         let home = tempfile::Builder::new().prefix("ak-bench-").tempdir()?;
         for folder in ["bin", "config", "run", "state", "work"] {
             DirBuilder::new().mode(0o700).create(home.path().join(folder))?;
         }
         fs::copy(&programs.agentkernel, home.path().join("bin/agentkernel"))?;
         fs::copy(&programs.agentkerneld, home.path().join("bin/agentkerneld"))?;
-        Ok(Self { home })
+        surroundings.show_sockets(&home.path().join("run"))?;
+        Ok(Self { home, surroundings })
+    }
+
+    /// The image of its sandboxes, if they have one.
+    pub fn image(&self) -> Option<&str> {
+        self.surroundings.image()
+    }
+
+    /// A name that no sandbox of another world has: an engine may be everybody's.
+    pub fn name(&self, own: &str) -> String {
+        let home = self.home.path().file_name().unwrap_or_default().to_string_lossy();
+        format!("{}-{own}", home.to_lowercase())
     }
 
     /// An empty directory that goes with the world.
@@ -57,13 +77,20 @@ impl World {
 
     /// agentkernel, with no settings but those of the world's.
     pub fn agentkernel(&self, words: &[&str]) -> Command {
-        let mut command = self.tool(&self.home.path().join("bin/agentkernel"));
+        let mut command = self.command(&self.home.path().join("bin/agentkernel"));
+        self.surroundings.surround(&mut command);
         command.args(words);
         command
     }
 
-    /// Another program, in the same surroundings.
+    /// Another program, in the same surroundings; an engine's own has the caller's folders.
     pub fn tool(&self, program: &Path) -> Command {
+        let mut command = self.command(program);
+        self.surroundings.surround_tool(&mut command);
+        command
+    }
+
+    fn command(&self, program: &Path) -> Command {
         let home = self.home.path();
         let mut command = Command::new(program);
         command
@@ -94,15 +121,13 @@ impl World {
         Ok(serde_json::from_str(&self.must(words)?)?)
     }
 
-    /// Removes all sandboxes that are left.
+    /// Removes all sandboxes that are left. One that can't be is no reason to leave the others.
     pub fn remove_sandboxes(&self) -> io::Result<()> {
         let all = self.ask(&["ps", "-a", "--json"])?;
-        for sandbox in all["sandboxes"].as_array().into_iter().flatten() {
-            if let Some(name) = sandbox["name"].as_str() {
-                self.must(&["rm", "-f", name])?;
-            }
-        }
-        Ok(())
+        let names = all["sandboxes"].as_array().into_iter().flatten();
+        let names = names.filter_map(|sandbox| sandbox["name"].as_str());
+        let removed = names.map(|name| self.must(&["rm", "-f", name]).map(drop));
+        removed.fold(Ok(()), io::Result::and)
     }
 }
 

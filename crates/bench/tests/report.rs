@@ -1,7 +1,7 @@
 //! The page says what documents say, of whatever names; nothing in them can be more than text.
 
 use agentkernel_bench::report::{html, markdown};
-use agentkernel_bench::result::{Document, Failure, Section};
+use agentkernel_bench::result::{BackendFacts, Document, Failure, Section};
 
 mod documents;
 
@@ -162,6 +162,57 @@ fn vms_and_containers_stand_beside_each_other() {
     assert_eq!((machine[1], machine[7], machine[8]), ("vm", "64.0 MiB", "a kernel of its own"));
     assert_eq!(rows(part, "boxes")[0][1], "container");
     assert!(rows(part, "proc").is_empty(), "it is neither");
+}
+
+#[test]
+fn container_engines_stand_together_beside_their_own_tools() {
+    let mut document = documents::full();
+    let mut others: Vec<_> =
+        document.cases.iter().filter(|case| case.backend == "boxes").cloned().collect();
+    let mut remote: Vec<_> = others.iter().filter(|case| case.tool == "boxer").cloned().collect();
+    remote.iter_mut().for_each(|case| case.tool = "boxer-remote".into());
+    others.extend(remote);
+    for case in &mut others {
+        case.backend = "barrels".into();
+        if !case.group.is_empty() {
+            case.group = case.group.replace("boxes", "barrels");
+        }
+        case.tool = case.tool.replace("boxer", "barreler");
+    }
+    document.cases.extend(others);
+    let mut hand_out = documents::case(Section::HandOut, "all", "agentkernel", "pool");
+    documents::fill(&mut hand_out, "acquire", 50, 100);
+    document.cases.push(hand_out);
+    let facts = document.backends.iter().find(|facts| facts.name == "boxes").unwrap();
+    let facts = BackendFacts { name: "barrels".into(), image: None, ..facts.clone() };
+    document.backends.push(facts);
+    let page = markdown(&named([document]));
+
+    let engines = part(&page, PARTS[4]);
+    for backend in ["boxes", "barrels"] {
+        let routes: Vec<_> = rows(engines, backend).iter().map(|row| row[1]).collect();
+        assert_eq!(routes[..2], ["cold", "pool"], "{backend}");
+        assert_eq!(rows(part(&page, "VM against container"), backend).len(), 1);
+    }
+    // One pool serves them all.
+    assert_eq!(rows(engines, "all").len(), 1);
+    assert_eq!(rows(part(&page, PARTS[3]), "all").len(), 1);
+    let of_class = |line: &&str| line.starts_with("| boxes |") || line.starts_with("| barrels |");
+    let headline: Vec<_> = part(&page, "At a glance").lines().collect();
+    let places: Vec<_> = (0..headline.len()).filter(|&at| of_class(&headline[at])).collect();
+    assert_eq!(places.len(), 4);
+    assert_eq!(places[3] - places[0], 3, "one class after the other");
+
+    let beside = part(&page, "Beside the engines' own tools");
+    for (tool, backend) in
+        [("boxer", "boxes"), ("barreler", "barrels"), ("barreler-remote", "barrels")]
+    {
+        let all = rows(beside, tool);
+        assert!(all.iter().all(|row| row[3].starts_with(backend)), "{all:?}");
+        let works: Vec<_> = all.iter().map(|row| row[1]).collect();
+        assert_eq!(works, ["one command", "one command", "lifecycle", "exec"], "{tool}");
+    }
+    assert!(part(&page, "Test hardware").contains("| images | boxes: localhost/echo:1 |"));
 }
 
 #[test]

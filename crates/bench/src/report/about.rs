@@ -6,7 +6,7 @@ use super::evidence::{Evidence, Run};
 use super::figures::{NONE, bytes};
 use super::table::{Column, Table, UNMEASURED};
 use super::{Block, Part, escape};
-use crate::result::Machine;
+use crate::result::{Document, Machine};
 
 use Column::{Text, Words};
 
@@ -113,6 +113,7 @@ fn facts(run: &Run<'_>) -> Table {
         ("warm-up, uncounted, of each", format!("{} runs", document.settings.warm_up)),
         ("command", document.settings.command.join(" ")),
         ("output, checked each time", format!("{:?}", document.settings.output)),
+        ("images", images(document)),
         ("agentkernel", built),
         ("processor", format!("{cpus} × {cpu} ({architecture})")),
         ("memory", bytes(*memory_bytes as f64)),
@@ -127,6 +128,14 @@ fn facts(run: &Run<'_>) -> Table {
         table.row(vec![what.to_owned(), is], String::new());
     }
     table
+}
+
+/// Which image each backend has measured in.
+fn images(document: &Document) -> String {
+    let measured = document.backends.iter().filter(|facts| facts.unmeasured.is_none());
+    let named = measured.filter_map(|facts| Some((&facts.name, facts.image.as_ref()?)));
+    let images: Vec<_> = named.map(|(name, image)| format!("{name}: {image}")).collect();
+    if images.is_empty() { "none".to_owned() } else { images.join(", ") }
 }
 
 fn tools(run: &Run<'_>) -> Table {

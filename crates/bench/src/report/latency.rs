@@ -8,7 +8,7 @@ use super::figures::{NONE, bytes, duration, or_none, per_second, rate, ratio, sh
 use super::phases::PhaseTimes;
 use super::table::{Column, Table};
 use super::{Block, Part};
-use crate::result::{Case, Section};
+use crate::result::{ALL, Case, Section};
 use crate::stats::{self, spread};
 
 use Column::{Figure, Text, Words};
@@ -190,7 +190,8 @@ fn by_route(evidence: &Evidence<'_>, classes: &[Class], tell_if_none: bool) -> V
     // What no document says the class of belongs to those that aren't containers.
     let ours = |found: &Found<'_>| {
         let known = evidence.is_of(&found.case.backend, Class::ALL);
-        evidence.is_of(&found.case.backend, classes) || (!tell_if_none && !known)
+        let is_everybodys = found.case.backend == ALL;
+        evidence.is_of(&found.case.backend, classes) || (!tell_if_none && !known) || is_everybodys
     };
     for found in evidence.ours(Section::Once).filter(ours) {
         let case = found.case;

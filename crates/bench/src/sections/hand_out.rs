@@ -9,7 +9,7 @@ use agentkernel_pool::{Pool, Settings, Spare};
 
 use crate::control::Control;
 use crate::report::section_name;
-use crate::result::{Case, POOL, Section};
+use crate::result::{ALL, Case, POOL, Section};
 use crate::turns::Found;
 
 /// A quarter of it is taken at a time, so that it is never low.
@@ -44,7 +44,7 @@ pub fn hand_out(rounds: u64, control: &Control) -> Result<Vec<Case>, String> {
         let mut case = Case {
             at_once: threads as u64,
             values: [("clock".to_owned(), clock())].into(),
-            ..Case::ours(Section::HandOut, "all", POOL)
+            ..Case::ours(Section::HandOut, ALL, POOL)
         };
         for _ in 0..rounds {
             if control.is_stopped() {

@@ -69,18 +69,18 @@ fn subjects<'t>(backend: &'t str, tools: &'t [Tool<'t>]) -> Vec<Subject<'t>> {
 struct Living<'a> {
     world: &'a World,
     subject: Subject<'a>,
+    name: String,
 }
-
-/// Its name.
-const NAME: &str = "lives-on";
 
 impl<'a> Living<'a> {
     fn start(world: &'a World, subject: Subject<'a>) -> Result<Self, String> {
         // From here on its drop removes what there is.
-        let living = Self { world, subject };
+        // Two tools may have the same engine.
+        let name = world.name(&format!("{}-lives-on", subject.name()));
+        let living = Self { world, subject, name };
         let mut stopwatch = Stopwatch::new().map_err(|error| error.to_string())?;
         for step in [Step::Create, Step::Start] {
-            if let Some(mut command) = subject.step(world, step, NAME) {
+            if let Some(mut command) = subject.step(world, step, &living.name) {
                 stopwatch.time_unread(&mut command)?;
             }
         }
@@ -89,7 +89,7 @@ impl<'a> Living<'a> {
 
     /// None if the tool can't run commands in it.
     fn runner(&self) -> Option<Runner<'_>> {
-        let exec = || self.subject.step(self.world, Step::Exec, NAME);
+        let exec = || self.subject.step(self.world, Step::Exec, &self.name);
         exec()?;
         let Subject { backend, .. } = self.subject;
         Some(Runner::new(backend, self.subject.name(), LIVE, move || {
@@ -100,6 +100,6 @@ impl<'a> Living<'a> {
 
 impl Drop for Living<'_> {
     fn drop(&mut self) {
-        self.subject.clean_up(self.world, NAME);
+        self.subject.clean_up(self.world, &self.name);
     }
 }

@@ -1,8 +1,10 @@
 //! Where the time of a run goes.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use super::{WARM_UP, group};
+use super::{WARM_UP, group, rest};
 use crate::control::Control;
 use crate::process::Stopwatch;
 use crate::report::section_name;
@@ -12,7 +14,7 @@ use crate::turns::{Entrant, Found, take_turns};
 use crate::world::World;
 use crate::{COMMAND, OUTPUT};
 
-/// Has a run report its phases, so many times. What the whole process takes beyond them is a phase
+/// Has a run report its phases, so many times, each after a pause. What the whole process takes beyond them is a phase
 /// of its own, so that all together are the whole.
 ///
 /// A run with a report takes a little longer: it waits until all of the sandbox is gone.
@@ -22,6 +24,7 @@ pub fn phases(
     route: &str,
     rounds: u64,
     pool: Option<&Filled<'_>>,
+    pause: Duration,
     control: &Control,
 ) -> Result<Vec<Case>, String> {
     control.begin(format!("{} {route}", section_name(Section::Phases)), rounds);
@@ -37,6 +40,7 @@ pub fn phases(
     let case = Case { group: group(backend, route), ..Case::ours(Section::Phases, backend, route) };
     let mut watch = Stopwatch::new().map_err(text)?;
     let attempt = || {
+        rest(pause);
         let timed = watch.time(&mut world.agentkernel(&words), Some(OUTPUT))?;
         let said = std::fs::read(&report).map_err(text)?;
         let said: Value = serde_json::from_slice(&said).map_err(|error| error.to_string())?;

@@ -11,8 +11,10 @@ use crate::world::World;
 /// How long a pool may take until it is full.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How often it is asked how full it is: it can't be waited for from outside.
+/// How often it is asked how full it is, at first: it can't be waited for from outside. Asking takes
+/// a process, and those who fill it need the processors.
 const PACE: Duration = Duration::from_millis(2);
+const SLOWEST_PACE: Duration = Duration::from_millis(50);
 
 /// A daemon with one pool. Dropping it ends both.
 pub struct Filled<'w> {
@@ -55,7 +57,7 @@ impl<'w> Filled<'w> {
             if start.elapsed() > PATIENCE {
                 return Err(format!("the pool does not fill: {status}"));
             }
-            thread::sleep(PACE);
+            thread::sleep((start.elapsed() / 20).clamp(PACE, SLOWEST_PACE));
         }
     }
 

@@ -102,6 +102,7 @@ fn backends() -> Vec<BackendFacts> {
         class: class.into(),
         isolation: isolation.into(),
         choose: format!("The one to take if you like {name}."),
+        image: (class == "container").then(|| "localhost/echo:1".to_owned()),
         unmeasured: unmeasured.map(str::to_owned),
     };
     vec![
