@@ -205,7 +205,8 @@ impl Remains {
             format!("{state} {} ({})", process.pid, process.arguments)
         });
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let mounts = mounts.lines().map(|line| format!("mount {line}"));
+        let mounts = mounts.lines().filter(|line| !is_its_own(line));
+        let mounts = mounts.map(|line| format!("mount {line}"));
         let files = tree(scratch.path()).into_keys().chain(shared_files());
         let files = files.map(|file| format!("file {}", file.display()));
         Self {
@@ -219,6 +220,26 @@ impl Remains {
         self.others.difference(&before.others).cloned().collect()
     }
 
+    /// What is left within `patience` that was not there before, and stays: what an engine clears
+    /// away when everything in a sandbox is dead, it does without a word.
+    pub fn left_within(
+        patience: Duration,
+        orphanage: &Orphanage,
+        scratch: &Scratch,
+        before: &Self,
+    ) -> Result<Vec<String>, NotPassed> {
+        let until = Instant::now() + patience;
+        loop {
+            let now = Self::look(orphanage, scratch);
+            let left = [now.beyond(before), now.groups_beyond(before)?].concat();
+            if left.is_empty() || Instant::now() >= until {
+                return Ok(left);
+            }
+            #[expect(clippy::disallowed_methods, reason = "nothing tells of an engine's doings")]
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// The control groups that are here now, were not there before, and stay without use.
     pub fn groups_beyond(&self, before: &Self) -> Result<Vec<String>, NotPassed> {
         let mut found = Vec::new();
@@ -229,6 +250,12 @@ impl Remains {
         }
         Ok(found)
     }
+}
+
+/// Whether a folder is mounted at itself, as engines do with their storage.
+fn is_its_own(mount: &str) -> bool {
+    let mut fields = mount.split(' ').skip(3);
+    fields.next() == fields.next()
 }
 
 /// Whether the control group has no process in it and keeps none. Those of other programs on the

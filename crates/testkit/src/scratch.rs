@@ -1,11 +1,14 @@
 //! Folders that a test may fill.
 
+use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use serde_json::Value;
 
 use crate::{Caller, Captured, NotPassed, Verdict};
 
@@ -76,6 +79,7 @@ impl Scratch {
             .env("XDG_STATE_HOME", at("state"))
             .env("XDG_RUNTIME_DIR", at("runtime"))
             .env("TMPDIR", at("tmp"))
+            .envs(engines(caller))
             .current_dir(at("work"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -101,6 +105,14 @@ impl Scratch {
             let all: Vec<&str> = all.lines().collect();
             if !all.is_empty() {
                 agentkernel(&[&["rm", "-f"], &all[..]].concat())?.exits(0)?;
+            }
+            let listed = agentkernel(&["snapshot", "ls", "--json"])?;
+            let listed: Value =
+                serde_json::from_slice(&listed.exits(0)?.stdout).unwrap_or_default();
+            let all = listed["snapshots"].as_array().into_iter().flatten();
+            let all: Vec<&str> = all.filter_map(|one| one["id"].as_str()).collect();
+            if !all.is_empty() {
+                agentkernel(&[&["snapshot", "rm"], &all[..]].concat())?.exits(0)?;
             }
         }
         Ok(())
@@ -141,4 +153,15 @@ impl Drop for Scratch {
             eprintln!("could not remove {}: {why}", self.path.display());
         }
     }
+}
+/// Where the container engines are that `caller` may use, as `scripts/lanes/containers.sh` tells. A
+/// Podman that it does not name is not looked for: it would be started in folders of the tests'.
+pub(crate) fn engines(caller: Caller) -> impl Iterator<Item = (&'static str, OsString)> {
+    let podman = match caller.is_root() {
+        true => "TESTKIT_PODMAN_ROOT",
+        false => "TESTKIT_PODMAN_USER",
+    };
+    let podman = std::env::var_os(podman).unwrap_or_else(|| "unix:///nowhere/podman.sock".into());
+    let docker = std::env::var_os("DOCKER_HOST").map(|docker| ("DOCKER_HOST", docker));
+    docker.into_iter().chain([("CONTAINER_HOST", podman)])
 }

@@ -1,15 +1,18 @@
 //! What is tested: one backend, used by one kind of caller, on one route.
 
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 use std::{fs, io};
 
 use agentkernel_core::{Capability, LimitKind};
 use serde_json::Value;
 
+use crate::running::patiently;
+use crate::scratch::engines;
 use crate::{Captured, NotPassed, Route, Scratch, ensure};
 
 /// For a run that asks for nothing special.
@@ -87,6 +90,9 @@ impl Caller {
     }
 }
 
+/// The variable that names an image in which the suites' commands can run.
+const TEST_IMAGE: &str = "TESTKIT_IMAGE";
+
 /// The daemon, which belongs beside the program.
 const DAEMON: &str = "agentkerneld";
 
@@ -135,6 +141,8 @@ pub struct Subject {
     /// By [`Capability::name`].
     pub capabilities: BTreeSet<String>,
     pub limits: Vec<LimitInForce>,
+    /// The walls that are missing here, as doctor tells.
+    pub missing_walls: Vec<String>,
     /// What the backend does less well here than elsewhere, in the words of `doctor`.
     pub notes: Vec<String>,
     /// Why the backend can't be used here, in the words of `doctor`, or not on this route.
@@ -151,6 +159,7 @@ impl Subject {
             route: Route::Cold,
             capabilities: BTreeSet::new(),
             limits: Vec::new(),
+            missing_walls: Vec::new(),
             notes: Vec::new(),
             unavailable: None,
         };
@@ -185,6 +194,12 @@ impl Subject {
                 .map(Into::into)
                 .collect(),
             limits: list("limits").iter().map(limit).collect(),
+            missing_walls: list("walls")
+                .iter()
+                .filter(|wall| wall["in_force"] != true)
+                .filter_map(|wall| wall["name"].as_str())
+                .map(Into::into)
+                .collect(),
             notes: list("notes").iter().filter_map(Value::as_str).map(Into::into).collect(),
             unavailable: (!ready)
                 .then(|| entry["why"].as_str().unwrap_or("no reason given").into()),
@@ -195,6 +210,9 @@ impl Subject {
     /// The same on another route.
     pub fn on(&self, route: Route) -> Self {
         let lacking = match route {
+            _ if !self.has(Capability::ImageHost) && self.image().is_none() => {
+                Some("no image is named by TESTKIT_IMAGE, see scripts/lanes/containers.sh")
+            }
             Route::Live if !self.has(Capability::Live) => Some("its sandboxes don't live on"),
             Route::Pool if !self.program.with_file_name(DAEMON).exists() => {
                 Some("there is no agentkerneld beside agentkernel")
@@ -220,6 +238,15 @@ impl Subject {
         self.capabilities.contains(capability.name())
     }
 
+    /// How long the backend's engine may take to clear away what it has made of a sandbox, once all
+    /// in that is dead; nothing where agentkernel does it itself.
+    pub(crate) fn patience_for_engine(&self) -> Duration {
+        match self.has(Capability::ImageHost) {
+            true => Duration::ZERO,
+            false => patiently(Duration::from_secs(5)),
+        }
+    }
+
     /// Whether the limit itself can be enforced here; if not, the doctor's reason. What doctor
     /// has no word on is held to be enforced.
     pub fn exact_limit(&self, kind: LimitKind) -> Result<(), String> {
@@ -240,7 +267,23 @@ impl Subject {
     /// and all of the XDG folders in `scratch` too, an environment of only these and `PATH`, no
     /// input, and the output in pipes. The test may change any of it.
     pub fn agentkernel(&self, scratch: &Scratch) -> Command {
-        scratch.agentkernel(&self.program, self.caller)
+        let mut command = scratch.agentkernel(&self.program, self.caller);
+        command.envs(self.engine());
+        command
+    }
+
+    /// The variables without which a container engine and its image can't be found.
+    pub fn engine(&self) -> impl Iterator<Item = (&'static str, OsString)> {
+        let image = self.image().map(|image| ("AGENTKERNEL_IMAGE", image));
+        // Only on it the image can be had.
+        let backend = image.as_ref().map(|_| ("AGENTKERNEL_BACKEND", self.backend.clone().into()));
+        engines(self.caller).chain(image).chain(backend)
+    }
+
+    /// The image to try a backend with that can't use the host's own programs.
+    fn image(&self) -> Option<OsString> {
+        let wanted = !self.backend.is_empty() && !self.has(Capability::ImageHost);
+        wanted.then(|| std::env::var_os(TEST_IMAGE)).flatten()
     }
 
     /// What leads `argv` with the `flags` of a run into a sandbox on the subject's route, as

@@ -224,6 +224,7 @@ mod tests {
             route: Route::Cold,
             capabilities: BTreeSet::from([Capability::User.name().into()]),
             limits: Vec::new(),
+            missing_walls: Vec::new(),
             notes: Vec::new(),
             unavailable: unavailable.map(Into::into),
         }

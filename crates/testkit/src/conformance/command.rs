@@ -245,7 +245,7 @@ fn environment_as_given(subject: &Subject) -> Verdict {
 fn caller_without_environment(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", "echo \"$HOME\""]);
-    command.env_clear();
+    command.env_clear().envs(subject.engine());
     Captured::of(command)?.exits(0)?.prints("/home/agent\n")?.complains("")?;
     Ok(())
 }

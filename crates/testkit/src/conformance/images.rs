@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 
 use agentkernel_core::Capability;
 
-use crate::host::tree;
-use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Scratch, Subject, Verdict, ensure};
+use crate::host::{tree, unique_sleep};
+use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Route, Scratch, Subject, Verdict, ensure};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -79,7 +79,84 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[Capability::ImageRootfs],
         rootfs_without_a_shell,
     ),
+    Behaviour::new(
+        "image-by-tag",
+        "an image of a registry is pulled by its tag, and standard error alone tells so",
+        &[Capability::ImageReference],
+        image_by_tag,
+    )
+    .only(Route::Cold, OF_ITS_OWN),
+    Behaviour::new(
+        "image-by-digest",
+        "an image of a registry is pulled by its digest, and by no other",
+        &[Capability::ImageReference],
+        image_by_digest,
+    )
+    .only(Route::Cold, OF_ITS_OWN),
+    Behaviour::new(
+        "image-when-to-pull",
+        "an image is pulled always, never or if it is missing, as asked",
+        &[Capability::ImageReference],
+        image_when_to_pull,
+    )
+    .only(Route::Cold, OF_ITS_OWN),
+    Behaviour::new(
+        "image-pulled-for-a-life",
+        "create and pool set make sure of the image as asked, before they make anything",
+        &[Capability::ImageReference, Capability::Live],
+        image_pulled_for_a_life,
+    )
+    .only(Route::Cold, OF_ITS_OWN),
+    Behaviour::new(
+        "image-absent",
+        "an image that no registry has is an error that names it, and nothing runs",
+        &[Capability::ImageReference],
+        image_absent,
+    ),
+    Behaviour::new(
+        "image-of-nonsense",
+        "what is no image's name is refused before an engine is asked",
+        &[Capability::ImageReference],
+        image_of_nonsense,
+    ),
+    Behaviour::new(
+        "image-without-a-shell",
+        "in an image with nothing in it a command is not found, and leaves no sandbox",
+        &[Capability::ImageReference],
+        image_without_a_shell,
+    ),
+    Behaviour::new(
+        "image-built",
+        "an image is built from a folder with what .dockerignore leaves in, and run",
+        &[Capability::ImageReference],
+        image_built,
+    )
+    .only(Route::Cold, OF_ITS_OWN),
+    Behaviour::new(
+        "image-built-anew",
+        "a folder that has changed is built again, and the next run has the change",
+        &[Capability::ImageReference],
+        image_built_anew,
+    )
+    .only(Route::Cold, OF_ITS_OWN),
+    Behaviour::new(
+        "image-build-fails",
+        "a build that fails names the step and shows its last lines, and nothing runs",
+        &[Capability::ImageReference],
+        image_build_fails,
+    )
+    .only(Route::Cold, OF_ITS_OWN),
+    Behaviour::new(
+        "image-build-trusted",
+        "a project's file builds nothing unless it is trusted",
+        &[Capability::ImageReference],
+        image_build_trusted,
+    )
+    .only(Route::Cold, OF_ITS_OWN),
 ];
+
+/// Why what is before a sandbox is tried once.
+const OF_ITS_OWN: &str = "how an image is had does not depend on who starts it";
 
 /// What the root of the host image may hold, in the order of `ls`; `*` marks what must be there.
 const ROOT: [&str; 17] = [
@@ -318,5 +395,280 @@ fn rootfs_without_a_shell(subject: &Subject) -> Verdict {
     got.exits(0)?.prints("of the image\n")?.complains("")?;
     run_in(subject, &scratch, &root, &[], &["sh", "-c", "exit 0"])?.exits(127)?;
     ensure!(before == tree(&root), "the image on the host was changed");
+    Ok(())
+}
+
+/// The image `agentkernel-test` of the registry that `scripts/lanes/containers.sh` brings up.
+fn of_the_registry() -> Result<String, NotPassed> {
+    match std::env::var("TESTKIT_REGISTRY") {
+        Ok(registry) => Ok(format!("{registry}/agentkernel-test")),
+        Err(_) => Err(NotPassed::Skipped(
+            "no registry is named by TESTKIT_REGISTRY, see scripts/lanes/containers.sh".into(),
+        )),
+    }
+}
+
+/// The image that builds begin with.
+fn base() -> Result<String, NotPassed> {
+    std::env::var("TESTKIT_IMAGE")
+        .map_err(|_| NotPassed::Skipped("no image is named by TESTKIT_IMAGE".into()))
+}
+
+/// `agentkernel run` with these flags, and without what other tests have in the folder.
+fn run_image(subject: &Subject, flags: &[&str], argv: &[&str]) -> Result<Captured, NotPassed> {
+    let scratch = subject.scratch()?;
+    Captured::of(subject.run_command(&scratch, flags, argv))
+}
+
+fn image_by_tag(subject: &Subject) -> Verdict {
+    let image = format!("{}:1", of_the_registry()?);
+    let got = run_image(subject, &["--pull", "always", "--image", &image], &["echo", "here"])?;
+    got.exits(0)?.prints("here\n")?.mentions(&format!("agentkernel: pulling {image}\n"))?;
+    let told = got.errors();
+    let last = told.lines().last().unwrap_or_default();
+    let ended = last.ends_with(" is up to date") || last.ends_with(" s");
+    ensure!(ended && last.contains(&image), "no end of the pull is told: {got}");
+    ensure!(!told.contains('\r') && !told.contains('\x1b'), "a file is drawn in: {got}");
+    let flags = ["--pull", "always", "--json", "--image", &image];
+    let got = run_image(subject, &flags, &["echo", "here"])?;
+    let lines = got.exits(0)?.prints("here\n")?.errors();
+    ensure!(lines.lines().count() == 1 && lines.starts_with('{'), "more than JSON is told: {got}");
+    Ok(())
+}
+
+/// The digest of a tag, as the registry tells without TLS.
+fn digest_of(image: &str) -> Result<String, NotPassed> {
+    let (registry, name) = image.split_once('/').unwrap_or_default();
+    let mut curl = Command::new("curl");
+    curl.args(["-sfI", "-H", "Accept: application/vnd.docker.distribution.manifest.v2+json"]);
+    curl.args(["-H", "Accept: application/vnd.oci.image.manifest.v1+json"]);
+    curl.arg(format!("http://{registry}/v2/{name}/manifests/1")).stdout(Stdio::piped());
+    let got = Captured::of(curl).map_err(|_| NotPassed::Skipped("there is no curl".into()))?;
+    let text = got.exits(0)?.text().to_ascii_lowercase();
+    let line = text.lines().find_map(|line| line.strip_prefix("docker-content-digest:"));
+    match line {
+        Some(digest) => Ok(digest.trim().into()),
+        None => Err(NotPassed::Failed(format!("the registry names no digest: {got}"))),
+    }
+}
+
+fn image_by_digest(subject: &Subject) -> Verdict {
+    let image = of_the_registry()?;
+    let pinned = format!("{image}@{}", digest_of(&image)?);
+    let flags = ["--pull", "always", "--image", &pinned];
+    run_image(subject, &flags, &["echo", "here"])?.exits(0)?.prints("here\n")?;
+    let other = format!("{image}@sha256:{}", "0".repeat(64));
+    let got = run_image(subject, &["--image", &other], &["echo", "here"])?;
+    got.exits(125)?.prints("")?.mentions(&other)?;
+    Ok(())
+}
+
+fn image_when_to_pull(subject: &Subject) -> Verdict {
+    let image = format!("{}:1", of_the_registry()?);
+    let run = |pull: &str, image: &str| {
+        run_image(subject, &["--pull", pull, "--image", image], &["echo", "here"])
+    };
+    run("always", &image)?.exits(0)?;
+    for pull in ["missing", "never"] {
+        run(pull, &image)?.exits(0)?.prints("here\n")?.complains("")?;
+    }
+    let absent = format!("{}:absent", of_the_registry()?);
+    let got = run("never", &absent)?;
+    got.exits(125)?
+        .prints("")?
+        .mentions("is not here")?
+        .mentions(&absent)?
+        .mentions("hint: pull")?;
+    ensure!(!got.errors().contains("pulling"), "it was pulled all the same: {got}");
+    run("always", &absent)?.exits(125)?.prints("")?.mentions(&absent)?;
+    run("sometimes", &image)?.exits(125)?.prints("")?.mentions("always")?;
+    Ok(())
+}
+
+fn image_pulled_for_a_life(subject: &Subject) -> Verdict {
+    let image = of_the_registry()?;
+    let scratch = subject.scratch()?;
+    let agentkernel = |words: &[&str]| {
+        let mut command = subject.agentkernel(&scratch);
+        command.args(words);
+        Captured::of(command)
+    };
+    let backend = subject.backend.as_str();
+    let (there, absent) = (format!("{image}:1"), format!("{image}:absent"));
+    for verb in [&["create", "NAME"][..], &["pool", "set", "NAME", "0"]] {
+        for pull in ["always", "never"] {
+            let flags = ["-B", backend, "--pull", pull, "--image", &absent];
+            let got = agentkernel(&[verb, &flags].concat())?;
+            got.exits(125)?.prints("")?.mentions(&absent)?;
+            let flags = ["-B", backend, "--pull", pull, "--image", &there];
+            agentkernel(&[verb, &flags].concat())?.exits(0)?.prints("NAME\n")?;
+            let undo =
+                if verb[0] == "create" { &["rm", "NAME"][..] } else { &["pool", "rm", "NAME"] };
+            agentkernel(undo)?.exits(0)?;
+        }
+    }
+    Ok(())
+}
+
+fn image_absent(subject: &Subject) -> Verdict {
+    // No registry listens there.
+    let image = "localhost:1/agentkernel/absent:1";
+    let got = subject.run(&["--image", image], &["echo", "here"])?;
+    got.exits(125)?.prints("")?.mentions(image)?.mentions("hint: ")?;
+    Ok(())
+}
+
+fn image_of_nonsense(subject: &Subject) -> Verdict {
+    for image in ["", " ", "a b", "-x", "../x", "./x", "a:b:c", "A", "a@sha256:0", "https://a.io/x"]
+    {
+        let flag = format!("--image={image}");
+        let got = subject.run(&[flag.as_str()], &["echo", "here"])?;
+        got.exits(125)?.prints("")?.mentions("image")?;
+    }
+    Ok(())
+}
+
+fn image_without_a_shell(subject: &Subject) -> Verdict {
+    of_the_registry()?;
+    let flags = ["--pull", "never", "--image", "localhost/agentkernel-empty"];
+    for argv in [&["sh", "-c", "exit 3"][..], &["/bin/sh"], &["echo", "here"]] {
+        subject.run(&flags, argv)?.exits(127)?.prints("")?.mentions(argv[0])?;
+    }
+    Ok(())
+}
+
+/// A folder in the scratch with this Dockerfile behind its `FROM`.
+fn build_folder(scratch: &Scratch, dockerfile: &str) -> Result<PathBuf, NotPassed> {
+    let folder = scratch.folder("work/build")?;
+    let text = format!("FROM {}\n{dockerfile}", base()?);
+    scratch.file("work/build/Dockerfile", text)?;
+    Ok(folder)
+}
+
+/// Removes what was built in the folder of a scratch, which nobody will build again.
+struct Built<'a> {
+    subject: &'a Subject,
+    folder: PathBuf,
+    name: Option<String>,
+}
+
+impl<'a> Built<'a> {
+    fn in_folder(subject: &'a Subject, scratch: &Scratch) -> Self {
+        Self { subject, folder: scratch.path().join("work/build"), name: None }
+    }
+
+    /// Learns the name of what was built from `--verbose`.
+    fn by(&mut self, got: &Captured) {
+        let errors = got.errors();
+        let name =
+            errors.split_whitespace().find(|word| word.starts_with("localhost/agentkernel-build-"));
+        self.name = name.map(|name| name.trim_end_matches(',').to_owned()).or(self.name.take());
+    }
+}
+
+impl Drop for Built<'_> {
+    fn drop(&mut self) {
+        let Some(name) = &self.name else { return };
+        // What lost its name to the next one that was built there goes too, but not where builds
+        // beside this one are confused by that, as Podman's are.
+        let label = format!("label=agentkernel.built-from={}", self.folder.display());
+        let (remote, prune) = match self.subject.backend.as_str() {
+            "podman" => (&["--remote"][..], None),
+            _ => (&[][..], Some(["image", "prune", "-f", "--filter", &label])),
+        };
+        let remove = ["rmi", "-f", name];
+        for words in [Some(&remove[..]), prune.as_ref().map(|words| &words[..])].iter().flatten() {
+            let mut engine = Command::new(&self.subject.backend);
+            engine.args(remote).args(*words).envs(self.subject.engine());
+            let _ = engine.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+    }
+}
+
+fn image_built(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    // A step that was built before would say nothing.
+    let mark = unique_sleep();
+    let made = format!("RUN cat /copied/kept > /made && echo said by $((6 * 7)) # {mark}");
+    let folder = build_folder(&scratch, &format!("COPY . /copied\n{made}\nENV BUILT=yes\n"))?;
+    for file in ["kept", "left", "sub/left.log", "sub/kept.log", "sub/kept"] {
+        let path = folder.join(file);
+        if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
+            fs::create_dir(parent)?;
+            scratch.give(parent)?;
+        }
+        scratch.file(&path, file)?;
+    }
+    std::os::unix::fs::symlink("kept", folder.join("link"))?;
+    scratch.file(folder.join(".dockerignore"), "# not these\nleft\n**/*.log\n!sub/kept.log\n")?;
+    let mut built = Built::in_folder(subject, &scratch);
+    let script = "cd /copied && find . -type f | sort; readlink link; cat /made; echo; echo $BUILT";
+    let flags = ["--verbose", "--build=build"];
+    let got = Captured::of(subject.run_command(&scratch, &flags, &["sh", "-c", script]))?;
+    built.by(&got);
+    let all = "./.dockerignore\n./Dockerfile\n./kept\n./sub/kept\n./sub/kept.log\n";
+    got.exits(0)?.prints(format!("{all}kept\nkept\nyes\n"))?;
+    got.mentions("agentkernel: step 2/")?.mentions("said by 42")?;
+    // In few words where nobody asked for more, and in none for programs.
+    let got = Captured::of(subject.run_command(&scratch, &["--build=build"], &["true"]))?;
+    got.exits(0)?.mentions("agentkernel: step 1/")?;
+    ensure!(!got.errors().contains("said by 42"), "all of its output is shown: {got}");
+    let flags = ["--json", "--build=build"];
+    let got = Captured::of(subject.run_command(&scratch, &flags, &["true"]))?;
+    ensure!(got.exits(0)?.errors().lines().count() == 1, "more than JSON is told: {got}");
+    Ok(())
+}
+
+fn image_built_anew(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    let folder = build_folder(&scratch, "COPY file /file\n")?;
+    let mut built = Built::in_folder(subject, &scratch);
+    for content in ["first", "second"] {
+        scratch.file(folder.join("file"), content)?;
+        let flags = ["--verbose", "--build=build"];
+        let got = Captured::of(subject.run_command(&scratch, &flags, &["cat", "/file"]))?;
+        built.by(&got);
+        got.exits(0)?.prints(content)?;
+    }
+    let name = built.name.clone().unwrap_or_default();
+    let flags = ["--pull", "never", "--image", &name];
+    let got = Captured::of(subject.run_command(&scratch, &flags, &["cat", "/file"]))?;
+    got.exits(0)?.prints("second")?.complains("")?;
+    Ok(())
+}
+
+fn image_build_fails(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    build_folder(&scratch, "RUN echo the reason is $((6 * 7)) && exit 3\nRUN echo never\n")?;
+    let flags = ["--build=build"];
+    let got = Captured::of(subject.run_command(&scratch, &flags, &["echo", "here"]))?;
+    got.exits(125)?.prints("")?.mentions("step 2/")?.mentions("the reason is 42")?;
+    ensure!(!got.errors().contains("never"), "a step after it was begun: {got}");
+    let never = ["--build=build", "--pull", "never"];
+    let got = Captured::of(subject.run_command(&scratch, &never, &["echo", "here"]))?;
+    got.exits(125)?.prints("")?.mentions("--pull never")?;
+    scratch.file("work/build/Dockerfile", "THIS is no instruction\n")?;
+    let got = Captured::of(subject.run_command(&scratch, &flags, &["echo", "here"]))?;
+    got.exits(125)?.prints("")?.mentions("can't be built")?;
+    let got = Captured::of(subject.run_command(&scratch, &["--build=gone"], &["echo", "here"]))?;
+    got.exits(125)?.prints("")?.mentions("gone")?;
+    Ok(())
+}
+
+fn image_build_trusted(subject: &Subject) -> Verdict {
+    let scratch = subject.scratch()?;
+    build_folder(&scratch, "RUN echo built > /built\n")?;
+    scratch.file("work/agentkernel.toml", "build = \"build\"\n")?;
+    let run = |flags: &[&str]| {
+        let mut command = subject.run_command(&scratch, flags, &["cat", "/built"]);
+        // It would stand above the project's file.
+        command.env_remove("AGENTKERNEL_IMAGE");
+        Captured::of(command)
+    };
+    run(&[])?.exits(125)?.prints("")?.mentions("build")?.mentions("--trust")?;
+    let mut built = Built::in_folder(subject, &scratch);
+    let got = run(&["--verbose", "--trust"])?;
+    built.by(&got);
+    got.exits(0)?.prints("built\n")?;
     Ok(())
 }

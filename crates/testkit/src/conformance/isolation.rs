@@ -2,9 +2,9 @@
 //! program would stumble over.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -13,7 +13,9 @@ use agentkernel_core::Capability;
 
 use super::SLEEP;
 use crate::host::unique_sleep;
-use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Running, Scratch, Subject, Verdict, ensure};
+use crate::{
+    Behaviour, Captured, NO_FLAGS, NotPassed, Running, Scratch, Subject, Verdict, ensure, skip,
+};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -24,14 +26,21 @@ pub(super) const TABLE: &[Behaviour] = &[
     ),
     Behaviour::new(
         "host-loopback",
-        "what listens on the host's loopback is reached with a full network and not with none",
+        "what listens on the host's loopback is not reached without a network, and only where the \
+         backend says so with a full one",
         &[Capability::NetworkNone],
         host_loopback,
     ),
     Behaviour::new(
+        "network-full",
+        "what listens on an address of the host's is reached with a full network, not with none",
+        &[Capability::NetworkNone, Capability::NetworkFull],
+        network_full,
+    ),
+    Behaviour::new(
         "network-of-a-profile",
         "only the permissive profile has a network unless one is asked for",
-        &[Capability::NetworkNone, Capability::NetworkFull],
+        &[Capability::NetworkNone, Capability::HostLoopback],
         network_of_a_profile,
     ),
     Behaviour::new(
@@ -88,7 +97,7 @@ fn host_loopback(subject: &Subject) -> Verdict {
     let none = subject.run(&["--network", "none"], &argv)?;
     ensure!(!none.status.success(), "the host was reached without a network: {none}");
     none.mentions("refused")?;
-    if subject.has(Capability::NetworkFull) {
+    if subject.has(Capability::HostLoopback) {
         let guest = thread::spawn(move || {
             let mut said = String::new();
             let accepted =
@@ -101,6 +110,29 @@ fn host_loopback(subject: &Subject) -> Verdict {
         ensure!(said.as_deref() == Some("hello\n"), "the listener heard {said:?}: {full}");
     }
     Ok(())
+}
+
+fn network_full(subject: &Subject) -> Verdict {
+    let Some(address) = own_address() else {
+        skip!("the host has no address but its loopback's");
+    };
+    let listener = TcpListener::bind((address, 0))?;
+    let port = listener.local_addr()?.port();
+    let script = format!("exec 3<>/dev/tcp/{address}/{port} && echo reached");
+    let argv = ["bash", "-c", &script];
+    subject.run(&["--network", "full"], &argv)?.exits(0)?.prints("reached\n")?;
+    let none = subject.run(&["--network", "none"], &argv)?;
+    ensure!(!none.status.success(), "the host was reached without a network: {none}");
+    Ok(())
+}
+
+/// An address of this machine that is not the loopback's, by the kernel's own list.
+fn own_address() -> Option<Ipv4Addr> {
+    let text = fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let own = lines.windows(2).filter(|pair| pair[1] == "/32 host LOCAL");
+    let mut addresses = own.filter_map(|pair| pair[0].strip_prefix("|-- ")?.parse().ok());
+    addresses.find(|address: &Ipv4Addr| !address.is_loopback())
 }
 
 fn network_of_a_profile(subject: &Subject) -> Verdict {

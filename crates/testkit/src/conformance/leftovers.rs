@@ -146,8 +146,8 @@ impl<'a> Watch<'a> {
 
     /// Nothing is here that was not there before; `what` names the deed in the message.
     fn nothing_left(&self, what: &str) -> Verdict {
-        let now = Remains::look(&self.orphanage, &self.scratch);
-        let left = [now.beyond(&self.before), now.groups_beyond(&self.before)?].concat();
+        let patience = self.subject.patience_for_engine();
+        let left = Remains::left_within(patience, &self.orphanage, &self.scratch, &self.before)?;
         ensure!(left.is_empty(), "left behind by {what}: {}", left.join("; "));
         Ok(())
     }
@@ -157,6 +157,12 @@ impl<'a> Watch<'a> {
         let empty = self.orphanage.empties_within(patiently(AFTERMATH))?;
         let inmates = self.orphanage.inmates();
         ensure!(empty, "still running {AFTERMATH:?} after {what}: {inmates:?}");
+        if !self.subject.has(Capability::ImageHost) {
+            // What an engine was told to make and not yet to start it keeps.
+            let mut prune = self.subject.agentkernel(&self.scratch);
+            prune.args(["prune", "-f"]);
+            Captured::of(prune)?.exits(0)?;
+        }
         Ok(())
     }
 }

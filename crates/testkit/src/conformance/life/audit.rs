@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use super::{Home, change, life};
+use super::{Home, life, told};
 use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Subject, Verdict, ensure};
 
 pub(super) const TABLE: &[Behaviour] = &[
@@ -14,7 +14,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         "all that is done to sandboxes is in the audit log, in order and with who did it",
         audit_tells_everything,
     ),
-    change(
+    told(
         "audit-tells-of-files",
         "what is carried in and out, applied, snapshotted and forked is in the audit log",
         audit_tells_of_files,

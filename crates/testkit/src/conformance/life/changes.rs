@@ -6,9 +6,10 @@ use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use agentkernel_core::Capability;
 use serde_json::Value;
 
-use super::{Home, change};
+use super::{Home, change, told};
 use crate::host::tree;
 use crate::{Behaviour, Captured, NotPassed, Subject, Verdict, ensure};
 
@@ -48,7 +49,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         "whoever reads the project while apply runs sees each file as it was or as it will be",
         apply_is_atomic,
     ),
-    change(
+    told(
         "export-is-a-layer",
         "export gives a tar of what was changed, with whiteouts for what was deleted",
         export_is_a_layer,
@@ -106,7 +107,9 @@ fn diff_lists_changes(subject: &Subject) -> Verdict {
     let stopped = changes_in(&home, &name, &project)?;
     ensure!(stopped == CHANGES, "diff of a stopped one says {stopped:?}, not {CHANGES:?}");
     let all = home.does(&["diff", &name])?;
-    ensure!(all.lines().any(|line| line == "A /home/agent/file"), "the home is left out: {all}");
+    let home_is_told = all.lines().any(|line| line == "A /home/agent/file");
+    let expected = subject.has(Capability::RootChanges);
+    ensure!(home_is_told == expected, "the home is told of: {home_is_told}, not {expected}: {all}");
     let paths: Vec<&str> = all.lines().filter_map(|line| line.get(2..)).collect();
     ensure!(paths.is_sorted(), "diff is not sorted: {all}");
     let json = home.json(&["diff", "--json", &name])?;

@@ -75,8 +75,8 @@ impl<'a> Deathbed<'a> {
         ensure!(empty, "still running after {what}: {:?}", self.orphanage.inmates());
         let sockets = self.home.names_in("runtime/agentkernel/sandboxes");
         ensure!(sockets.is_empty(), "sockets were left by {what}: {sockets:?}");
-        let groups = Remains::look(&self.orphanage, &self.home.scratch);
-        let groups = groups.groups_beyond(&self.before)?;
+        let left = self.left()?.into_iter().filter(|left| left.starts_with("control group"));
+        let groups: Vec<String> = left.collect();
         ensure!(groups.is_empty(), "left behind by {what}: {}", groups.join("; "));
         Ok(())
     }
@@ -84,9 +84,14 @@ impl<'a> Deathbed<'a> {
     /// The same, and there is no file either.
     fn is_empty(&self, what: &str) -> Verdict {
         self.is_quiet(what)?;
-        let left = Remains::look(&self.orphanage, &self.home.scratch).beyond(&self.before);
+        let left = self.left()?;
         ensure!(left.is_empty(), "left behind by {what}: {}", left.join("; "));
         Ok(())
+    }
+
+    fn left(&self) -> Result<Vec<String>, NotPassed> {
+        let patience = self.home.subject.patience_for_engine();
+        Remains::left_within(patience, &self.orphanage, &self.home.scratch, &self.before)
     }
 
     /// How long this takes, at least.

@@ -61,6 +61,34 @@ const fn change(
     behaviour.only(Route::Live, "it is about sandboxes that live on")
 }
 
+/// A behaviour of those of which copies can be made.
+const fn copied(
+    name: &'static str,
+    promise: &'static str,
+    test: fn(&Subject) -> Verdict,
+) -> Behaviour {
+    let needs = &[Capability::Live, Capability::Snapshots, Capability::MountCopyOnWrite];
+    let behaviour = Behaviour::new(name, promise, needs, test);
+    behaviour.only(Route::Live, "it is about sandboxes that live on")
+}
+
+/// A behaviour of those all of whose changes can be told, and copied.
+const fn told(
+    name: &'static str,
+    promise: &'static str,
+    test: fn(&Subject) -> Verdict,
+) -> Behaviour {
+    let needs = &[
+        Capability::Live,
+        Capability::Changes,
+        Capability::RootChanges,
+        Capability::Snapshots,
+        Capability::MountCopyOnWrite,
+    ];
+    let behaviour = Behaviour::new(name, promise, needs, test);
+    behaviour.only(Route::Live, "it is about sandboxes that live on")
+}
+
 /// A caller with sandboxes, which end with it.
 struct Home<'a> {
     subject: &'a Subject,

@@ -1,26 +1,26 @@
 //! Snapshots and forks.
 
-use super::{Home, change};
+use super::{Home, copied};
 use crate::host::unique_sleep;
 use crate::{Behaviour, NO_FLAGS, Subject, Verdict, ensure};
 
 pub(super) const TABLE: &[Behaviour] = &[
-    change(
+    copied(
         "snapshot-and-back",
         "a sandbox made from a snapshot has the files of that moment, as often as one likes",
         snapshot_and_back,
     ),
-    change(
+    copied(
         "snapshot-list",
         "snapshots are listed and removed by name, and a name is given once",
         snapshot_list,
     ),
-    change(
+    copied(
         "fork-goes-its-own-way",
         "forks have their sandbox's files and then change them apart from it and each other",
         fork_goes_its_own_way,
     ),
-    change(
+    copied(
         "fork-of-a-running-one",
         "a running sandbox is forked without a halt of its commands",
         fork_of_a_running_one,

@@ -4,12 +4,13 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use agentkernel_core::{Capability, LimitKind};
 use serde_json::json;
 
 use super::{Home, SOON, life};
 use crate::host::{Orphanage, Process, Remains, unique_sleep};
 use crate::running::patiently;
-use crate::{Behaviour, NO_FLAGS, NotPassed, Subject, Verdict, ensure};
+use crate::{Behaviour, NO_FLAGS, NotPassed, Subject, Verdict, ensure, skip};
 
 pub(super) const TABLE: &[Behaviour] = &[
     life(
@@ -434,6 +435,15 @@ fn wait_for_a_stop(subject: &Subject) -> Verdict {
 
 fn a_disk_limit_is_refused(subject: &Subject) -> Verdict {
     let home = Home::new(subject)?;
+    if let Err(why) = subject.exact_limit(LimitKind::Disk)
+        && !subject.has(Capability::ImageHost)
+    {
+        // Only the engine knows, which is asked when it has to make something.
+        home.does(&["create", "--disk", "16m", "small"])?;
+        home.refuses(&["start", "small"], &["disk"])?;
+        home.does(&["rm", "small"])?;
+        skip!("the limit can't be had here at all: {why}");
+    }
     home.refuses(&["create", "--disk", "16m", "small"], &["disk"])?;
     ensure!(home.listed()?.is_empty(), "what can't be had was made all the same");
     Ok(())
@@ -486,8 +496,8 @@ fn rm_leaves_nothing(subject: &Subject) -> Verdict {
     home.run(&["rm", "-f", &name])?.exits(0)?.takes_less_than(SOON)?;
     running.finish()?;
     ensure!(orphanage.empties_within(SOON)?, "still running: {:?}", orphanage.inmates());
-    let now = Remains::look(&orphanage, &home.scratch);
-    let left = [now.beyond(&before), now.groups_beyond(&before)?].concat();
+    let patience = subject.patience_for_engine();
+    let left = Remains::left_within(patience, &orphanage, &home.scratch, &before)?;
     ensure!(left.is_empty(), "left behind by rm -f: {}", left.join("; "));
     Ok(())
 }
