@@ -164,14 +164,16 @@ def main():
                 "HOME": f"{scratch}/home",
                 "XDG_STATE_HOME": f"{scratch}/state",
                 "XDG_RUNTIME_DIR": f"{scratch}/run",
+                # Podman would be started for doctor, and leave a process of its own.
+                "CONTAINER_HOST": "unix:///nowhere/podman.sock",
                 "LC_ALL": "C",
             }
+            for name in ("home", "state", "run"):
+                pathlib.Path(scratch, name).mkdir(mode=0o700)
             here, busybox = places(agentkernel, environment)
             todo = examples(page, here)
             if not todo:
                 continue
-            for name in ("home", "state", "run"):
-                pathlib.Path(scratch, name).mkdir(mode=0o700)
             if busybox:
                 root = pathlib.Path(scratch, "home", "rootfs", "bin")
                 root.mkdir(parents=True)
