@@ -5,7 +5,7 @@ use std::mem;
 use std::path::PathBuf;
 
 use agentkernel_core::Backend;
-use agentkernel_engine::{Engine, Journal, Route, Run, Terminal};
+use agentkernel_engine::{Engine, Journal, Outcome, Route, Run, Terminal};
 use agentkernel_wire::{self as wire, ImageReport};
 
 use crate::error::CommandError;
@@ -29,25 +29,32 @@ pub(super) fn run(
     }
     let (run, Asked { image, files, pools }) = resolve(&mut low, backends)?;
     let telling = Telling::new(&mut low, &run.command, run.backend.is_some(), Some(image))?;
-    if low.verbose {
+    let engine = Engine::new(backends);
+    let outcome = match low.keep {
+        true => sandboxes::open(&engine).and_then(|all| Ok(all.run_kept(run, low.name.take())?)),
+        false => run_once(&engine, run, pools),
+    };
+    // Else whoever does it tells of it.
+    if low.verbose && !matches!(&outcome, Err(err) if err.elsewhere) {
         tell::read(&files);
     }
-    let engine = Engine::new(backends);
-    if low.keep {
-        let kept = sandboxes::open(&engine).and_then(|all| Ok(all.run_kept(run, low.name.take())?));
-        return telling.tell(kept);
-    }
+    telling.tell(outcome)
+}
+
+/// Runs a command in a sandbox that goes with it. If there was no pool for it, those that the
+/// settings want are held for the next one.
+fn run_once(engine: &Engine, run: Run, pools: FilesPools) -> Result<Outcome, CommandError> {
     let journal = home::dirs().ok().map(|dirs| Journal::new(&dirs, home::CLIENT));
     // A pool would be of no use for the next run either, which has its image made sure of again.
     let spec = (!pools.is_empty() && !run.provision.renews()).then(|| run.spec.clone());
-    let outcome = engine.run(run, journal.as_ref());
-    if let (Some(spec), Some(journal), Ok(outcome)) = (spec, &journal, &outcome)
+    let outcome = engine.run(run, journal.as_ref())?;
+    if let (Some(spec), Some(journal)) = (spec, &journal)
         && matches!(outcome.route, Route::Cold(_))
     {
         let backend = engine.select(Some(outcome.backend))?;
         pool::hold_for_next(journal.dirs(), backend, &spec, pools);
     }
-    telling.tell(outcome.map_err(CommandError::from))
+    Ok(outcome)
 }
 
 /// What there is to tell of a request besides what is done.

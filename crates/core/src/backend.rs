@@ -66,13 +66,13 @@ pub trait Backend: Sync {
     fn check_kept(&self, spec: &Spec) -> Result<(), BootError>;
 
     /// What the agent of a place made from `spec` has to start for `command`, which may differ
-    /// from the spec in its user, directory and variables. `image` is what the place
+    /// from the spec in its user, directory and variables. `image` tells what the place
     /// [says](Place::image) of its image.
     fn process(
         &self,
         spec: &Spec,
         command: &Command,
-        image: &ImageFacts,
+        image: &dyn Fn() -> ImageFacts,
     ) -> Result<Process, BootError>;
 
     /// The part of a spec that a place is made of before it is known for what: what belongs to a
@@ -252,6 +252,13 @@ pub struct Wall {
     pub name: Cow<'static, str>,
     /// Why it is missing; `None` while it stands.
     pub missing: Option<String>,
+}
+
+impl Wall {
+    /// One that stands unless there is a reason why it does not.
+    pub fn new(name: &'static str, missing: Option<String>) -> Self {
+        Self { name: name.into(), missing }
+    }
 }
 
 /// A limit and the means that enforces it.

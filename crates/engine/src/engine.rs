@@ -230,7 +230,7 @@ fn begin_leased(
         Offer::Asked(asked) => Lease::take(asked)?,
         Offer::Taken(lease) => lease,
     };
-    let process = backend.process(&run.spec, &run.command, &lease.image());
+    let process = backend.process(&run.spec, &run.command, &|| lease.image());
     let process = process.map_err(|error| why(error.into()))?;
     let lease = lease.attach(backend, &run.spec).map_err(why)?;
     let (link, held) = lease.split();

@@ -20,8 +20,8 @@ use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{process, socket};
 use bollard::errors::Error;
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, KillContainerOptions, RemoveContainerOptionsBuilder,
-    StartContainerOptions, WaitContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, KillContainerOptions, StartContainerOptions,
+    WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 use futures_util::future::{Either, select};
@@ -92,7 +92,8 @@ pub fn boot(
     let home = if user.uid == 0 { "/root" } else { &user.home };
     // Whom the caller is to be in a container of the caller's own engine, so that the caller's files
     // are those of whom commands run as. Without a word it is root.
-    let kept_user = (rootless && user.uid != 0).then_some((user.uid, user.gid));
+    let keeps = rootless && product.keeps_users && user.uid != 0;
+    let kept_user = keeps.then_some((user.uid, user.gid));
     // Of root's in an engine of the caller's there is one user namespace for all containers.
     let shares_users = rootless && kept_user.is_none();
     // One that is a copy begins with the other's files; what counts of its image is the spec's.
@@ -172,7 +173,7 @@ fn setting(user: &Identity, nearest: Vec<Nearest>, life: &Life) -> Setting {
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let Identity { uid, gid, name, home } = user.clone();
     Setting {
-        user: Some(Resident { name, home, uid, gid }),
+        user: Resident { name, home, uid, gid },
         listener: life.listener.is_some(),
         fate: life.fate.is_some(),
         nearest,
@@ -269,12 +270,8 @@ impl Made<'_> {
             let _ = self.client.runtime.block_on(kill);
             return;
         }
-        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
-        // It may be gone, by the engine's own doing.
-        let _ = self
-            .client
-            .runtime
-            .block_on(self.client.docker.remove_container(self.name, Some(options)));
+        // What can't be removed now is swept later.
+        let _ = self.client.remove(self.name);
     }
 }
 

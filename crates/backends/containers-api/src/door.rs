@@ -16,23 +16,33 @@ use tokio::net::UnixListener;
 /// whether their maker still lives.
 const PREFIX: &str = "agentkernel-";
 
-/// A name that no other process's, and no other of this one's, has.
+/// A name that no other process's, and no other of this one's, has: its number and when it began,
+/// and the process namespace in which that is its number.
 pub fn own_name() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let pid = std::process::id();
-    format!("{PREFIX}{pid}-{:x}-{count}", began(pid).unwrap_or_default())
+    let began = began(pid).unwrap_or_default();
+    format!("{PREFIX}{pid}-{began:x}-{:x}-{count}", namespace().unwrap_or_default())
 }
 
-/// Whether `name` is one of [those](own_name) of a process that lives no more.
+/// Whether `name` is one of [those](own_name) of a process that lives no more. Of one in another
+/// process namespace, who may use the same engine, that can't be told.
 pub fn is_orphans(name: &str) -> bool {
     let maker = || {
-        let mut parts = name.strip_prefix(PREFIX)?.splitn(3, '-');
-        let (pid, began, count) = (parts.next()?, parts.next()?, parts.next()?);
+        let mut parts = name.strip_prefix(PREFIX)?.splitn(4, '-');
+        let mut next = || parts.next();
+        let (pid, began, own, count) = (next()?, next()?, next()?, next()?);
         count.parse::<u64>().ok()?;
-        Some((pid.parse::<u32>().ok()?, u64::from_str_radix(began, 16).ok()?))
+        let hex = |text| u64::from_str_radix(text, 16).ok();
+        Some((pid.parse::<u32>().ok()?, hex(began)?, hex(own)?))
     };
-    maker().is_some_and(|(pid, then)| began(pid) != Some(then))
+    maker().is_some_and(|(pid, then, own)| Some(own) == namespace() && began(pid) != Some(then))
+}
+
+/// The number of the process namespace.
+fn namespace() -> Option<u64> {
+    Some(fs::metadata("/proc/self/ns/pid").ok()?.ino())
 }
 
 /// When a process began, in the kernel's ticks since its start.
@@ -150,11 +160,16 @@ fn elsewhere(name: &str) -> PathBuf {
     std::env::temp_dir().join(name)
 }
 
-/// The agent's program: the small one, which lies beside this one or is this one.
+/// The agent's program: the small one, which lies beside this one.
 pub fn agent() -> io::Result<PathBuf> {
-    let own = std::env::current_exe()?;
-    let beside = own.with_file_name("agentkernel");
-    if beside.is_file() { Ok(beside) } else { Ok(own) }
+    let beside = std::env::current_exe()?.with_file_name("agentkernel");
+    match beside.is_file() {
+        true => Ok(beside),
+        false => {
+            let why = format!("there is no {}, beside agentkerneld", beside.display());
+            Err(io::Error::new(io::ErrorKind::NotFound, why))
+        }
+    }
 }
 
 /// The same as a file in `lasting`, which stays where it is when programs are moved or removed. It
@@ -185,9 +200,11 @@ mod tests {
         let pid = std::process::id();
         let earlier = own.replacen(&format!("-{:x}-", began(pid).unwrap()), "-1-", 1);
         assert!(is_orphans(&earlier), "another process had the number before");
-        assert!(is_orphans("agentkernel-4194304-1-0"));
-        for foreign in ["agentkernel-web", "agentkernel-1-2", "postgres", "agentkernel-4194304-1-x"]
-        {
+        let here = namespace().unwrap();
+        assert!(is_orphans(&format!("agentkernel-4194304-1-{here:x}-0")));
+        let elsewhere = format!("agentkernel-4194304-1-{:x}-0", here + 1);
+        let no_count = format!("agentkernel-4194304-1-{here:x}-x");
+        for foreign in ["agentkernel-web", "agentkernel-1-2", "postgres", &elsewhere, &no_count] {
             assert!(!is_orphans(foreign), "{foreign}");
         }
     }

@@ -55,9 +55,7 @@ fn try_serve() -> io::Result<()> {
     for directory in ["/tmp", "/run"] {
         open_to_all(directory)?;
     }
-    if let Some(user) = &setting.user {
-        settle(user, &about)?;
-    }
+    settle(&setting.user, &about)?;
     setting.nearest.iter().try_for_each(Nearest::apply)?;
     let mut descriptors = descriptors.into_iter();
     let mut next = |expected: bool| expected.then(|| descriptors.next()).flatten();

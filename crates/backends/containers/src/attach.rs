@@ -71,6 +71,12 @@ impl<'a> Attacher<'a> {
         if same && identity::effective().0 != 0 {
             return Err(no_right());
         }
+        if !same {
+            let shown = shown_as(pid, identity::effective().0).map_err(failed)?;
+            if shown != Some(user.0) {
+                return Err(not_own(shown, user.0));
+            }
+        }
         let users = (!same).then(|| users.into());
         Ok(Self { spec, user, layers, closes_devices: false, mounts, users })
     }
@@ -288,6 +294,31 @@ fn no_right() -> BootError {
         why: "a project and volumes can be added to containers of a root engine only by root"
             .into(),
         fix: "run agentkernel as root, or use rootless Podman".into(),
+    }
+}
+
+/// As whom in the user namespace of the process `pid` the host's user `uid` is seen.
+fn shown_as(pid: i32, uid: u32) -> io::Result<Option<u32>> {
+    let map = fs::read_to_string(format!("/proc/{pid}/uid_map"))?;
+    let ranges = map.lines().filter_map(|line| {
+        let numbers: Vec<u32> = line.split_whitespace().filter_map(|n| n.parse().ok()).collect();
+        <[u32; 3]>::try_from(numbers).ok()
+    });
+    let mut found = ranges.filter_map(|[inside, outside, count]| {
+        let offset = uid.checked_sub(outside).filter(|offset| *offset < count)?;
+        inside.checked_add(offset)
+    });
+    Ok(found.next())
+}
+
+fn not_own(shown: Option<u32>, user: u32) -> BootError {
+    let shown = shown.map_or("nobody".into(), |shown| format!("user {shown}"));
+    BootError::Refused {
+        why: format!(
+            "the engine shows your files as those of {shown}, and commands run as user {user}, who \
+             could not use a project or a volume as its owner"
+        ),
+        fix: "use rootless Podman, or run agentkernel and the engine as root".into(),
     }
 }
 

@@ -26,7 +26,7 @@ pub struct About {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
     /// Whom commands run as, who need not be in the image.
-    pub user: Option<Resident>,
+    pub user: Resident,
     /// Whether a listening socket comes along, and a file for its fate.
     pub listener: bool,
     pub fate: bool,
@@ -37,7 +37,7 @@ pub struct Setting {
 }
 
 /// A user of the place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resident {
     /// Empty if it has none.
     pub name: String,

@@ -152,7 +152,7 @@ impl Backend for Containers {
 
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
         let place = self.boot_live(spec, Life::default())?;
-        let process = self.process(spec, first.command, &place.image())?;
+        let process = self.process(spec, first.command, &|| place.image())?;
         let (terminal, streams) = match &first.stdio {
             Stdio::Terminal { rows, columns } => (Some((*rows, *columns)), Vec::new()),
             Stdio::Streams(streams) => (None, streams.iter().map(AsFd::as_fd).collect()),
@@ -183,9 +183,9 @@ impl Backend for Containers {
         &self,
         spec: &Spec,
         command: &Command,
-        image: &ImageFacts,
+        image: &dyn Fn() -> ImageFacts,
     ) -> Result<Process, BootError> {
-        process::process(spec, command, image)
+        process::process(spec, command, &image())
     }
 
     fn pool_part(&self, spec: &Spec) -> Option<Spec> {

@@ -33,13 +33,12 @@ pub fn walls(network: &Network, own_users: bool) -> Vec<Wall> {
          and its userns-remap do not"
             .to_owned()
     });
-    let all = ALWAYS.into_iter().map(|name| Wall { name: name.into(), missing: None });
+    let all = ALWAYS.into_iter().map(|name| Wall::new(name, None));
     let network = match network {
         Network::None => None,
         _ => Some("the spec asks for a network".to_owned()),
     };
-    let others = [("user-namespace", users), ("network-namespace", network)];
-    let others = others.map(|(name, missing)| Wall { name: name.into(), missing });
+    let others = [Wall::new("user-namespace", users), Wall::new("network-namespace", network)];
     all.chain(others).collect()
 }
 

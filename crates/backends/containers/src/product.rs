@@ -17,6 +17,8 @@ pub struct Product {
     pub service: Option<&'static str>,
     /// Whether it can keep the directory of devices from being written to.
     pub closes_devices: bool,
+    /// Whether an ordinary user's own engine can show that user's files as those of another one.
+    pub keeps_users: bool,
     pub about: About,
     pub yardsticks: &'static [Yardstick],
 }
@@ -27,6 +29,7 @@ pub static DOCKER: Product = Product {
     install: "install Docker and start dockerd, or set DOCKER_HOST to where it is",
     service: None,
     closes_devices: true,
+    keeps_users: false,
     about: About {
         class: Class::Container,
         isolation: "containers of dockerd: namespaces, control groups, and our system call filter; \
@@ -43,6 +46,7 @@ pub static PODMAN: Product = Product {
     install: "install Podman, or set CONTAINER_HOST to the socket of its service",
     service: Some("podman"),
     closes_devices: false,
+    keeps_users: true,
     about: About {
         class: Class::Container,
         isolation: "containers without a daemon, of an ordinary user in a user namespace of their \

@@ -109,7 +109,7 @@ impl Backend for Native {
         &self,
         spec: &Spec,
         command: &Command,
-        _image: &ImageFacts,
+        _image: &dyn Fn() -> ImageFacts,
     ) -> Result<Process, BootError> {
         let process = plan::process(spec, command)?;
         layers::check_user(spec, &process)?;

@@ -181,11 +181,11 @@ fn walls(spec: &Spec, landlock: Option<u32>) -> Vec<Wall> {
     });
     ALWAYS
         .into_iter()
-        .map(|name| Wall { name: name.into(), missing: None })
+        .map(|name| Wall::new(name, None))
         .chain([
-            Wall { name: "network-namespace".into(), missing: shared },
-            Wall { name: "landlock".into(), missing: unknown },
-            Wall { name: "abstract-sockets".into(), missing: reached },
+            Wall::new("network-namespace", shared),
+            Wall::new("landlock", unknown),
+            Wall::new("abstract-sockets", reached),
         ])
         .collect()
 }

@@ -42,7 +42,7 @@ impl Scene {
             user: None,
             time_limit: None,
         };
-        let process = NATIVE.process(&spec, &command, &ImageFacts::default()).unwrap();
+        let process = NATIVE.process(&spec, &command, &ImageFacts::default).unwrap();
         let pid = record.process.unwrap().pid;
         let socket = home.path("runtime/agentkernel/sandboxes").join(format!("{}.sock", record.id));
         Self { home, socket, process, pid }

@@ -56,7 +56,7 @@ impl Sandboxes<'_> {
     fn exec_background_in(&self, record: Record, command: &Command) -> Result<u32, EngineError> {
         self.expect_running(&record)?;
         let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
-        let process = backend.process(&spec, command, &Self::place(&record).image())?;
+        let process = backend.process(&spec, command, &|| Self::place(&record).image())?;
         let mut dial = self.dial(&record)?;
         let (number, folder, log) = self.make_log(&record, command)?;
         let role = Role::Background { number, time_limit: command.time_limit };

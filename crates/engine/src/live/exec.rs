@@ -69,7 +69,7 @@ impl Sandboxes<'_> {
         streams.name_terminal(&spec, &mut command);
         demand::check(backend, &spec, streams.is_terminal())?;
         let place = Self::place(&record);
-        let process = backend.process(&spec, &command, &place.image())?;
+        let process = backend.process(&spec, &command, &|| place.image())?;
         let run = CommandRun::new(streams, command.time_limit)?;
         let kills = backend.oom_kills(&place.groups);
         let link = self.dial(&record)?.into_link();

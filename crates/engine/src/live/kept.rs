@@ -67,7 +67,7 @@ impl Sandboxes<'_> {
         let (record, lock) = self.lock(record.id.as_str())?;
         let place = backend.boot_live(&spec, self.life(&record, false)?)?;
         let (record, dial) = self.settle_in(&record, &*place)?;
-        let process = backend.process(&spec, command, &place.image())?;
+        let process = backend.process(&spec, command, &|| place.image())?;
         drop(lock);
         self.note(Kind::Start, &record, Value::Null)?;
         backend.open_streams(&stdio)?;

@@ -69,7 +69,7 @@ impl Home {
             user: None,
             time_limit: None,
         };
-        NATIVE.process(&self.spec, &command, &ImageFacts::default()).unwrap()
+        NATIVE.process(&self.spec, &command, &ImageFacts::default).unwrap()
     }
 }
 
