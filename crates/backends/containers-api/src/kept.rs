@@ -70,9 +70,13 @@ pub fn forget(product: &'static Product, name: &str) -> Result<(), DestroyError>
     door::forget(&container);
     let client = Client::connect(product).map_err(|error| left(error.to_string()))?;
     if client.is_ours(&container).map_err(left)? {
-        // Podman may stumble over one whose end it has not put down yet.
-        client.await_rest(&container);
-        client.remove(&container).map_err(left)?;
+        // Podman may stumble over one whose end it has not put down yet. To wait for that first would
+        // take a quarter of a second, which is how often it looks.
+        let removed = client.remove(&container).or_else(|_| {
+            client.await_rest(&container);
+            client.remove(&container)
+        });
+        removed.map_err(left)?;
     }
     // The files stay for as long as they have another name, or a container.
     let options: RemoveImageOptions = RemoveImageOptionsBuilder::new().force(true).build();
