@@ -14,7 +14,7 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("cli-{name}-{}", std::process::id()));
-        for folder in ["home", "work/.git"] {
+        for folder in ["home", "work/.git", "tmp"] {
             fs::create_dir_all(path.join(folder)).unwrap();
         }
         Self(path.canonicalize().unwrap())
@@ -27,12 +27,13 @@ impl Scratch {
         path
     }
 
-    /// `agentkernel` with nothing of this machine's settings.
+    /// `agentkernel` with nothing of this machine's settings, nor of what others have left on it.
     fn agentkernel(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_agentkernel"));
         command
             .env_clear()
             .env("HOME", self.0.join("home"))
+            .env("TMPDIR", self.0.join("tmp"))
             .current_dir(self.0.join("work"))
             .stdin(Stdio::null());
         command

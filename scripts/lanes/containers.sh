@@ -22,7 +22,8 @@
 # `down` undoes what `up` did and nothing else: packages stay, and so does a dockerd that was there
 # before. What is to be undone is written down before it is done, so it needs no `up` that ended well.
 # Several may be up at once in folders of their own. They share dockerd, its images, the ordinary
-# user's name and settings of the machine, which stay until the last of them goes down.
+# user's name and settings of the machine, which stay until the last of them goes down. One of which
+# nothing runs any more is taken down by the next `up`.
 #
 # The exit status is 0 if all are up, 77 if one can't be had here, with the reason in the last line,
 # and 1 if something failed. In every case the others are up. It needs root, or sudo.
@@ -413,6 +414,7 @@ bring() {
 
 up() {
     local failed=0 reason=""
+    take_abandoned_down
     [ ! -e "$made" ] || take_down || { echo "what was there before is still in the way"; exit 1; }
     if [ -d "$dir" ]; then
         # Everybody may go through, to what is theirs.

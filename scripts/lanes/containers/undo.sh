@@ -218,6 +218,28 @@ undo_list() {
     return 1
 }
 
+# Whether nothing runs any more of what was started for the lane in a folder: whoever had brought it up
+# was killed, or the machine was started anew. One that has started nothing may still be wanted.
+is_abandoned() {
+    local word pid then found=1
+    while read -r word pid then; do
+        [ "$word" = process ] || continue
+        [ "$(born "$pid")" != "${then:-gone before it could be asked}" ] || return 1
+        found=0
+    done <"$1/made"
+    return $found
+}
+
+# Takes abandoned lanes down, which would else hold what all share.
+take_abandoned_down() {
+    local other
+    for other in $(sort -u "$shared/lanes" 2>/dev/null); do
+        [ "$other" != "$dir" ] && [ -e "$other/made" ] && is_abandoned "$other" || continue
+        echo "$other: abandoned, so it is taken down"
+        bash "$0" down "$other" || true
+    done
+}
+
 # That the folder is ours as a whole, and goes with what is in it.
 undo_whole() { :; }
 
