@@ -231,15 +231,15 @@ up_docker() {
         remember_rules 'DOCKER|docker0|br-[0-9a-f]{12}|-s.([0-9.]+/32).-d.\2.*MASQUERADE'
         remember_shared bridges "$(docker_bridges)"
         remember_interface docker0
-        # Others may come to use it, so it may have to stay when we go. In a folder of its own it neither
+        # Others may come to use it, so it stays until the last goes. In a folder of its own it neither
         # minds nor changes what another dockerd has left.
-        ! grep -qx whole "$made" || remember_shared folder "$dir"
-        remember_shared path "$dir/docker"
-        mkdir -p "$dir/docker"
-        remember_shared strays "$dir/docker/"
-        start remember_shared "$dir/docker/log" env -i "PATH=$PATH" dockerd -H "unix://$docker_socket" \
-            --data-root "$dir/docker/data" --exec-root "$dir/docker/run" --pidfile "$dir/docker/pid"
-        await "$dir/docker/log" docker_answers
+        local home=$shared/docker
+        remember_shared path "$home"
+        mkdir -p "$home"
+        remember_shared strays "$home/"
+        start remember_shared "$home/log" env -i "PATH=$PATH" dockerd -H "unix://$docker_socket" \
+            --data-root "$home/data" --exec-root "$home/run" --pidfile "$home/pid"
+        await "$home/log" docker_answers
         remember_shared containers docker
     fi
     for image in "$dir"/images/*.tar; do "${docker[@]}" load --quiet --input "$image"; done

@@ -2,8 +2,8 @@
 # here, `undo_WORD`; they are called in reverse, each may find its work done already, and what can't
 # be undone stays in the list and is told.
 
-# When a process was started, which tells it from others with its number.
-born() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20 || true; }
+# When a process was started, which tells it from others with its number. Of a zombie nothing is left.
+born() { sed 's/.*) //; /^Z/d' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20 || true; }
 
 # The control groups of a name, at the top of each hierarchy.
 control_groups() {
@@ -245,7 +245,7 @@ undo_whole() { :; }
 
 # Takes down what is up in our folder, and what it has shared with others if it is the last.
 take_down() {
-    local ours=0 whole=0 other others=() part keep=docker status=0
+    local ours=0 whole=0 other others=() part status=0
     if [ -e "$made" ]; then
         ours=1
         ! grep -qx whole "$made" || whole=1
@@ -268,8 +268,6 @@ take_down() {
     for part in podman user; do unmount_below "$dir/$part"; done
     (cd "$dir" && rm -rf --one-file-system docker-client podman user registry images log ./*.conf \
         registry.yml podman.sock environment environment.part made)
-    # Others may use the dockerd that lives here. Whoever goes last removes it.
-    grep -qxF "path $dir/docker" "$shared/made" 2>/dev/null || keep=
-    [ $whole = 0 ] || [ -n "$keep" ] || rm -rf --one-file-system "$dir"
+    [ $whole = 0 ] || rm -rf --one-file-system "$dir"
     return $status
 }
