@@ -1,4 +1,4 @@
-//! What is told of pulls and builds while they go on, always on standard error.
+//! What is told of pulls, builds and ports while a run goes on, always on standard error.
 //!
 //! On a terminal a pull is one line that is drawn again and again; elsewhere it is a line at its
 //! begin and one at its end. A build is a line for each step, and with `--verbose` all that its
@@ -72,6 +72,10 @@ impl Pull {
             }
             News::Building { step } => Some(format!("step {}", output::shown(step))),
             News::Output { line } => way.verbose.then(|| format!("  {}", output::shown(line))),
+            News::Published { ports } => {
+                let lines = ports.iter().map(|port| format!("port {port}"));
+                Some(lines.collect::<Vec<_>>().join("\nagentkernel: "))
+            }
             News::Note { text } => Some(format!("note: {}", output::shown(text))),
         };
         let clear = self.drawn.take().map_or("", |_| CLEAR);

@@ -24,6 +24,7 @@ pub(crate) enum Verb {
     Kill,
     Logs,
     Attach,
+    Port,
     Inspect,
     Events,
     Audit,

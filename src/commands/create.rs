@@ -5,7 +5,7 @@ use std::mem;
 use agentkernel_core::{Backend, Spec};
 use agentkernel_engine::{Engine, NewSandbox, Sandboxes};
 use agentkernel_store::Name;
-use agentkernel_wire::SpecRequest;
+use agentkernel_wire::{SpecRequest, resolve_ports};
 
 use crate::error::CommandError;
 use crate::flags::LowArgs;
@@ -60,7 +60,7 @@ struct Made {
 }
 
 /// A sandbox from a snapshot is made as that was. No settings are read for it, and only variables
-/// may be given.
+/// may be given, and ports in place of its own.
 fn from_snapshot<'a>(
     low: &mut LowArgs,
     engine: &'a Engine,
@@ -68,16 +68,21 @@ fn from_snapshot<'a>(
 ) -> Result<(Sandboxes<'a>, Made), CommandError> {
     let flags = mem::take(&mut low.spec);
     let backend = flags.backend.clone();
-    let mut variables = SpecRequest { env: flags.env.clone(), ..SpecRequest::default() };
+    let ports = flags.ports.clone();
+    let mut variables = SpecRequest { env: flags.env.clone(), ports, ..SpecRequest::default() };
     if flags != (SpecRequest { backend: backend.clone(), ..variables.clone() }) {
         return Err(CommandError::new(
             "--from makes a sandbox as its snapshot was made",
-            "leave out all that says otherwise; --env, --label, --ttl and --idle may be given",
+            "leave out all that says otherwise; --env, --publish, --label, --ttl and --idle may be \
+             given",
         ));
     }
     settings::lay_over_env_files(&mut variables, &low.env_files)?;
     let all = sandboxes::open(engine)?;
     let (snapshot, mut spec) = all.snapshot(from.as_str())?;
+    if !variables.ports.is_empty() {
+        spec.ports = resolve_ports(variables.ports)?;
+    }
     spec.environment.extend(spec::given_variables(variables.env));
     let origin = Some(snapshot.id.to_string());
     Ok((all, Made { backend, spec, origin }))

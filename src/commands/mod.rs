@@ -20,6 +20,7 @@ mod kill;
 mod logs;
 mod pause;
 mod pool;
+mod port;
 mod prune;
 mod ps;
 mod rename;
@@ -75,6 +76,7 @@ pub(crate) fn dispatch(
         Verb::Kill => kill::run(&low, backends),
         Verb::Logs => logs::run(&low, backends),
         Verb::Attach => attach::run(&low, backends),
+        Verb::Port => port::run(&low, backends),
         Verb::Inspect => inspect::run(&low, backends),
         Verb::Events => events::run(&low),
         Verb::Audit => audit::run(low),

@@ -2,8 +2,8 @@
 
 use std::ffi::OsStr;
 
-use agentkernel_core::Backend;
-use agentkernel_engine::{Background, Engine};
+use agentkernel_core::{Backend, Port};
+use agentkernel_engine::{Background, Engine, Sandboxes};
 use agentkernel_store::{Record, State};
 use agentkernel_wire::{CommandsReport, SandboxesReport};
 
@@ -41,7 +41,10 @@ fn all(low: &LowArgs, engine: &Engine) -> Result<(), CommandError> {
     if low.quiet {
         return output::text(&records.iter().map(|r| format!("{}\n", r.id)).collect::<String>());
     }
-    let header = ["NAME", "ID", "BACKEND", "STATE", "AGE"].map(String::from);
+    // Most have none.
+    let with_ports = records.iter().any(|record| !Sandboxes::place(record).ports().is_empty());
+    let header = ["NAME", "ID", "BACKEND", "STATE", "AGE", if with_ports { "PORTS" } else { "" }];
+    let header = header.map(String::from);
     let row = |record: &Record| {
         [
             record.name.to_string(),
@@ -49,10 +52,16 @@ fn all(low: &LowArgs, engine: &Engine) -> Result<(), CommandError> {
             output::shown(&record.backend),
             record.state.to_string(),
             sandboxes::age(record.created),
+            ports(record),
         ]
     };
     let rows: Vec<_> = [header].into_iter().chain(records.iter().map(row)).collect();
     output::table(&rows)
+}
+
+fn ports(record: &Record) -> String {
+    let ports = Sandboxes::place(record).ports();
+    ports.iter().map(Port::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn is_wanted(low: &LowArgs, record: &Record) -> bool {

@@ -66,6 +66,7 @@ impl Reports {
             walls: &outcome.walls,
             limits: &outcome.limits,
             notes: &outcome.notes,
+            ports: &outcome.ports,
             remains: &outcome.remains,
         });
         let text = report.to_json();
@@ -136,6 +137,7 @@ mod tests {
             walls: vec![],
             limits: vec![],
             notes: vec![],
+            ports: vec![],
             remains: Remains::default(),
             broken: vec![],
         }

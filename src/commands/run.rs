@@ -10,7 +10,7 @@ use agentkernel_wire::{self as wire, ImageReport};
 
 use crate::error::CommandError;
 use crate::flags::LowArgs;
-use crate::home;
+use crate::{home, news};
 
 use super::spec::{FilesPools, Gathered};
 use super::tell::{self, Telling};
@@ -28,6 +28,9 @@ pub(super) fn run(
         ));
     }
     let (run, Asked { image, files, pools }) = resolve(&mut low, backends)?;
+    if !run.spec.ports.is_empty() {
+        news::listen(low.json, low.verbose);
+    }
     let telling = Telling::new(&mut low, &run.command, run.backend.is_some(), Some(image))?;
     let engine = Engine::new(backends);
     let outcome = match low.keep {

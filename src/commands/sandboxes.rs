@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use agentkernel_core::{Backend, Ended};
 use agentkernel_engine::{Background, BackgroundState, Engine, EngineError, Sandboxes};
 use agentkernel_store::{Name, Record, State, StoreError, Thing, time};
-use agentkernel_wire::{BackgroundReport, SandboxReport, StoppedReport};
+use agentkernel_wire::{BackgroundReport, PortRecord, SandboxReport, StoppedReport};
 
 use crate::error::{CommandError, FAILED};
 use crate::flags::LowArgs;
@@ -135,6 +135,7 @@ pub(super) fn report(record: &Record) -> SandboxReport {
         labels: record.labels.clone(),
         ended,
         pid: record.process.as_ref().map(|process| process.pid),
+        ports: Sandboxes::place(record).ports().iter().map(PortRecord::from).collect(),
     }
 }
 

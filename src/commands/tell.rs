@@ -139,6 +139,7 @@ fn describe(outcome: &Outcome, asked: bool, image: Option<&ImageReport>) -> Stri
             .chain([route(&outcome.route)])
             .chain(walls)
             .chain(outcome.limits.iter().map(limit))
+            .chain(outcome.ports.iter().map(|port| format!("port {port}")))
             .chain(outcome.notes.iter().map(|note| format!("note: {note}")))
             .chain([times, ended(&outcome.ended)]),
     )
@@ -224,6 +225,7 @@ mod tests {
             ],
             limits: vec![limit(LimitKind::Memory, 256 << 20), limit(LimitKind::Cpus, 1500)],
             notes: vec!["it is slow".into()],
+            ports: vec![],
             remains: Remains::default(),
             broken: vec![],
         }

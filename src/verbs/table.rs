@@ -162,6 +162,18 @@ the latest one.
         takes: Takes::Sandboxes,
     },
     VerbInfo {
+        verb: Verb::Port,
+        name: "port",
+        aliases: &[],
+        usage: "[--json] NAME [PORT[/tcp|/udp]]",
+        doc: "Show the host's ports that lead into a sandbox",
+        more: "\
+Each line is a port in the sandbox and where the host has it. With a port only
+the latter is shown. Without /udp that is a port of TCP.
+",
+        takes: Takes::Sandboxes,
+    },
+    VerbInfo {
         verb: Verb::Inspect,
         name: "inspect",
         aliases: &[],

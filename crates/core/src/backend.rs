@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::{
-    About, Attachment, Command, ImageFacts, LimitKind, Process, Provision, Spec, Stdio, Yardstick,
+    About, Attachment, Command, ImageFacts, LimitKind, Port, Process, Provision, Spec, Stdio,
+    Yardstick,
 };
 
 /// An isolation engine: it boots places from specs, and does nothing else that a user sees.
@@ -217,6 +218,11 @@ pub trait Place {
         &[]
     }
 
+    /// The host's ports that lead into it: those of its spec, with what was picked.
+    fn ports(&self) -> &[Port] {
+        &[]
+    }
+
     /// What its image says of commands in it.
     fn image(&self) -> ImageFacts {
         ImageFacts::default()
@@ -307,6 +313,8 @@ pub enum Capability {
     NetworkAllow,
     /// A full network includes the host's own loopback.
     HostLoopback,
+    /// Ports of the host's lead into a place with a full network.
+    Ports,
     RootReadOnly,
     ImageHost,
     ImageRootfs,
@@ -337,6 +345,7 @@ impl Capability {
             Self::NetworkFull => "network full",
             Self::NetworkAllow => "network allow",
             Self::HostLoopback => "host loopback",
+            Self::Ports => "ports",
             Self::RootReadOnly => "read-only root",
             Self::ImageHost => "image host",
             Self::ImageRootfs => "image rootfs",

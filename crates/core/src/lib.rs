@@ -7,6 +7,7 @@
 mod backend;
 mod command;
 mod identity;
+mod port;
 mod process;
 mod provision;
 mod quantity;
@@ -19,6 +20,7 @@ pub use backend::{
 };
 pub use command::{Attachment, Command, Ended, ImageFacts, Process, Stdio};
 pub use identity::{Identity, NUMBERS, check_caller, no_user};
+pub use port::{Port, Transport};
 pub use process::c_string;
 pub use provision::{News, Progress, Provision, listen, tell};
 pub use quantity::{Bytes, Cpus, ParseQuantityError, parse_duration};

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::Pull;
+use crate::{Port, Pull};
 
 /// How a spec's image is to be had. It is no part of the spec: what a sandbox is made of is the
 /// same, whenever that was fetched.
@@ -44,6 +44,8 @@ pub enum News<'a> {
     Output { line: &'a str },
     /// The build has ended; `done` if it has not failed.
     Built { image: &'a str, done: bool },
+    /// These ports lead into a sandbox, some of which nobody could know before.
+    Published { ports: &'a [Port] },
     /// Something that was passed over, as a whole sentence without its full stop.
     Note { text: &'a str },
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::{Bytes, Cpus};
+use crate::{Bytes, Cpus, Port};
 
 /// Everything a sandbox is made of, resolved and validated: every path is absolute, every
 /// amount in range, every default filled in. Two equal specs make interchangeable sandboxes.
@@ -14,6 +14,8 @@ pub struct Spec {
     pub profile: Profile,
     pub image: Image,
     pub network: Network,
+    /// The host's ports that lead into it, in order, no two of which clash.
+    pub ports: Vec<Port>,
     pub root: RootAccess,
     /// What of the host is visible, in the order in which it is mounted.
     pub mounts: Vec<Mount>,

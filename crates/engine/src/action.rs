@@ -4,8 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use agentkernel_core::{
-    Backend, BootError, Capabilities, Command, Ended, LimitInForce, Probe, Profile, Provision,
-    Remains, Spec, Wall,
+    Backend, BootError, Capabilities, Command, Ended, LimitInForce, Port, Probe, Profile,
+    Provision, Remains, Spec, Wall,
 };
 use agentkernel_store::audit::AuditError;
 use agentkernel_store::{DirsError, StoreError, Thing};
@@ -62,6 +62,8 @@ pub struct Outcome {
     pub limits: Vec<LimitInForce>,
     /// What the sandbox did less well than others do.
     pub notes: Vec<String>,
+    /// The host's ports that led into the sandbox.
+    pub ports: Vec<Port>,
     pub remains: Remains,
     /// Output that could not be delivered. The command was told, as by a closed pipe.
     pub broken: Vec<Broken>,

@@ -1,6 +1,6 @@
 //! What a spec demands of a backend.
 
-use agentkernel_core::{Access, Backend, Capability, Image, Network, RootAccess, Spec};
+use agentkernel_core::{Access, Backend, Capability, Image, Network, Port, RootAccess, Spec};
 
 use crate::EngineError;
 
@@ -8,12 +8,33 @@ use crate::EngineError;
 pub fn check(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), EngineError> {
     let capabilities = backend.capabilities();
     match demanded(spec, terminal).into_iter().find(|demand| !capabilities.has(*demand)) {
-        None => Ok(()),
+        None => check_ports(spec),
+        Some(Capability::Ports) if capabilities.has(Capability::HostLoopback) => {
+            Err(EngineError::refused(
+                format!("the {} backend can't do or enforce: ports", backend.name()),
+                "with --network full its commands listen on the host's own ports; leave out \
+                 --publish, or choose a backend that `agentkernel doctor` lists with ports"
+                    .into(),
+            ))
+        }
         Some(Capability::ImageReference) => Err(refuse_reference(backend, &spec.image)),
         Some(lacking) => Err(EngineError::refused(
             format!("the {} backend can't do or enforce: {}", backend.name(), lacking.name()),
             "leave that out, or choose a backend that `agentkernel doctor` lists with it".into(),
         )),
+    }
+}
+
+/// Refuses ports that nothing could come through.
+fn check_ports(spec: &Spec) -> Result<(), EngineError> {
+    match (spec.ports.first(), &spec.network) {
+        (Some(port), Network::None) => Err(EngineError::refused(
+            format!("the port {} can't be published without a network", port.target()),
+            "add --network full, with which commands also reach what is outside, or leave out \
+             --publish"
+                .into(),
+        )),
+        _ => Ok(()),
     }
 }
 
@@ -34,12 +55,26 @@ fn refuse_reference(backend: &dyn Backend, image: &Image) -> EngineError {
 /// The part of `spec` that a pool of `backend` holds, or why it holds none.
 pub fn demand_pool(backend: &dyn Backend, spec: &Spec) -> Result<Spec, EngineError> {
     check(backend, spec, false)?;
+    if let Some(port) = named_port(spec) {
+        return Err(EngineError::refused(
+            format!("a pool's sandboxes can't all have the host's port {}", port.host()),
+            format!(
+                "leave it out, so that each has one that the system picks: -p {}",
+                port.target()
+            ),
+        ));
+    }
     backend.pool_part(spec).ok_or_else(|| {
         EngineError::refused(
             format!("the {} backend has no pools", backend.name()),
             "use it without".into(),
         )
     })
+}
+
+/// A port of the host's that no second place can have while one has it.
+pub(crate) fn named_port(spec: &Spec) -> Option<&Port> {
+    spec.ports.iter().find(|port| port.outside.is_some())
 }
 
 fn demanded(spec: &Spec, terminal: bool) -> Vec<Capability> {
@@ -62,6 +97,7 @@ fn demanded(spec: &Spec, terminal: bool) -> Vec<Capability> {
     }));
     let limits = &spec.limits;
     let conditional = [
+        (!spec.ports.is_empty(), Capability::Ports),
         (spec.root == RootAccess::ReadOnly, Capability::RootReadOnly),
         (limits.cpus.is_some(), Capability::LimitCpus),
         (limits.memory.is_some(), Capability::LimitMemory),

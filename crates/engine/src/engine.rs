@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use agentkernel_core::{
-    Backend, Capability, Image, Launch, Place, Provision, Remains, Spec, Stdio,
+    Backend, Capability, Image, Launch, News, Place, Port, Provision, Remains, Spec, Stdio, tell,
 };
 use agentkernel_protocol::Role;
 
@@ -177,9 +177,10 @@ fn run_cold(
         backend.provide(&run.spec, &run.provision)?;
     }
     let place = backend.boot(&run.spec, Launch { command: &run.command, stdio })?;
+    tell_ports(&run.spec, place.ports());
     let finished = driver.drive(&Own(&*place), &Called::of(&run.spec, &run.command), start);
     let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
-    let notes = place.notes().to_vec();
+    let (notes, ports) = (place.notes().to_vec(), place.ports().to_vec());
     // Whatever went wrong, nothing is left behind; only then is it told.
     let destroyed = place.destroy();
     let (finished, mut remains) = match (finished, destroyed) {
@@ -205,9 +206,17 @@ fn run_cold(
         walls,
         limits,
         notes,
+        ports,
         remains,
         broken,
     })
+}
+
+/// Tells the ports that lead into a place if some were picked: nobody could know them before.
+pub(crate) fn tell_ports(spec: &Spec, ports: &[Port]) {
+    if spec.ports.iter().any(|port| port.outside.is_none()) {
+        tell(News::Published { ports });
+    }
 }
 
 /// How far the daemon's answer has come.
@@ -247,6 +256,8 @@ fn run_leased(
     run: &Run,
     start: Instant,
 ) -> Result<Outcome, EngineError> {
+    let ports = if run.spec.ports.is_empty() { Vec::new() } else { held.place().ports() };
+    tell_ports(&run.spec, &ports);
     let called = Called::of(&run.spec, &run.command);
     let finished = driver.drive_ready(peer, peer.told(), &called, start)?;
     let mut remains = Remains::default();
@@ -273,6 +284,7 @@ fn run_leased(
         walls: place.walls(),
         limits: place.limits(),
         notes,
+        ports,
         remains,
         broken,
     })

@@ -51,7 +51,7 @@ impl Lease {
             return Err(NO_DAEMON.to_owned());
         }
         let Some(key) = pool_key(backend, spec) else {
-            return Err(format!("the {} backend has no pools", backend.name()));
+            return Err(format!("the {} backend keeps none like it ready", backend.name()));
         };
         // Connected when all is ready to be said, so that the daemon wakes once and not twice.
         Asked::send(connect(&socket)?, &DaemonRequest::Lease { version: DAEMON_VERSION, key })

@@ -5,13 +5,14 @@ use std::ops::Range;
 use crate::{SpecRequest, nearest};
 
 /// The keys of a settings file, as [`SpecRequest`] reads them.
-pub const KEYS: [&str; 18] = [
+pub const KEYS: [&str; 19] = [
     "backend",
     "image",
     "build",
     "pull",
     "profile",
     "network",
+    "ports",
     "cpus",
     "memory",
     "pids",
@@ -101,6 +102,7 @@ mod tests {
             pull = "always"
             profile = "permissive"
             network = "full"
+            ports = [80, "8080:81/udp"]
             cpus = 1.5
             memory = "512m"
             pids = 64
@@ -125,6 +127,7 @@ mod tests {
         assert_eq!(request.pull, Some(Pull::Always));
         assert_eq!(request.profile, Some(Profile::Permissive));
         assert_eq!(request.network, Some(Network::Full));
+        assert_eq!(request.ports.len(), 2);
         assert_eq!(request.cpus.map(Cpus::millis), Some(1500));
         assert_eq!(request.memory, Some(Bytes::mib(512)));
         assert_eq!(request.pids.map(|pids| pids.get()), Some(64));
@@ -169,6 +172,8 @@ mod tests {
             ("memory = []", (1, 10), "a size such as 512m"),
             ("# \u{e9}\npids = 0", (2, 8), "from 1 to 4194304"),
             ("volumes = [\"a:/b\",\n  \"c\"]", (2, 3), "SRC:DST"),
+            ("ports = [80, 0]", (1, 14), "from 1 to 65535"),
+            ("ports = \"80\"", (1, 9), "a sequence"),
             ("env = { A = [1] }", (1, 13), "a text"),
             ("cpus = inf", (1, 8), "0.01"),
             ("cpus = \n", (1, 8), ""),

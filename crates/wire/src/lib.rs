@@ -19,6 +19,7 @@ mod live;
 mod nearest;
 mod path;
 mod place;
+mod ports;
 mod profile;
 mod record;
 mod reference;
@@ -50,6 +51,7 @@ pub use live::{
 pub use nearest::nearest;
 pub use path::{BuildRequest, ImageRequest, ProjectRequest, Volume};
 pub use place::PlaceRecord;
+pub use ports::{PortRecord, PortsReport, Publish, resolve_ports};
 pub use record::{SpecRecord, SpecRecordError};
 pub use reference::Reference;
 pub use report::{

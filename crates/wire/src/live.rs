@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::SpecRecord;
 use crate::report::{EndingReport, VERSION};
+use crate::{PortRecord, SpecRecord};
 
 /// The sandboxes that there are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -37,6 +37,8 @@ pub struct SandboxReport {
     pub ended: Option<StoppedReport>,
     /// Its first process, as the host sees it, if it runs.
     pub pid: Option<i32>,
+    /// The host's ports that lead into it, while it runs.
+    pub ports: Vec<PortRecord>,
 }
 
 /// When and why a sandbox stopped.
@@ -166,6 +168,7 @@ mod tests {
             labels: [("a".into(), "b".into())].into(),
             ended: None,
             pid: Some(7),
+            ports: Vec::new(),
         };
         let stopped = SandboxReport {
             state: "stopped",
@@ -179,9 +182,9 @@ mod tests {
         let expected = format!(
             concat!(
                 r#"{{"version":1,"sandboxes":["#,
-                r#"{0},"state":"running",{1},"labels":{{"a":"b"}},"ended":null,"pid":7}},"#,
+                r#"{0},"state":"running",{1},"labels":{{"a":"b"}},"ended":null,"pid":7,"ports":[]}},"#,
                 r#"{0},"state":"stopped",{1},"labels":{{}},"#,
-                r#""ended":{{"at":null,"why":"so"}},"pid":null}}]}}"#
+                r#""ended":{{"at":null,"why":"so"}},"pid":null,"ports":[]}}]}}"#
             ),
             start, created
         );

@@ -54,7 +54,7 @@ fn reference(text: &OsStr) -> Result<ImageRequest, ValueError> {
 }
 
 /// A value as an error shows it, which may have been endless.
-fn shown(text: &OsStr) -> String {
+pub(crate) fn shown(text: &OsStr) -> String {
     const MOST: usize = 80;
     let text = text.to_string_lossy();
     match text.char_indices().nth(MOST) {

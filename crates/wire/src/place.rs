@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use agentkernel_core::{ImageFacts, LimitInForce, LimitKind, Limited, Place, Wall};
+use agentkernel_core::{ImageFacts, LimitInForce, LimitKind, Limited, Place, Port, Wall};
 use serde::{Deserialize, Serialize};
 
-/// A place's walls, limits, notes and control groups, and what its image says of commands.
+use crate::PortRecord;
+
+/// A place's walls, limits, notes, ports and control groups, and what its image says of commands.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlaceRecord {
     walls: Vec<WallRecord>,
@@ -14,6 +16,8 @@ pub struct PlaceRecord {
     pub notes: Vec<String>,
     /// Whose paths are UTF-8.
     pub groups: Vec<PathBuf>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<PortRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     image: Option<ImageRecord>,
 }
@@ -62,6 +66,7 @@ impl PlaceRecord {
         let image = ImageRecord::from(place.image());
         Self {
             groups: place.groups(),
+            ports: place.ports().iter().map(PortRecord::from).collect(),
             image: (image != ImageFacts::default().into()).then_some(image),
             ..Self::new(place.walls(), place.limits(), place.notes())
         }
@@ -91,6 +96,11 @@ impl PlaceRecord {
 
     pub fn limits(&self) -> Vec<LimitInForce> {
         self.limits.iter().map(LimitInForce::from).collect()
+    }
+
+    /// The host's ports that lead into it.
+    pub fn ports(&self) -> Vec<Port> {
+        self.ports.iter().map(Port::from).collect()
     }
 
     /// One line of JSON.

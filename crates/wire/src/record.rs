@@ -6,10 +6,12 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use agentkernel_core::{
-    Access, Asked, Bytes, Cpus, Image, Limits, Mount, Network, Origin, Profile, RootAccess, Spec,
-    User,
+    Access, Asked, Bytes, Cpus, Image, Limits, Mount, Network, Origin, Port, Profile, RootAccess,
+    Spec, User,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::PortRecord;
 
 /// A spec in JSON. Two equal specs have the same text, byte for byte.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +20,8 @@ pub struct SpecRecord {
     profile: ProfileRecord,
     image: ImageRecord,
     network: NetworkRecord,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ports: Vec<PortRecord>,
     read_only_root: bool,
     mounts: Vec<MountRecord>,
     directory: Option<Text>,
@@ -132,6 +136,7 @@ impl From<&Spec> for SpecRecord {
                 Network::Full => NetworkRecord::Full,
                 Network::Allow(hosts) => NetworkRecord::Allow(hosts.clone()),
             },
+            ports: spec.ports.iter().map(PortRecord::from).collect(),
             read_only_root: spec.root == RootAccess::ReadOnly,
             mounts: spec.mounts.iter().map(MountRecord::from).collect(),
             directory: spec.directory.as_deref().map(Text::from),
@@ -176,6 +181,7 @@ impl TryFrom<SpecRecord> for Spec {
                 NetworkRecord::Full => Network::Full,
                 NetworkRecord::Allow(hosts) => Network::Allow(hosts),
             },
+            ports: record.ports.iter().map(Port::from).collect(),
             root: match record.read_only_root {
                 true => RootAccess::ReadOnly,
                 false => RootAccess::Writable,
@@ -273,6 +279,7 @@ impl Text {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Publish, Written, resolve_ports};
 
     fn spec() -> Spec {
         let by = Origin::User;
@@ -280,6 +287,7 @@ mod tests {
             profile: Profile::Restrictive,
             image: Image::Rootfs("/srv/image".into()),
             network: Network::Allow(vec!["example.org".into()]),
+            ports: Vec::new(),
             root: RootAccess::ReadOnly,
             mounts: vec![Mount {
                 source: OsStr::from_bytes(b"/srv/\xff").into(),
@@ -304,7 +312,16 @@ mod tests {
         let text = SpecRecord::from(&spec()).to_json();
         let back = Spec::try_from(SpecRecord::from_json(&text).unwrap()).unwrap();
         assert_eq!(back, spec());
+        assert!(!text.contains("ports"), "{text}");
         assert_eq!(SpecRecord::from(&back).to_json(), text);
+    }
+
+    #[test]
+    fn ports_come_back_too() {
+        let publish = Publish::read(OsStr::new("[::1]:80-81:90-91/udp")).unwrap();
+        let spec = Spec { ports: resolve_ports(vec![publish]).unwrap(), ..spec() };
+        let text = SpecRecord::from(&spec).to_json();
+        assert_eq!(Spec::try_from(SpecRecord::from_json(&text).unwrap()).unwrap(), spec);
     }
 
     #[test]

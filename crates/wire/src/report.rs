@@ -5,9 +5,11 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use agentkernel_core::{
-    Ended, Image, LimitInForce, LimitKind, Limited, Profile, Remains, Usage, Wall,
+    Ended, Image, LimitInForce, LimitKind, Limited, Port, Profile, Remains, Usage, Wall,
 };
 use serde::Serialize;
+
+use crate::PortRecord;
 
 /// The version of every JSON form. It grows when a field changes its meaning or goes away, not
 /// when one is added.
@@ -28,6 +30,7 @@ pub struct Run<'a> {
     pub walls: &'a [Wall],
     pub limits: &'a [LimitInForce],
     pub notes: &'a [String],
+    pub ports: &'a [Port],
     pub remains: &'a Remains,
 }
 
@@ -49,6 +52,9 @@ pub struct Report {
     pub limits: Vec<LimitReport>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     pub notes: Vec<String>,
+    /// The host's ports that led into the sandbox.
+    #[serde(skip_serializing_if = "<[PortRecord]>::is_empty")]
+    pub ports: Vec<PortRecord>,
     pub rusage: UsageReport,
     pub oom_kills: u64,
 }
@@ -68,6 +74,7 @@ impl From<Run<'_>> for Report {
             walls: run.walls.iter().map(WallReport::from).collect(),
             limits: run.limits.iter().map(LimitReport::from).collect(),
             notes: run.notes.to_vec(),
+            ports: run.ports.iter().map(PortRecord::from).collect(),
             rusage: (&run.remains.usage).into(),
             oom_kills: run.remains.oom_kills,
         }
@@ -280,6 +287,7 @@ to_json!(
     crate::SandboxesReport,
     crate::InspectReport,
     crate::CommandsReport,
+    crate::PortsReport,
     crate::VerdictReport,
     crate::ChangesReport,
     crate::AppliedReport,
@@ -329,6 +337,7 @@ mod tests {
             walls: &walls,
             limits: &limits,
             notes: &["it is slow".into()],
+            ports: &[],
             remains: &remains,
         });
         let expected = concat!(

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::environment::{self, Environment};
 use crate::value::{self, Pids};
-use crate::{BuildRequest, ImageRequest, ProjectRequest, Volume};
+use crate::{BuildRequest, ImageRequest, ProjectRequest, Publish, Volume};
 
 /// A spec as asked for by flags, by variables, by a project's file or by a user's. Each of them
 /// fills one, and [`over`](Self::over) lays one over the next.
@@ -30,6 +30,7 @@ pub struct SpecRequest {
     pub profile: Option<Profile>,
     #[serde(deserialize_with = "value::optional")]
     pub network: Option<Network>,
+    pub ports: Vec<Publish>,
     #[serde(deserialize_with = "value::optional")]
     pub cpus: Option<Cpus>,
     #[serde(deserialize_with = "value::optional")]
@@ -95,8 +96,8 @@ impl TryFrom<u32> for PoolSize {
 }
 
 impl SpecRequest {
-    /// This request laid over `lower`: what it says wins. Volumes and variables of both are kept,
-    /// except that a target or a name of this one replaces the lower's. An image and a build are two
+    /// This request laid over `lower`: what it says wins. Volumes, ports and variables of both are
+    /// kept, except that a target, a port of the sandbox's or a name of this one replaces the lower's. An image and a build are two
     /// answers to one question, so either replaces the other.
     pub fn over(self, lower: Self) -> Self {
         let mut env = lower.env;
@@ -105,6 +106,9 @@ impl SpecRequest {
         let mut volumes = lower.volumes;
         volumes.retain(|volume| !covered(volume));
         volumes.extend(self.volumes);
+        let mut ports = lower.ports;
+        ports.retain(|port| !self.ports.iter().any(|own| own.is_about(port)));
+        ports.extend(self.ports);
         let mut pools = lower.pools;
         pools.extend(self.pools);
         let (image, build) = match (self.image, self.build) {
@@ -119,6 +123,7 @@ impl SpecRequest {
             pull: self.pull.or(lower.pull),
             profile: self.profile.or(lower.profile),
             network: self.network.or(lower.network),
+            ports,
             cpus: self.cpus.or(lower.cpus),
             memory: self.memory.or(lower.memory),
             pids: self.pids.or(lower.pids),
@@ -205,6 +210,8 @@ impl SpecRequest {
             ("build", build),
             ("profile", self.profile.is_some_and(|profile| profile != Profile::Restrictive)),
             ("network", self.network.as_ref().is_some_and(|network| *network != Network::None)),
+            // Whoever has a port of the host's gets what others send there.
+            ("ports", !self.ports.is_empty()),
             ("project", project),
             ("volumes", self.volumes.iter().any(volume)),
             ("env", self.env.values().any(copied)),
@@ -239,6 +246,8 @@ mod tests {
         let own = path(&inside);
         for (text, key) in [
             ("network = \"full\"".to_owned(), "network"),
+            ("ports = [80]".to_owned(), "ports"),
+            ("[pools.x]\nsize = 1\nspec = { ports = [80] }".to_owned(), "pools"),
             ("profile = \"permissive\"".to_owned(), "profile"),
             ("strict = false".to_owned(), "strict"),
             ("image = \"rootfs:/usr\"".to_owned(), "image"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use agentkernel_core::{Capabilities, Command, Mount, Profile, Provision, Spec};
 
 use crate::profile::{Defaults, defaults};
-use crate::{Machine, ProjectRequest, SpecRequest, Volume, limits};
+use crate::{Machine, ProjectRequest, SpecRequest, Volume, limits, resolve_ports};
 
 mod image;
 
@@ -64,6 +65,10 @@ pub enum RequestError {
     Target(PathBuf),
     #[error("two volumes have the target {}", .0.display())]
     SameTarget(PathBuf),
+    #[error("the host's port {host} can't lead to both {} and {}", targets[0], targets[1])]
+    SamePort { host: SocketAddr, targets: [String; 2] },
+    #[error("more than {most} ports are to lead into one sandbox")]
+    ManyPorts { most: usize },
     #[error("--{what} {asked} is more than the machine has: {most}")]
     MoreThanMachine { what: &'static str, asked: String, most: String },
     #[error("no command was given")]
@@ -89,6 +94,8 @@ impl RequestError {
             }
             Self::Target(_) => "choose another target",
             Self::SameTarget(_) => "give each volume a target of its own",
+            Self::SamePort { .. } => "give each a port of its own, or have the system pick one",
+            Self::ManyPorts { .. } => "publish those that are needed",
             Self::MoreThanMachine { .. } => "lower the limit, or leave it out",
             Self::NoCommand => "name one after the flags, as in agentkernel run -- echo hello",
             Self::Nul => "leave it out: no argument of a program can hold one",
@@ -118,6 +125,7 @@ impl SpecRequest {
             directory: self.directory.or(start),
             environment: environment(self.env, &defaults, caller.variables),
             network: self.network.unwrap_or(defaults.network),
+            ports: resolve_ports(self.ports)?,
             root: defaults.root,
             user: self.user.unwrap_or(defaults.user),
             limits,

@@ -12,7 +12,7 @@ pub const PREFIX: &str = "AGENTKERNEL_";
 /// A variable's name after the prefix, and how it fills a request.
 type Variable = (&'static str, fn(&mut SpecRequest, &OsStr) -> Result<(), ValueError>);
 
-/// Every variable. Volumes and a sandbox's own variables are lists, which have no good form here.
+/// Every variable. Volumes, ports and a sandbox's own variables are lists, which have no good form here.
 const TABLE: [Variable; 15] = [
     ("BACKEND", |request, text| put(&mut request.backend, text)),
     ("IMAGE", |request, text| put(&mut request.image, text)),
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn each_variable_sets_the_key_of_its_name() {
-        let lists = ["volumes", "env", "pools"];
+        let lists = ["ports", "volumes", "env", "pools"];
         let keys: Vec<_> = KEYS.into_iter().filter(|key| !lists.contains(key)).collect();
         assert_eq!(VARIABLES.map(str::to_lowercase).as_slice(), keys);
     }

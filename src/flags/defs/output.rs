@@ -117,6 +117,7 @@ pub(super) static FLAGS: &[Flag] = &[
             Verb::Run,
             Verb::Exec,
             Verb::Ps,
+            Verb::Port,
             Verb::Inspect,
             Verb::Events,
             Verb::Audit,

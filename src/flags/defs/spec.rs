@@ -1,7 +1,7 @@
 //! The flags of a spec.
 
 use agentkernel_core::Network;
-use agentkernel_wire::{BuildRequest, ProjectRequest, Volume, Written};
+use agentkernel_wire::{BuildRequest, ProjectRequest, Publish, Volume, Written};
 
 use super::{SPEC, put};
 use crate::flags::{Flag, Takes, Words};
@@ -90,6 +90,21 @@ pub(super) static FLAGS: &[Flag] = &[
         takes: Takes::Nothing(|low| low.spec.network = Some(Network::None)),
         verbs: SPEC,
         doc: "The same as --network none",
+    },
+    Flag {
+        long: "publish",
+        short: Some('p'),
+        aliases: &[],
+        takes: Takes::Value {
+            name: "[ADDR:][HOSTPORT:]PORT",
+            words: Words::Any,
+            read: |low, value| {
+                low.spec.ports.push(Publish::read(&value)?);
+                Ok(())
+            },
+        },
+        verbs: SPEC,
+        doc: "Lead a port to it, at 127.0.0.1 unless said (repeatable)",
     },
     Flag {
         long: "cpus",

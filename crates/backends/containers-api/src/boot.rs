@@ -11,8 +11,8 @@ use agentkernel_containers::{
     refuse_missing, refused, send, walls,
 };
 use agentkernel_core::{
-    BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Place, Remains,
-    RootAccess, Spec, Wall,
+    BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Place, Port,
+    Remains, RootAccess, Spec, Wall,
 };
 use agentkernel_guest::Nearest;
 use agentkernel_sys::cgroup::{self, Found};
@@ -30,7 +30,7 @@ use tokio::time::timeout;
 use crate::client::{Client, DEATH, failed, status, words};
 use crate::config::{self, Parts};
 use crate::door::{self, Door};
-use crate::{image, kept};
+use crate::{image, kept, published};
 
 /// How long it may take from the engine's word that it has started until the agent connects.
 const ARRIVAL: Duration = Duration::from_secs(60);
@@ -48,6 +48,7 @@ pub struct ContainerPlace {
     groups: Vec<PathBuf>,
     walls: Vec<Wall>,
     limits: Vec<LimitInForce>,
+    ports: Vec<Port>,
 }
 
 /// What was there before an error, to be removed.
@@ -67,6 +68,7 @@ pub fn boot(
     let rootless = client.is_rootless();
     let walls = walls(&spec.network, rootless);
     refuse_missing(&walls, spec)?;
+    published::check(&client, spec)?;
     let reference = image::reference(spec)?;
     let image = match client.image(reference)? {
         Some(image) => image,
@@ -107,17 +109,20 @@ pub fn boot(
         Parts { name: &name, reference, agent, door: door_folder, rootless, home, kept_user, kept };
     client.create(spec, &parts)?;
     let made = Made { client: &client, name: &name, kept };
-    let booted =
-        made.start(&door).and_then(|link| greet(product, link, spec, life, image, shares_users));
+    let booted = made
+        .start(&door, spec)
+        .and_then(|link| greet(product, link, spec, life, image, shares_users));
     drop(door);
-    let Greeted { link, pid, init, image, groups, limits } = match booted {
+    let booted = booted.and_then(|greeted| Ok((greeted, published::ports(&client, &name, spec)?)));
+    let (Greeted { link, pid, init, image, groups, limits }, ports) = match booted {
         Ok(greeted) => greeted,
         Err(error) => {
             made.remove();
             return Err(error);
         }
     };
-    Ok(ContainerPlace { client, name, link, pid, init: Some(init), image, groups, walls, limits })
+    let init = Some(init);
+    Ok(ContainerPlace { client, name, link, pid, init, image, groups, walls, limits, ports })
 }
 
 /// An agent that serves its link.
@@ -242,24 +247,27 @@ fn is_taken(error: &Error) -> bool {
 impl Made<'_> {
     /// Starts it, and waits for its agent. The engine is not waited for any longer: it has more to
     /// do when that runs.
-    fn start(&self, door: &Door) -> Result<OwnedFd, BootError> {
+    fn start(&self, door: &Door, spec: &Spec) -> Result<OwnedFd, BootError> {
         let client = self.client;
         let failed_here =
             |source| BootError::Failed { what: "the sandbox's agent did not come".into(), source };
-        client.runtime.block_on(async {
+        let started = client.runtime.block_on(async {
             let started =
                 pin!(client.docker.start_container(self.name, None::<StartContainerOptions>));
             let admitted = pin!(door.admit());
             match select(admitted, started).await {
-                Either::Left((link, _)) => link.map_err(failed_here),
-                Either::Right((Ok(()), admitted)) => match timeout(ARRIVAL, admitted).await {
+                Either::Left((link, _)) => Ok(link.map_err(failed_here)),
+                Either::Right((Ok(()), admitted)) => Ok(match timeout(ARRIVAL, admitted).await {
                     Ok(link) => link.map_err(failed_here),
                     Err(_) => Err(failed_here(io::ErrorKind::TimedOut.into())),
-                },
-                Either::Right((Err(error), _)) => {
-                    Err(failed(format!("{} can't start the sandbox", client.product.title), &error))
-                }
+                }),
+                Either::Right((Err(error), _)) => Err(error),
             }
+        });
+        started.unwrap_or_else(|error| {
+            let other =
+                || failed(format!("{} can't start the sandbox", client.product.title), &error);
+            Err(published::refusal(client, &error, spec).unwrap_or_else(other))
         })
     }
 
@@ -286,6 +294,10 @@ impl Place for ContainerPlace {
 
     fn limits(&self) -> &[LimitInForce] {
         &self.limits
+    }
+
+    fn ports(&self) -> &[Port] {
+        &self.ports
     }
 
     fn image(&self) -> ImageFacts {

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use agentkernel_containers::{AGENT, DOOR, pids_of_ours};
-use agentkernel_core::{Network, RootAccess, Spec};
+use agentkernel_core::{Network, Port, RootAccess, Spec};
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
-    Mount, MountType,
+    Mount, MountType, PortBinding,
 };
 use sha2::{Digest, Sha256};
 
@@ -40,6 +40,9 @@ pub fn container(spec: &Spec, parts: &Parts<'_>) -> ContainerCreateBody {
         working_dir: Some("/".into()),
         entrypoint: Some(vec![AGENT.into()]),
         cmd: Some(Vec::new()),
+        // What is published must be among the ports that an image is known for.
+        exposed_ports: (!spec.ports.is_empty())
+            .then(|| bindings(&spec.ports).into_keys().collect()),
         // Nothing but commands is to run.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
         host_config: Some(host(spec, parts)),
@@ -72,6 +75,10 @@ fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
             // The engine's own: what it can reach, but not the host's loopback.
             Network::Full | Network::Allow(_) => "default".into(),
         }),
+        // Docker's default: who may have nothing can listen there all the same.
+        sysctls: (!spec.ports.is_empty())
+            .then(|| HashMap::from([("net.ipv4.ip_unprivileged_port_start".into(), "0".into())])),
+        port_bindings: (!spec.ports.is_empty()).then(|| bindings(&spec.ports)),
         mounts: Some(vec![shared(parts.agent, AGENT), shared(parts.door, DOOR)]),
         readonly_rootfs: Some(spec.root == RootAccess::ReadOnly),
         tmpfs: Some(private(spec, parts)),
@@ -100,6 +107,23 @@ fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
         log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
         ..Default::default()
     }
+}
+
+/// The ports, by what they are inside.
+fn bindings(ports: &[Port]) -> HashMap<String, Option<Vec<PortBinding>>> {
+    let mut all = HashMap::new();
+    for port in ports {
+        let binding = PortBinding {
+            host_ip: Some(port.address.to_string()),
+            // None is one that the engine picks.
+            host_port: port.outside.map(|outside| outside.to_string()),
+        };
+        all.entry(port.target())
+            .or_insert_with(|| Some(Vec::new()))
+            .get_or_insert_default()
+            .push(binding);
+    }
+    all
 }
 
 /// The directories that are in memory: what is to be forgotten, and where the root can't be written

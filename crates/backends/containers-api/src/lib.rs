@@ -8,6 +8,7 @@
 //! - [`kept`]: what stays of sandboxes that live, and its copies.
 //! - [`door`]: the folder through which a container's agent connects.
 //! - [`boot`]: a place, from all of these.
+//! - [`published`]: the host's ports that lead into it.
 //! - [`service`]: an engine without a daemon, served while it is needed.
 //! - [`sweep`]: what killed makers have left.
 #![cfg(target_os = "linux")]
@@ -23,6 +24,7 @@ mod host;
 mod image;
 mod kept;
 mod probe;
+mod published;
 mod service;
 mod sweep;
 

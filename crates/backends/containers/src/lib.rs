@@ -114,6 +114,7 @@ impl Backend for Containers {
         const ALL: &[Capability] = &[
             Capability::NetworkNone,
             Capability::NetworkFull,
+            Capability::Ports,
             Capability::RootReadOnly,
             Capability::ImageReference,
             Capability::MountReadOnly,
@@ -189,6 +190,10 @@ impl Backend for Containers {
     }
 
     fn pool_part(&self, spec: &Spec) -> Option<Spec> {
+        // Only one place at a time can have a port of the host's that is named.
+        if spec.ports.iter().any(|port| port.outside.is_some()) {
+            return None;
+        }
         Some(Spec {
             // Only a name, by now.
             profile: Profile::Moderate,

@@ -19,6 +19,9 @@ pub struct Product {
     pub closes_devices: bool,
     /// Whether an ordinary user's own engine can show that user's files as those of another one.
     pub keeps_users: bool,
+    /// Whether a process of root's engine takes what comes to a port, and so leads from an IPv6 address
+    /// into containers that have none. An ordinary user's engine has no other way.
+    pub proxies: bool,
     pub about: About,
     pub yardsticks: &'static [Yardstick],
 }
@@ -30,6 +33,7 @@ pub static DOCKER: Product = Product {
     service: None,
     closes_devices: true,
     keeps_users: false,
+    proxies: true,
     about: About {
         class: Class::Container,
         isolation: "containers of dockerd: namespaces, control groups, and our system call filter; \
@@ -47,6 +51,7 @@ pub static PODMAN: Product = Product {
     service: Some("podman"),
     closes_devices: false,
     keeps_users: true,
+    proxies: false,
     about: About {
         class: Class::Container,
         isolation: "containers without a daemon, of an ordinary user in a user namespace of their \

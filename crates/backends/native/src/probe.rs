@@ -70,6 +70,7 @@ fn trial() -> Spec {
         profile: Profile::Moderate,
         image: Image::Host,
         network: Network::None,
+        ports: Vec::new(),
         root: RootAccess::Writable,
         mounts: Vec::new(),
         directory: None,

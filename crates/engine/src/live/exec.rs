@@ -105,6 +105,7 @@ impl Sandboxes<'_> {
             phases: timeline.phases(start, Instant::now()),
             walls: place.walls(),
             limits: place.limits(),
+            ports: place.ports(),
             notes: place.notes,
             remains,
             broken,

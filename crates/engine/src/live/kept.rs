@@ -15,6 +15,7 @@ use super::settle::is_said_to_run;
 use super::{NewSandbox, Sandboxes};
 use crate::action::{Outcome, Run};
 use crate::command::{Called, CommandRun, Finished, Peer};
+use crate::engine::tell_ports;
 use crate::streams::Streams;
 use crate::{EngineError, Route, demand, journal};
 
@@ -67,6 +68,7 @@ impl Sandboxes<'_> {
         let (record, lock) = self.lock(record.id.as_str())?;
         let place = backend.boot_live(&spec, self.life(&record, false)?)?;
         let (record, dial) = self.settle_in(&record, &*place)?;
+        tell_ports(&spec, place.ports());
         let process = backend.process(&spec, command, &|| place.image())?;
         drop(lock);
         self.note(Kind::Start, &record, Value::Null)?;
@@ -92,7 +94,7 @@ impl Sandboxes<'_> {
     fn conclude(&self, driven: Driven, start: Instant) -> Result<Outcome, EngineError> {
         let Driven { record, profile, place, finished, noted } = driven;
         let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
-        let mut notes = place.notes().to_vec();
+        let (mut notes, ports) = (place.notes().to_vec(), place.ports().to_vec());
         let destroyed = place.destroy();
         let kills = destroyed.as_ref().map_or(0, |remains| remains.oom_kills);
         let (timeline, ended) = (finished.timeline, finished.ending(kills));
@@ -115,6 +117,7 @@ impl Sandboxes<'_> {
             walls,
             limits,
             notes,
+            ports,
             remains,
         };
         Ok(outcome)

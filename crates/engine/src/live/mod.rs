@@ -57,7 +57,7 @@ pub struct NewSandbox {
     pub ttl: Option<Duration>,
     pub idle: Option<Duration>,
     /// The snapshot that it begins with, if not with nothing. Its `spec` is the snapshot's own then,
-    /// but for variables.
+    /// but for variables and ports.
     pub origin: Option<String>,
 }
 
@@ -78,13 +78,14 @@ fn refuse_other_spec(
     backend: &dyn Backend,
     spec: &Spec,
 ) -> Result<(), EngineError> {
-    let without_variables = |spec: &Spec| Spec { environment: BTreeMap::new(), ..spec.clone() };
-    if without_variables(own) == without_variables(spec) && backend.name() == snapshot.backend {
+    let files =
+        |spec: &Spec| Spec { environment: BTreeMap::new(), ports: Vec::new(), ..spec.clone() };
+    if files(own) == files(spec) && backend.name() == snapshot.backend {
         return Ok(());
     }
     Err(EngineError::refused(
         format!("a sandbox from the snapshot {} is made as the snapshot was", snapshot.name),
-        "leave out all that says what it is made of; variables may be given".into(),
+        "leave out all that says what it is made of; variables and ports may be given".into(),
     ))
 }
 
@@ -174,6 +175,16 @@ impl<'a> Sandboxes<'a> {
             Some(record) => Ok(record),
             // It had run out of time; now it is not there, and that is told in the same words.
             None => Ok(self.store.find(asked)?),
+        }
+    }
+
+    /// The same, which must run.
+    pub fn running(&self, asked: &str) -> Result<Record, EngineError> {
+        let record = self.find(asked)?;
+        match record.state {
+            // What is halted has all that it had.
+            State::Paused => Ok(record),
+            _ => self.expect_running(&record).map(|()| record),
         }
     }
 

@@ -15,7 +15,7 @@ use serde_json::json;
 use super::dial::{Dial, PATIENCE};
 use super::filling::{self, Filling, no_folder};
 use super::{Sandboxes, spec_of};
-use crate::EngineError;
+use crate::{EngineError, demand};
 
 /// The file in a snapshot's folder that holds [`Record::applied`] of its sandbox.
 const APPLIED: &str = "applied.json";
@@ -143,6 +143,7 @@ impl Sandboxes<'_> {
         let (record, lock) = self.lock(asked)?;
         let names = self.names_of_forks(&record, count, prefix)?;
         let (backend, spec) = (self.copying(&record)?, self.spec(&record)?);
+        refuse_named_port(&record, &spec)?;
         let from = self.dirs.layers(&record.id);
         let mut filled = Vec::new();
         let held = self.hold(&record)?;
@@ -225,6 +226,20 @@ impl Sandboxes<'_> {
         dial.ask(|command| ToAgent::Hold { command }, &[], PATIENCE)?;
         Ok(Held(Some(dial)))
     }
+}
+
+/// Refuses forks that could not be beside the sandbox that they are of.
+fn refuse_named_port(record: &Record, spec: &Spec) -> Result<(), EngineError> {
+    let Some(port) = demand::named_port(spec) else { return Ok(()) };
+    let name = &record.name;
+    Err(EngineError::refused(
+        format!("a fork can't have the host's port {}, which is {name}'s", port.host()),
+        format!(
+            "agentkernel snapshot create {name}, and then create --from that with a -p of its own, \
+             such as -p {}",
+            port.target()
+        ),
+    ))
 }
 
 /// Copies what a sandbox has written to `to`, which is made. Returns the length of it all. What

@@ -1,0 +1,163 @@
+//! The host's ports that lead into a container: what the engine has picked, and why one can't be had.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use agentkernel_core::{BootError, Port, Spec, Transport};
+use bollard::errors::Error;
+use bollard::models::PortBinding;
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
+
+use crate::client::{Client, failed, words};
+
+/// Refuses an address from which nothing would get in, though the engine takes it.
+pub fn check(client: &Client, spec: &Spec) -> Result<(), BootError> {
+    let leads = client.product.proxies || client.is_rootless();
+    match spec.ports.iter().find(|port| port.address.is_ipv6()) {
+        Some(port) if !leads => Err(BootError::Refused {
+            why: format!(
+                "{} of root leads nothing from {} into its containers, which have no IPv6 address",
+                client.product.title,
+                port.host()
+            ),
+            fix: "publish at an IPv4 address, or use rootless Podman or Docker".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The ports of `spec` as a container that runs has them.
+pub fn ports(client: &Client, name: &str, spec: &Spec) -> Result<Vec<Port>, BootError> {
+    if spec.ports.is_empty() {
+        return Ok(Vec::new());
+    }
+    let untold = format!("{} does not tell the sandbox's ports", client.product.title);
+    let inspected = client.docker.inspect_container(name, None::<InspectContainerOptions>);
+    let inspected = client.runtime.block_on(inspected).map_err(|error| failed(&untold, &error))?;
+    let known = inspected.network_settings.and_then(|network| network.ports).unwrap_or_default();
+    let found = |port: &Port| {
+        let bindings = known.get(&port.target())?.as_deref()?;
+        let fixed = spec.ports.iter().filter(|other| other.target() == port.target());
+        let fixed: Vec<_> = fixed.filter_map(|other| other.outside).collect();
+        let bound = bindings.iter().filter(|binding| is_at(binding, port.address));
+        let mut bound = bound.filter_map(|binding| binding.host_port.as_ref()?.parse().ok());
+        let outside = bound.find(|found: &NonZeroU16| match port.outside {
+            Some(outside) => outside == *found,
+            None => !fixed.contains(found),
+        })?;
+        Some(Port { outside: Some(outside), ..*port })
+    };
+    let ports = spec.ports.iter().map(|port| {
+        found(port).ok_or_else(|| BootError::Failed {
+            what: untold.clone(),
+            source: io::Error::other(format!("there is none for {}", port.target())),
+        })
+    });
+    ports.collect()
+}
+
+fn is_at(binding: &PortBinding, address: IpAddr) -> bool {
+    match binding.host_ip.as_deref().unwrap_or_default() {
+        // An engine that was told none: all that there are.
+        "" => address.is_unspecified(),
+        told => told.parse() == Ok(address),
+    }
+}
+
+/// Why a container could not be started, if that is for want of a port of the host's.
+pub fn refusal(client: &Client, error: &Error, spec: &Spec) -> Option<BootError> {
+    let text = words(error);
+    let is_about = |port: &&Port| {
+        let named = format!(":{}", port.host().port());
+        text.split(&named).skip(1).any(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    // Where the engine does not say which, it is one of them.
+    let port = spec.ports.iter().find(is_about).or(spec.ports.first())?;
+    let host = format!("{}/{}", port.host(), port.transport.name());
+    let says = |what: &[&str]| what.iter().any(|what| text.contains(what));
+    let (why, fix) = if says(&["already allocated", "already in use"]) {
+        let by = user_of(client, port).map_or(String::new(), |user| format!(" by {user}"));
+        (
+            format!("the host's port {host} is in use{by}"),
+            "end what uses it, choose another, or leave it out and have the system pick one".into(),
+        )
+    } else if says(&["privileged port"]) {
+        (
+            format!("the host's port {host} is not an ordinary user's to use"),
+            format!(
+                "choose one from 1024 on, or let everybody have it by sysctl \
+                 net.ipv4.ip_unprivileged_port_start={}",
+                port.host().port()
+            ),
+        )
+    } else if says(&["cannot assign requested address"]) {
+        let why = format!("{} is no address of this machine", port.address);
+        (why, "choose one that it has, or leave it out for its loopback".into())
+    } else {
+        return None;
+    };
+    Some(BootError::Refused { why, fix })
+}
+
+/// Who uses a port of the host's, as far as that can be found out: a container of the same engine, or
+/// else a process.
+fn user_of(client: &Client, port: &Port) -> Option<String> {
+    let wanted = port.outside?.get();
+    let all = client.docker.list_containers(None::<ListContainersOptions>);
+    let all = client.runtime.block_on(all).unwrap_or_default();
+    let uses = |container: &bollard::models::ContainerSummary| {
+        let name = port.transport.name();
+        let mut ports = container.ports.iter().flatten();
+        ports.any(|port| {
+            port.public_port == Some(wanted) && port.typ.is_some_and(|typ| typ.as_ref() == name)
+        })
+    };
+    let name = all.into_iter().find(uses).and_then(|one| one.names?.into_iter().next());
+    match name {
+        Some(name) => Some(format!("the container {}", name.trim_start_matches('/'))),
+        None => process_at(port.transport, wanted),
+    }
+}
+
+/// The process that has the port, by the kernel's lists, if the caller may see that.
+fn process_at(transport: Transport, port: u16) -> Option<String> {
+    // The state of a socket that listens; one of UDP's has another.
+    let (name, state) = match transport {
+        Transport::Tcp => ("tcp", "0A"),
+        Transport::Udp => ("udp", "07"),
+    };
+    let lists = [format!("/proc/net/{name}"), format!("/proc/net/{name}6")];
+    let lists = lists.map(|path| fs::read_to_string(path).unwrap_or_default());
+    let end = format!(":{port:04X}");
+    let inode = lists.iter().flat_map(|list| list.lines()).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let found = fields.get(1)?.ends_with(&end) && *fields.get(3)? == state;
+        fields.get(9).filter(|_| found).copied()
+    })?;
+    let socket = format!("socket:[{inode}]");
+    fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
+        let mut open = fs::read_dir(process.path().join("fd")).ok()?.flatten();
+        open.find(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == &*socket))?;
+        let name = fs::read_to_string(process.path().join("comm")).ok()?;
+        Some(format!("process {} ({})", process.file_name().display(), name.trim_end()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn who_has_a_port_is_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let told = process_at(Transport::Tcp, port).unwrap();
+        assert!(told.contains(&std::process::id().to_string()), "{told}");
+        drop(listener);
+        assert_eq!(process_at(Transport::Tcp, port), None);
+    }
+}
