@@ -146,6 +146,17 @@ impl Running {
         }
     }
 
+    /// The first line of its standard error, without its end. Waits for it.
+    pub fn error_line(&mut self) -> Result<String, NotPassed> {
+        loop {
+            if let Some(end) = self.stderr.iter().position(|byte| *byte == b'\n') {
+                let line = self.stderr.get(..end).unwrap_or_default();
+                return Ok(String::from_utf8_lossy(line).into_owned());
+            }
+            ensure!(self.receive()?, "{self} ended without an error");
+        }
+    }
+
     /// Closes its standard input if nobody took it, and waits until it has ended and its streams
     /// are closed.
     pub fn finish(mut self) -> Result<Captured, NotPassed> {

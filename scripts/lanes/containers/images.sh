@@ -5,8 +5,8 @@ test_image=localhost/agentkernel-test:latest
 
 # Whose programs the suites' commands are made of.
 test_packages=(
-    bash bsdutils coreutils dash diffutils findutils grep gzip hostname mount procps sed
-    sysvinit-utils tar util-linux
+    bash bsdutils coreutils dash diffutils findutils grep gzip hostname mount perl-base procps
+    sed sysvinit-utils tar util-linux
 )
 
 # Puts users and the usual folders into a tree.

@@ -104,7 +104,7 @@ pub(super) static FLAGS: &[Flag] = &[
             },
         },
         verbs: SPEC,
-        doc: "Lead a port to it, at 127.0.0.1 unless said (repeatable)",
+        doc: "Publish PORT, at 127.0.0.1 unless said (repeatable)",
     },
     Flag {
         long: "cpus",

@@ -105,8 +105,17 @@ pub fn boot(
         _ => None,
     };
     let reference = copy.as_deref().unwrap_or(reference);
-    let parts =
-        Parts { name: &name, reference, agent, door: door_folder, rootless, home, kept_user, kept };
+    let parts = Parts {
+        name: &name,
+        reference,
+        agent,
+        door: door_folder,
+        rootless,
+        proxied: published::is_proxied(&client),
+        home,
+        kept_user,
+        kept,
+    };
     client.create(spec, &parts)?;
     let made = Made { client: &client, name: &name, kept };
     let booted = made

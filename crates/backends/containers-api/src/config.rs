@@ -22,6 +22,8 @@ pub struct Parts<'a> {
     pub door: &'a Path,
     /// Whether the engine is an ordinary user's.
     pub rootless: bool,
+    /// Whether [its ports are](crate::published::is_proxied).
+    pub proxied: bool,
     /// Where the home of whom commands run as is, as far as it can be told without the image's lists.
     pub home: &'a str,
     /// As whom the caller's own files are to be seen by an engine of the caller's.
@@ -42,7 +44,7 @@ pub fn container(spec: &Spec, parts: &Parts<'_>) -> ContainerCreateBody {
         cmd: Some(Vec::new()),
         // What is published must be among the ports that an image is known for.
         exposed_ports: (!spec.ports.is_empty())
-            .then(|| bindings(&spec.ports).into_keys().collect()),
+            .then(|| spec.ports.iter().map(Port::target).collect()),
         // Nothing but commands is to run.
         healthcheck: Some(HealthConfig { test: Some(vec!["NONE".into()]), ..Default::default() }),
         host_config: Some(host(spec, parts)),
@@ -78,7 +80,7 @@ fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
         // Docker's default: who may have nothing can listen there all the same.
         sysctls: (!spec.ports.is_empty())
             .then(|| HashMap::from([("net.ipv4.ip_unprivileged_port_start".into(), "0".into())])),
-        port_bindings: (!spec.ports.is_empty()).then(|| bindings(&spec.ports)),
+        port_bindings: (!spec.ports.is_empty()).then(|| bindings(spec, parts)),
         mounts: Some(vec![shared(parts.agent, AGENT), shared(parts.door, DOOR)]),
         readonly_rootfs: Some(spec.root == RootAccess::ReadOnly),
         tmpfs: Some(private(spec, parts)),
@@ -110,20 +112,19 @@ fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
 }
 
 /// The ports, by what they are inside.
-fn bindings(ports: &[Port]) -> HashMap<String, Option<Vec<PortBinding>>> {
-    let mut all = HashMap::new();
-    for port in ports {
+fn bindings(spec: &Spec, parts: &Parts<'_>) -> HashMap<String, Option<Vec<PortBinding>>> {
+    let mut bindings = HashMap::new();
+    for port in &spec.ports {
+        // Rules of the kernel's would be about that very address, at which nothing arrives.
+        let is_any = port.address.is_unspecified() && !parts.proxied;
         let binding = PortBinding {
-            host_ip: Some(port.address.to_string()),
+            host_ip: Some(port.address.to_string()).filter(|_| !is_any),
             // None is one that the engine picks.
             host_port: port.outside.map(|outside| outside.to_string()),
         };
-        all.entry(port.target())
-            .or_insert_with(|| Some(Vec::new()))
-            .get_or_insert_default()
-            .push(binding);
+        bindings.entry(port.target()).or_insert_with(Vec::new).push(binding);
     }
-    all
+    bindings.into_iter().map(|(target, bindings)| (target, Some(bindings))).collect()
 }
 
 /// The directories that are in memory: what is to be forgotten, and where the root can't be written

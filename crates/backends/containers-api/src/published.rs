@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, TcpListener, UdpSocket};
 use std::num::NonZeroU16;
 
 use agentkernel_core::{BootError, Port, Spec, Transport};
@@ -12,19 +12,101 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 
 use crate::client::{Client, failed, words};
 
-/// Refuses an address from which nothing would get in, though the engine takes it.
+/// Whether a process takes what comes to a port, and not the kernel alone, by rules of its own.
+pub fn is_proxied(client: &Client) -> bool {
+    client.product.proxies || client.is_rootless()
+}
+
+/// Refuses ports that can't be had, before anything is made. An engine that finds out by itself may
+/// harm others by then: Podman 4.3 of root takes rules back that the one who has the port needs, too.
 pub fn check(client: &Client, spec: &Spec) -> Result<(), BootError> {
-    let leads = client.product.proxies || client.is_rootless();
-    match spec.ports.iter().find(|port| port.address.is_ipv6()) {
-        Some(port) if !leads => Err(BootError::Refused {
-            why: format!(
-                "{} of root leads nothing from {} into its containers, which have no IPv6 address",
-                client.product.title,
-                port.host()
+    let proxied = is_proxied(client);
+    for port in &spec.ports {
+        if port.address.is_ipv6() && !proxied {
+            return Err(BootError::Refused {
+                why: format!(
+                    "{} of root leads nothing from {} into its containers, which have no IPv6 \
+                     address",
+                    client.product.title,
+                    port.host()
+                ),
+                fix: "publish at an IPv4 address, or use rootless Podman or Docker".into(),
+            });
+        }
+        if let Some(obstacle) = obstacle(port) {
+            // Root's engine may what the caller may not.
+            if obstacle != Obstacle::Privileged || client.is_rootless() {
+                return Err(obstacle.refusal(client, port));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why a port of the host's can't be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Obstacle {
+    InUse,
+    Privileged,
+    NoAddress,
+}
+
+/// What keeps this process from the port, which it does not keep.
+fn obstacle(port: &Port) -> Option<Obstacle> {
+    // An engine takes all addresses of IPv6 without those of IPv4, which we would want, too.
+    if port.outside.is_none() || port.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
+        return None;
+    }
+    let taken = match port.transport {
+        Transport::Tcp => TcpListener::bind(port.host()).map(drop),
+        Transport::Udp => UdpSocket::bind(port.host()).map(drop),
+    };
+    match taken.err()?.kind() {
+        io::ErrorKind::AddrInUse => Some(Obstacle::InUse),
+        io::ErrorKind::PermissionDenied => Some(Obstacle::Privileged),
+        io::ErrorKind::AddrNotAvailable => Some(Obstacle::NoAddress),
+        // The engine has the say.
+        _ => None,
+    }
+}
+
+impl Obstacle {
+    /// What an engine's words mean.
+    fn told(text: &str) -> Option<Self> {
+        let known = [
+            ("already allocated", Self::InUse),
+            ("already in use", Self::InUse),
+            ("privileged port", Self::Privileged),
+            ("cannot assign requested address", Self::NoAddress),
+        ];
+        known.into_iter().find_map(|(words, obstacle)| text.contains(words).then_some(obstacle))
+    }
+
+    fn refusal(self, client: &Client, port: &Port) -> BootError {
+        let host = format!("{}/{}", port.host(), port.transport.name());
+        let (why, fix) = match self {
+            Self::InUse => {
+                let by = user_of(client, port).map_or(String::new(), |user| format!(" by {user}"));
+                (
+                    format!("the host's port {host} is in use{by}"),
+                    "end what uses it, choose another, or leave it out and have the system pick one"
+                        .into(),
+                )
+            }
+            Self::Privileged => (
+                format!("the host's port {host} is not an ordinary user's to use"),
+                format!(
+                    "choose one from 1024 on, or let everybody have it by sysctl \
+                     net.ipv4.ip_unprivileged_port_start={}",
+                    port.host().port()
+                ),
             ),
-            fix: "publish at an IPv4 address, or use rootless Podman or Docker".into(),
-        }),
-        _ => Ok(()),
+            Self::NoAddress => (
+                format!("{} is no address of this machine", port.address),
+                "choose one that it has, or leave it out for its loopback".into(),
+            ),
+        };
+        BootError::Refused { why, fix }
     }
 }
 
@@ -75,30 +157,7 @@ pub fn refusal(client: &Client, error: &Error, spec: &Spec) -> Option<BootError>
     };
     // Where the engine does not say which, it is one of them.
     let port = spec.ports.iter().find(is_about).or(spec.ports.first())?;
-    let host = format!("{}/{}", port.host(), port.transport.name());
-    let says = |what: &[&str]| what.iter().any(|what| text.contains(what));
-    let (why, fix) = if says(&["already allocated", "already in use"]) {
-        let by = user_of(client, port).map_or(String::new(), |user| format!(" by {user}"));
-        (
-            format!("the host's port {host} is in use{by}"),
-            "end what uses it, choose another, or leave it out and have the system pick one".into(),
-        )
-    } else if says(&["privileged port"]) {
-        (
-            format!("the host's port {host} is not an ordinary user's to use"),
-            format!(
-                "choose one from 1024 on, or let everybody have it by sysctl \
-                 net.ipv4.ip_unprivileged_port_start={}",
-                port.host().port()
-            ),
-        )
-    } else if says(&["cannot assign requested address"]) {
-        let why = format!("{} is no address of this machine", port.address);
-        (why, "choose one that it has, or leave it out for its loopback".into())
-    } else {
-        return None;
-    };
-    Some(BootError::Refused { why, fix })
+    Obstacle::told(&text).map(|obstacle| obstacle.refusal(client, port))
 }
 
 /// Who uses a port of the host's, as far as that can be found out: a container of the same engine, or
@@ -147,8 +206,6 @@ fn process_at(transport: Transport, port: u16) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
 
     #[test]

@@ -108,10 +108,10 @@ pub(super) fn refused<'a>(got: &'a Captured, parts: &[&str]) -> Result<&'a Captu
 }
 
 /// Mistakes, each with what its message must name.
-type Cases<'a> = &'a [(&'a [&'a str], &'a [&'a str])];
+pub(super) type Cases<'a> = &'a [(&'a [&'a str], &'a [&'a str])];
 
 /// Each set of flags is refused for a command that would otherwise run, and nothing is left.
-fn all_refused(subject: &Subject, scratch: &Scratch, cases: Cases<'_>) -> Verdict {
+pub(super) fn all_refused(subject: &Subject, scratch: &Scratch, cases: Cases<'_>) -> Verdict {
     let argv = ["echo", "ran"];
     let good = Captured::of(subject.run_command(scratch, &NO_FLAGS, &argv))?;
     good.exits(0)?.prints("ran\n")?;
@@ -195,9 +195,10 @@ fn bad_names(subject: &Subject) -> Verdict {
 }
 
 fn missing_capability(subject: &Subject) -> Verdict {
-    let flags: [(Capability, &[&str]); 5] = [
+    let flags: [(Capability, &[&str]); 6] = [
         (Capability::NetworkAllow, &["--network", "allow=example.org"]),
         (Capability::NetworkFull, &["--network", "full"]),
+        (Capability::Ports, &["-p", "8080:80", "--network", "full"]),
         (Capability::User, &["-u", "0"]),
         (Capability::Terminal, &["-t"]),
         (Capability::MountCopyOnWrite, &["--project=.:cow"]),

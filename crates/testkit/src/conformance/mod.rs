@@ -9,6 +9,7 @@ mod isolation;
 mod leftovers;
 mod life;
 mod limits;
+mod ports;
 mod report;
 mod streams;
 mod terminal;
@@ -29,6 +30,7 @@ pub fn table() -> Vec<Behaviour> {
         files::TABLE,
         images::TABLE,
         isolation::TABLE,
+        ports::TABLE,
         limits::TABLE,
         report::TABLE,
         bad_input::TABLE,

@@ -6,6 +6,7 @@ mod changes;
 mod copies;
 mod deaths;
 mod exec;
+mod ports;
 mod snapshots;
 mod states;
 mod store;
@@ -29,6 +30,7 @@ pub(super) fn table() -> Vec<Behaviour> {
     let tables = [
         states::TABLE,
         exec::TABLE,
+        ports::TABLE,
         background::TABLE,
         deaths::TABLE,
         store::TABLE,
