@@ -321,8 +321,8 @@ fn port_in_use(subject: &Subject) -> Verdict {
     let got = Captured::of(subject.run_command(&scratch, &flags, &["echo", "ran"]))?;
     refused(&got, &[&format!("127.0.0.1:{port}/tcp"), "in use"])?;
     if subject.caller == crate::Caller::Me {
-        let own = std::process::id();
-        got.mentions(&format!("process {own}"))?;
+        // A child that another test is about to start may have it, too.
+        got.mentions("in use by process ")?;
     }
     drop(listener);
     // Nothing of the first one is in the way.
