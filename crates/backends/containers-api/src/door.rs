@@ -14,7 +14,7 @@ use tokio::net::UnixListener;
 
 /// What the folders of one process and its containers are called by. Whoever finds them can tell
 /// whether their maker still lives.
-const PREFIX: &str = "agentkernel-";
+pub const PREFIX: &str = "agentkernel-";
 
 /// A name that no other process's, and no other of this one's, has: its number and when it began,
 /// and the process namespace in which that is its number.

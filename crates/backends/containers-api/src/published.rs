@@ -4,13 +4,17 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, TcpListener, UdpSocket};
 use std::num::NonZeroU16;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use agentkernel_core::{BootError, Port, Spec, Transport};
 use bollard::errors::Error;
-use bollard::models::PortBinding;
+use bollard::models::{ContainerSummary, PortBinding};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
+use tokio::time::sleep;
 
 use crate::client::{Client, failed, words};
+use crate::door;
 
 /// Whether a process takes what comes to a port, and not the kernel alone, by rules of its own.
 pub fn is_proxied(client: &Client) -> bool {
@@ -34,8 +38,13 @@ pub fn check(client: &Client, spec: &Spec) -> Result<(), BootError> {
             });
         }
         if let Some(obstacle) = obstacle(port) {
-            // Root's engine may what the caller may not.
-            if obstacle != Obstacle::Privileged || client.is_rootless() {
+            let passes = match obstacle {
+                Obstacle::InUse => is_let_go(client, port),
+                // Root's engine may what the caller may not.
+                Obstacle::Privileged => !client.is_rootless(),
+                Obstacle::NoAddress => false,
+            };
+            if !passes {
                 return Err(obstacle.refusal(client, port));
             }
         }
@@ -160,23 +169,69 @@ pub fn refusal(client: &Client, error: &Error, spec: &Spec) -> Option<BootError>
     Obstacle::told(&text).map(|obstacle| obstacle.refusal(client, port))
 }
 
+/// How long an engine may take to let go of the ports of a container that has ended.
+const LETTING_GO: Duration = Duration::from_secs(3);
+
+/// Waits for a port that is in use to become free, as it does when whoever has it has ended and the
+/// engine has not seen to it yet. While a container that lives has it, nobody waits.
+fn is_let_go(client: &Client, port: &Port) -> bool {
+    let deadline = Instant::now() + LETTING_GO;
+    while Instant::now() < deadline {
+        if container_at(client, port).is_some_and(|name| client.lives(&name)) {
+            return false;
+        }
+        // Engines don't tell of it.
+        client.runtime.block_on(async { sleep(Duration::from_millis(20)).await });
+        if obstacle(port) != Some(Obstacle::InUse) {
+            return true;
+        }
+    }
+    false
+}
+
+impl Client {
+    /// Whether the first process of a container is there, whatever the engine holds of it.
+    fn lives(&self, name: &str) -> bool {
+        let inspected = self.docker.inspect_container(name, None::<InspectContainerOptions>);
+        let Ok(inspected) = self.runtime.block_on(inspected) else { return false };
+        let pid = inspected.state.and_then(|state| state.pid).filter(|pid| *pid > 0);
+        pid.is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists())
+    }
+}
+
 /// Who uses a port of the host's, as far as that can be found out: a container of the same engine, or
 /// else a process.
 fn user_of(client: &Client, port: &Port) -> Option<String> {
-    let wanted = port.outside?.get();
+    match container_at(client, port) {
+        Some(name) => Some(said(client, &name)),
+        None => process_at(port.transport, port.outside?.get()),
+    }
+}
+
+/// The container of the engine's that has a port.
+fn container_at(client: &Client, port: &Port) -> Option<String> {
+    let wanted = port.outside.map(NonZeroU16::get);
     let all = client.docker.list_containers(None::<ListContainersOptions>);
     let all = client.runtime.block_on(all).unwrap_or_default();
-    let uses = |container: &bollard::models::ContainerSummary| {
+    let uses = |container: &ContainerSummary| {
         let name = port.transport.name();
         let mut ports = container.ports.iter().flatten();
         ports.any(|port| {
-            port.public_port == Some(wanted) && port.typ.is_some_and(|typ| typ.as_ref() == name)
+            port.public_port == wanted && port.typ.is_some_and(|typ| typ.as_ref() == name)
         })
     };
-    let name = all.into_iter().find(uses).and_then(|one| one.names?.into_iter().next());
-    match name {
-        Some(name) => Some(format!("the container {}", name.trim_start_matches('/'))),
-        None => process_at(port.transport, wanted),
+    let name = all.into_iter().find(uses)?.names?.into_iter().next()?;
+    Some(name.trim_start_matches('/').to_owned())
+}
+
+/// A container as its user knows it.
+fn said(client: &Client, name: &str) -> String {
+    let ours = name.strip_prefix(door::PREFIX).filter(|_| client.is_ours(name) == Ok(true));
+    match ours.map(|own| (own, own.split_once('-'))) {
+        None => format!("the container {name}"),
+        Some((id, None)) => format!("the sandbox {id}"),
+        // Of a run, or in a pool.
+        Some((_, Some((pid, _)))) => format!("a sandbox of process {pid}"),
     }
 }
 

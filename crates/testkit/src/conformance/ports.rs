@@ -63,6 +63,13 @@ pub(super) const TABLE: &[Behaviour] = &[
         port_in_use,
     ),
     Behaviour::new(
+        "port-again",
+        "a port is free for the next one as soon as the one before it has ended",
+        NEEDS,
+        port_again,
+    )
+    .not_live("there port-of-two shows it"),
+    Behaviour::new(
         "port-without-a-network",
         "a port without a network is refused, since nothing could come through",
         &[Capability::Ports],
@@ -331,6 +338,16 @@ fn port_in_use(subject: &Subject) -> Verdict {
     refused(&got, &[&port.to_string(), "in use"])?;
     says_hello(Ipv4Addr::LOCALHOST, port)?;
     running.finish()?.exits(0)?;
+    Ok(())
+}
+
+fn port_again(subject: &Subject) -> Verdict {
+    let (scratch, flag) = (subject.scratch()?, format!("{}:80", free_port()?));
+    for _ in 0..4 {
+        let flags = ["--network", "full", "-p", &flag];
+        let got = Captured::of(subject.run_command(&scratch, &flags, &["echo", "ran"]))?;
+        got.exits(0)?.prints("ran\n")?.complains("")?;
+    }
     Ok(())
 }
 

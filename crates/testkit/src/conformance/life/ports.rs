@@ -132,12 +132,18 @@ fn port_of_two(subject: &Subject) -> Verdict {
     let flag = format!("{port}:80");
     let first = home.started(&["--network", "full", "-p", &flag])?;
     let second = home.created(&["--network", "full", "-p", &flag])?;
+    let listed = home.listed_as(&first)?;
+    let by = format!("in use by the sandbox {}", listed["id"].as_str().unwrap_or_default());
     for _ in 0..2 {
-        home.refuses(&["start", &second], &[&format!("127.0.0.1:{port}/tcp"), "in use"])?;
+        home.refuses(&["start", &second], &[&format!("127.0.0.1:{port}/tcp"), &by])?;
         home.is(&second, "created")?;
     }
     home.does(&["stop", "-t", "0", &first])?;
     home.does(&["start", &second])?;
+    for _ in 0..2 {
+        home.does(&["stop", "-t", "0", &second])?;
+        home.does(&["start", &second])?;
+    }
     home.serves(&second)?;
     says_hello(Ipv4Addr::LOCALHOST, port)?;
     home.refuses(&["start", &first], &["in use"])?;
