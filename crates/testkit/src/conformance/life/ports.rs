@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use agentkernel_core::Capability;
 
-use super::super::ports::{SERVER, free_port, has_perl, says_hello};
+use super::super::ports::talk::{SERVER, free_port, has_perl, says_hello};
 use super::Home;
 use crate::{Behaviour, NotPassed, Route, Subject, Verdict, ensure};
 
