@@ -28,7 +28,6 @@ pub fn table() -> Vec<Behaviour> {
         command::TABLE,
         terminal::TABLE,
         files::TABLE,
-        images::TABLE,
         isolation::TABLE,
         ports::TABLE,
         limits::TABLE,
@@ -37,7 +36,7 @@ pub fn table() -> Vec<Behaviour> {
         leftovers::TABLE,
     ]
     .concat();
-    [of_a_command, life::table()].concat()
+    [of_a_command, images::table(), life::table()].concat()
 }
 
 #[cfg(test)]
