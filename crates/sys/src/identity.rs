@@ -98,6 +98,10 @@ pub fn map_ids(process: &CStr, uid: Range, gid: Range, deny_groups: bool) -> io:
     Ok(())
 }
 
+/// How many inotify instances a place may have: they count against the caller, who has 128 as a rule,
+/// and needs some for itself.
+pub const INOTIFY_INSTANCES: u32 = 16;
+
 /// Limits how many inotify instances processes in the calling process's user namespace may have
 /// together. Child-safe.
 pub fn limit_inotify_instances(most: u32) -> io::Result<()> {

@@ -105,6 +105,7 @@ pub fn boot(
         _ => None,
     };
     let reference = copy.as_deref().unwrap_or(reference);
+    let covers_by_option = product.covers_by_option;
     let parts = Parts {
         name: &name,
         reference,
@@ -112,15 +113,18 @@ pub fn boot(
         door: door_folder,
         rootless,
         proxied: published::is_proxied(&client),
+        covers_by_option,
         home,
         kept_user,
         kept,
     };
     client.create(spec, &parts)?;
     let made = Made { client: &client, name: &name, kept };
-    let booted = made
-        .start(&door, spec)
-        .and_then(|link| greet(product, link, spec, life, image, shares_users));
+    let users = Users { shared: shares_users, own: kept_user.is_some() };
+    let booted = client
+        .refuse_device_link(&name)
+        .and_then(|()| made.start(&door, spec))
+        .and_then(|link| greet(product, link, spec, life, image, users));
     drop(door);
     let booted = booted.and_then(|greeted| Ok((greeted, published::ports(&client, &name, spec)?)));
     let (Greeted { link, pid, init, image, groups, limits }, ports) = match booted {
@@ -132,6 +136,14 @@ pub fn boot(
     };
     let init = Some(init);
     Ok(ContainerPlace { client, name, link, pid, init, image, groups, walls, limits, ports })
+}
+
+/// Whether a container's user namespace is that of all containers of an engine of the caller's, or
+/// its own alone. That of the host is neither.
+#[derive(Clone, Copy)]
+struct Users {
+    shared: bool,
+    own: bool,
 }
 
 /// An agent that serves its link.
@@ -151,7 +163,7 @@ fn greet(
     spec: &Spec,
     life: Life,
     mut image: ImageFacts,
-    shares_users: bool,
+    users: Users,
 ) -> Result<Greeted, BootError> {
     let unheard =
         |source| BootError::Failed { what: "the sandbox's agent does not answer".into(), source };
@@ -169,13 +181,14 @@ fn greet(
     (image.passwd, image.group) = (about.passwd, about.group);
     let user = identity_of(&spec.user, &image)?;
     let needs_closing = spec.root == RootAccess::ReadOnly && !product.closes_devices;
-    if needs_closing || !spec.mounts.is_empty() {
+    if needs_closing || users.own || !spec.mounts.is_empty() {
         let attacher = Attacher::new(pid, spec, (user.uid, user.gid), life.layers.as_deref())?;
         let attacher = if needs_closing { attacher.closing_devices() } else { attacher };
+        let attacher = if users.own { attacher.bounding_users() } else { attacher };
         attacher.attach()?;
     }
     let found = Found::of(pid).map_err(unheard)?;
-    let Enforced { limits, nearest } = Enforced::check(spec, &found, shares_users)?;
+    let Enforced { limits, nearest } = Enforced::check(spec, &found, users.shared)?;
     let setting = setting(&user, nearest, &life);
     let descriptors = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.into_iter().flatten().collect();

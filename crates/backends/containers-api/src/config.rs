@@ -24,6 +24,8 @@ pub struct Parts<'a> {
     pub rootless: bool,
     /// Whether [its ports are](crate::published::is_proxied).
     pub proxied: bool,
+    /// Whether what is to be covered is told by a security option.
+    pub covers_by_option: bool,
     /// Where the home of whom commands run as is, as far as it can be told without the image's lists.
     pub home: &'a str,
     /// As whom the caller's own files are to be seen by an engine of the caller's.
@@ -90,7 +92,8 @@ fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
         // have none.
         cap_add: Some(["CHOWN", "KILL", "SETGID", "SETPCAP", "SETUID"].map(Into::into).into()),
         // The filter that commands are under is installed by the agent, as everywhere.
-        security_opt: Some(vec!["no-new-privileges".into(), "seccomp=unconfined".into()]),
+        security_opt: Some(security(parts)),
+        masked_paths: (!parts.covers_by_option).then(|| COVERED.map(Into::into).into()),
         cgroupns_mode: Some(HostConfigCgroupnsModeEnum::PRIVATE),
         ipc_mode: Some("private".into()),
         userns_mode: parts.kept_user.map(|(uid, gid)| format!("keep-id:uid={uid},gid={gid}")),
@@ -125,6 +128,43 @@ fn bindings(spec: &Spec, parts: &Parts<'_>) -> HashMap<String, Option<Vec<PortBi
         bindings.entry(port.target()).or_insert_with(Vec::new).push(binding);
     }
     bindings.into_iter().map(|(target, bindings)| (target, Some(bindings))).collect()
+}
+
+/// What tells of the host or its kernel, or sets something there: what engines cover by themselves, and
+/// what they leave to whoever has the number of the host's root.
+const COVERED: [&str; 24] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/driver",
+    "/proc/interrupts",
+    "/proc/kallsyms",
+    "/proc/kcore",
+    "/proc/key-users",
+    "/proc/keys",
+    "/proc/kpagecgroup",
+    "/proc/kpagecount",
+    "/proc/kpageflags",
+    "/proc/latency_stats",
+    "/proc/pagetypeinfo",
+    "/proc/pressure",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/cad_pid",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/vmallocinfo",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+    "/sys/kernel/notes",
+];
+
+fn security(parts: &Parts<'_>) -> Vec<String> {
+    let mut options = vec!["no-new-privileges".into(), "seccomp=unconfined".into()];
+    if parts.covers_by_option {
+        options.push(format!("mask={}", COVERED.join(":")));
+    }
+    options
 }
 
 /// The directories that are in memory: what is to be forgotten, and where the root can't be written

@@ -27,6 +27,7 @@ mod probe;
 mod published;
 mod service;
 mod sweep;
+mod trap;
 
 use std::path::PathBuf;
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use agentkernel_core::Attachment;
 use agentkernel_guest::{Agent, Filters, LiveAgent, Nearest, ResourceLimit, Rules, Term};
 use agentkernel_sys::seccomp::Policy;
-use agentkernel_sys::{process, socket};
+use agentkernel_sys::{landlock, process, socket};
 
 use crate::greeting::{About, DOOR, LINK, Resident, Setting, receive, send};
 
@@ -72,23 +72,29 @@ fn try_serve() -> io::Result<()> {
     )?;
     // Else a pipe of the agent's would take the number of a command's stream.
     agentkernel_sys::entry::open_standard_streams();
+    // Commands of one place that each made a promise of their own could not signal each other.
+    let landlock = landlock::version().ok();
+    if let Some(version) = landlock.filter(|_| setting.listener) {
+        landlock::restrict(version, [].into_iter())?;
+    }
     let rules = Rules {
         drop_groups: true,
         limits: ResourceLimit::for_all(),
         filters: Filters::new(&[false, true].map(|no| Policy { no_setuid_files: no })),
-        // The container's root and namespaces are its walls.
-        landlock: None,
+        landlock: landlock.filter(|_| !setting.listener),
     };
     // Whatever is added is added from outside.
     let mut attach = |_: Attachment, _| Err(io::ErrorKind::Unsupported.into());
     LiveAgent::new(agent, &rules, term, &mut attach).serve()
 }
 
-/// A file of the image's, or as much of it as anybody needs; an image need not have it.
+/// A file of the image's, or as much of it as anybody needs. An image need not have it, and may have
+/// what never ends, such as a fifo, in its place; as yet nobody is here to swap the two.
 fn read(path: &str) -> String {
     const MOST: u64 = 256 << 10;
     let mut text = Vec::new();
-    if let Ok(file) = File::open(path) {
+    let is_file = fs::metadata(path).is_ok_and(|found| found.is_file());
+    if let Some(file) = is_file.then(|| File::open(path).ok()).flatten() {
         let _ = file.take(MOST).read_to_end(&mut text);
     }
     String::from_utf8_lossy(&text).into_owned()

@@ -38,6 +38,7 @@ pub struct Attacher<'a> {
     user: (u32, u32),
     layers: Option<&'a Path>,
     closes_devices: bool,
+    bounds_users: bool,
     mounts: OwnedFd,
     /// Its user namespace, unless that is the caller's own.
     users: Option<OwnedFd>,
@@ -78,7 +79,7 @@ impl<'a> Attacher<'a> {
             }
         }
         let users = (!same).then(|| users.into());
-        Ok(Self { spec, user, layers, closes_devices: false, mounts, users })
+        Ok(Self { spec, user, layers, closes_devices: false, bounds_users: false, mounts, users })
     }
 
     /// Keeps commands from writing in the directory of devices, too, where the engine does not.
@@ -86,10 +87,16 @@ impl<'a> Attacher<'a> {
         Self { closes_devices: true, ..self }
     }
 
+    /// Leaves the caller some of what the kernel counts by the user, who is the same inside. Only for a
+    /// user namespace that no other container has.
+    pub fn bounding_users(self) -> Self {
+        Self { bounds_users: true, ..self }
+    }
+
     /// Adds all of them. The calling process must have a single thread.
     pub fn attach(&self) -> Result<(), BootError> {
         let failed = |source| BootError::Failed { what: "can't add mounts".into(), source };
-        if self.spec.mounts.is_empty() && !self.closes_devices {
+        if self.spec.mounts.is_empty() && !self.closes_devices && !self.bounds_users {
             return Ok(());
         }
         let trees = self.spec.mounts.iter().map(|mount| self.owned_tree(mount));
@@ -153,6 +160,10 @@ impl<'a> Attacher<'a> {
         if let Some(users) = &self.users {
             process::join_user_namespace(users.as_fd())
                 .map_err(at("can't join the container's users"))?;
+        }
+        if self.bounds_users {
+            // Where it can't be set, that is no wall that was promised.
+            let _ = identity::limit_inotify_instances(identity::INOTIFY_INSTANCES);
         }
         process::unshare(Namespaces::MOUNT).map_err(at("can't part from the host's mounts"))?;
         mount::make_private().map_err(at("can't part from the host's mounts"))?;

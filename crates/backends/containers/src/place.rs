@@ -8,7 +8,7 @@ use agentkernel_core::{
 };
 use agentkernel_guest::{Nearest, open_pipes};
 use agentkernel_sys::cgroup::{Controller, Found, Limit};
-use agentkernel_sys::identity;
+use agentkernel_sys::{identity, landlock};
 
 use crate::process;
 
@@ -38,7 +38,12 @@ pub fn walls(network: &Network, own_users: bool) -> Vec<Wall> {
         Network::None => None,
         _ => Some("the spec asks for a network".to_owned()),
     };
-    let others = [Wall::new("user-namespace", users), Wall::new("network-namespace", network)];
+    let unknown = landlock::version().err().map(|_| "the kernel has no Landlock".to_owned());
+    let others = [
+        Wall::new("user-namespace", users),
+        Wall::new("network-namespace", network),
+        Wall::new("landlock", unknown),
+    ];
     all.chain(others).collect()
 }
 
@@ -50,7 +55,11 @@ pub fn refuse_missing(walls: &[Wall], spec: &Spec) -> Result<(), BootError> {
     match missing.find(|(name, _)| name != "network-namespace") {
         Some((name, why)) if spec.strict => Err(BootError::Refused {
             why: format!("--strict wants every wall, but {name} is missing: {why}"),
-            fix: "leave out --strict, or use a rootless engine".into(),
+            fix: match &*name {
+                "landlock" => "leave out --strict, or use a kernel with Landlock (Linux 5.13)",
+                _ => "leave out --strict, or use a rootless engine",
+            }
+            .into(),
         }),
         _ => Ok(()),
     }

@@ -17,6 +17,11 @@ pub struct Product {
     pub service: Option<&'static str>,
     /// Whether it can keep the directory of devices from being written to.
     pub closes_devices: bool,
+    /// Whether an image's link in place of the directory of devices stays one, which not every runtime
+    /// can be trusted with.
+    pub keeps_device_links: bool,
+    /// Whether what it is to cover in a container is told by a security option, not by a list.
+    pub covers_by_option: bool,
     /// Whether an ordinary user's own engine can show that user's files as those of another one.
     pub keeps_users: bool,
     /// Whether a process of root's engine takes what comes to a port, and so leads from an IPv6 address
@@ -32,6 +37,8 @@ pub static DOCKER: Product = Product {
     install: "install Docker and start dockerd, or set DOCKER_HOST to where it is",
     service: None,
     closes_devices: true,
+    keeps_device_links: false,
+    covers_by_option: false,
     keeps_users: false,
     proxies: true,
     about: About {
@@ -50,6 +57,8 @@ pub static PODMAN: Product = Product {
     install: "install Podman, or set CONTAINER_HOST to the socket of its service",
     service: Some("podman"),
     closes_devices: false,
+    keeps_device_links: true,
+    covers_by_option: true,
     keeps_users: true,
     proxies: false,
     about: About {

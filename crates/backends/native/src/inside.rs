@@ -50,9 +50,6 @@ fn refuse(agent: &Agent, (step, error): Failure) -> io::Result<()> {
 
 type Failure = (u16, io::Error);
 
-/// They count against the caller, who has 128 as a rule, and needs some for itself.
-const INOTIFY_INSTANCES: u32 = 16;
-
 fn make_for_command(
     plan: &Plan,
     command: &Prepared,
@@ -125,7 +122,7 @@ fn make_root(
     become_sandbox_user(plan, agent, entry, dies_with_parent)?;
     // Where it can't be set, by a container's read-only settings, that is no wall that was
     // promised.
-    let _ = identity::limit_inotify_instances(INOTIFY_INSTANCES);
+    let _ = identity::limit_inotify_instances(identity::INOTIFY_INSTANCES);
     mount::make_private().map_err(at(step::PRIVATE_MOUNTS))?;
     let mut sent =
         || receive(entry, word::TREE)?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into());
