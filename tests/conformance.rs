@@ -1,7 +1,8 @@
 //! The conformance suite over this build of agentkernel: every backend that it knows, used by
 //! whoever runs the tests and, where that is root, by an ordinary user as well, on every route.
 //!
-//! `cargo test --test conformance -- [--list] [PART OF A NAME]...`
+//! `cargo test --test conformance -- [OPTION]... [PART OF A NAME]...`, where an option is `--list`, `--slowest`,
+//! `--all-routes` or `--workers=N`.
 
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     use std::path::Path;
 
-    use agentkernel_testkit::{Caller, NotPassed, Program, Subject, conformance, run_suite};
+    use agentkernel_testkit::{Caller, Cover, NotPassed, Program, Subject, conformance, run_suite};
 
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Held until the end: its folder goes with it.
@@ -22,7 +23,7 @@ fn main() -> ExitCode {
             callers.map(|caller| Subject::all(program.path(), caller)).collect();
         Ok(found?.concat().iter().flat_map(Subject::on_all_routes).collect())
     };
-    match run_suite(&conformance::table(), &arguments, find_subjects) {
+    match run_suite(&conformance::table(), Cover::FirstOnAllRoutes, &arguments, find_subjects) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }

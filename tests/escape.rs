@@ -1,7 +1,8 @@
 //! The escape suite over this build of agentkernel: attempts that must fail, made by whoever runs
 //! the tests and, where that is root, by an ordinary user as well, on every route.
 //!
-//! `cargo test --test escape -- [--list] [PART OF A NAME]...`
+//! `cargo test --test escape -- [OPTION]... [PART OF A NAME]...`, where an option is `--list`, `--slowest`,
+//! `--all-routes` or `--workers=N`.
 
 use std::process::ExitCode;
 
@@ -10,7 +11,7 @@ fn main() -> ExitCode {
     use std::path::Path;
 
     use agentkernel_testkit::escape::{Probe, table};
-    use agentkernel_testkit::{Caller, NotPassed, Program, Subject, run_suite};
+    use agentkernel_testkit::{Caller, Cover, NotPassed, Program, Subject, run_suite};
 
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Both are held until the end: their folders go with them.
@@ -25,7 +26,7 @@ fn main() -> ExitCode {
             callers.map(|caller| Subject::all(program.path(), caller)).collect();
         Ok(found?.concat().iter().flat_map(Subject::on_all_routes).collect())
     };
-    match run_suite(&table(), &arguments, find_subjects) {
+    match run_suite(&table(), Cover::EachOnOneRoute, &arguments, find_subjects) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }

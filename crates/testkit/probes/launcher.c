@@ -1,7 +1,10 @@
 /* Attempts on the program that starts the sandbox, through what it leaves of itself inside. */
 #include <dirent.h>
 #include <signal.h>
+#include <stddef.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "probe.h"
@@ -97,6 +100,24 @@ static void redirect_the_report(int argc, char **argv)
     told("the links are in place");
 }
 
+/* Of a socket that was made elsewhere the name may show, and lead nowhere. */
+static void connect_by_name(char *name)
+{
+    static const int nowhere[] = {ENOENT, ENOTDIR, ECONNREFUSED, 0};
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    name[strcspn(name, "\n")] = 0;
+    size_t length = strlen(name);
+    if (length >= sizeof address.sun_path)
+        stuck("take the socket's name");
+    memcpy(address.sun_path, name, length);
+    if (*name == '@')
+        address.sun_path[0] = 0;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    socklen_t size = offsetof(struct sockaddr_un, sun_path) + length + (*name != '@');
+    denied_or(connect(fd, (struct sockaddr *)&address, size), nowhere, "connect to %s", name);
+    close(fd);
+}
+
 static void connect_to_the_agent(int argc, char **argv)
 {
     (void)argc, (void)argv;
@@ -111,10 +132,10 @@ static void connect_to_the_agent(int argc, char **argv)
         char *path = strpbrk(line, "/@");
         count++;
         if (path)
-            got("a socket named %s", path);
+            connect_by_name(path);
     }
     fclose(sockets);
-    told("%d sockets: none has a name", count - 1);
+    told("%d sockets: none can be had by a name", count - 1);
 }
 
 const struct attempt launcher_attempts[] = {

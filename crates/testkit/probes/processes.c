@@ -67,6 +67,31 @@ static void find_own_variable(int argc, char **argv)
     told("no variable shows the word");
 }
 
+/* To a user whose number is the agent's the folder may open, and then tell how many descriptors there
+ * are; what they are must stay closed. */
+static void read_a_folder_of_the_agent(const char *name)
+{
+    static const int unread[] = {ENOENT, EINVAL, 0};
+    char target[256], *folder = path_in("/proc/1", name);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        denied_or(fd, absent, "open %s", name);
+        return;
+    }
+    DIR *entries = fdopendir(fd);
+    if (strcmp(name, "cwd") == 0 || strcmp(name, "root") == 0)
+        got("the folder %s", name);
+    for (struct dirent *entry; entries && (entry = readdir(entries));) {
+        if (entry->d_name[0] == '.')
+            continue;
+        denied_or(readlinkat(fd, entry->d_name, target, sizeof target), unread,
+                  "read the link %s/%s", name, entry->d_name);
+        denied_or(openat(fd, entry->d_name, O_RDONLY | O_NONBLOCK | O_CLOEXEC), unread,
+                  "open %s/%s", name, entry->d_name);
+    }
+    closedir(entries);
+}
+
 static void read_the_agent(int argc, char **argv)
 {
     (void)argc, (void)argv;
@@ -90,8 +115,7 @@ static void read_the_agent(int argc, char **argv)
         denied_or(readlink(path_in("/proc/1", links[i]), target, sizeof target), absent,
                   "read the link %s", links[i]);
     for (size_t i = 0; i < COUNT(folders); i++)
-        denied_or(open(path_in("/proc/1", folders[i]), O_RDONLY | O_DIRECTORY), absent,
-                  "open %s", folders[i]);
+        read_a_folder_of_the_agent(folders[i]);
     denied_or(open("/proc/1/mem", O_RDWR), absent, "open mem for writing");
 }
 

@@ -8,6 +8,7 @@
 
 mod captured;
 pub mod conformance;
+mod draw;
 pub mod escape;
 pub mod host;
 mod route;
@@ -15,10 +16,12 @@ mod running;
 mod scratch;
 mod subject;
 mod suite;
+mod tally;
 mod terminal;
 mod verdict;
 
 pub use captured::Captured;
+pub use draw::Cover;
 pub use route::Route;
 pub use running::Running;
 pub use scratch::Scratch;

@@ -154,6 +154,7 @@ impl Drop for Scratch {
         }
     }
 }
+
 /// Where the container engines are that `caller` may use, as `scripts/lanes/containers.sh` tells. A
 /// Podman that it does not name is not looked for: it would be started in folders of the tests'.
 pub(crate) fn engines(caller: Caller) -> impl Iterator<Item = (&'static str, OsString)> {
@@ -161,7 +162,8 @@ pub(crate) fn engines(caller: Caller) -> impl Iterator<Item = (&'static str, OsS
         true => "TESTKIT_PODMAN_ROOT",
         false => "TESTKIT_PODMAN_USER",
     };
-    let podman = std::env::var_os(podman).unwrap_or_else(|| "unix:///nowhere/podman.sock".into());
+    let mut socket = OsString::from("unix://");
+    socket.push(std::env::var_os(podman).unwrap_or_else(|| "/nowhere/podman.sock".into()));
     let docker = std::env::var_os("DOCKER_HOST").map(|docker| ("DOCKER_HOST", docker));
-    docker.into_iter().chain([("CONTAINER_HOST", podman)])
+    docker.into_iter().chain([("CONTAINER_HOST", socket)])
 }

@@ -150,10 +150,10 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Every backend that `doctor` knows, for `caller` and the cold route.
-    pub fn all(program: &Path, caller: Caller) -> Result<Vec<Self>, NotPassed> {
-        let bare = Self {
-            program: program.into(),
+    /// A caller without a backend.
+    pub(crate) fn nameless(program: PathBuf, caller: Caller) -> Self {
+        Self {
+            program,
             backend: String::new(),
             caller,
             route: Route::Cold,
@@ -162,7 +162,12 @@ impl Subject {
             missing_walls: Vec::new(),
             notes: Vec::new(),
             unavailable: None,
-        };
+        }
+    }
+
+    /// Every backend that `doctor` knows, for `caller` and the cold route.
+    pub fn all(program: &Path, caller: Caller) -> Result<Vec<Self>, NotPassed> {
+        let bare = Self::nameless(program.into(), caller);
         let scratch = bare.scratch()?;
         let mut doctor = bare.agentkernel(&scratch);
         doctor.args(["doctor", "--json"]);
@@ -278,6 +283,17 @@ impl Subject {
         // Only on it the image can be had.
         let backend = image.as_ref().map(|_| ("AGENTKERNEL_BACKEND", self.backend.clone().into()));
         engines(self.caller).chain(image).chain(backend)
+    }
+
+    /// The command line of the backend's own engine, which for Podman is that of its service.
+    pub(crate) fn engine_command(
+        &self,
+        words: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> Command {
+        let mut command = Command::new(&self.backend);
+        command.args((self.backend == "podman").then_some("--remote")).args(words);
+        command.envs(self.engine());
+        command
     }
 
     /// The image to try a backend with that can't use the host's own programs.

@@ -4,12 +4,15 @@ use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::thread;
+use std::time::Instant;
 
 use agentkernel_core::Capability;
 
+use crate::draw::{Cover, Draw};
+use crate::tally::Tally;
 use crate::{NotPassed, Route, Subject, Verdict};
 
-/// How many behaviours are tried at the same time.
+/// How many behaviours are tried at the same time, unless `--workers=N` says otherwise.
 const WORKERS: usize = 2;
 
 /// One thing that every backend with the capabilities for it must do.
@@ -57,7 +60,7 @@ impl Behaviour {
         Self { left_out: Some((&[Route::Live], why)), ..self }
     }
 
-    fn is_on(&self, route: Route) -> bool {
+    pub(crate) fn is_on(&self, route: Route) -> bool {
         self.left_out.is_none_or(|(routes, _)| !routes.contains(&route))
     }
 
@@ -72,49 +75,16 @@ impl Behaviour {
     }
 }
 
-#[derive(Debug, Default)]
-struct Tally {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
-}
-
-impl Tally {
-    fn count(&mut self, name: &str, verdict: &Verdict) {
-        match verdict {
-            Ok(()) => {
-                self.passed += 1;
-                println!("passed {name}");
-            }
-            Err(NotPassed::Failed(why)) => {
-                self.failed += 1;
-                println!("FAILED {name}: {why}");
-            }
-            Err(NotPassed::Skipped(why)) => {
-                self.skipped += 1;
-                println!("skipped {name}: {why}");
-            }
-        }
-    }
-
-    fn skip_all(&mut self, subject: &Subject, behaviours: usize, why: &str) {
-        self.skipped += behaviours;
-        println!("skipped all {behaviours} of {}: {why}", subject.label());
-    }
-
-    fn close(&self) {
-        let Self { passed, failed, skipped } = self;
-        println!("{passed} passed, {failed} failed, {skipped} skipped");
-    }
-}
-
 /// Runs every behaviour of `table` over every subject that `find_subjects` finds, and prints one
 /// line for each and a closing line with the counts. `arguments` are the program's own: `--list`
-/// only prints the table, and any other word picks what has it in `backend/caller/route/name`.
+/// only prints the table, `--slowest` adds what took longest, `--all-routes` draws no lots (see
+/// [`Cover`]), `--workers=N` tries so many at a time, which pays where engines are waited for, and any
+/// other word picks what has it in `backend/caller/route/name`.
 ///
 /// Returns whether nothing failed.
 pub fn run_suite(
     table: &[Behaviour],
+    cover: Cover,
     arguments: &[String],
     find_subjects: impl FnOnce() -> Result<Vec<Subject>, NotPassed>,
 ) -> bool {
@@ -131,21 +101,40 @@ pub fn run_suite(
         return true;
     }
     let mut tally = Tally::default();
+    let has = |name: &str| options.iter().any(|option| *option == name);
+    let workers = options.iter().find_map(|option| option.strip_prefix("--workers=")?.parse().ok());
+    let workers = workers.unwrap_or(WORKERS);
     match find_subjects() {
-        Ok(subjects) => go_through(table, &subjects, &filters, &mut tally),
+        Ok(subjects) => {
+            let draw = (!has("--all-routes")).then(|| Draw::among(&subjects, cover));
+            let trials = pick(table, &subjects, draw.as_ref(), &filters, &mut tally);
+            go_through(trials, workers, &mut tally);
+        }
         Err(not_passed) => tally.count("doctor", &Err(not_passed)),
+    }
+    if has("--slowest") {
+        tally.print_slowest();
     }
     tally.close();
     tally.failed == 0
 }
 
-fn go_through(table: &[Behaviour], subjects: &[Subject], filters: &[&String], tally: &mut Tally) {
+/// What is to be tried. What can't be here is counted as skipped.
+fn pick<'a>(
+    table: &'a [Behaviour],
+    subjects: &'a [Subject],
+    draw: Option<&Draw>,
+    filters: &[&String],
+    tally: &mut Tally,
+) -> Vec<Trial<'a>> {
     let picked = |name: &str| {
         filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
     };
     let mut trials = Vec::new();
     for subject in subjects {
-        let on_route = table.iter().filter(|behaviour| behaviour.is_on(subject.route));
+        let on_route = table.iter().filter(|behaviour| {
+            behaviour.is_on(subject.route) && draw.is_none_or(|draw| draw.takes(behaviour, subject))
+        });
         let named = on_route.map(|behaviour| Trial {
             name: format!("{}/{}", subject.label(), behaviour.name),
             behaviour,
@@ -158,10 +147,14 @@ fn go_through(table: &[Behaviour], subjects: &[Subject], filters: &[&String], ta
             None => trials.extend(picked),
         }
     }
+    trials
+}
+
+fn go_through(trials: Vec<Trial<'_>>, workers: usize, tally: &mut Tally) {
     let (alone, together): (Vec<_>, Vec<_>) =
         trials.into_iter().partition(|trial| trial.behaviour.alone);
     let tally = Mutex::new(tally);
-    work_off(together.into(), WORKERS, &tally);
+    work_off(together.into(), workers, &tally);
     work_off(alone.into(), 1, &tally);
 }
 
@@ -178,9 +171,11 @@ fn work_off(trials: VecDeque<Trial<'_>>, workers: usize, tally: &Mutex<&mut Tall
         // A worker that panicked outside a test has left whole values behind.
         let next = || trials.lock().unwrap_or_else(|poison| poison.into_inner()).pop_front();
         while let Some(trial) = next() {
+            let started = Instant::now();
             let verdict = trial.behaviour.judge(trial.subject);
+            let took = started.elapsed();
             let mut tally = tally.lock().unwrap_or_else(|poison| poison.into_inner());
-            tally.count(&trial.name, &verdict);
+            tally.tried(&trial.name, trial.subject, &verdict, took);
         }
     };
     thread::scope(|scope| {
@@ -218,15 +213,10 @@ mod tests {
 
     fn subject(unavailable: Option<&str>) -> Subject {
         Subject {
-            program: "agentkernel".into(),
             backend: "native".into(),
-            caller: Caller::Me,
-            route: Route::Cold,
             capabilities: BTreeSet::from([Capability::User.name().into()]),
-            limits: Vec::new(),
-            missing_walls: Vec::new(),
-            notes: Vec::new(),
             unavailable: unavailable.map(Into::into),
+            ..Subject::nameless("agentkernel".into(), Caller::Me)
         }
     }
 
@@ -239,7 +229,7 @@ mod tests {
         let demanding = Behaviour::new("c", "", &[Capability::Terminal], |_| Ok(()));
         assert!(matches!(demanding.judge(&subject(None)), Err(NotPassed::Skipped(_))));
         let mut tally = Tally::default();
-        go_through(&[passing, demanding], &[subject(Some("no reason"))], &[], &mut tally);
+        pick(&[passing, demanding], &[subject(Some("no reason"))], None, &[], &mut tally);
         assert_eq!((tally.passed, tally.failed, tally.skipped), (0, 0, 2));
     }
 
@@ -251,11 +241,11 @@ mod tests {
         ];
         let run = |filter: &str| {
             let arguments: Vec<String> = filter.split_whitespace().map(Into::into).collect();
-            run_suite(&table, &arguments, || Ok(vec![subject(None)]))
+            run_suite(&table, Cover::All, &arguments, || Ok(vec![subject(None)]))
         };
         assert!(run("good") && run("--list") && run("no-such-name"));
         assert!(!run("") && !run("native/") && !run("good bad"));
-        assert!(!run_suite(&[], &[], || Err(NotPassed::Failed("as it should".into()))));
+        assert!(!run_suite(&[], Cover::All, &[], || Err(NotPassed::Failed("as it should".into()))));
     }
 
     #[test]
@@ -263,10 +253,12 @@ mod tests {
         let failing = Behaviour::new("a", "", &[], |_| Err(NotPassed::Failed("tried".into())));
         let table = [failing.only(Route::Live, "it is a test")];
         let mut tally = Tally::default();
-        go_through(&table, &[subject(None)], &[], &mut tally);
-        assert_eq!((tally.passed, tally.failed, tally.skipped), (0, 0, 0));
-        go_through(&table, &[Subject { route: Route::Live, ..subject(None) }], &[], &mut tally);
-        assert_eq!(tally.failed, 1);
+        let (cold, live) = (subject(None), Subject { route: Route::Live, ..subject(None) });
+        let count = |subject: &Subject, tally: &mut Tally| {
+            pick(&table, std::slice::from_ref(subject), None, &[], tally).len()
+        };
+        assert_eq!((count(&cold, &mut tally), count(&live, &mut tally)), (0, 1));
+        assert_eq!(tally.skipped, 0);
     }
 
     #[test]

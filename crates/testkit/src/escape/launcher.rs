@@ -71,13 +71,19 @@ pub(super) const TABLE: &[Behaviour] = &[
     ),
 ];
 
-/// A copy of agentkernel that belongs to its caller, who could change it.
+/// A copy of agentkernel that belongs to its caller, who could change it. The daemon comes along if
+/// it is there.
 fn own_program(subject: &Subject, scratch: &Scratch, name: &str) -> Result<PathBuf, NotPassed> {
-    let program = scratch.path().join(name);
-    fs::copy(&subject.program, &program)?;
-    chown(&program, Some(subject.caller.uid()), Some(subject.caller.gid()))?;
-    fs::set_permissions(&program, Permissions::from_mode(0o755))?;
-    Ok(program)
+    let folder = scratch.folder(name)?;
+    for file in [&subject.program, &subject.program.with_file_name("agentkerneld")] {
+        let copy = folder.join(file.file_name().unwrap_or_default());
+        if file.exists() {
+            fs::copy(file, &copy)?;
+            chown(&copy, Some(subject.caller.uid()), Some(subject.caller.gid()))?;
+            fs::set_permissions(&copy, Permissions::from_mode(0o755))?;
+        }
+    }
+    Ok(folder.join(subject.program.file_name().unwrap_or_default()))
 }
 
 /// All that a program's file is.
@@ -85,6 +91,9 @@ fn state_of(program: &Path) -> Result<(Vec<u8>, u32, u32, i64), NotPassed> {
     let data = fs::metadata(program)?;
     Ok((fs::read(program)?, data.mode(), data.uid(), data.mtime()))
 }
+
+/// Where the agent's program is in a container.
+const IN_A_CONTAINER: &str = "/.agentkernel/agent";
 
 fn attack_the_program(subject: &Subject, name: &'static str) -> Verdict {
     let scratch = subject.scratch()?;
@@ -94,7 +103,7 @@ fn attack_the_program(subject: &Subject, name: &'static str) -> Verdict {
     let subject = Subject { program: program.clone(), ..subject.clone() };
     let by_name = program.to_string_lossy().into_owned();
     Attempt::new(name)
-        .words(&["/proc/1/exe", &by_name])
+        .words(&["/proc/1/exe", IN_A_CONTAINER, &by_name])
         .control_words(&[&victim])
         .holds_in(&subject, &scratch)?;
     ensure!(state_of(&program)? == before, "the program has changed");
@@ -110,7 +119,9 @@ fn start_the_launchers_own_program(subject: &Subject) -> Verdict {
     let script = open_file(&scratch, "shared/script", "#!/proc/self/exe run\n")?;
     fs::set_permissions(&script, Permissions::from_mode(0o755))?;
     let subject = Subject { program: program.clone(), ..subject.clone() };
-    for command in ["/proc/self/exe", "/proc/1/exe", "/shared/link", "/shared/script"] {
+    for command in
+        ["/proc/self/exe", "/proc/1/exe", IN_A_CONTAINER, "/shared/link", "/shared/script"]
+    {
         let flags = volume(&shared, "/shared", "rw");
         // Whatever of agentkernel is there, it can't make a sandbox of its own inside.
         let words = [command, "run", "--", "/bin/echo", "nested"];

@@ -10,6 +10,7 @@ mod descriptors;
 mod exhaustion;
 mod files;
 mod identity;
+mod image;
 mod images;
 mod kernel;
 mod launcher;

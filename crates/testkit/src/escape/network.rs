@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
 
-use agentkernel_core::Capability::{MountReadOnly, NetworkFull, NetworkNone};
+use agentkernel_core::Capability::{ImageHost, MountReadOnly, NetworkFull, NetworkNone};
 
 use super::attempt::{Attempt, attempt};
 use super::probe::judge;
@@ -43,6 +43,18 @@ pub(super) const TABLE: &[Behaviour] = &[
         "services of the host are out of reach, on its loopback and on its addresses",
         &[MountReadOnly, NetworkNone],
         connect_to_host_services,
+    ),
+    Behaviour::new(
+        "connect-to-the-hosts-loopback-by-full-network",
+        "with the full network services on the host's loopback are out of reach, too",
+        &[MountReadOnly, NetworkFull],
+        connect_to_the_hosts_loopback_by_full_network,
+    ),
+    Behaviour::new(
+        "connect-to-open-services-by-full-network",
+        "with the full network services that the host has open to all are out of reach, too",
+        &[MountReadOnly, NetworkFull],
+        connect_to_open_services_by_full_network,
     ),
     Behaviour::new(
         "send-datagrams-to-the-host",
@@ -95,8 +107,12 @@ fn connect_to_sockets_by_path(subject: &Subject) -> Verdict {
         "/run/systemd/private",
         "/dev/log",
     ];
+    // The engine's own, wherever it is here.
+    let engines = subject.engine().filter_map(|(_, value)| value.into_string().ok());
+    let engines: Vec<String> =
+        engines.filter_map(|value| Some(value.strip_prefix("unix://")?.into())).collect();
     let paths = [path.as_path()].into_iter().chain(usual.iter().map(Path::new));
-    let paths: Vec<&Path> = paths.collect();
+    let paths: Vec<&Path> = paths.chain(engines.iter().map(Path::new)).collect();
     Attempt::new("connect-to-sockets-by-path").words(&paths).holds_in(subject, &scratch)
 }
 
@@ -119,6 +135,34 @@ fn connect_to_host_services(subject: &Subject) -> Verdict {
         six_port.into_iter().flat_map(|address| ["::1".to_string(), address.port().to_string()]),
     );
     Attempt::new("connect-to-services").words(&words).holds(subject)
+}
+
+/// By which addresses engines lead from a sandbox's network to their host.
+const HOSTS: [&str; 4] = ["127.0.0.1", "10.0.2.2", "172.17.0.1", "10.88.0.1"];
+
+fn connect_by_full_network(subject: &Subject, port: &str, more: Option<String>) -> Verdict {
+    let hosts = HOSTS.into_iter().map(String::from).chain(more);
+    let words: Vec<String> = hosts.flat_map(|host| [host, port.into()]).collect();
+    let attempt = Attempt::new("connect-to-services").words(&words);
+    let attempt = attempt.control_words(&["127.0.0.1", port]);
+    attempt.flags(&["--network", "full"]).holds_in(subject, &subject.scratch()?)
+}
+
+fn connect_to_the_hosts_loopback_by_full_network(subject: &Subject) -> Verdict {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port().to_string();
+    let verdict = connect_by_full_network(subject, &port, None);
+    match subject.has(ImageHost) {
+        true => known_limit(verdict, "the full network is the host's, its loopback included"),
+        false => verdict,
+    }
+}
+
+fn connect_to_open_services_by_full_network(subject: &Subject) -> Verdict {
+    let listener = TcpListener::bind("0.0.0.0:0")?;
+    let port = listener.local_addr()?.port().to_string();
+    let verdict = connect_by_full_network(subject, &port, own_address());
+    known_limit(verdict, "the host belongs to what the full network reaches")
 }
 
 fn has_arrived(socket: &UdpSocket) -> Result<bool, NotPassed> {

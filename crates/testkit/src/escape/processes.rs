@@ -44,6 +44,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[MountReadOnly],
         signal_the_callers_group,
     ),
+    Behaviour::new(
+        "find-other-sandboxes",
+        "the processes of another sandbox of the same caller's can't be seen",
+        &[MountReadOnly],
+        find_other_sandboxes,
+    ),
     attempt!(
         "read-the-agent",
         "memory, environment, descriptors and folders of process 1 can't be read",
@@ -112,6 +118,25 @@ fn find_the_callers_environment(subject: &Subject) -> Verdict {
     Ok(())
 }
 
+fn find_other_sandboxes(subject: &Subject) -> Verdict {
+    let word = canary();
+    let scratch = subject.scratch()?;
+    let mut other = Attempt::new("stay").words(&[&word]).command(subject, &scratch)?;
+    other.stdin(std::process::Stdio::piped());
+    let mut other = Running::start(other)?;
+    other.until("there\n")?;
+    let attempt = Attempt::new("find-a-word").words(&halves(&word));
+    let found = judge(&attempt.inside(subject, &subject.scratch()?)?);
+    let [first, second] = halves(&word);
+    let control = probe::outside(Caller::Me, &scratch, &["find-a-word", first, second])?;
+    control_finds("find-a-word", &Captured::of(control)?)?;
+    if let Some(mut stdin) = other.take_stdin() {
+        std::io::Write::write_all(&mut stdin, b"done\n")?;
+    }
+    other.finish()?;
+    found
+}
+
 fn reach_host_processes(subject: &Subject) -> Verdict {
     let bystander = Bystander::start(subject.caller, "bystander")?;
     let other = Bystander::start(Caller::Me, "bystander")?;
@@ -176,7 +201,7 @@ fn reach_host_ipc(subject: &Subject) -> Verdict {
 }
 
 /// Whether none of the processes with the word is left, or will be within a few seconds.
-fn nobody_is_left(word: &str) -> Verdict {
+pub(super) fn nobody_is_left(word: &str) -> Verdict {
     for process in Process::marked(word) {
         let ended = process.ends_within(patiently(Duration::from_secs(5)))?;
         ensure!(ended, "{} lives on as {}", process.arguments, process.pid);

@@ -1,0 +1,147 @@
+//! Which of the routes are tried with which engine.
+//!
+//! A container engine takes a hundred times as long for a place as the kernel does, and all of them
+//! are driven by the same code: a product is a table. A route leads to a place by whatever engine, and
+//! an engine makes the same place for each. So what one engine has shown on all routes the others
+//! show on one, and which that is is drawn, by the behaviour's name: over all behaviours every engine
+//! is tried on every route, and over all engines every behaviour.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use agentkernel_core::Capability;
+
+use crate::{Behaviour, Route, Subject};
+
+/// How much of a table is tried over container engines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cover {
+    /// All of it on all routes with the first engine. With the others all of it on one route each,
+    /// and on all for an ordinary user's what is different there: mounts, limits and users.
+    FirstOnAllRoutes,
+    /// All of it on one route with each engine, no two of which take the same one.
+    EachOnOneRoute,
+    /// All of it on all routes with all engines.
+    All,
+}
+
+/// What an ordinary user's engine does otherwise than root's.
+const OTHERWISE: [Capability; 7] = [
+    Capability::MountReadWrite,
+    Capability::MountCopyOnWrite,
+    Capability::LimitCpus,
+    Capability::LimitMemory,
+    Capability::LimitPids,
+    Capability::LimitDisk,
+    Capability::User,
+];
+
+/// The engines among which is drawn, in their order.
+#[derive(Debug)]
+pub(crate) struct Draw {
+    cover: Cover,
+    /// Each as its backend's name, and whether it is root's.
+    engines: Vec<(String, bool)>,
+}
+
+impl Draw {
+    pub(crate) fn among(subjects: &[Subject], cover: Cover) -> Self {
+        let there = subjects.iter().filter(|subject| subject.unavailable.is_none());
+        let mut engines: Vec<_> = there.filter_map(engine).collect();
+        engines.dedup();
+        Self { cover, engines }
+    }
+
+    /// Whether a behaviour is tried on a subject, on whose route it can be seen.
+    pub(crate) fn takes(&self, behaviour: &Behaviour, subject: &Subject) -> bool {
+        let number = engine(subject)
+            .and_then(|engine| self.engines.iter().position(|other| *other == engine));
+        let Some(number) = number else { return true };
+        let differs = || {
+            !subject.caller.is_root() && behaviour.needs.iter().any(|need| OTHERWISE.contains(need))
+        };
+        match self.cover {
+            Cover::All => true,
+            Cover::FirstOnAllRoutes if number == 0 || differs() => true,
+            _ => drawn(behaviour, number) == Some(subject.route),
+        }
+    }
+}
+
+/// Whose engine a subject uses, if it uses one.
+fn engine(subject: &Subject) -> Option<(String, bool)> {
+    let has_one = !subject.has(Capability::ImageHost);
+    has_one.then(|| (subject.backend.clone(), subject.caller.is_root()))
+}
+
+fn drawn(behaviour: &Behaviour, number: usize) -> Option<Route> {
+    let routes = Route::ALL.into_iter().filter(|route| behaviour.is_on(*route));
+    let routes: Vec<Route> = routes.collect();
+    let mut hasher = DefaultHasher::new();
+    behaviour.name.hash(&mut hasher);
+    let lot = (hasher.finish() as usize).wrapping_add(number);
+    routes.get(lot.checked_rem(routes.len())?).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::Caller;
+
+    fn subjects() -> Vec<Subject> {
+        let user = Caller::User { uid: 1, gid: 1 };
+        let root = Caller::User { uid: 0, gid: 0 };
+        let all = [("native", root), ("docker", root), ("podman", root), ("podman", user)];
+        let subject = |(backend, caller): (&str, Caller), route| Subject {
+            backend: backend.into(),
+            caller,
+            route,
+            capabilities: match backend {
+                "native" => BTreeSet::from([Capability::ImageHost.name().into()]),
+                _ => BTreeSet::new(),
+            },
+            ..Subject::nameless("agentkernel".into(), caller)
+        };
+        all.into_iter().flat_map(|one| Route::ALL.map(|route| subject(one, route))).collect()
+    }
+
+    fn taken(behaviour: &Behaviour, cover: Cover) -> Vec<String> {
+        let subjects = subjects();
+        let draw = Draw::among(&subjects, cover);
+        let taken = subjects
+            .iter()
+            .filter(|subject| behaviour.is_on(subject.route) && draw.takes(behaviour, subject));
+        taken.map(Subject::label).collect()
+    }
+
+    #[test]
+    fn engines_share_the_routes_and_what_uses_none_is_tried_on_all() {
+        for name in ["one", "another", "a-third"] {
+            let behaviour = Behaviour::new(name, "", &[], |_| Ok(()));
+            let taken = taken(&behaviour, Cover::EachOnOneRoute);
+            let routes = taken.iter().filter(|label| !label.starts_with("native"));
+            let routes: BTreeSet<_> = routes.filter_map(|label| label.split('/').nth(2)).collect();
+            assert_eq!((taken.len(), routes.len()), (6, 3), "{taken:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_engine_shows_all_routes_and_an_ordinary_users_what_differs_there() {
+        let alike = Behaviour::new("alike", "", &[Capability::Terminal], |_| Ok(()));
+        let differs = Behaviour::new("differs", "", &[Capability::LimitPids], |_| Ok(()));
+        let counts = [(alike, 3, 1, 1), (differs, 3, 1, 3)];
+        for (behaviour, docker, root, user) in counts {
+            let taken = taken(&behaviour, Cover::FirstOnAllRoutes);
+            let of = |engine: &str| taken.iter().filter(|label| label.starts_with(engine)).count();
+            let found = (of("docker"), of("podman/root"), of("podman/user"));
+            assert_eq!(found, (docker, root, user), "{taken:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_seen_on_one_route_alone_is_tried_with_each() {
+        let behaviour = Behaviour::new("one", "", &[], |_| Ok(())).only(Route::Live, "a test");
+        assert_eq!(taken(&behaviour, Cover::EachOnOneRoute).len(), 4);
+    }
+}
