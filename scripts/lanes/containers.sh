@@ -295,7 +295,8 @@ up_podman() {
     shift 3
     remember strays "$state/"
     remote=("${as_root[@]}" podman --url "unix://$socket")
-    start remember "$log" "$@" podman system service -t 0 "unix://$socket"
+    # Where it is started it leaves a file, `oom`, when memory runs out in a container.
+    start remember "$log" env -C "$state" "$@" podman system service -t 0 "unix://$socket"
     remember containers "$whose"
     await "$log" "${remote[@]}" version
     for image in "$dir"/images/*.tar; do
