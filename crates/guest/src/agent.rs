@@ -98,10 +98,10 @@ impl Agent {
     pub fn close_inherited(
         &self,
         first: Option<&Forked>,
-        others: [Option<BorrowedFd<'_>>; 3],
+        others: [Option<BorrowedFd<'_>>; 4],
     ) -> io::Result<()> {
         let mut keep =
-            [self.link.as_raw_fd(), self.deaths.as_fd().as_raw_fd(), -1, -1, -1, -1, -1, -1];
+            [self.link.as_raw_fd(), self.deaths.as_fd().as_raw_fd(), -1, -1, -1, -1, -1, -1, -1];
         if let Some(Forked { child, gate, failure }) = first {
             keep[2] = child.pidfd().as_raw_fd();
             keep[3] = gate.as_raw_fd();

@@ -13,5 +13,5 @@ mod nearest;
 
 pub use agent::{Agent, Forked};
 pub use command::{Filters, Prepared, ResourceLimit, Rules, Streams, open_pipes};
-pub use live::{Attach, LiveAgent, Term};
+pub use live::{Attach, Beside, LiveAgent, Term};
 pub use nearest::Nearest;

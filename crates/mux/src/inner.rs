@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use agentkernel_sys::descriptor::Interest;
 use agentkernel_sys::{process, socket};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -21,21 +22,63 @@ use link::Link;
 /// How long an agent may take to let one more client in; it waits for nothing else.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Where the agent is.
+enum Agent {
+    /// It listens there.
+    Listens(PathBuf),
+    /// In the same process.
+    Beside {
+        /// The other end of the link that it was made with, until a client has it.
+        first: Option<OwnedFd>,
+        /// Clients that it has not taken yet.
+        waiting: Vec<OwnedFd>,
+    },
+}
+
 /// The inner side of a stream.
 ///
 /// It belongs to one thread, which [serves](Self::serve). When it goes the agent sees all its
 /// clients go, and kills what they have started for themselves.
 pub struct Inner {
     stream: Stream,
-    agent: PathBuf,
+    agent: Agent,
     links: BTreeMap<LinkId, Link>,
     turns: usize,
+}
+
+impl Agent {
+    /// A new link to it.
+    fn reach(&mut self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Listens(path) => socket::connect(path, PATIENCE),
+            Self::Beside { first, waiting } => match first.take() {
+                Some(first) => Ok(first),
+                None => {
+                    let (ours, agents) = socket::pair()?;
+                    waiting.push(agents);
+                    Ok(ours)
+                }
+            },
+        }
+    }
 }
 
 impl Inner {
     /// Serves a stream whose other end is an [`Outer`](crate::Outer), for the agent that listens at
     /// `agent`. Both descriptors must be nobody else's.
     pub fn new(input: OwnedFd, output: OwnedFd, agent: PathBuf) -> io::Result<Self> {
+        Self::with(input, output, Agent::Listens(agent))
+    }
+
+    /// Serves a stream for the agent that the calling process itself is, in turns of the agent's:
+    /// [`poll`](Self::poll) and [`clients`](Self::clients). The first client gets `first`, the
+    /// other end of the link that the agent was made with. So nothing in the place can reach the
+    /// agent but by the stream, and nothing there can end this side.
+    pub fn beside(input: OwnedFd, output: OwnedFd, first: OwnedFd) -> io::Result<Self> {
+        Self::with(input, output, Agent::Beside { first: Some(first), waiting: Vec::new() })
+    }
+
+    fn with(input: OwnedFd, output: OwnedFd, agent: Agent) -> io::Result<Self> {
         let stream = Stream::new(input, output)?;
         Ok(Self { stream, agent, links: BTreeMap::new(), turns: 0 })
     }
@@ -62,13 +105,19 @@ impl Inner {
 
     /// Serves until the stream has ended.
     pub fn serve(mut self) -> Result<(), MuxError> {
-        while self.turn()? {}
+        while self.poll(&mut [], None)? {}
         Ok(())
     }
 
-    fn turn(&mut self) -> Result<bool, MuxError> {
+    /// Waits for `others` too, as [`descriptor::poll`] does, no longer than `most`, and does what
+    /// there is to do for the stream. Returns false when that has ended.
+    pub fn poll(
+        &mut self,
+        others: &mut [Interest<'_>],
+        most: Option<Duration>,
+    ) -> Result<bool, MuxError> {
         let mut going = true;
-        for spot in self.wait()? {
+        for spot in self.wait(others, most)? {
             match spot {
                 Spot::Input => going &= self.listen_to_stream()?,
                 Spot::Output => going &= self.stream.write(),
@@ -80,7 +129,31 @@ impl Inner {
         Ok(self.stream.flush() && going)
     }
 
-    fn wait(&mut self) -> Result<Vec<Spot>, MuxError> {
+    /// The agent's side of clients that have come since this was last asked.
+    pub fn clients(&mut self) -> Vec<OwnedFd> {
+        match &mut self.agent {
+            Agent::Listens(_) => Vec::new(),
+            Agent::Beside { waiting, .. } => std::mem::take(waiting),
+        }
+    }
+
+    /// Says what is left to be said when the agent has ended and let go of all its links, which
+    /// takes no longer than `patience`.
+    pub fn finish(&mut self, patience: Duration) {
+        let until = Instant::now() + patience;
+        while !(self.links.is_empty() && self.stream.outbox.is_empty()) {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || !self.poll(&mut [], Some(left)).unwrap_or(false) {
+                return;
+            }
+        }
+    }
+
+    fn wait(
+        &mut self,
+        others: &mut [Interest<'_>],
+        most: Option<Duration>,
+    ) -> Result<Vec<Spot>, MuxError> {
         let mut watch = Watch::default();
         watch.add(Spot::Input, self.stream.input());
         watch.add(Spot::Output, self.stream.output());
@@ -88,7 +161,8 @@ impl Inner {
         self.links.values().for_each(|link| link.watch(&mut watch, room));
         let ready = room && self.links.values().any(Link::is_ready);
         self.turns = self.turns.wrapping_add(1);
-        watch.wait(ready.then_some(Duration::ZERO), self.turns).map_err(MuxError::Poll)
+        let most = if ready { Some(Duration::ZERO) } else { most };
+        watch.wait_beside(others, most, self.turns).map_err(MuxError::Poll)
     }
 
     fn serve_link(&mut self, spot: Spot) {
@@ -118,7 +192,7 @@ impl Inner {
                 Err(MuxError::Rules("it said what only the inner side says"))
             }
             (Message::Open { link }, None) => {
-                match socket::connect(&self.agent, PATIENCE) {
+                match self.agent.reach() {
                     Ok(agent) => drop(self.links.insert(*link, Link::new(*link, agent))),
                     // It is no place that serves clients, or not any more.
                     Err(_) => out.say(&Message::Close { link: *link }),

@@ -27,6 +27,11 @@ impl Outbox {
         self.bytes.len() - self.sent < ROOM
     }
 
+    /// Whether nothing waits to be sent.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     pub fn say(&mut self, message: &Message<'_>) {
         if !self.dead {
             message.put(&mut self.bytes);

@@ -54,9 +54,23 @@ impl<'a> Watch<'a> {
 
     /// Waits, and returns what is ready, beginning with the one of number `first`, so that nobody
     /// is always the last.
-    pub fn wait(mut self, timeout: Option<Duration>, first: usize) -> io::Result<Vec<Spot>> {
-        descriptor::poll(&mut self.interests, timeout)?;
-        let all = self.interests.iter().zip(&self.spots);
+    pub fn wait(self, timeout: Option<Duration>, first: usize) -> io::Result<Vec<Spot>> {
+        self.wait_beside(&mut [], timeout, first)
+    }
+
+    /// The same, for whoever waits for `others` too.
+    pub fn wait_beside(
+        self,
+        others: &mut [Interest<'_>],
+        timeout: Option<Duration>,
+        first: usize,
+    ) -> io::Result<Vec<Spot>> {
+        let mut interests = self.interests;
+        interests.extend(others.iter().copied());
+        descriptor::poll(&mut interests, timeout)?;
+        let (own, copies) = interests.split_at(self.spots.len());
+        others.iter_mut().zip(copies).for_each(|(other, copy)| other.found_by(copy));
+        let all = own.iter().zip(&self.spots);
         let mut ready: Vec<Spot> =
             all.filter(|(interest, _)| interest.is_ready()).map(|(_, spot)| *spot).collect();
         if !ready.is_empty() {

@@ -352,6 +352,11 @@ impl<'a> Interest<'a> {
         Self { raw, fd: std::marker::PhantomData }
     }
 
+    /// Takes over what a [`poll`] has found of `copy`, which is one of this.
+    pub fn found_by(&mut self, copy: &Interest<'_>) {
+        self.raw.revents = copy.raw.revents;
+    }
+
     /// Whether the last [`poll`] found anything.
     pub fn is_ready(&self) -> bool {
         self.raw.revents != 0

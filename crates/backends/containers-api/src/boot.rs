@@ -7,13 +7,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use agentkernel_containers::{
-    AboutPlace, Attacher, Enforced, Product, Resident, Setting, identity_of, receive,
-    refuse_missing, refused, send, walls,
+    AboutPlace, Attacher, Enforced, Product, Resident, Setting, identity_of, refuse_missing,
+    refused, walls,
 };
 use agentkernel_core::{
     BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Place, Port,
     Remains, RootAccess, Spec, Wall,
 };
+use agentkernel_far::word;
 use agentkernel_guest::Nearest;
 use agentkernel_sys::cgroup::{self, Found};
 use agentkernel_sys::descriptor::{self, Interest};
@@ -176,7 +177,7 @@ fn greet(
             fix: "use an engine that runs beside agentkernel".into(),
         });
     }
-    let (about, _) = receive::<AboutPlace>(link.as_fd()).map_err(unheard)?;
+    let (about, _) = word::receive::<AboutPlace>(link.as_fd()).map_err(unheard)?;
     let init = process::open_pidfd(pid).map_err(unheard)?;
     (image.passwd, image.group) = (about.passwd, about.group);
     let user = identity_of(&spec.user, &image)?;
@@ -192,7 +193,7 @@ fn greet(
     let setting = setting(&user, nearest, &life);
     let descriptors = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.into_iter().flatten().collect();
-    send(link.as_fd(), &setting, &descriptors).map_err(unheard)?;
+    word::send(link.as_fd(), &setting, &descriptors).map_err(unheard)?;
     Ok(Greeted { link, pid, init, image, groups: found.directories, limits })
 }
 

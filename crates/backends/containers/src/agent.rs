@@ -1,23 +1,29 @@
 //! Process 1 of a container.
 
+mod far;
+
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
 use agentkernel_core::Attachment;
-use agentkernel_guest::{Agent, Filters, LiveAgent, Nearest, ResourceLimit, Rules, Term};
+use agentkernel_far::word;
+use agentkernel_guest::{Agent, Beside, Filters, LiveAgent, Nearest, ResourceLimit, Rules, Term};
 use agentkernel_sys::seccomp::Policy;
 use agentkernel_sys::{landlock, process, socket};
 
-use crate::greeting::{About, DOOR, LINK, Resident, Setting, receive, send};
+use crate::greeting::{About, DOOR, LINK, Resident, Setting};
 
 /// Where this program's file is inside, by which name it is the agent.
 pub const AGENT: &str = "/.agentkernel/agent";
+
+/// Its argument in a far place: its standard input and output are the stream there.
+pub const FAR: &str = "far";
 
 /// Whether the calling process was started as the agent of a container.
 pub fn is_agent() -> bool {
@@ -43,10 +49,35 @@ fn try_serve() -> io::Result<()> {
     // Before anything is held that others must not see.
     process::hide()?;
     process::set_umask(0);
+    match env::args_os().nth(1).as_deref() == Some(OsStr::new(FAR)) {
+        true => far::serve(),
+        false => serve_near(),
+    }
+}
+
+/// Serves a place on the booter's kernel.
+fn serve_near() -> io::Result<()> {
     let link = socket::connect(&Path::new(DOOR).join(LINK), PATIENCE)?;
-    let about = About { passwd: read("/etc/passwd"), group: read("/etc/group") };
-    send(link.as_fd(), &about, &[])?;
-    let (setting, descriptors) = receive::<Setting>(link.as_fd())?;
+    let about = about();
+    word::send(link.as_fd(), &about, &[])?;
+    let (setting, descriptors) = word::receive::<Setting>(link.as_fd())?;
+    settle_in(&setting, &about)?;
+    let mut descriptors = descriptors.into_iter();
+    let mut next = |expected: bool| expected.then(|| descriptors.next()).flatten();
+    let (listener, fate) = (next(setting.listener), next(setting.fate));
+    let term = term(&setting, listener, fate);
+    let agent = Agent::new(link)?;
+    let (listener, fate) = (term.listener.as_ref(), term.fate.as_ref());
+    agent.close_inherited(None, [listener.map(AsFd::as_fd), fate.map(AsFd::as_fd), None, None])?;
+    live(agent, term, None)
+}
+
+fn about() -> About {
+    About { passwd: read("/etc/passwd"), group: read("/etc/group") }
+}
+
+/// Makes the place what it was set to be.
+fn settle_in(setting: &Setting, about: &About) -> io::Result<()> {
     // Some engines make the root's own directory so that not even root can write in it.
     let root = fs::metadata("/")?.mode() & 0o7777;
     if root & 0o200 == 0 {
@@ -55,21 +86,21 @@ fn try_serve() -> io::Result<()> {
     for directory in ["/tmp", "/run"] {
         open_to_all(directory)?;
     }
-    settle(&setting.user, &about)?;
-    setting.nearest.iter().try_for_each(Nearest::apply)?;
-    let mut descriptors = descriptors.into_iter();
-    let mut next = |expected: bool| expected.then(|| descriptors.next()).flatten();
-    let term = Term {
-        listener: next(setting.listener),
-        fate: next(setting.fate),
+    settle(&setting.user, about)?;
+    setting.nearest.iter().try_for_each(Nearest::apply)
+}
+
+fn term(setting: &Setting, listener: Option<OwnedFd>, fate: Option<OwnedFd>) -> Term {
+    Term {
+        listener,
+        fate,
         ttl: setting.ttl_ms.map(Duration::from_millis),
         idle: setting.idle_ms.map(Duration::from_millis),
-    };
-    let agent = Agent::new(link)?;
-    agent.close_inherited(
-        None,
-        [term.listener.as_ref().map(AsFd::as_fd), term.fate.as_ref().map(AsFd::as_fd), None],
-    )?;
+    }
+}
+
+/// Lives to the end of the place.
+fn live(agent: Agent, term: Term, beside: Option<&mut dyn Beside>) -> io::Result<()> {
     // Else a pipe of the agent's would take the number of a command's stream.
     agentkernel_sys::entry::open_standard_streams();
     // Commands of one place that each made a promise of their own could not signal each other.
@@ -85,7 +116,11 @@ fn try_serve() -> io::Result<()> {
     };
     // Whatever is added is added from outside.
     let mut attach = |_: Attachment, _| Err(io::ErrorKind::Unsupported.into());
-    LiveAgent::new(agent, &rules, term, &mut attach).serve()
+    let live = LiveAgent::new(agent, &rules, term, &mut attach);
+    match beside {
+        Some(beside) => live.with(beside).serve(),
+        None => live.serve(),
+    }
 }
 
 /// A file of the image's, or as much of it as anybody needs. An image need not have it, and may have

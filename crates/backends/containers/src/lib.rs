@@ -30,9 +30,9 @@ use agentkernel_protocol::{Role, Start, ToAgent};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{cgroup, identity, process as processes, signal, socket};
 
-pub use agent::{AGENT, is_agent, serve};
+pub use agent::{AGENT, FAR, is_agent, serve};
 pub use attach::{AttachError, Attacher, upper};
-pub use greeting::{About as AboutPlace, DOOR, LINK, Resident, Setting, receive, send};
+pub use greeting::{About as AboutPlace, DOOR, FarAbout, LINK, Resident, Setting};
 pub use place::{Enforced, pids_of_ours, refuse_missing, refused, walls};
 pub use process::{identity as identity_of, image_user};
 pub use product::{DOCKER, PODMAN, Product};

@@ -62,7 +62,9 @@ fn make_for_command(
     let place = || settle_in(plan.own_network, admission);
     let first = agent.fork_first(command, &plan.rules, place).map_err(at(step::COMMAND))?;
     let entrance = entry.map(AsFd::as_fd);
-    agent.close_inherited(Some(&first), [entrance, None, None]).map_err(at(step::DESCRIPTORS))?;
+    agent
+        .close_inherited(Some(&first), [entrance, None, None, None])
+        .map_err(at(step::DESCRIPTORS))?;
     make_root(plan, agent, entry, true, |_| Ok(()))?;
     Ok(first)
 }
@@ -79,7 +81,7 @@ fn make_to_live(
     let at = |step| move |error| (step, error);
     part()?;
     settle_in(plan.own_network, admission).map_err(at(step::COMMAND))?;
-    let keep = [entry, term.listener.as_ref(), term.fate.as_ref()];
+    let keep = [entry, term.listener.as_ref(), term.fate.as_ref(), None];
     agent
         .close_inherited(None, keep.map(|fd| fd.map(AsFd::as_fd)))
         .map_err(at(step::DESCRIPTORS))?;

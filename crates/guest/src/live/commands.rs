@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use agentkernel_protocol::{CommandId, Ending, FromAgent, Role, Start};
-use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::descriptor::Interest;
 use agentkernel_sys::process::{self, Child, Death, Usage};
 use agentkernel_sys::signal;
 
@@ -215,10 +215,17 @@ impl LiveAgent<'_> {
 
     /// Waits until a client has gone who has heard how all ended. The kernel takes a while to clear
     /// a place away, on processors that the client could use.
-    fn await_leave(&mut self, link: u32) {
-        let Some(link) = self.link(link) else { return };
+    fn await_leave(&self, link: u32) {
+        let Some(link) = self.links.iter().find(|other| other.id == link) else { return };
+        let until = process::clock() + LONGEST_LEAVE;
+        let mut left = [Interest::readable(link.as_fd())];
         // It is no matter why this ends: so does the place.
-        let _ = descriptor::poll(&mut [Interest::readable(link.as_fd())], Some(LONGEST_LEAVE));
+        while !left[0].is_ready() {
+            let rest = until.saturating_sub(process::clock());
+            if rest.is_zero() || !self.poll(&mut left, Some(rest)).unwrap_or(false) {
+                return;
+            }
+        }
     }
 
     /// Kills what the client `link` has started for itself, now that it has gone.

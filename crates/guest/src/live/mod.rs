@@ -9,6 +9,7 @@ mod log;
 mod orders;
 mod understudy;
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -28,6 +29,26 @@ use understudy::Understudy;
 
 /// Adds something to the place; how is known only to whoever made it.
 pub type Attach<'a> = dyn FnMut(Attachment, Option<OwnedFd>) -> io::Result<()> + 'a;
+
+/// What process 1 does besides: it brings clients in who are not on this kernel.
+pub trait Beside {
+    /// Waits as [`descriptor::poll`] does, and does meanwhile what there is to do of its own.
+    /// Returns false when nobody can come any more, and nobody is there: the place ends then.
+    fn poll(
+        &mut self,
+        interests: &mut [Interest<'_>],
+        timeout: Option<Duration>,
+    ) -> io::Result<bool>;
+
+    /// Those who have come since this was last asked.
+    fn clients(&mut self) -> Vec<OwnedFd>;
+
+    /// Whether others than the first client can come in.
+    fn is_shared(&self) -> bool;
+
+    /// Says what is left to be said, now that the place ends.
+    fn finish(&mut self);
+}
 
 /// How long the place lives, and who can come in.
 #[derive(Debug, Default)]
@@ -55,6 +76,7 @@ pub struct LiveAgent<'a> {
     term: Term,
     rules: &'a Rules,
     attach: &'a mut Attach<'a>,
+    beside: RefCell<Option<&'a mut dyn Beside>>,
     links: Vec<Link>,
     next_link: u32,
     commands: Vec<Running>,
@@ -89,6 +111,7 @@ struct Stopping {
 
 /// What has become ready in one turn.
 struct Ready {
+    deserted: bool,
     deaths: bool,
     listener: bool,
     links: Vec<bool>,
@@ -109,6 +132,7 @@ impl<'a> LiveAgent<'a> {
             term,
             rules,
             attach,
+            beside: RefCell::default(),
             links: vec![Link::greet(FIRST_LINK, link)],
             next_link: FIRST_LINK + 1,
             commands: Vec::new(),
@@ -127,9 +151,25 @@ impl<'a> LiveAgent<'a> {
         }
     }
 
+    /// Has clients come in by `beside`, too.
+    pub fn with(self, beside: &'a mut dyn Beside) -> Self {
+        // The first background command finds it missing otherwise.
+        let null = self.null.or_else(|| descriptor::open_read(c"/dev/null").ok());
+        Self { beside: RefCell::new(Some(beside)), null, ..self }
+    }
+
     /// Serves until the place has come to its end. Whatever still runs dies with the caller, who
     /// is process 1.
     pub fn serve(mut self) -> io::Result<()> {
+        let served = self.serve_all();
+        self.links.clear();
+        if let Some(beside) = self.beside.get_mut() {
+            beside.finish();
+        }
+        served
+    }
+
+    fn serve_all(&mut self) -> io::Result<()> {
         while !self.over {
             let ready = self.wait()?;
             // A start is told before the end that may have come with it.
@@ -145,11 +185,27 @@ impl<'a> LiveAgent<'a> {
             if ready.listener {
                 self.admit();
             }
+            let come = self.beside.get_mut().as_mut().map(|beside| beside.clients());
+            come.into_iter().flatten().for_each(|client| self.greet(client));
+            self.over |= ready.deserted;
             self.drop_links();
             self.keep_time();
             self.cast_understudy();
         }
         Ok(())
+    }
+
+    /// Waits as [`descriptor::poll`] does, whoever else is served meanwhile. Returns false when nobody
+    /// can come any more.
+    pub(super) fn poll(
+        &self,
+        interests: &mut [Interest<'_>],
+        timeout: Option<Duration>,
+    ) -> io::Result<bool> {
+        match self.beside.borrow_mut().as_deref_mut() {
+            Some(beside) => beside.poll(interests, timeout),
+            None => descriptor::poll(interests, timeout).map(|_| true),
+        }
     }
 
     fn wait(&self) -> io::Result<Ready> {
@@ -162,10 +218,11 @@ impl<'a> LiveAgent<'a> {
         interests.extend(self.commands.iter().map(Running::interest));
         interests.extend(self.logs.iter().flat_map(Log::interests));
         let timeout = self.next_deadline().map(|at| at.saturating_sub(process::clock()));
-        descriptor::poll(&mut interests, timeout)?;
+        let deserted = !self.poll(&mut interests, timeout)?;
         let mut ready = interests.iter().map(Interest::is_ready);
         let mut next = || ready.next().unwrap_or(false);
         Ok(Ready {
+            deserted,
             deaths: next(),
             listener: next(),
             links: self.links.iter().map(|_| next()).collect(),
@@ -198,7 +255,8 @@ impl<'a> LiveAgent<'a> {
 
     /// Whether others than the first client can come in.
     fn is_shared(&self) -> bool {
-        self.term.listener.is_some()
+        let beside = self.beside.borrow();
+        self.term.listener.is_some() || beside.as_ref().is_some_and(|beside| beside.is_shared())
     }
 
     fn link(&mut self, id: u32) -> Option<&mut Link> {
@@ -211,13 +269,17 @@ impl<'a> LiveAgent<'a> {
         }
     }
 
-    /// Takes a new client, unless there are too many already, who then sees a closed connection.
     fn admit(&mut self) {
         let Some(listener) = &self.term.listener else { return };
         let Ok(client) = socket::accept(listener.as_fd()) else {
             self.rests_until = Some(process::clock() + REST);
             return;
         };
+        self.greet(client);
+    }
+
+    /// Takes a new client, unless there are too many already, who then sees a closed connection.
+    fn greet(&mut self, client: OwnedFd) {
         if self.links.len() < MOST_LINKS {
             self.links.push(Link::greet(self.next_link, client));
             self.next_link += 1;

@@ -1,0 +1,95 @@
+//! Process 1 of a container that is not on its booter's kernel.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use agentkernel_far::{LastWords, word};
+use agentkernel_guest::{Agent, Beside};
+use agentkernel_mux::Inner;
+use agentkernel_sys::cgroup::{self, Found};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::socket;
+
+use super::{about, live, settle_in, term};
+use crate::greeting::{FarAbout, Setting};
+
+/// How long the booter may take for a word, over whatever lies between.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long what is left to be said at the end may take.
+const LAST: Duration = Duration::from_secs(10);
+
+/// Serves the stream that standard input and output are, to the end of the place.
+pub fn serve() -> io::Result<()> {
+    let (input, output) = (io::stdin(), io::stdout());
+    let input = input.as_fd().try_clone_to_owned()?;
+    let output = output.as_fd().try_clone_to_owned()?;
+    let errors = io::stderr().as_fd().try_clone_to_owned()?;
+    let found = Found::of(own_number()?)?;
+    let about = about();
+    let Found { cpu, memory, pids, .. } = found;
+    let said = FarAbout { about, own_users: has_own_users()?, cpu, memory, pids };
+    word::write(output.as_fd(), &said)?;
+    let setting: Setting = word::read(input.as_fd(), PATIENCE)?;
+    settle_in(&setting, &said.about)?;
+    let (link, first) = socket::pair()?;
+    let agent = Agent::new(link)?;
+    let keep = [&input, &output, &errors, &first];
+    agent.close_inherited(None, keep.map(|fd| Some(fd.as_fd())))?;
+    // The bridge knows what the last words mean.
+    let fate = setting.fate.then(|| errors.try_clone()).transpose()?;
+    let term = term(&setting, None, fate);
+    let inner = Inner::beside(input, output, first)?;
+    let mut far = Far { inner, shared: setting.listener };
+    let served = live(agent, term, Some(&mut far));
+    let kills = cgroup::oom_kills(found.directories);
+    if kills > 0 {
+        descriptor::write(errors.as_fd(), LastWords::oom_kills_line(kills).as_bytes())?;
+    }
+    served
+}
+
+/// Clients from far away.
+struct Far {
+    inner: Inner,
+    shared: bool,
+}
+
+impl Beside for Far {
+    fn poll(
+        &mut self,
+        interests: &mut [Interest<'_>],
+        timeout: Option<Duration>,
+    ) -> io::Result<bool> {
+        // A stream that talks nonsense has ended.
+        Ok(self.inner.poll(interests, timeout).unwrap_or(false))
+    }
+
+    fn clients(&mut self) -> Vec<OwnedFd> {
+        let mut clients = self.inner.clients();
+        // Nobody but the first was to come.
+        clients.truncate(if self.shared { clients.len() } else { 0 });
+        clients
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    fn finish(&mut self) {
+        self.inner.finish(LAST);
+    }
+}
+
+fn own_number() -> io::Result<i32> {
+    i32::try_from(std::process::id()).map_err(io::Error::other)
+}
+
+/// Whether the users of this place are not the machine's own, number by number.
+fn has_own_users() -> io::Result<bool> {
+    let map = fs::read_to_string("/proc/self/uid_map")?;
+    let all: Vec<&str> = map.split_whitespace().collect();
+    Ok(all != ["0", "0", "4294967295"])
+}

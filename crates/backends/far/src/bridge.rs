@@ -1,0 +1,130 @@
+//! A bridge, as whoever boots a place has it.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::socket;
+
+use crate::carry::{Order, Reply};
+use crate::last::LastWords;
+use crate::word;
+
+/// How long a bridge may take for what it has to do by itself.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A bridge's process. Dropping it ends the place, and waits for nothing.
+#[derive(Debug)]
+pub struct Bridge {
+    child: Child,
+    control: OwnedFd,
+}
+
+/// Why a bridge is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum FarError {
+    #[error("the process that is to carry the sandbox's stream can't be started: {0}")]
+    Start(io::Error),
+    /// In the words of whoever opens streams.
+    #[error("{0}")]
+    Open(String),
+    #[error("the process that carries the sandbox's stream has ended: {0}")]
+    Gone(io::Error),
+}
+
+impl Bridge {
+    /// Starts `program`, which calls [`carry`](crate::carry).
+    pub fn start(program: &mut Command) -> Result<Self, FarError> {
+        let (control, theirs) = socket::pair().map_err(FarError::Start)?;
+        let spawned = program.stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        // Else the end of the other one would never be the last.
+        program.stdin(Stdio::null());
+        Ok(Self { child: spawned.map_err(FarError::Start)?, control })
+    }
+
+    /// Has the stream into the place `place` opened: what can be read from it, and where to write
+    /// what goes there. Whoever holds them when the place is [served](Self::serve) must let go.
+    pub fn open(&self, place: &str) -> Result<(OwnedFd, OwnedFd), FarError> {
+        self.say(&Order::Open { place: place.into() }, &[])?;
+        match self.hear()? {
+            (Reply::Opened, descriptors) => {
+                let mut descriptors = descriptors.into_iter();
+                descriptors.next().zip(descriptors.next()).ok_or_else(nonsense)
+            }
+            (Reply::Failed { why }, _) => Err(FarError::Open(why)),
+            (Reply::Gone { .. }, _) => Err(nonsense()),
+        }
+    }
+
+    /// Has the stream carry links, and returns the first. Others may come by `listener`. What a
+    /// place says of its [fate](LastWords::fate) is written to `fate`.
+    pub fn serve(
+        &self,
+        listener: Option<BorrowedFd<'_>>,
+        fate: Option<BorrowedFd<'_>>,
+    ) -> Result<OwnedFd, FarError> {
+        let (link, theirs) = socket::pair().map_err(FarError::Gone)?;
+        let order = Order::Serve { listener: listener.is_some(), fate: fate.is_some() };
+        let descriptors: Vec<_> =
+            [Some(theirs.as_fd()), listener, fate].into_iter().flatten().collect();
+        self.say(&order, &descriptors)?;
+        Ok(link)
+    }
+
+    /// The number of its process.
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap_or(i32::MAX)
+    }
+
+    /// Has the place end, and waits for nothing.
+    pub fn kill(&self) {
+        // It may have gone already.
+        let _ = socket::close_for_all(self.control.as_fd());
+    }
+
+    /// Has the place end, unless it has, and waits for its last words. One that has not ended after
+    /// `patience` is left (`TimedOut`): whoever has made it must end it otherwise.
+    pub fn end(&mut self, patience: Duration) -> io::Result<LastWords> {
+        // Its other end hears of it, and can still speak.
+        let _ = socket::close_for_writing(self.control.as_fd());
+        let told = match descriptor::poll(
+            &mut [Interest::readable(self.control.as_fd())],
+            Some(patience),
+        )? {
+            true => match word::receive::<Reply>(self.control.as_fd()) {
+                Ok((Reply::Gone { words }, _)) => Ok(LastWords::new(words)),
+                Ok(_) => Err(io::ErrorKind::InvalidData.into()),
+                Err(error) => Err(error),
+            },
+            false => Err(io::ErrorKind::TimedOut.into()),
+        };
+        if told.is_err() {
+            let _ = self.child.kill();
+        }
+        self.child.wait()?;
+        told
+    }
+
+    /// Lets the place go on without the caller.
+    pub fn release(self) -> io::Result<()> {
+        word::send(self.control.as_fd(), &Order::Release, &[])
+    }
+
+    fn say(&self, order: &Order, descriptors: &[BorrowedFd<'_>]) -> Result<(), FarError> {
+        word::send(self.control.as_fd(), order, descriptors).map_err(FarError::Gone)
+    }
+
+    fn hear(&self) -> Result<(Reply, Vec<OwnedFd>), FarError> {
+        let mut ready = [Interest::readable(self.control.as_fd())];
+        match descriptor::poll(&mut ready, Some(PATIENCE)).map_err(FarError::Gone)? {
+            true => word::receive(self.control.as_fd()).map_err(FarError::Gone),
+            false => Err(FarError::Gone(io::ErrorKind::TimedOut.into())),
+        }
+    }
+}
+
+fn nonsense() -> FarError {
+    FarError::Gone(io::ErrorKind::InvalidData.into())
+}
