@@ -54,6 +54,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
             Ok(())
         }
         ["nursery", _] => nursery::serve(&ENGINE).map_err(DaemonError::from),
+        ["bridge", name] => agentkernel_containers_api::bridge(name).map_err(DaemonError::from),
         ["bench", request] => return bench(request),
         ["restart", names @ ..] => house::restart(&ENGINE, names),
         _ => Err(DaemonError::Usage),

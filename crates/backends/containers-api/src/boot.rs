@@ -29,12 +29,12 @@ use futures_util::future::{Either, select};
 use tokio::time::timeout;
 
 use crate::client::{Client, DEATH, failed, status, words};
-use crate::config::{self, Parts};
+use crate::config::{self, Parts, Way};
 use crate::door::{self, Door};
-use crate::{image, kept, published};
+use crate::{far, image, kept, published};
 
 /// How long it may take from the engine's word that it has started until the agent connects.
-const ARRIVAL: Duration = Duration::from_secs(60);
+pub const ARRIVAL: Duration = Duration::from_secs(60);
 
 /// A container with its agent.
 pub struct ContainerPlace {
@@ -53,31 +53,33 @@ pub struct ContainerPlace {
 }
 
 /// What was there before an error, to be removed.
-struct Made<'a> {
-    client: &'a Client,
-    name: &'a str,
-    kept: bool,
+pub struct Made<'a> {
+    pub client: &'a Client,
+    pub name: &'a str,
+    pub kept: bool,
 }
 
 pub fn boot(
     product: &'static Product,
     spec: &Spec,
     life: Life,
-) -> Result<ContainerPlace, BootError> {
-    let broken = |what: &'static str| move |source| BootError::Failed { what: what.into(), source };
+) -> Result<Box<dyn Place>, BootError> {
     let client = Client::connect(product)?;
+    Ok(match client.is_far() {
+        true => Box::new(far::boot(client, spec, &life)?),
+        false => Box::new(boot_near(client, spec, life)?),
+    })
+}
+
+fn boot_near(client: Client, spec: &Spec, life: Life) -> Result<ContainerPlace, BootError> {
+    let product = client.product;
+    let broken = |what: &'static str| move |source| BootError::Failed { what: what.into(), source };
     let rootless = client.is_rootless();
     let walls = walls(&spec.network, rootless);
     refuse_missing(&walls, spec)?;
     published::check(&client, spec)?;
     let reference = image::reference(spec)?;
-    let image = match client.image(reference)? {
-        Some(image) => image,
-        None => {
-            client.pull(reference)?;
-            client.image(reference)?.unwrap_or_default()
-        }
-    };
+    let image = client.image_or_pull(reference)?;
     let kept = life.name.is_some();
     let name = life.name.as_deref().map_or_else(door::own_name, kept::container);
     let lasting = life.layers.as_deref().map(|layers| door::lasting(layers, &name)).transpose();
@@ -99,19 +101,14 @@ pub fn boot(
     let kept_user = keeps.then_some((user.uid, user.gid));
     // Of root's in an engine of the caller's there is one user namespace for all containers.
     let shares_users = rootless && kept_user.is_none();
-    // One that is a copy begins with the other's files; what counts of its image is the spec's.
-    let copy = life.name.as_deref().map(kept::image);
-    let copy = match copy {
-        Some(copy) if client.image(&copy)?.is_some() => Some(copy),
-        _ => None,
-    };
+    let copy = client.copy_for(&life)?;
     let reference = copy.as_deref().unwrap_or(reference);
     let covers_by_option = product.covers_by_option;
+    let way = Way::Near { agent, door: door_folder };
     let parts = Parts {
         name: &name,
         reference,
-        agent,
-        door: door_folder,
+        way,
         rootless,
         proxied: published::is_proxied(&client),
         covers_by_option,
@@ -197,7 +194,8 @@ fn greet(
     Ok(Greeted { link, pid, init, image, groups: found.directories, limits })
 }
 
-fn setting(user: &Identity, nearest: Vec<Nearest>, life: &Life) -> Setting {
+/// What its agent is told of a place's life.
+pub fn setting(user: &Identity, nearest: Vec<Nearest>, life: &Life) -> Setting {
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let Identity { uid, gid, name, home } = user.clone();
     Setting {
@@ -211,8 +209,24 @@ fn setting(user: &Identity, nearest: Vec<Nearest>, life: &Life) -> Setting {
 }
 
 impl Client {
+    /// What the image says of commands in it, which is fetched if it is not there.
+    pub fn image_or_pull(&self, reference: &str) -> Result<ImageFacts, BootError> {
+        if let Some(image) = self.image(reference)? {
+            return Ok(image);
+        }
+        self.pull(reference)?;
+        Ok(self.image(reference)?.unwrap_or_default())
+    }
+
+    /// The image that a place begins with if it is a copy: it has the other's files. What counts of
+    /// its image is the spec's.
+    pub fn copy_for(&self, life: &Life) -> Result<Option<String>, BootError> {
+        let Some(copy) = life.name.as_deref().map(kept::image) else { return Ok(None) };
+        Ok(self.image(&copy)?.is_some().then_some(copy))
+    }
+
     /// Makes a container, unless it is one that is kept and there already.
-    fn create(&self, spec: &Spec, parts: &Parts<'_>) -> Result<(), BootError> {
+    pub fn create(&self, spec: &Spec, parts: &Parts<'_>) -> Result<(), BootError> {
         let options = CreateContainerOptionsBuilder::new().name(parts.name).build();
         let container = config::container(spec, parts);
         let _turn = parts.rootless.then(|| self.turn());
@@ -263,7 +277,7 @@ impl Client {
 }
 
 /// Whether a container of the name is there. Podman has no status of its own for that.
-fn is_taken(error: &Error) -> bool {
+pub fn is_taken(error: &Error) -> bool {
     status(error) == Some(409) || words(error).contains("already in use")
 }
 
@@ -295,7 +309,7 @@ impl Made<'_> {
     }
 
     /// Removes it, unless it keeps something.
-    fn remove(&self) {
+    pub fn remove(&self) {
         if self.kept {
             let kill = self.client.docker.kill_container(self.name, None::<KillContainerOptions>);
             let _ = self.client.runtime.block_on(kill);

@@ -13,8 +13,9 @@ use bollard::{ClientVersion, Docker};
 use rustix::fs::FlockOperation;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::host::{self, Host};
+use crate::host::{self, Far, Host};
 use crate::service::Service;
+use crate::transport;
 
 /// How long an engine may take for an answer, in seconds. To start a container takes the slowest of
 /// machines a while; a pull has no end but its own.
@@ -33,7 +34,9 @@ pub struct Client {
     pub docker: Docker,
     /// On a thread of its own nothing runs: the caller may have to stay a process of a single one.
     pub runtime: Runtime,
-    pub socket: PathBuf,
+    /// Its local socket, unless it is [far](Self::far).
+    socket: Option<PathBuf>,
+    pub host: Host,
     /// Held while the engine is served for us alone.
     _service: Option<Service>,
 }
@@ -41,12 +44,14 @@ pub struct Client {
 impl Client {
     /// Connects to the engine of `product`, and makes sure that it answers.
     pub fn connect(product: &'static Product) -> Result<Self, BootError> {
-        let (socket, service) = match host::find(product)? {
-            Host::Socket(socket) => (socket, None),
+        let host = host::find(product)?;
+        let (socket, service) = match &host {
+            Host::Socket(socket) => (Some(socket.clone()), None),
             Host::OnDemand(program) => {
                 let service = Service::start(product, program)?;
-                (service.socket().to_owned(), Some(service))
+                (Some(service.socket().to_owned()), Some(service))
             }
+            Host::Far(_) => (None, None),
         };
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| BootError::Failed {
@@ -56,10 +61,11 @@ impl Client {
         let mut version = VERSION;
         // Twice at most: the engine names the version that it serves.
         for _ in 0..2 {
-            let docker = open(product, &socket, version)?;
+            let docker = open(&host, socket.as_deref(), version)
+                .map_err(|error| unreachable(product, &host, socket.as_deref(), error))?;
             let error = match runtime.block_on(docker.ping()) {
                 Ok(_) => {
-                    return Ok(Self { product, docker, runtime, socket, _service: service });
+                    return Ok(Self { product, docker, runtime, socket, host, _service: service });
                 }
                 Err(error) => error,
             };
@@ -74,7 +80,7 @@ impl Client {
                         fix: format!("use a newer {}", product.title),
                     });
                 }
-                None => return Err(unreachable(product, &socket, error)),
+                None => return Err(unreachable(product, &host, socket.as_deref(), error)),
             };
         }
         Err(BootError::Failed {
@@ -89,23 +95,38 @@ impl Client {
     /// Podman's service may die of two at once that want the caller's own numbers kept: it asks a
     /// library of the system's for these that is no good for threads (libsubid, seen in 4.3).
     pub fn turn(&self) -> Option<File> {
-        let folder = File::open(self.socket.parent()?).ok()?;
+        let folder = File::open(self.socket.as_ref()?.parent()?).ok()?;
         // Whoever can't have it goes on without.
         rustix::fs::flock(&folder, FlockOperation::LockExclusive).ok()?;
         Some(folder)
     }
 
-    /// Whether the engine is an ordinary user's, whose containers have users of their own.
+    /// Whether the engine is an ordinary user's, whose containers have users of their own. Of one that
+    /// is far only its containers tell.
     pub fn is_rootless(&self) -> bool {
-        std::fs::metadata(&self.socket).is_ok_and(|socket| socket.uid() != 0)
+        let found = self.socket.as_ref().map(std::fs::metadata);
+        found.is_some_and(|socket| socket.is_ok_and(|socket| socket.uid() != 0))
+    }
+
+    /// Whether it is elsewhere, and shares neither files nor processes with this machine.
+    pub fn is_far(&self) -> bool {
+        matches!(self.host, Host::Far(_))
     }
 }
 
-fn open(product: &Product, socket: &Path, version: (usize, usize)) -> Result<Docker, BootError> {
-    let (major_version, minor_version) = version;
+fn open(
+    host: &Host,
+    socket: Option<&Path>,
+    (major_version, minor_version): (usize, usize),
+) -> Result<Docker, Error> {
     let version = ClientVersion { major_version, minor_version };
-    Docker::connect_with_unix(&socket.to_string_lossy(), PATIENCE, &version)
-        .map_err(|error| unreachable(product, socket, error))
+    match (host, socket) {
+        (Host::Far(far), _) => transport::docker(far, PATIENCE, &version),
+        (_, socket) => {
+            let socket = socket.unwrap_or(Path::new("")).to_string_lossy();
+            Docker::connect_with_unix(&socket, PATIENCE, &version)
+        }
+    }
 }
 
 /// The version that an engine says it serves, in place of the one that was asked for: `Maximum
@@ -122,7 +143,8 @@ fn served(error: &Error) -> Option<(usize, usize)> {
 }
 
 /// Why an engine can't be reached.
-fn unreachable(product: &Product, socket: &Path, error: Error) -> BootError {
+fn unreachable(product: &Product, host: &Host, socket: Option<&Path>, error: Error) -> BootError {
+    let Some(socket) = socket else { return out_of_reach(product, host, &error) };
     let at = socket.display();
     let kind = io_error(&error).map(io::Error::kind);
     let (why, fix) = match (kind, &error) {
@@ -153,6 +175,28 @@ fn unreachable(product: &Product, socket: &Path, error: Error) -> BootError {
         ),
     };
     BootError::Unavailable { why, fix }
+}
+
+/// Why one that is far can't be reached.
+fn out_of_reach(product: &Product, host: &Host, error: &Error) -> BootError {
+    let title = product.title;
+    let fix = match host {
+        Host::Far(Far::Ssh { destination, .. }) => format!(
+            "see that ssh {destination} works without a password, and that {} is installed there",
+            product.name
+        ),
+        Host::Far(Far::Tcp { certificates: Some(_), .. }) => {
+            "see that the engine listens there, and that DOCKER_CERT_PATH or the context has its own \
+             ca.pem, and cert.pem and key.pem that it knows"
+                .into()
+        }
+        _ => "see that the engine listens there, and whether it wants TLS (DOCKER_TLS_VERIFY=1)".into(),
+    };
+    let why = match error {
+        Error::RequestTimeoutError => format!("it has not answered for {PATIENCE} seconds"),
+        error => io_error(error).map_or_else(|| words(error), ToString::to_string),
+    };
+    BootError::Unavailable { why: format!("{title} at {host} can't be used: {why}"), fix }
 }
 
 /// The system's error under one of the client's.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use agentkernel_containers::{AGENT, DOOR, pids_of_ours};
+use agentkernel_containers::{AGENT, DOOR, FAR, pids_of_ours};
 use agentkernel_core::{Network, Port, RootAccess, Spec};
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
@@ -18,8 +18,7 @@ pub const LABEL: &str = "agentkernel";
 pub struct Parts<'a> {
     pub name: &'a str,
     pub reference: &'a str,
-    pub agent: &'a Path,
-    pub door: &'a Path,
+    pub way: Way<'a>,
     /// Whether the engine is an ordinary user's.
     pub rootless: bool,
     /// Whether [its ports are](crate::published::is_proxied).
@@ -34,7 +33,17 @@ pub struct Parts<'a> {
     pub kept: bool,
 }
 
+/// How the agent gets in, and how it is reached.
+#[derive(Debug, Clone, Copy)]
+pub enum Way<'a> {
+    /// By paths of this machine.
+    Near { agent: &'a Path, door: &'a Path },
+    /// By a volume of the engine's, and the standard streams.
+    Far { volume: &'a str },
+}
+
 pub fn container(spec: &Spec, parts: &Parts<'_>) -> ContainerCreateBody {
+    let is_far = matches!(parts.way, Way::Far { .. });
     ContainerCreateBody {
         image: Some(parts.reference.to_owned()),
         hostname: Some("agentkernel".into()),
@@ -43,7 +52,13 @@ pub fn container(spec: &Spec, parts: &Parts<'_>) -> ContainerCreateBody {
         user: Some("0:0".into()),
         working_dir: Some("/".into()),
         entrypoint: Some(vec![AGENT.into()]),
-        cmd: Some(Vec::new()),
+        cmd: Some(if is_far { vec![FAR.into()] } else { Vec::new() }),
+        // Whoever is attached first is the only one, and the agent hears of the end.
+        open_stdin: Some(is_far),
+        stdin_once: Some(is_far),
+        attach_stdin: Some(is_far),
+        attach_stdout: Some(is_far),
+        attach_stderr: Some(is_far),
         // What is published must be among the ports that an image is known for.
         exposed_ports: (!spec.ports.is_empty())
             .then(|| spec.ports.iter().map(Port::target).collect()),
@@ -83,7 +98,10 @@ fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
         sysctls: (!spec.ports.is_empty())
             .then(|| HashMap::from([("net.ipv4.ip_unprivileged_port_start".into(), "0".into())])),
         port_bindings: (!spec.ports.is_empty()).then(|| bindings(spec, parts)),
-        mounts: Some(vec![shared(parts.agent, AGENT), shared(parts.door, DOOR)]),
+        mounts: Some(match parts.way {
+            Way::Near { agent, door } => vec![shared(agent, AGENT), shared(door, DOOR)],
+            Way::Far { volume } => vec![agents_volume(volume, true)],
+        }),
         readonly_rootfs: Some(spec.root == RootAccess::ReadOnly),
         tmpfs: Some(private(spec, parts)),
         readonly_paths: (spec.root == RootAccess::ReadOnly).then(closed),
@@ -165,6 +183,18 @@ fn security(parts: &Parts<'_>) -> Vec<String> {
         options.push(format!("mask={}", COVERED.join(":")));
     }
     options
+}
+
+/// The volume with the agent's program.
+pub fn agents_volume(name: &str, read_only: bool) -> Mount {
+    let folder = Path::new(AGENT).parent().map(|folder| folder.to_string_lossy().into_owned());
+    Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(name.to_owned()),
+        target: folder,
+        read_only: Some(read_only),
+        ..Default::default()
+    }
 }
 
 /// The directories that are in memory: what is to be forgotten, and where the root can't be written

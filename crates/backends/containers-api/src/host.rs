@@ -1,7 +1,10 @@
 //! Where an engine is: by the variables and files that its own command line goes by.
 
+mod far;
+
 use std::env;
 use std::ffi::OsString;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -10,11 +13,16 @@ use agentkernel_core::BootError;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use far::{Certificates, Far};
+
 /// The variables that say where engines are, and how their programs are found.
 pub const VARIABLES: &[&str] = &[
     "DOCKER_HOST",
     "DOCKER_CONTEXT",
     "DOCKER_CONFIG",
+    "DOCKER_TLS_VERIFY",
+    "DOCKER_CERT_PATH",
+    "SSH_AUTH_SOCK",
     "CONTAINER_HOST",
     "CONTAINERS_CONF",
     "CONTAINERS_STORAGE_CONF",
@@ -34,6 +42,18 @@ pub enum Host {
     Socket(PathBuf),
     /// It has none: a program of this name serves it while it is needed.
     OnDemand(&'static str),
+    /// On another machine, or as if on one.
+    Far(Far),
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(path) => path.display().fmt(f),
+            Self::OnDemand(program) => program.fmt(f),
+            Self::Far(far) => far.fmt(f),
+        }
+    }
 }
 
 /// Finds the engine of `product`.
@@ -46,13 +66,13 @@ pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 fn find_with(product: &Product, variables: Variables<'_>) -> Result<Host, BootError> {
     let asked = match product.service {
         None => match variables("DOCKER_HOST") {
-            Some(host) => Some(host),
-            None => context(variables)?.map(OsString::from),
+            Some(host) => Some((host, Certificates::asked(variables))),
+            None => context(variables)?.map(|(host, found)| (OsString::from(host), found)),
         },
-        Some(_) => variables("CONTAINER_HOST"),
+        Some(_) => variables("CONTAINER_HOST").map(|host| (host, None)),
     };
-    if let Some(asked) = asked {
-        return address(product, &asked.to_string_lossy());
+    if let Some((asked, certificates)) = asked {
+        return address(product, &asked.to_string_lossy(), certificates);
     }
     let runtime = variables("XDG_RUNTIME_DIR").map(PathBuf::from);
     let is_root = rustix::process::geteuid().is_root();
@@ -80,21 +100,18 @@ fn find_with(product: &Product, variables: Variables<'_>) -> Result<Host, BootEr
     }
 }
 
-fn address(product: &Product, text: &str) -> Result<Host, BootError> {
+fn address(
+    product: &Product,
+    text: &str,
+    certificates: Option<Certificates>,
+) -> Result<Host, BootError> {
     if let Some(path) = text.strip_prefix("unix://") {
         return Ok(Host::Socket(path.into()));
     }
     if text.starts_with('/') {
         return Ok(Host::Socket(text.into()));
     }
-    let scheme = text.split("://").next().unwrap_or_default();
-    Err(BootError::Unavailable {
-        why: format!(
-            "{}'s engine is at {scheme}://, and only one on this machine can be used",
-            product.title
-        ),
-        fix: "use an engine's local socket, as unix:///var/run/docker.sock".into(),
-    })
+    far::address(product, text, certificates).map(Host::Far)
 }
 
 /// The folder of Docker's own command line.
@@ -105,8 +122,8 @@ pub fn docker_config(variables: Variables<'_>) -> Option<PathBuf> {
     }
 }
 
-/// The host of Docker's current context, if that is not the default one.
-fn context(variables: Variables<'_>) -> Result<Option<String>, BootError> {
+/// The host of Docker's current context, if that is not the default one, and what proves it.
+fn context(variables: Variables<'_>) -> Result<Option<(String, Option<Certificates>)>, BootError> {
     let Some(config) = docker_config(variables) else { return Ok(None) };
     let named = variables("DOCKER_CONTEXT").map(|name| name.to_string_lossy().into_owned());
     let name = named.or_else(|| {
@@ -119,11 +136,21 @@ fn context(variables: Variables<'_>) -> Result<Option<String>, BootError> {
     // That is how its command line names the folders.
     let digest = Sha256::digest(name.as_bytes());
     let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    let path = config.join("contexts/meta").join(digest).join("meta.json");
-    let host =
-        json(&path).and_then(|meta| Some(meta["Endpoints"]["docker"]["Host"].as_str()?.to_owned()));
-    match host {
-        Some(host) => Ok(Some(host)),
+    let path = config.join("contexts/meta").join(&digest).join("meta.json");
+    let meta = json(&path).unwrap_or_default();
+    let endpoint = &meta["Endpoints"]["docker"];
+    if endpoint["SkipTLSVerify"].as_bool() == Some(true) {
+        return Err(BootError::Unavailable {
+            why: format!("Docker's context {name} does not verify whom it talks to"),
+            fix: "have it verify by a certificate, as with docker context update".into(),
+        });
+    }
+    match endpoint["Host"].as_str() {
+        Some(host) => {
+            let folder = config.join("contexts/tls").join(digest).join("docker");
+            let certificates = folder.is_dir().then(|| Certificates::in_folder(folder));
+            Ok(Some((host.to_owned(), certificates)))
+        }
         None => Err(BootError::Unavailable {
             why: format!("Docker's context {name} can't be found in {}", path.display()),
             fix: "choose another with docker context use, or set DOCKER_HOST".into(),
@@ -153,8 +180,29 @@ mod tests {
         let at = |path: &str| Ok(Host::Socket(path.into()));
         assert_eq!(found(&DOCKER, &[("DOCKER_HOST", "unix:///x/y.sock")]), at("/x/y.sock"));
         assert_eq!(found(&PODMAN, &[("CONTAINER_HOST", "unix:///p.sock")]), at("/p.sock"));
-        let remote = found(&DOCKER, &[("DOCKER_HOST", "tcp://10.0.0.1:2376")]).unwrap_err();
-        assert!(remote.contains("tcp://") && !remote.contains("10.0.0.1"), "{remote}");
+        assert!(found(&DOCKER, &[("DOCKER_HOST", "npipe:////./pipe/docker")]).is_err());
+    }
+
+    #[test]
+    fn an_engine_may_be_far_away() {
+        let of = |variables: &[(&str, &str)]| match found(&DOCKER, variables) {
+            Ok(Host::Far(far)) => Ok(far),
+            other => Err(format!("{other:?}")),
+        };
+        let tcp = |host: &str, port, certificates: Option<&str>| {
+            let certificates = certificates.map(|folder| Certificates::in_folder(folder.into()));
+            Ok(Far::Tcp { host: host.into(), port, certificates })
+        };
+        assert_eq!(of(&[("DOCKER_HOST", "tcp://10.0.0.1:99")]), tcp("10.0.0.1", 99, None));
+        assert_eq!(of(&[("DOCKER_HOST", "http://[::1]")]), tcp("::1", 2375, None));
+        let tls = ("DOCKER_TLS_VERIFY", "1");
+        let folder = ("DOCKER_CERT_PATH", "/c");
+        let host = ("DOCKER_HOST", "tcp://h/");
+        assert_eq!(of(&[host, tls, folder]), tcp("h", 2376, Some("/c")));
+        assert_eq!(of(&[host, tls, ("HOME", "/h")]), tcp("h", 2376, Some("/h/.docker")));
+        for nonsense in ["tcp://", "tcp://h:x", "tcp://h:1/path", "https://h", "ftp://h"] {
+            assert!(of(&[("DOCKER_HOST", nonsense)]).is_err(), "{nonsense}");
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! - [`boot`]: a place, from all of these.
 //! - [`published`]: the host's ports that lead into it.
 //! - [`service`]: an engine without a daemon, served while it is needed.
+//! - [`far`]: the same with an engine that is elsewhere.
+//! - [`transport`]: connections to an engine elsewhere.
 //! - [`sweep`]: what killed makers have left.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
@@ -20,6 +22,7 @@ mod client;
 mod config;
 mod credentials;
 mod door;
+mod far;
 mod host;
 mod image;
 mod kept;
@@ -28,6 +31,7 @@ mod published;
 mod service;
 mod sweep;
 mod trap;
+mod transport;
 
 use std::path::PathBuf;
 
@@ -39,6 +43,14 @@ pub use host::VARIABLES;
 /// The backends, for a registry.
 pub static DOCKER_BACKEND: Containers = Containers::with_driver(&DOCKER, &Api);
 pub static PODMAN_BACKEND: Containers = Containers::with_driver(&PODMAN, &Api);
+
+/// Serves as the bridge of a place of the backend `name`, if it is one of these, over standard input:
+/// this program is started for that by the words `bridge NAME`.
+pub fn bridge(name: &str) -> std::io::Result<()> {
+    let products = [&DOCKER, &PODMAN];
+    let product = products.into_iter().find(|product| product.name == name);
+    far::bridge(product.ok_or(std::io::ErrorKind::NotFound)?)
+}
 
 /// The driver.
 struct Api;
@@ -63,7 +75,7 @@ impl Driver for Api {
         spec: &Spec,
         life: Life,
     ) -> Result<Box<dyn Place>, BootError> {
-        Ok(Box::new(boot::boot(product, spec, life)?))
+        boot::boot(product, spec, life)
     }
 
     fn copy(&self, product: &'static Product, from: &str, to: &str) -> Result<(), BootError> {

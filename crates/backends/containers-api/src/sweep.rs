@@ -63,6 +63,9 @@ pub fn sweep(product: &'static Product) -> Vec<PathBuf> {
     let ours = client.resting().unwrap_or_default();
     let orphans = ours.into_iter().filter(|name| door::is_orphans(name));
     removed.extend(orphans.filter(|name| client.remove(name).is_ok()).map(PathBuf::from));
+    if client.is_far() {
+        removed.extend(client.sweep_agents().into_iter().map(PathBuf::from));
+    }
     removed
 }
 

@@ -1,0 +1,313 @@
+//! Places of an engine that is elsewhere: it sees no folder and no socket of this machine, and its
+//! containers' processes are nobody's here. Their agent serves one stream, which the engine attaches
+//! to it; see [`agentkernel_far`].
+
+mod agent;
+mod carrier;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::Duration;
+
+use agentkernel_containers::{
+    Enforced, FarAbout, Product, Setting, identity_of, refuse_missing, walls,
+};
+use agentkernel_core::{
+    BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, Place, Remains, RootAccess,
+    Spec, Wall,
+};
+use agentkernel_far::{Bridge, FarError, word};
+use agentkernel_sys::cgroup::Found;
+use bollard::query_parameters::{KillContainerOptions, StartContainerOptions};
+use futures_util::future::{Either, select};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::boot::{ARRIVAL, Made, setting};
+use crate::client::{Client, DEATH, failed, status, words};
+use crate::config::{Parts, Way};
+use crate::{door, image, kept};
+
+pub use carrier::{bridge, program};
+
+/// How long a place may take to end, and its bridge to say so.
+const END: Duration = Duration::from_secs(15);
+
+/// A container elsewhere, with its agent and its bridge.
+pub struct FarPlace {
+    client: Client,
+    /// The container's name.
+    name: String,
+    link: OwnedFd,
+    pid: i32,
+    /// Gone when it was ended, or let go.
+    bridge: Option<Bridge>,
+    image: ImageFacts,
+    walls: Vec<Wall>,
+    limits: Vec<LimitInForce>,
+    notes: Vec<String>,
+}
+
+pub fn boot(client: Client, spec: &Spec, life: &Life) -> Result<FarPlace, BootError> {
+    let product = client.product;
+    refuse_shared(&client, spec)?;
+    // It has its own connection to make meanwhile.
+    let bridge = Bridge::start(&mut program(product)).map_err(broken)?;
+    let reference = image::reference(spec)?;
+    let image = client.image_or_pull(reference)?;
+    let kept = life.name.is_some();
+    let name = life.name.as_deref().map_or_else(door::own_name, kept::container);
+    let user = identity_of(&spec.user, &image);
+    let user = user.unwrap_or_else(|_| Identity::known(1000, 1000, "agent"));
+    let home = if user.uid == 0 { "/root" } else { &user.home };
+    let copy = client.copy_for(life)?;
+    let reference = copy.as_deref().unwrap_or(reference);
+    client.refuse_foreign(reference)?;
+    let volume = client.agent_volume(reference)?;
+    let way = Way::Far { volume: &volume };
+    let parts = Parts {
+        name: &name,
+        reference,
+        way,
+        rootless: false,
+        proxied: false,
+        home,
+        kept_user: None,
+        kept,
+    };
+    client.create(spec, &parts)?;
+    let made = Made { client: &client, name: &name, kept };
+    match greet(&made, bridge, spec, life, image) {
+        Ok((bridge, greeted)) => {
+            let Greeted { link, image, walls, limits } = greeted;
+            let (pid, notes) = (bridge.pid(), vec![note(&client)]);
+            let bridge = Some(bridge);
+            Ok(FarPlace { client, name, link, pid, bridge, image, walls, limits, notes })
+        }
+        Err(error) => {
+            made.remove();
+            Err(error)
+        }
+    }
+}
+
+/// What is different with an engine that is elsewhere.
+pub fn note(client: &Client) -> String {
+    format!(
+        "the engine is at {}, so that commands take a round trip there, and no folder of this machine \
+         can be mounted",
+        client.host
+    )
+}
+
+/// What is to be mounted lies here, and the engine is there; so are its ports.
+fn refuse_shared(client: &Client, spec: &Spec) -> Result<(), BootError> {
+    if let Some(port) = spec.ports.first() {
+        return Err(BootError::Refused {
+            why: format!(
+                "no port of this machine can lead to {}: {} at {} has the ports of its own",
+                port.target(),
+                client.product.title,
+                client.host
+            ),
+            fix: "use an engine on this machine".into(),
+        });
+    }
+    let Some(mount) = spec.mounts.first() else { return Ok(()) };
+    Err(BootError::Refused {
+        why: format!(
+            "{} can't be mounted: {} at {} can't see the folders of this machine",
+            mount.source.display(),
+            client.product.title,
+            client.host
+        ),
+        fix: "use an engine on this machine, or put what is needed into the image (--build)".into(),
+    })
+}
+
+/// An agent that serves its link.
+struct Greeted {
+    link: OwnedFd,
+    image: ImageFacts,
+    walls: Vec<Wall>,
+    limits: Vec<LimitInForce>,
+}
+
+/// Starts a container, and tells its agent how the place is to be.
+fn greet(
+    made: &Made<'_>,
+    mut bridge: Bridge,
+    spec: &Spec,
+    life: &Life,
+    mut image: ImageFacts,
+) -> Result<(Bridge, Greeted), BootError> {
+    let product = made.client.product;
+    let (input, output) = bridge.open(made.name).map_err(broken)?;
+    made.start_far(&input)?;
+    let said = match word::read::<FarAbout>(input.as_fd(), ARRIVAL) {
+        Ok(said) => said,
+        Err(error) => return Err(unheard(&mut bridge, error)),
+    };
+    let FarAbout { about, own_users, cpu, memory, pids } = said;
+    let walls = walls(&spec.network, own_users);
+    refuse_missing(&walls, spec)?;
+    (image.passwd, image.group) = (about.passwd, about.group);
+    let user = identity_of(&spec.user, &image)?;
+    refuse_open_devices(product, spec, &user)?;
+    let found = Found { directories: Vec::new(), cpu, memory, pids };
+    let Enforced { limits, nearest } = Enforced::check(spec, &found, own_users)?;
+    let setting: Setting = setting(&user, nearest, life);
+    word::write(output.as_fd(), &setting).map_err(|error| unheard(&mut bridge, error))?;
+    let [listener, fate] = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
+    let link = bridge.serve(listener, fate).map_err(broken)?;
+    Ok((bridge, Greeted { link, image, walls, limits }))
+}
+
+/// Only from outside could devices' directory be closed to root, too.
+fn refuse_open_devices(product: &Product, spec: &Spec, user: &Identity) -> Result<(), BootError> {
+    match spec.root == RootAccess::ReadOnly && !product.closes_devices && user.uid == 0 {
+        true => Err(BootError::Refused {
+            why: format!(
+                "{} elsewhere can't keep root from writing in /dev, and the root is to be read-only",
+                product.title
+            ),
+            fix: "run it as another user than root".into(),
+        }),
+        false => Ok(()),
+    }
+}
+
+fn broken(error: FarError) -> BootError {
+    BootError::Failed {
+        what: "can't reach into the sandbox".into(),
+        source: match error {
+            FarError::Open(why) => io::Error::other(why),
+            FarError::Start(error) | FarError::Gone(error) => error,
+        },
+    }
+}
+
+/// Why an agent has not said what it should have. It may have had last words.
+fn unheard(bridge: &mut Bridge, error: io::Error) -> BootError {
+    let source = match bridge.end(END) {
+        Ok(words) if !words.text().is_empty() => io::Error::other(words.text().to_owned()),
+        _ => error,
+    };
+    BootError::Failed { what: "the sandbox's agent does not answer".into(), source }
+}
+
+impl Made<'_> {
+    /// Starts it, and waits until its agent says something. The engine is not waited for any longer.
+    fn start_far(&self, input: &OwnedFd) -> Result<(), BootError> {
+        let client = self.client;
+        client.runtime.block_on(async {
+            let started =
+                pin!(client.docker.start_container(self.name, None::<StartContainerOptions>));
+            let said = pin!(async {
+                // Our own bridge's is a local socket.
+                let input = StdUnixStream::from(input.try_clone()?);
+                input.set_nonblocking(true)?;
+                let input = UnixStream::from_std(input)?;
+                timeout(ARRIVAL, input.readable()).await?
+            });
+            match select(said, started).await {
+                // What it is, or that it never will, is seen by whoever reads it.
+                Either::Left(_) | Either::Right((Ok(()), _)) => Ok(()),
+                Either::Right((Err(error), _)) => {
+                    Err(failed(format!("{} can't start the sandbox", client.product.title), &error))
+                }
+            }
+        })
+    }
+}
+
+impl Place for FarPlace {
+    fn link(&self) -> BorrowedFd<'_> {
+        self.link.as_fd()
+    }
+
+    fn walls(&self) -> &[Wall] {
+        &self.walls
+    }
+
+    fn limits(&self) -> &[LimitInForce] {
+        &self.limits
+    }
+
+    fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    fn image(&self) -> ImageFacts {
+        self.image.clone()
+    }
+
+    /// The bridge stands for it here.
+    fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    fn groups(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    fn explain(&self, step: u16, error: io::Error) -> BootError {
+        BootError::Failed {
+            what: format!("the sandbox's agent failed at step {step}"),
+            source: error,
+        }
+    }
+
+    fn release(mut self: Box<Self>) -> io::Result<()> {
+        self.bridge.take().map_or(Ok(()), Bridge::release)
+    }
+
+    fn kill(&self) {
+        if let Some(bridge) = &self.bridge {
+            bridge.kill();
+        }
+    }
+
+    fn destroy(mut self: Box<Self>) -> Result<Remains, DestroyError> {
+        self.end()
+    }
+}
+
+impl FarPlace {
+    /// Ends it, if that was not done yet, and waits until everything in it is dead.
+    fn end(&mut self) -> Result<Remains, DestroyError> {
+        let Some(mut bridge) = self.bridge.take() else { return Ok(Remains::default()) };
+        match bridge.end(END) {
+            Ok(words) => Ok(Remains { oom_kills: words.oom_kills(), ..Remains::default() }),
+            Err(_) => self.client.kill(&self.name).map(|()| Remains::default()),
+        }
+    }
+}
+
+impl Drop for FarPlace {
+    fn drop(&mut self) {
+        // Nobody is there to be told.
+        let _ = self.end();
+    }
+}
+
+impl Client {
+    /// Kills a container whose agent does not heed the end of its stream.
+    fn kill(&self, name: &str) -> Result<(), DestroyError> {
+        let killed = self.docker.kill_container(name, None::<KillContainerOptions>);
+        match self.runtime.block_on(timeout(DEATH, killed)) {
+            Ok(Ok(())) => Ok(()),
+            // It is gone, or does not run.
+            Ok(Err(error)) if matches!(status(&error), Some(404 | 409)) => Ok(()),
+            Ok(Err(error)) => Err(words(&error)),
+            Err(_) => Err("the engine does not answer".into()),
+        }
+        .map_err(|why| DestroyError {
+            what: format!("the container {name}"),
+            source: io::Error::other(why),
+        })
+    }
+}

@@ -1,0 +1,136 @@
+//! The agent's program, where an engine can't see this machine's files.
+//!
+//! It is put into a volume of the engine's once, which all places of this program's version mount
+//! read-only: it is larger than anything else that a run has to send. The volume stays until another
+//! version's program sweeps it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use agentkernel_containers::AGENT;
+use agentkernel_core::BootError;
+use bollard::body_full;
+use bollard::errors::Error;
+use bollard::models::{ContainerCreateBody, HostConfig, VolumeCreateRequest};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, InspectContainerOptions, ListVolumesOptionsBuilder,
+    RemoveVolumeOptions, UploadToContainerOptionsBuilder,
+};
+use futures_util::future::join;
+use sha2::{Digest, Sha256};
+
+use crate::client::{Client, failed, status};
+use crate::config::{LABEL, agents_volume, seal};
+use crate::door;
+
+impl Client {
+    /// The name of a volume with the agent in it. To fill one takes a container of `image`.
+    pub fn agent_volume(&self, image: &str) -> Result<String, BootError> {
+        let unread =
+            |source| BootError::Failed { what: "can't read the agent's program".into(), source };
+        let program = door::agent().map_err(unread)?;
+        let name = name_of(&fs::metadata(&program).map_err(unread)?);
+        if !self.has_agent(&name)? {
+            let program = fs::read(&program).and_then(|program| archive(&program));
+            let filled = self.fill(&name, image, program.map_err(unread)?);
+            filled.map_err(|error| failed("can't put the agent's program there", &error))?;
+        }
+        Ok(name)
+    }
+
+    /// Whether it is there, and nobody is still filling it: whoever does has a container of its name.
+    fn has_agent(&self, name: &str) -> Result<bool, BootError> {
+        let volume = self.docker.inspect_volume(name);
+        let filler = self.docker.inspect_container(name, None::<InspectContainerOptions>);
+        let (volume, filler) = self.runtime.block_on(join(volume, filler));
+        let absent = |error: &Error| status(error) == Some(404);
+        match (volume, filler) {
+            (Ok(_), Err(error)) if absent(&error) => Ok(true),
+            (Ok(_), Ok(_)) => Ok(false),
+            (Err(error), _) if absent(&error) => Ok(false),
+            (Err(error), _) | (_, Err(error)) => {
+                Err(failed("can't look for the agent's program there", &error))
+            }
+        }
+    }
+
+    /// Several may do so at once: all with the same.
+    fn fill(&self, name: &str, image: &str, archive: Vec<u8>) -> Result<(), Error> {
+        let labels = Some([(LABEL.to_owned(), seal(name))].into());
+        let volume = VolumeCreateRequest {
+            name: Some(name.to_owned()),
+            labels: labels.clone(),
+            ..Default::default()
+        };
+        let mount = agents_volume(name, false);
+        let container = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            // It is never started.
+            entrypoint: Some(vec![AGENT.into()]),
+            labels,
+            host_config: Some(HostConfig { mounts: Some(vec![mount]), ..Default::default() }),
+            ..Default::default()
+        };
+        let options = CreateContainerOptionsBuilder::new().name(name).build();
+        let folder = Path::new(AGENT).parent().unwrap_or(Path::new("/")).to_string_lossy();
+        let to = UploadToContainerOptionsBuilder::new().path(&folder).build();
+        let filled = self.runtime.block_on(async {
+            self.docker.create_volume(volume).await?;
+            match self.docker.create_container(Some(options), container).await {
+                Err(error) if !crate::boot::is_taken(&error) => return Err(error),
+                _ => {}
+            }
+            self.docker.upload_to_container(name, Some(to), body_full(archive.into())).await
+        });
+        // One that stays is found by whoever comes next.
+        let _ = self.remove(name);
+        match filled {
+            // Somebody else has filled it, and removed the container.
+            Err(error) if status(&error) == Some(404) && self.has_agent(name).unwrap_or(false) => {
+                Ok(())
+            }
+            filled => filled,
+        }
+    }
+
+    /// Removes what other versions of the program have left, unless it is in use.
+    pub fn sweep_agents(&self) -> Vec<String> {
+        let own = door::agent().and_then(fs::metadata).map(|found| name_of(&found)).ok();
+        let filters = [("label".to_owned(), vec![LABEL.to_owned()])].into();
+        let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
+        let listed = self.runtime.block_on(self.docker.list_volumes(Some(options)));
+        let volumes = listed.ok().and_then(|listed| listed.volumes).unwrap_or_default();
+        let old = volumes.into_iter().filter(|volume| {
+            let sealed = volume.labels.get(LABEL) == Some(&seal(&volume.name));
+            sealed && volume.name.starts_with(PREFIX) && Some(&volume.name) != own.as_ref()
+        });
+        let removed = old.filter(|volume| {
+            let removed = self.docker.remove_volume(&volume.name, None::<RemoveVolumeOptions>);
+            self.runtime.block_on(removed).is_ok()
+        });
+        removed.map(|volume| volume.name).collect()
+    }
+}
+
+const PREFIX: &str = "agentkernel-agent-";
+
+/// A name that no other program file has. To read all of it would cost each run.
+fn name_of(program: &fs::Metadata) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let (size, changed, nanos) = (program.size(), program.mtime(), program.mtime_nsec());
+    let digest = Sha256::digest(format!("{version} {size} {changed} {nanos} {}", program.ino()));
+    let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{PREFIX}{digest}")
+}
+
+/// An archive with the program under the agent's name.
+fn archive(program: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(program.len() as u64);
+    header.set_mode(0o755);
+    let mut archive = tar::Builder::new(Vec::new());
+    let name = Path::new(AGENT).file_name().unwrap_or_default();
+    archive.append_data(&mut header, name, program)?;
+    archive.into_inner()
+}
