@@ -298,7 +298,7 @@ impl Client {
     /// Kills a container whose agent does not heed the end of its stream.
     fn kill(&self, name: &str) -> Result<(), DestroyError> {
         let killed = self.docker.kill_container(name, None::<KillContainerOptions>);
-        match self.runtime.block_on(timeout(DEATH, killed)) {
+        match self.runtime.block_on(async { timeout(DEATH, killed).await }) {
             Ok(Ok(())) => Ok(()),
             // It is gone, or does not run.
             Ok(Err(error)) if matches!(status(&error), Some(404 | 409)) => Ok(()),

@@ -80,15 +80,14 @@ impl Bridge {
 
     /// Has the place end, and waits for nothing.
     pub fn kill(&self) {
-        // It may have gone already.
-        let _ = socket::close_for_all(self.control.as_fd());
+        // Its other end hears of it, and can still speak; or it has gone already.
+        let _ = socket::close_for_writing(self.control.as_fd());
     }
 
     /// Has the place end, unless it has, and waits for its last words. One that has not ended after
     /// `patience` is left (`TimedOut`): whoever has made it must end it otherwise.
     pub fn end(&mut self, patience: Duration) -> io::Result<LastWords> {
-        // Its other end hears of it, and can still speak.
-        let _ = socket::close_for_writing(self.control.as_fd());
+        self.kill();
         let told = match descriptor::poll(
             &mut [Interest::readable(self.control.as_fd())],
             Some(patience),

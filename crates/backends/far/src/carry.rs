@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
@@ -70,7 +70,11 @@ pub fn carry(open: impl FnOnce(&str) -> Result<Stream, String>) -> io::Result<()
     let words = hear_errors(errors);
     let fate = serve(&control, input, output)?;
     // The stream is closed by now, and so the place ends.
-    let words = LastWords::new(words.recv_timeout(DEATH).unwrap_or_default());
+    let words = match words.recv_timeout(DEATH) {
+        // Whoever has made the place sees that nothing is said of its end.
+        Err(RecvTimeoutError::Timeout) => return Err(io::ErrorKind::TimedOut.into()),
+        words => LastWords::new(words.unwrap_or_default()),
+    };
     if let (Some(fate), Some(why)) = (fate, words.fate()) {
         // Whoever misses the reason sees that it has ended all the same.
         let _ = File::from(fate).write_all(why.as_bytes());
