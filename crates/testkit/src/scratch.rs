@@ -164,6 +164,7 @@ pub(crate) fn engines(caller: Caller) -> impl Iterator<Item = (&'static str, OsS
     };
     let mut socket = OsString::from("unix://");
     socket.push(std::env::var_os(podman).unwrap_or_else(|| "/nowhere/podman.sock".into()));
-    let docker = std::env::var_os("DOCKER_HOST").map(|docker| ("DOCKER_HOST", docker));
-    docker.into_iter().chain([("CONTAINER_HOST", socket)])
+    let docker = ["DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"];
+    let docker = docker.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    docker.chain([("CONTAINER_HOST", socket)])
 }

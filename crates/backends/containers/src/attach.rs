@@ -64,6 +64,9 @@ impl<'a> Attacher<'a> {
             io::ErrorKind::PermissionDenied => no_right(),
             _ => BootError::Failed { what: "can't reach the container".into(), source },
         };
+        if !is_first(pid).map_err(failed)? {
+            return Err(not_here());
+        }
         let open = |kind: &str| File::open(format!("/proc/{pid}/ns/{kind}"));
         let mounts = open("mnt").map_err(failed)?.into();
         let users = open("user").map_err(failed)?;
@@ -300,6 +303,25 @@ fn open_tree(path: &Path) -> io::Result<(Detached, (u32, u32))> {
     Ok((Detached::copy(place.as_fd(), true)?, owner))
 }
 
+/// Whether the process `pid` is process 1 of a process namespace below this one, as every container's
+/// is. What stands for a place that is elsewhere is not: what was mounted there would be mounted here.
+fn is_first(pid: i32) -> io::Result<bool> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    let numbers: Vec<&str> = numbers.unwrap_or_default().split_whitespace().collect();
+    Ok(numbers.len() > 1 && numbers.ends_with(&["1"]))
+}
+
+fn not_here() -> BootError {
+    BootError::Refused {
+        why:
+            "a project and volumes can't be mounted: the sandbox's engine can't see the folders of \
+              this machine"
+                .into(),
+        fix: "use an engine on this machine, or put what is needed into the image (--build)".into(),
+    }
+}
+
 fn no_right() -> BootError {
     BootError::Refused {
         why: "a project and volumes can be added to containers of a root engine only by root"
@@ -344,5 +366,16 @@ fn no_tree(path: &Path, error: io::Error) -> BootError {
             fix: "use a directory on another file system, such as ext4, xfs, btrfs or tmpfs".into(),
         },
         _ => BootError::Failed { what: format!("can't mount {}", path.display()), source: error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_mounted_where_a_process_of_this_machine_only_stands_for_a_place() {
+        let own = std::process::id().try_into().unwrap();
+        assert!(!is_first(own).unwrap() && !is_first(1).unwrap());
     }
 }

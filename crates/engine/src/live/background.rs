@@ -70,6 +70,16 @@ impl Sandboxes<'_> {
                 let _ = fs::remove_dir_all(folder);
             }
             return Err(match error {
+                DialError::NotStarted { error, .. }
+                    if error.kind() == io::ErrorKind::Unsupported =>
+                {
+                    EngineError::refused(
+                        "a command can't go on in the background where the sandbox's engine is \
+                         elsewhere: its log would be here"
+                            .into(),
+                        "run it without --detach, or have a shell in the sandbox start it".into(),
+                    )
+                }
                 DialError::NotStarted { stage, error } => {
                     not_started(&Called::of(&spec, command), stage, &error)
                 }

@@ -1,6 +1,6 @@
 //! Files carried into a sandbox and out of it.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path};
 
@@ -163,7 +163,15 @@ impl Way<'_> {
 }
 
 fn root(dial: &mut Dial) -> Result<OwnedFd, EngineError> {
-    let answer = dial.ask(|command| ToAgent::Root { command }, &[], PATIENCE)?;
+    let answer = match dial.ask(|command| ToAgent::Root { command }, &[], PATIENCE) {
+        Err(DialError::Refused(error)) if error.kind() == io::ErrorKind::Unsupported => {
+            return Err(EngineError::refused(
+                "files can't be copied: the sandbox's engine is elsewhere".into(),
+                "have a command copy them, as with agentkernel exec NAME -- tar -c PATH".into(),
+            ));
+        }
+        asked => asked?,
+    };
     answer.descriptor.ok_or_else(|| {
         DialError::Nonsense("it said that it had sent its root, and did not".into()).into()
     })
