@@ -96,6 +96,17 @@ const TEST_IMAGE: &str = "TESTKIT_IMAGE";
 /// The daemon, which belongs beside the program.
 const DAEMON: &str = "agentkerneld";
 
+/// The words of `doctor` by which an engine that is elsewhere is known.
+const FAR: &str = "no folder of this machine can be mounted";
+
+/// What its places can't do.
+const NOT_FAR: [Capability; 4] = [
+    Capability::MountReadOnly,
+    Capability::MountReadWrite,
+    Capability::MountCopyOnWrite,
+    Capability::Changes,
+];
+
 /// A copy of the program in a folder that every user can reach, removed when dropped: a checkout
 /// may lie where only root can look. The daemon comes along if it is there.
 #[derive(Debug)]
@@ -191,11 +202,15 @@ impl Subject {
             why: limit["why"].as_str().unwrap_or_default().into(),
         };
         let ready = entry["ready"].as_bool().ok_or_else(malformed)?;
+        let notes: Vec<String> =
+            list("notes").iter().filter_map(Value::as_str).map(Into::into).collect();
+        let is_far = notes.iter().any(|note| note.contains(FAR));
         Ok(Self {
             backend: entry["name"].as_str().ok_or_else(malformed)?.into(),
             capabilities: list("capabilities")
                 .iter()
                 .filter_map(Value::as_str)
+                .filter(|name| !is_far || !NOT_FAR.iter().any(|not| not.name() == *name))
                 .map(Into::into)
                 .collect(),
             limits: list("limits").iter().map(limit).collect(),
@@ -205,7 +220,7 @@ impl Subject {
                 .filter_map(|wall| wall["name"].as_str())
                 .map(Into::into)
                 .collect(),
-            notes: list("notes").iter().filter_map(Value::as_str).map(Into::into).collect(),
+            notes,
             unavailable: (!ready)
                 .then(|| entry["why"].as_str().unwrap_or("no reason given").into()),
             ..self.clone()

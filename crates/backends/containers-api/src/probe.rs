@@ -6,6 +6,7 @@ use agentkernel_core::{BootError, LimitInForce, LimitKind, Limited, Network, Pro
 use bollard::models::SystemInfoCgroupVersionEnum;
 
 use crate::client::{Client, failed};
+use crate::far;
 
 pub fn probe(product: &'static Product) -> Probe {
     match try_it(product) {
@@ -27,6 +28,9 @@ fn try_it(product: &'static Product) -> Result<Probe, BootError> {
     let told = client.runtime.block_on(client.docker.info());
     let told = told
         .map_err(|error| failed(format!("{} does not tell what it can", product.title), &error))?;
+    let secured = told.security_options.unwrap_or_default();
+    let remapped = |option: &String| option.contains("rootless") || option.contains("userns");
+    let own_users = client.is_rootless() || client.is_far() && secured.iter().any(remapped);
     // There they are no ordinary user's to make, and Podman leaves out all limits.
     let groups =
         !client.is_rootless() || told.cgroup_version != Some(SystemInfoCgroupVersionEnum::_1);
@@ -52,13 +56,13 @@ fn try_it(product: &'static Product) -> Result<Probe, BootError> {
         _ => Limited::Nowise { why: format!("the storage driver {driver} can't on {backing}") },
     };
     Ok(Probe::Ready {
-        walls: walls(&Network::None, client.is_rootless()),
+        walls: walls(&Network::None, own_users),
         limits: vec![
             limit(LimitKind::Cpus, told.cpu_cfs_quota),
             limit(LimitKind::Memory, told.memory_limit),
             limit(LimitKind::Pids, told.pids_limit),
             LimitInForce { kind: LimitKind::Disk, value: 0, by: disk },
         ],
-        notes: Vec::new(),
+        notes: client.is_far().then(|| far::note(&client)).into_iter().collect(),
     })
 }

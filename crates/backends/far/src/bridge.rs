@@ -15,10 +15,12 @@ use crate::word;
 /// How long a bridge may take for what it has to do by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A bridge's process. Dropping it ends the place, and waits for nothing.
+/// A bridge's process. Dropping it kills that, of which the place ends a moment later.
 #[derive(Debug)]
 pub struct Bridge {
-    child: Child,
+    /// Gone when the place was released.
+    child: Option<Child>,
+    pid: i32,
     control: OwnedFd,
 }
 
@@ -41,7 +43,9 @@ impl Bridge {
         let spawned = program.stdin(theirs).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
         // Else the end of the other one would never be the last.
         program.stdin(Stdio::null());
-        Ok(Self { child: spawned.map_err(FarError::Start)?, control })
+        let child = spawned.map_err(FarError::Start)?;
+        let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
+        Ok(Self { child: Some(child), pid, control })
     }
 
     /// Has the stream into the place `place` opened: what can be read from it, and where to write
@@ -75,7 +79,7 @@ impl Bridge {
 
     /// The number of its process.
     pub fn pid(&self) -> i32 {
-        i32::try_from(self.child.id()).unwrap_or(i32::MAX)
+        self.pid
     }
 
     /// Has the place end, and waits for nothing.
@@ -99,16 +103,28 @@ impl Bridge {
             },
             false => Err(io::ErrorKind::TimedOut.into()),
         };
-        if told.is_err() {
-            let _ = self.child.kill();
+        if told.is_ok()
+            && let Some(mut child) = self.child.take()
+        {
+            child.wait()?;
         }
-        self.child.wait()?;
+        self.put_down();
         told
     }
 
+    fn put_down(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may be dead already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
     /// Lets the place go on without the caller.
-    pub fn release(self) -> io::Result<()> {
-        word::send(self.control.as_fd(), &Order::Release, &[])
+    pub fn release(mut self) -> io::Result<()> {
+        word::send(self.control.as_fd(), &Order::Release, &[])?;
+        self.child = None;
+        Ok(())
     }
 
     fn say(&self, order: &Order, descriptors: &[BorrowedFd<'_>]) -> Result<(), FarError> {
@@ -121,6 +137,12 @@ impl Bridge {
             true => word::receive(self.control.as_fd()).map_err(FarError::Gone),
             false => Err(FarError::Gone(io::ErrorKind::TimedOut.into())),
         }
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.put_down();
     }
 }
 

@@ -7,6 +7,8 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::pin::pin;
+use std::time::Duration;
 
 use agentkernel_containers::AGENT;
 use agentkernel_core::BootError;
@@ -15,14 +17,20 @@ use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, HostConfig, VolumeCreateRequest};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, InspectContainerOptions, ListVolumesOptionsBuilder,
-    RemoveVolumeOptions, UploadToContainerOptionsBuilder,
+    RemoveVolumeOptions, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
 };
+use futures_util::StreamExt;
 use futures_util::future::join;
 use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
+use crate::boot::is_taken;
 use crate::client::{Client, failed, status};
 use crate::config::{LABEL, agents_volume, seal};
 use crate::door;
+
+/// How long it may take to fill one.
+const FILLING: Duration = Duration::from_secs(60);
 
 impl Client {
     /// The name of a volume with the agent in it. To fill one takes a container of `image`.
@@ -31,9 +39,13 @@ impl Client {
             |source| BootError::Failed { what: "can't read the agent's program".into(), source };
         let program = door::agent().map_err(unread)?;
         let name = name_of(&fs::metadata(&program).map_err(unread)?);
-        if !self.has_agent(&name)? {
+        // Whoever was waited for may have been killed.
+        for _ in 0..3 {
+            if self.has_agent(&name)? {
+                return Ok(name);
+            }
             let program = fs::read(&program).and_then(|program| archive(&program));
-            let filled = self.fill(&name, image, program.map_err(unread)?);
+            let filled = self.fill(&name, image, &program.map_err(unread)?);
             filled.map_err(|error| failed("can't put the agent's program there", &error))?;
         }
         Ok(name)
@@ -55,42 +67,56 @@ impl Client {
         }
     }
 
-    /// Several may do so at once: all with the same.
-    fn fill(&self, name: &str, image: &str, archive: Vec<u8>) -> Result<(), Error> {
+    /// Fills it, or waits for somebody else who does: whoever has made the container of its name.
+    fn fill(&self, name: &str, image: &str, archive: &[u8]) -> Result<(), Error> {
         let labels = Some([(LABEL.to_owned(), seal(name))].into());
         let volume = VolumeCreateRequest {
             name: Some(name.to_owned()),
             labels: labels.clone(),
             ..Default::default()
         };
-        let mount = agents_volume(name, false);
         let container = ContainerCreateBody {
             image: Some(image.to_owned()),
             // It is never started.
             entrypoint: Some(vec![AGENT.into()]),
             labels,
-            host_config: Some(HostConfig { mounts: Some(vec![mount]), ..Default::default() }),
+            host_config: Some(HostConfig {
+                mounts: Some(vec![agents_volume(name, false)]),
+                ..Default::default()
+            }),
             ..Default::default()
         };
         let options = CreateContainerOptionsBuilder::new().name(name).build();
         let folder = Path::new(AGENT).parent().unwrap_or(Path::new("/")).to_string_lossy();
         let to = UploadToContainerOptionsBuilder::new().path(&folder).build();
-        let filled = self.runtime.block_on(async {
+        let made = self.runtime.block_on(async {
             self.docker.create_volume(volume).await?;
-            match self.docker.create_container(Some(options), container).await {
-                Err(error) if !crate::boot::is_taken(&error) => return Err(error),
-                _ => {}
-            }
-            self.docker.upload_to_container(name, Some(to), body_full(archive.into())).await
+            self.docker.create_container(Some(options), container).await
         });
+        match made {
+            Err(error) if is_taken(&error) => {
+                self.await_removal(name);
+                return Ok(());
+            }
+            made => drop(made?),
+        }
+        let body = body_full(archive.to_vec().into());
+        let filled = self.docker.upload_to_container(name, Some(to), body);
+        let filled = self.runtime.block_on(filled);
         // One that stays is found by whoever comes next.
         let _ = self.remove(name);
-        match filled {
-            // Somebody else has filled it, and removed the container.
-            Err(error) if status(&error) == Some(404) && self.has_agent(name).unwrap_or(false) => {
-                Ok(())
-            }
-            filled => filled,
+        filled
+    }
+
+    /// Waits until somebody else has filled it. Whoever was killed at it is not waited for any longer.
+    fn await_removal(&self, name: &str) {
+        let options = WaitContainerOptionsBuilder::new().condition("removed").build();
+        let done = self.runtime.block_on(async {
+            let mut waited = pin!(self.docker.wait_container(name, Some(options)));
+            timeout(FILLING, waited.next()).await
+        });
+        if done.is_err() {
+            let _ = self.remove(name);
         }
     }
 
