@@ -39,8 +39,7 @@ const OTHERWISE: [Capability; 7] = [
 #[derive(Debug)]
 pub(crate) struct Draw {
     cover: Cover,
-    /// Each as its backend's name, and whether it is root's.
-    engines: Vec<(String, bool)>,
+    engines: Vec<Engine>,
 }
 
 impl Draw {
@@ -67,10 +66,13 @@ impl Draw {
     }
 }
 
-/// Whose engine a subject uses, if it uses one.
-fn engine(subject: &Subject) -> Option<(String, bool)> {
+/// Which engine it is, whether it is root's, and whether it is reached as one of another machine.
+type Engine = (String, bool, bool);
+
+/// The engine that a subject uses, if it uses one.
+fn engine(subject: &Subject) -> Option<Engine> {
     let has_one = !subject.has(Capability::ImageHost);
-    has_one.then(|| (subject.backend.clone(), subject.caller.is_root()))
+    has_one.then(|| (subject.backend.clone(), subject.caller.is_root(), subject.host.is_some()))
 }
 
 fn drawn(behaviour: &Behaviour, number: usize) -> Option<Route> {

@@ -10,6 +10,7 @@ mod captured;
 pub mod conformance;
 mod draw;
 pub mod escape;
+mod far;
 pub mod host;
 mod route;
 mod running;

@@ -19,6 +19,8 @@ pub struct Scratch {
     owner: Option<(u32, u32)>,
     /// With which program, and as whom, to end what may live in it.
     sandboxes: Option<(PathBuf, Caller)>,
+    /// Where their engine is, if not where it usually is.
+    host: Option<String>,
 }
 
 impl Scratch {
@@ -51,7 +53,7 @@ impl Scratch {
         let parent = fs::canonicalize(parent)?;
         let path = parent.join(format!("{}{}-{count}", Self::PREFIX, std::process::id()));
         fs::create_dir(&path)?;
-        let scratch = Self { path, owner, sandboxes: None };
+        let scratch = Self { path, owner, sandboxes: None, host: None };
         fs::set_permissions(&scratch.path, Permissions::from_mode(mode))?;
         scratch.give(&scratch.path)?;
         Ok(scratch)
@@ -62,7 +64,13 @@ impl Scratch {
     }
 
     /// The same, which before it goes ends all sandboxes that `caller` has in it.
-    pub(crate) fn with_sandboxes_of(mut self, program: &Path, caller: Caller) -> Self {
+    pub(crate) fn with_sandboxes_of(
+        mut self,
+        program: &Path,
+        caller: Caller,
+        host: Option<String>,
+    ) -> Self {
+        self.host = host;
         self.sandboxes = Some((program.into(), caller));
         self
     }
@@ -79,7 +87,7 @@ impl Scratch {
             .env("XDG_STATE_HOME", at("state"))
             .env("XDG_RUNTIME_DIR", at("runtime"))
             .env("TMPDIR", at("tmp"))
-            .envs(engines(caller))
+            .envs(engines(caller, self.host.as_deref()))
             .current_dir(at("work"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -157,14 +165,17 @@ impl Drop for Scratch {
 
 /// Where the container engines are that `caller` may use, as `scripts/lanes/containers.sh` tells. A
 /// Podman that it does not name is not looked for: it would be started in folders of the tests'.
-pub(crate) fn engines(caller: Caller) -> impl Iterator<Item = (&'static str, OsString)> {
+pub(crate) fn engines(
+    caller: Caller,
+    host: Option<&str>,
+) -> impl Iterator<Item = (&'static str, OsString)> {
     let podman = match caller.is_root() {
         true => "TESTKIT_PODMAN_ROOT",
         false => "TESTKIT_PODMAN_USER",
     };
     let mut socket = OsString::from("unix://");
     socket.push(std::env::var_os(podman).unwrap_or_else(|| "/nowhere/podman.sock".into()));
-    let docker = ["DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"];
-    let docker = docker.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    docker.chain([("CONTAINER_HOST", socket)])
+    let docker = host.map(OsString::from).or_else(|| std::env::var_os("DOCKER_HOST"));
+    let docker = docker.map(|docker| ("DOCKER_HOST", docker));
+    docker.into_iter().chain([("CONTAINER_HOST", socket)])
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::running::patiently;
 use crate::scratch::engines;
-use crate::{Captured, NotPassed, Route, Scratch, ensure};
+use crate::{Captured, NotPassed, Route, Scratch, ensure, far};
 
 /// For a run that asks for nothing special.
 pub const NO_FLAGS: [&str; 0] = [];
@@ -93,19 +93,11 @@ impl Caller {
 /// The variable that names an image in which the suites' commands can run.
 const TEST_IMAGE: &str = "TESTKIT_IMAGE";
 
+/// The variable that names the socket of a Docker that the suites may use.
+const DOCKER: &str = "TESTKIT_DOCKER";
+
 /// The daemon, which belongs beside the program.
 const DAEMON: &str = "agentkerneld";
-
-/// The words of `doctor` by which an engine that is elsewhere is known.
-const FAR: &str = "no folder of this machine can be mounted";
-
-/// What its places can't do.
-const NOT_FAR: [Capability; 4] = [
-    Capability::MountReadOnly,
-    Capability::MountReadWrite,
-    Capability::MountCopyOnWrite,
-    Capability::Changes,
-];
 
 /// A copy of the program in a folder that every user can reach, removed when dropped: a checkout
 /// may lie where only root can look. The daemon comes along if it is there.
@@ -158,6 +150,8 @@ pub struct Subject {
     pub notes: Vec<String>,
     /// Why the backend can't be used here, in the words of `doctor`, or not on this route.
     pub unavailable: Option<String>,
+    /// Where the engine is, if it is reached as one of another machine.
+    pub host: Option<String>,
 }
 
 impl Subject {
@@ -173,12 +167,27 @@ impl Subject {
             missing_walls: Vec::new(),
             notes: Vec::new(),
             unavailable: None,
+            host: None,
         }
     }
 
-    /// Every backend that `doctor` knows, for `caller` and the cold route.
+    /// Every backend that `doctor` knows, for `caller` and the cold route; and an engine once more as
+    /// if it were elsewhere.
     pub fn all(program: &Path, caller: Caller) -> Result<Vec<Self>, NotPassed> {
         let bare = Self::nameless(program.into(), caller);
+        let mut all = bare.found_by_doctor()?;
+        // Once is enough: it is the same engine.
+        if let Some(socket) = std::env::var_os(DOCKER).filter(|_| caller.is_root()) {
+            let host = far::address_for(Path::new(&socket))
+                .map_err(|why| NotPassed::failed_to("open a port", why))?;
+            let far = Self { host: Some(host), ..bare }.found_by_doctor()?;
+            all.extend(far.into_iter().filter(|subject| subject.backend == "docker"));
+        }
+        Ok(all)
+    }
+
+    fn found_by_doctor(&self) -> Result<Vec<Self>, NotPassed> {
+        let bare = self;
         let scratch = bare.scratch()?;
         let mut doctor = bare.agentkernel(&scratch);
         doctor.args(["doctor", "--json"]);
@@ -202,15 +211,15 @@ impl Subject {
             why: limit["why"].as_str().unwrap_or_default().into(),
         };
         let ready = entry["ready"].as_bool().ok_or_else(malformed)?;
-        let notes: Vec<String> =
-            list("notes").iter().filter_map(Value::as_str).map(Into::into).collect();
-        let is_far = notes.iter().any(|note| note.contains(FAR));
+        let lacking = |name: &str| {
+            self.host.is_some() && far::LACKING.iter().any(|lacking| lacking.name() == name)
+        };
         Ok(Self {
             backend: entry["name"].as_str().ok_or_else(malformed)?.into(),
             capabilities: list("capabilities")
                 .iter()
                 .filter_map(Value::as_str)
-                .filter(|name| !is_far || !NOT_FAR.iter().any(|not| not.name() == *name))
+                .filter(|name| !lacking(name))
                 .map(Into::into)
                 .collect(),
             limits: list("limits").iter().map(limit).collect(),
@@ -220,7 +229,7 @@ impl Subject {
                 .filter_map(|wall| wall["name"].as_str())
                 .map(Into::into)
                 .collect(),
-            notes,
+            notes: list("notes").iter().filter_map(Value::as_str).map(Into::into).collect(),
             unavailable: (!ready)
                 .then(|| entry["why"].as_str().unwrap_or("no reason given").into()),
             ..self.clone()
@@ -251,7 +260,8 @@ impl Subject {
     /// `backend/caller/route`, as it stands before a behaviour's name.
     pub fn label(&self) -> String {
         let caller = if self.caller.is_root() { "root" } else { "user" };
-        format!("{}/{caller}/{}", self.backend, self.route.name())
+        let far = self.host.as_ref().map_or("", |_| far::SUFFIX);
+        format!("{}{far}/{caller}/{}", self.backend, self.route.name())
     }
 
     pub fn has(&self, capability: Capability) -> bool {
@@ -280,7 +290,7 @@ impl Subject {
     pub fn scratch(&self) -> Result<Scratch, NotPassed> {
         let scratch = Scratch::new(self.caller.owner())
             .map_err(|why| NotPassed::failed_to("make a scratch folder", why))?;
-        Ok(scratch.with_sandboxes_of(&self.program, self.caller))
+        Ok(scratch.with_sandboxes_of(&self.program, self.caller, self.host.clone()))
     }
 
     /// `agentkernel` without arguments: run by the caller in `work` of `scratch`, with the home
@@ -297,7 +307,7 @@ impl Subject {
         let image = self.image().map(|image| ("AGENTKERNEL_IMAGE", image));
         // Only on it the image can be had.
         let backend = image.as_ref().map(|_| ("AGENTKERNEL_BACKEND", self.backend.clone().into()));
-        engines(self.caller).chain(image).chain(backend)
+        engines(self.caller, self.host.as_deref()).chain(image).chain(backend)
     }
 
     /// The command line of the backend's own engine, which for Podman is that of its service.

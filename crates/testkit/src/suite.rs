@@ -10,7 +10,7 @@ use agentkernel_core::Capability;
 
 use crate::draw::{Cover, Draw};
 use crate::tally::Tally;
-use crate::{NotPassed, Route, Subject, Verdict};
+use crate::{NotPassed, Route, Subject, Verdict, far};
 
 /// How many behaviours are tried at the same time, unless `--workers=N` says otherwise.
 const WORKERS: usize = 2;
@@ -68,6 +68,9 @@ impl Behaviour {
         if let Some(lacking) = self.needs.iter().find(|need| !subject.has(**need)) {
             let (backend, lacking) = (&subject.backend, lacking.name());
             return Err(NotPassed::Skipped(format!("{backend} lacks the capability {lacking:?}")));
+        }
+        if let Some(left_out) = far::left_out(subject, self.name) {
+            return Err(left_out);
         }
         // The tests report by their verdict; a panic is a mistake in one, and ends only that one.
         catch_unwind(AssertUnwindSafe(|| (self.test)(subject)))

@@ -267,6 +267,21 @@ impl Client {
             return refused(LimitKind::Disk, &text);
         }
         match status(error) {
+            // Words of Docker's and of Podman's. Whose socket it is can't be seen otherwise.
+            _ if ["bind source path does not exist", "statfs "]
+                .iter()
+                .any(|w| text.contains(w)) =>
+            {
+                BootError::Unavailable {
+                    why: format!(
+                        "{} at {} can't see the files of this machine: {text}",
+                        self.product.title, self.host
+                    ),
+                    fix: "if the socket leads to another machine, name that by tcp:// or ssh:// \
+                          instead, so that it is known to be elsewhere"
+                        .into(),
+                }
+            }
             Some(400) => BootError::Refused {
                 why: format!("{} refuses the sandbox: {text}", self.product.title),
                 fix: "ask for less, or use another backend".into(),

@@ -69,7 +69,8 @@ impl Client {
 
     /// Fills it, or waits for somebody else who does: whoever has made the container of its name.
     fn fill(&self, name: &str, image: &str, archive: &[u8]) -> Result<(), Error> {
-        let labels = Some([(LABEL.to_owned(), seal(name))].into());
+        let from = door::agent().unwrap_or_default().to_string_lossy().into_owned();
+        let labels = Some([(LABEL.to_owned(), seal(name)), (FROM.to_owned(), from)].into());
         let volume = VolumeCreateRequest {
             name: Some(name.to_owned()),
             labels: labels.clone(),
@@ -120,10 +121,11 @@ impl Client {
         }
     }
 
-    /// Removes what other versions of the program have left, unless it is in use.
+    /// Removes what earlier versions of the program were put into, unless it is in use.
     pub fn sweep_agents(&self) -> Vec<String> {
-        let own = door::agent().and_then(fs::metadata).map(|found| name_of(&found)).ok();
-        let filters = [("label".to_owned(), vec![LABEL.to_owned()])].into();
+        let Ok(program) = door::agent() else { return Vec::new() };
+        let own = fs::metadata(&program).map(|found| name_of(&found)).ok();
+        let filters = [("label".to_owned(), vec![format!("{FROM}={}", program.display())])].into();
         let options = ListVolumesOptionsBuilder::new().filters(&filters).build();
         let listed = self.runtime.block_on(self.docker.list_volumes(Some(options)));
         let volumes = listed.ok().and_then(|listed| listed.volumes).unwrap_or_default();
@@ -138,6 +140,9 @@ impl Client {
         removed.map(|volume| volume.name).collect()
     }
 }
+
+/// The label that names the program's file: another one may be in use by others.
+const FROM: &str = "agentkernel-program";
 
 const PREFIX: &str = "agentkernel-agent-";
 
