@@ -14,7 +14,8 @@ use crate::{NotPassed, Route, Subject};
 pub(crate) const SUFFIX: &str = "-far";
 
 /// What its places can't do.
-pub(crate) const LACKING: [Capability; 4] = [
+pub(crate) const LACKING: [Capability; 5] = [
+    Capability::Ports,
     Capability::MountReadOnly,
     Capability::MountReadWrite,
     Capability::MountCopyOnWrite,
