@@ -531,9 +531,7 @@ impl Found {
                 "" => version_2_root(),
                 _ => Some(Path::new(ROOT).join(controllers.split(',').next().unwrap_or_default())),
             };
-            let Some(directory) = top.map(|top| top.join(path)).filter(|d| d.is_dir()) else {
-                continue;
-            };
+            let Some(directory) = top.and_then(|top| directory_of(&top, path)) else { continue };
             let own = |controller: Controller| {
                 controllers.is_empty() || controllers.split(',').any(|c| c == controller.name())
             };
@@ -560,6 +558,22 @@ impl Found {
         }
         Ok(found)
     }
+}
+
+/// Where the group `path` of the hierarchy that is mounted at `top` is seen. Some containers have their
+/// own group mounted there, and are told its path of outside.
+fn directory_of(top: &Path, path: &str) -> Option<PathBuf> {
+    let directory = top.join(path);
+    if directory.is_dir() {
+        return Some(directory);
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    let is_it = |line: &str| {
+        let mut fields = line.split(' ').skip(3);
+        let root = fields.next().map(|root| root.trim_start_matches('/'));
+        root == Some(path) && fields.next().map(Path::new) == Some(top)
+    };
+    mounts.lines().any(is_it).then(|| top.to_owned())
 }
 
 /// Thousandths of a processor that the group at `directory` may use.
