@@ -12,4 +12,6 @@ pub static BACKENDS: &[&dyn Backend] = &[
     &Containers::without_driver(&DOCKER),
     #[cfg(target_os = "linux")]
     &Containers::without_driver(&PODMAN),
+    #[cfg(target_os = "linux")]
+    &agentkernel_apple::APPLE,
 ];

@@ -319,6 +319,8 @@ pub enum Capability {
     ImageHost,
     ImageRootfs,
     ImageReference,
+    /// An image can be built from a folder.
+    ImageBuild,
     MountReadOnly,
     MountReadWrite,
     MountCopyOnWrite,
@@ -350,6 +352,7 @@ impl Capability {
             Self::ImageHost => "image host",
             Self::ImageRootfs => "image rootfs",
             Self::ImageReference => "image reference",
+            Self::ImageBuild => "image build",
             Self::MountReadOnly => "mount ro",
             Self::MountReadWrite => "mount rw",
             Self::MountCopyOnWrite => "mount cow",

@@ -34,6 +34,7 @@ static BACKENDS: &[&dyn Backend] = &[
     &agentkernel_native::NATIVE,
     &agentkernel_containers_api::DOCKER_BACKEND,
     &agentkernel_containers_api::PODMAN_BACKEND,
+    &agentkernel_apple::APPLE_BACKEND,
 ];
 
 static ENGINE: Engine = Engine::new(BACKENDS);
@@ -54,6 +55,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
             Ok(())
         }
         ["nursery", _] => nursery::serve(&ENGINE).map_err(DaemonError::from),
+        ["bridge", "apple"] => agentkernel_apple::bridge().map_err(DaemonError::from),
         ["bridge", name] => agentkernel_containers_api::bridge(name).map_err(DaemonError::from),
         ["bench", request] => return bench(request),
         ["restart", names @ ..] => house::restart(&ENGINE, names),

@@ -1,6 +1,8 @@
 //! What a spec demands of a backend.
 
-use agentkernel_core::{Access, Backend, Capability, Image, Network, Port, RootAccess, Spec};
+use agentkernel_core::{
+    Access, Asked, Backend, Capability, Image, Network, Origin, Port, RootAccess, Spec,
+};
 
 use crate::EngineError;
 
@@ -96,13 +98,17 @@ fn demanded(spec: &Spec, terminal: bool) -> Vec<Capability> {
         Access::CopyOnWrite => Capability::MountCopyOnWrite,
     }));
     let limits = &spec.limits;
+    // What only the profile asks for may fall back to a nearer wall, which the place tells of.
+    fn firm<T>(limit: Option<Asked<T>>, strict: bool) -> bool {
+        limit.is_some_and(|asked| strict || asked.by == Origin::User)
+    }
     let conditional = [
         (!spec.ports.is_empty(), Capability::Ports),
         (spec.root == RootAccess::ReadOnly, Capability::RootReadOnly),
-        (limits.cpus.is_some(), Capability::LimitCpus),
-        (limits.memory.is_some(), Capability::LimitMemory),
-        (limits.pids.is_some(), Capability::LimitPids),
-        (limits.disk.is_some(), Capability::LimitDisk),
+        (firm(limits.cpus, spec.strict), Capability::LimitCpus),
+        (firm(limits.memory, spec.strict), Capability::LimitMemory),
+        (firm(limits.pids, spec.strict), Capability::LimitPids),
+        (firm(limits.disk, spec.strict), Capability::LimitDisk),
         (terminal, Capability::Terminal),
     ];
     demanded.extend(conditional.into_iter().filter(|(asked, _)| *asked).map(|(_, what)| what));

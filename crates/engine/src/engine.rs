@@ -125,11 +125,11 @@ impl Engine {
         provision: &Provision,
     ) -> Result<(), EngineError> {
         let backend = self.select(name)?;
-        if provision.build.is_some() && !backend.capabilities().has(Capability::ImageReference) {
+        if provision.build.is_some() && !backend.capabilities().has(Capability::ImageBuild) {
             return Err(EngineError::refused(
                 format!("the {} backend builds no images", backend.name()),
                 "leave out the build, or choose a backend that `agentkernel doctor` lists with \
-                 image reference"
+                 image build"
                     .into(),
             ));
         }

@@ -163,6 +163,14 @@ impl Drop for Scratch {
     }
 }
 
+/// The PATH on which Apple's `container` is, or what stands for it: `scripts/lanes/apple.sh`.
+fn apple() -> Option<(&'static str, OsString)> {
+    let mut path = std::env::var_os("TESTKIT_APPLE")?;
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    Some(("PATH", path))
+}
+
 /// Where the container engines are that `caller` may use, as `scripts/lanes/containers.sh` tells. A
 /// Podman that it does not name is not looked for: it would be started in folders of the tests'.
 pub(crate) fn engines(
@@ -177,5 +185,5 @@ pub(crate) fn engines(
     socket.push(std::env::var_os(podman).unwrap_or_else(|| "/nowhere/podman.sock".into()));
     let docker = host.map(OsString::from).or_else(|| std::env::var_os("DOCKER_HOST"));
     let docker = docker.map(|docker| ("DOCKER_HOST", docker));
-    docker.into_iter().chain([("CONTAINER_HOST", socket)])
+    docker.into_iter().chain([("CONTAINER_HOST", socket)]).chain(apple())
 }

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use agentkernel_containers::{
-    AboutPlace, Attacher, Enforced, Product, Resident, Setting, identity_of, refuse_missing,
+    AboutPlace, Attacher, Enforced, Product, Setting, identity_of, own_name, refuse_missing,
     refused, walls,
 };
 use agentkernel_core::{
@@ -15,7 +15,6 @@ use agentkernel_core::{
     Remains, RootAccess, Spec, Wall,
 };
 use agentkernel_far::word;
-use agentkernel_guest::Nearest;
 use agentkernel_sys::cgroup::{self, Found};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{process, socket};
@@ -81,7 +80,7 @@ fn boot_near(client: Client, spec: &Spec, life: Life) -> Result<ContainerPlace, 
     let reference = image::reference(spec)?;
     let image = client.image_or_pull(reference)?;
     let kept = life.name.is_some();
-    let name = life.name.as_deref().map_or_else(door::own_name, kept::container);
+    let name = life.name.as_deref().map_or_else(own_name, kept::container);
     let lasting = life.layers.as_deref().map(|layers| door::lasting(layers, &name)).transpose();
     let lasting = lasting.map_err(broken("can't make the sandbox's door"))?;
     let door = Door::open(lasting.as_deref()).map_err(broken("can't make the sandbox's door"))?;
@@ -187,25 +186,11 @@ fn greet(
     }
     let found = Found::of(pid).map_err(unheard)?;
     let Enforced { limits, nearest } = Enforced::check(spec, &found, users.shared)?;
-    let setting = setting(&user, nearest, &life);
+    let setting = Setting::new(&user, nearest, &life);
     let descriptors = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.into_iter().flatten().collect();
     word::send(link.as_fd(), &setting, &descriptors).map_err(unheard)?;
     Ok(Greeted { link, pid, init, image, groups: found.directories, limits })
-}
-
-/// What its agent is told of a place's life.
-pub fn setting(user: &Identity, nearest: Vec<Nearest>, life: &Life) -> Setting {
-    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let Identity { uid, gid, name, home } = user.clone();
-    Setting {
-        user: Resident { name, home, uid, gid },
-        listener: life.listener.is_some(),
-        fate: life.fate.is_some(),
-        nearest,
-        ttl_ms: life.ttl.map(ms),
-        idle_ms: life.idle.map(ms),
-    }
 }
 
 impl Client {

@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use agentkernel_containers::{
-    Enforced, FarAbout, Product, Setting, identity_of, refuse_missing, walls,
+    Enforced, FarAbout, Product, Setting, identity_of, own_name, refuse_missing, walls,
 };
 use agentkernel_core::{
     BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, Place, Remains, RootAccess,
@@ -26,10 +26,10 @@ use futures_util::future::{Either, select};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::boot::{ARRIVAL, Made, setting};
+use crate::boot::{ARRIVAL, Made};
 use crate::client::{Client, DEATH, failed, status, words};
 use crate::config::{Parts, Way};
-use crate::{door, image, kept};
+use crate::{image, kept};
 
 pub use carrier::{bridge, program};
 
@@ -59,7 +59,7 @@ pub fn boot(client: Client, spec: &Spec, life: &Life) -> Result<FarPlace, BootEr
     let reference = image::reference(spec)?;
     let image = client.image_or_pull(reference)?;
     let kept = life.name.is_some();
-    let name = life.name.as_deref().map_or_else(door::own_name, kept::container);
+    let name = life.name.as_deref().map_or_else(own_name, kept::container);
     let user = identity_of(&spec.user, &image);
     let user = user.unwrap_or_else(|_| Identity::known(1000, 1000, "agent"));
     let home = if user.uid == 0 { "/root" } else { &user.home };
@@ -159,7 +159,7 @@ fn greet(
     refuse_open_devices(product, spec, &user)?;
     let found = Found { directories: Vec::new(), cpu, memory, pids };
     let Enforced { limits, nearest } = Enforced::check(spec, &found, own_users)?;
-    let setting: Setting = setting(&user, nearest, life);
+    let setting = Setting::new(&user, nearest, life);
     word::write(output.as_fd(), &setting).map_err(|error| unheard(&mut bridge, error))?;
     let [listener, fate] = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
     let link = bridge.serve(listener, fate).map_err(broken)?;

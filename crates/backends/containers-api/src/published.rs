@@ -7,6 +7,7 @@ use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use agentkernel_containers::PREFIX;
 use agentkernel_core::{BootError, Port, Spec, Transport};
 use bollard::errors::Error;
 use bollard::models::{ContainerSummary, PortBinding};
@@ -14,7 +15,7 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use tokio::time::sleep;
 
 use crate::client::{Client, failed, words};
-use crate::door;
+
 
 /// Whether a process takes what comes to a port, and not the kernel alone, by rules of its own.
 pub fn is_proxied(client: &Client) -> bool {
@@ -226,7 +227,7 @@ fn container_at(client: &Client, port: &Port) -> Option<String> {
 
 /// A container as its user knows it.
 fn said(client: &Client, name: &str) -> String {
-    let ours = name.strip_prefix(door::PREFIX).filter(|_| client.is_ours(name) == Ok(true));
+    let ours = name.strip_prefix(PREFIX).filter(|_| client.is_ours(name) == Ok(true));
     match ours.map(|own| (own, own.split_once('-'))) {
         None => format!("the container {name}"),
         Some((id, None)) => format!("the sandbox {id}"),

@@ -9,12 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use agentkernel_containers::Product;
+use agentkernel_containers::{Product, own_folder};
 use agentkernel_core::BootError;
 use agentkernel_sys::descriptor::{self, Interest};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-
-use crate::door;
 
 /// How long it may take until it listens.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -41,7 +39,7 @@ impl Service {
             },
             _ => BootError::Failed { what: format!("can't {what} {}", product.title), source },
         };
-        let folder = door::own_folder();
+        let folder = own_folder();
         DirBuilder::new().mode(0o700).create(&folder).map_err(|e| failed("make room for", e))?;
         let socket = folder.join("engine");
         let watch = inotify::init(CreateFlags::CLOEXEC).and_then(|watch| {

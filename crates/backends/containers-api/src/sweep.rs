@@ -1,16 +1,14 @@
 //! What is left of killed makers' containers, and removed.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::PathBuf;
 
-use agentkernel_containers::Product;
+use agentkernel_containers::{Product, is_orphans, sweep_folders};
 use bollard::errors::Error;
 use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveContainerOptionsBuilder};
 
 use crate::client::{Client, status, words};
 use crate::config::{LABEL, seal};
-use crate::door;
 
 impl Client {
     /// Whether there is a container of this name that the caller has made.
@@ -57,23 +55,14 @@ impl Client {
 
 /// Removes the containers and folders of killed makers.
 pub fn sweep(product: &'static Product) -> Vec<PathBuf> {
-    let mut removed = folders();
+    let mut removed = sweep_folders();
     // Only an engine that is in use can have any.
     let Ok(client) = Client::connect(product) else { return removed };
     let ours = client.resting().unwrap_or_default();
-    let orphans = ours.into_iter().filter(|name| door::is_orphans(name));
+    let orphans = ours.into_iter().filter(|name| is_orphans(name));
     removed.extend(orphans.filter(|name| client.remove(name).is_ok()).map(PathBuf::from));
     if client.is_far() {
         removed.extend(client.sweep_agents().into_iter().map(PathBuf::from));
     }
     removed
-}
-
-/// Removes doors that nobody will come through, of the caller's own.
-fn folders() -> Vec<PathBuf> {
-    let entries = fs::read_dir(std::env::temp_dir()).into_iter().flatten().filter_map(Result::ok);
-    let orphans = entries.filter(|entry| entry.file_name().to_str().is_some_and(door::is_orphans));
-    let orphans = orphans.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    // Of others' it is refused.
-    orphans.map(|entry| entry.path()).filter(|path| fs::remove_dir_all(path).is_ok()).collect()
 }

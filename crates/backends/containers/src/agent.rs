@@ -1,5 +1,6 @@
 //! Process 1 of a container.
 
+mod brought;
 mod far;
 
 use std::env;
@@ -25,9 +26,19 @@ pub const AGENT: &str = "/.agentkernel/agent";
 /// Its argument in a far place: its standard input and output are the stream there.
 pub const FAR: &str = "far";
 
-/// Whether the calling process was started as the agent of a container.
+/// Its argument in a far place whose engine gives a stream to another process only, and that
+/// process's.
+pub const BROUGHT: &str = "brought";
+pub const BRING: &str = "bring";
+
+/// Whether the calling process was started as the agent of a container, or to bring it a stream.
 pub fn is_agent() -> bool {
-    env::args_os().next().as_deref() == Some(OsStr::new(AGENT)) && std::process::id() == 1
+    let is_ours = env::args_os().next().as_deref() == Some(OsStr::new(AGENT));
+    is_ours && (std::process::id() == 1 || is_asked(BRING))
+}
+
+fn is_asked(what: &str) -> bool {
+    env::args_os().nth(1).as_deref() == Some(OsStr::new(what))
 }
 
 /// How long the booter may take for a word: it waits for nothing else.
@@ -49,7 +60,14 @@ fn try_serve() -> io::Result<()> {
     // Before anything is held that others must not see.
     process::hide()?;
     process::set_umask(0);
-    match env::args_os().nth(1).as_deref() == Some(OsStr::new(FAR)) {
+    if is_asked(BRING) {
+        return brought::bring();
+    }
+    if is_asked(BROUGHT) {
+        brought::take()?;
+        return far::serve();
+    }
+    match is_asked(FAR) {
         true => far::serve(),
         false => serve_near(),
     }

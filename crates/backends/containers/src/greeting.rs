@@ -2,6 +2,9 @@
 //!
 //! Both are the same program, of one version; see [`agentkernel_far::word`].
 
+use std::time::Duration;
+
+use agentkernel_core::{Identity, Life};
 use agentkernel_guest::Nearest;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +45,22 @@ pub struct Setting {
     pub nearest: Vec<Nearest>,
     pub ttl_ms: Option<u64>,
     pub idle_ms: Option<u64>,
+}
+
+impl Setting {
+    /// One for a place whose commands run as `user`, and that lives as `life` says.
+    pub fn new(user: &Identity, nearest: Vec<Nearest>, life: &Life) -> Self {
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let Identity { uid, gid, name, home } = user.clone();
+        Self {
+            user: Resident { name, home, uid, gid },
+            listener: life.listener.is_some(),
+            fate: life.fate.is_some(),
+            nearest,
+            ttl_ms: life.ttl.map(ms),
+            idle_ms: life.idle.map(ms),
+        }
+    }
 }
 
 /// A user of the place.

@@ -13,6 +13,7 @@
 mod agent;
 mod attach;
 mod greeting;
+mod name;
 mod place;
 mod process;
 mod product;
@@ -30,11 +31,12 @@ use agentkernel_protocol::{Role, Start, ToAgent};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{cgroup, identity, process as processes, signal, socket};
 
-pub use agent::{AGENT, FAR, is_agent, serve};
+pub use agent::{AGENT, BRING, BROUGHT, FAR, is_agent, serve};
 pub use attach::{AttachError, Attacher, upper};
 pub use greeting::{About as AboutPlace, DOOR, FarAbout, LINK, Resident, Setting};
-pub use place::{Enforced, pids_of_ours, refuse_missing, refused, walls};
-pub use process::{identity as identity_of, image_user};
+pub use name::{PREFIX, is_orphans, own_folder, own_name, sweep_folders};
+pub use place::{Enforced, owners, pids_of_ours, refuse_missing, refused, walls};
+pub use process::{identity as identity_of, image_user, process as process_of};
 pub use product::{DOCKER, PODMAN, Product};
 
 /// What takes a word with an engine.
@@ -65,6 +67,24 @@ pub trait Driver: Sync {
 
     /// Removes containers that killed makers have left.
     fn sweep(&self, product: &'static Product) -> Vec<PathBuf>;
+}
+
+/// Has the agent of a place that was just booted start its only command.
+pub fn start_first(place: &dyn Place, process: Process, stdio: &Stdio) -> Result<(), BootError> {
+    let (terminal, streams) = match stdio {
+        Stdio::Terminal { rows, columns } => (Some((*rows, *columns)), Vec::new()),
+        Stdio::Streams(streams) => (None, streams.iter().map(AsFd::as_fd).collect()),
+    };
+    let start = Box::new(Start { process, terminal, role: Role::Only });
+    let order =
+        ToAgent::Start { command: 0, start }.encode().map_err(|error| BootError::Refused {
+            why: format!("the command is too long: {error}"),
+            fix: "pass less on its command line and in its environment".into(),
+        })?;
+    socket::send(place.link(), &order, &streams).map_err(|source| BootError::Failed {
+        what: "can't reach the sandbox's agent".into(),
+        source,
+    })
 }
 
 /// A backend for one product.
@@ -117,6 +137,7 @@ impl Backend for Containers {
             Capability::Ports,
             Capability::RootReadOnly,
             Capability::ImageReference,
+            Capability::ImageBuild,
             Capability::MountReadOnly,
             Capability::MountReadWrite,
             Capability::MountCopyOnWrite,
@@ -154,21 +175,8 @@ impl Backend for Containers {
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
         let place = self.boot_live(spec, Life::default())?;
         let process = self.process(spec, first.command, &|| place.image())?;
-        let (terminal, streams) = match &first.stdio {
-            Stdio::Terminal { rows, columns } => (Some((*rows, *columns)), Vec::new()),
-            Stdio::Streams(streams) => (None, streams.iter().map(AsFd::as_fd).collect()),
-        };
         self.open_streams(&first.stdio)?;
-        let start = Box::new(Start { process, terminal, role: Role::Only });
-        let order =
-            ToAgent::Start { command: 0, start }.encode().map_err(|error| BootError::Refused {
-                why: format!("the command is too long: {error}"),
-                fix: "pass less on its command line and in its environment".into(),
-            })?;
-        socket::send(place.link(), &order, &streams).map_err(|source| BootError::Failed {
-            what: "can't reach the sandbox's agent".into(),
-            source,
-        })?;
+        start_first(&*place, process, &first.stdio)?;
         Ok(place)
     }
 

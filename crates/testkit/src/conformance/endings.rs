@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use agentkernel_core::{Capability, LimitKind};
+use agentkernel_core::Capability;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::SLEEP;
-use super::limits::limited;
+use super::limits::little_memory;
 use super::report::reported;
 use crate::host::{Process, unique_sleep};
 use crate::running::patiently;
@@ -198,17 +198,17 @@ fn time_limit_for_all(subject: &Subject) -> Verdict {
 }
 
 fn out_of_memory(subject: &Subject) -> Verdict {
-    // It reads into one buffer of 300 MiB.
-    let hungry = ["dd", "if=/dev/zero", "of=/dev/null", "bs=300M", "count=1"];
-    limited(subject, LimitKind::Memory, &["--memory", "32m"], &["true"])?.exits(0)?;
-    let (got, report) = reported(subject, &["--memory", "32m"], &hungry)?;
+    // It reads into one buffer of 600 MiB.
+    let hungry = ["dd", "if=/dev/zero", "of=/dev/null", "bs=600M", "count=1"];
+    let little = little_memory(subject)?;
+    let (got, report) = reported(subject, &["--memory", little], &hungry)?;
     got.exits(137)?.mentions("out of memory")?;
     let (ended, kills) = (&report["ended"], report["oom_kills"].as_u64());
     let expected = json!({"kind": "out_of_memory"});
     ensure!(*ended == expected, "expected {expected} in the report, not {ended}: {got}");
     ensure!(kills >= Some(1), "expected oom_kills in the report, not {kills:?}");
     // A kill that has nothing to do with memory is not taken for one.
-    let killed = subject.shell(&["--memory", "32m"], "kill -9 $$")?;
+    let killed = subject.shell(&["--memory", little], "kill -9 $$")?;
     killed.exits(137)?;
     ensure!(!killed.errors().contains("out of memory"), "memory was blamed for a kill: {killed}");
     Ok(())

@@ -251,7 +251,8 @@ fn doctor_agrees(subject: &Subject) -> Verdict {
     Ok(())
 }
 
-const ALL_CAPABILITIES: [Capability; 21] = [
+const ALL_CAPABILITIES: [Capability; 22] = [
+    Capability::ImageBuild,
     Capability::NetworkNone,
     Capability::HostLoopback,
     Capability::ImageReference,

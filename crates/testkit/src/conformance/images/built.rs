@@ -14,28 +14,28 @@ pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
         "image-built",
         "an image is built from a folder with what .dockerignore leaves in, and run",
-        &[Capability::ImageReference],
+        &[Capability::ImageBuild],
         image_built,
     )
     .only(Route::Cold, OF_ITS_OWN),
     Behaviour::new(
         "image-built-anew",
         "a folder that has changed is built again, and the next run has the change",
-        &[Capability::ImageReference],
+        &[Capability::ImageBuild],
         image_built_anew,
     )
     .only(Route::Cold, OF_ITS_OWN),
     Behaviour::new(
         "image-build-fails",
         "a build that fails names the step and shows its last lines, and nothing runs",
-        &[Capability::ImageReference],
+        &[Capability::ImageBuild],
         image_build_fails,
     )
     .only(Route::Cold, OF_ITS_OWN),
     Behaviour::new(
         "image-build-trusted",
         "a project's file builds nothing unless it is trusted",
-        &[Capability::ImageReference],
+        &[Capability::ImageBuild],
         image_build_trusted,
     )
     .only(Route::Cold, OF_ITS_OWN),
