@@ -203,11 +203,12 @@ fn what_the_tool_cannot_enforce_is_refused_before_anything_is_made() {
         (&["-v", "/tmp:/data"], "mount ro"),
         (&["--project=.:cow"], "mount cow"),
         (&["--strict"], "limit pids"),
-        (&["--build=."], "builds no images"),
     ] {
         refuses(&scene.run(flags, "echo ran"), &[words]);
     }
     assert!(!scene.folder.join("asked").exists() || scene.asked("create").is_empty());
+    let build = scene.agentkernel(&["run", "--build=.", "--", "true"]).output().unwrap();
+    refuses(&build, &["the apple backend builds no images"]);
     let got = scene.run(&["--pull", "never", "--image", "localhost/none"], "true");
     refuses(&got, &["localhost/none:latest is not here"]);
     refuses(&scene.run(&["--image", "localhost/none"], "true"), &["can't be pulled"]);

@@ -52,7 +52,8 @@ fn files_under(folder: &Path) -> Vec<PathBuf> {
 
 /// The source folders of rooms that are not for Linux only.
 fn portable_rooms(root: &Path) -> Vec<PathBuf> {
-    let rooms = ["crates", "crates/backends"].map(|folder| fs::read_dir(root.join(folder)).unwrap());
+    let rooms =
+        ["crates", "crates/backends"].map(|folder| fs::read_dir(root.join(folder)).unwrap());
     let rooms = rooms.into_iter().flatten().map(|entry| entry.unwrap().path().join("src"));
     let is_portable = |room: &PathBuf| {
         let top = fs::read_to_string(room.join("lib.rs"));
@@ -83,7 +84,8 @@ fn what_only_linux_has_is_where_it_is_known_to_be() {
         "only Linux has this: put it into crates/sys or a backend, or say why here:\n{}",
         strangers.join("\n")
     );
-    let gone: Vec<_> = KNOWN.iter().zip(met).filter(|(_, met)| !met).map(|(known, _)| known).collect();
+    let gone: Vec<_> =
+        KNOWN.iter().zip(met).filter(|(_, met)| !met).map(|(known, _)| known).collect();
     assert!(gone.is_empty(), "these have nothing of Linux any more: {gone:?}");
 }
 
