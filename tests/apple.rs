@@ -4,6 +4,7 @@
 //! that stands for a virtual machine. What is for every backend is in the conformance suite, over the
 //! same tool (`scripts/lanes/apple.sh`).
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};

@@ -1,6 +1,7 @@
 //! Names that only Linux has stay in the rooms that are for Linux only, whose `lib.rs` says so in its
 //! first lines, and where the table below says. So it stays known how far the rest is from another
 //! system; [docs/apple.md](../docs/apple.md) says what it would take.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

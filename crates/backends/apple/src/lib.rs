@@ -45,18 +45,17 @@ pub use boot::bridge;
 /// What the tool has no option for, in a word.
 const NO_PIDS: &str = "Apple's container command has no such option";
 
-/// The backend. One without a driver can only use what others have booted.
-pub struct Apple {
-    drives: bool,
-}
+/// The backend. One that does not drive can only use what others have booted, and is a type of its own,
+/// so that a small program has nothing of the rest.
+pub struct Apple<const DRIVES: bool>;
 
 /// For the small program's registry, and for the daemon's.
-pub static APPLE: Apple = Apple { drives: false };
-pub static APPLE_BACKEND: Apple = Apple { drives: true };
+pub static APPLE: Apple<false> = Apple;
+pub static APPLE_BACKEND: Apple<true> = Apple;
 
-impl Apple {
-    fn check_driver(&self) -> Result<(), BootError> {
-        match self.drives {
+impl<const DRIVES: bool> Apple<DRIVES> {
+    fn check_driver() -> Result<(), BootError> {
+        match DRIVES {
             true => Ok(()),
             false => {
                 let (why, fix) = undriven();
@@ -71,7 +70,7 @@ fn undriven() -> (String, String) {
     (why.into(), "install agentkerneld beside agentkernel".into())
 }
 
-impl Backend for Apple {
+impl<const DRIVES: bool> Backend for Apple<DRIVES> {
     fn name(&self) -> &'static str {
         "apple"
     }
@@ -105,11 +104,11 @@ impl Backend for Apple {
     }
 
     fn can_boot(&self) -> bool {
-        self.drives
+        DRIVES
     }
 
     fn probe(&self) -> Probe {
-        match self.drives {
+        match DRIVES {
             true => probe::probe(),
             false => {
                 let (why, fix) = undriven();
@@ -119,17 +118,17 @@ impl Backend for Apple {
     }
 
     fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError> {
-        self.check_driver()?;
+        Self::check_driver()?;
         image::provide(spec, provision)
     }
 
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
-        self.check_driver()?;
+        Self::check_driver()?;
         boot::boot_for(spec, first)
     }
 
     fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
-        self.check_driver()?;
+        Self::check_driver()?;
         boot::boot(spec, life)
     }
 
@@ -186,7 +185,7 @@ impl Backend for Apple {
     }
 
     fn forget(&self, name: &str) -> Result<(), DestroyError> {
-        if !self.drives {
+        if !DRIVES {
             return Ok(());
         }
         let name = boot::kept(name);
@@ -204,7 +203,7 @@ impl Backend for Apple {
     }
 
     fn sweep(&self) -> Vec<PathBuf> {
-        if self.drives { sweep::sweep() } else { Vec::new() }
+        if DRIVES { sweep::sweep() } else { Vec::new() }
     }
 
     fn oom_kills(&self, _groups: &[PathBuf]) -> u64 {
