@@ -208,6 +208,7 @@ fn what_the_tool_cannot_enforce_is_refused_before_anything_is_made() {
         refuses(&scene.run(flags, "echo ran"), &[words]);
     }
     assert!(!scene.folder.join("asked").exists() || scene.asked("create").is_empty());
+    fs::write(scene.folder.join("Dockerfile"), "FROM localhost/busybox\n").unwrap();
     let build = scene.agentkernel(&["run", "--build=.", "--", "true"]).output().unwrap();
     refuses(&build, &["the apple backend builds no images"]);
     let got = scene.run(&["--pull", "never", "--image", "localhost/none"], "true");
