@@ -11,6 +11,7 @@
 //! | `network: allow` | refused |
 //! | `root: read-only` | the tool: `--read-only`, and memory where something may be written |
 //! | `mounts` | refused: whose files are in a shared folder, seen from inside, is not documented |
+//! | `ports` | refused: no [capability](agentkernel_core::Capability) of the backend's yet |
 //! | `limits.cpus`, `limits.memory` | the tool: what the machine has; only whole processors and MiB |
 //! | `limits.pids` | refused if somebody asked; a profile's by the agent, for each user |
 //! | `limits.disk` | refused |
@@ -236,6 +237,7 @@ mod tests {
             network: Network::None,
             root: RootAccess::Writable,
             mounts: Vec::new(),
+            ports: Vec::new(),
             directory: None,
             user: User::Unprivileged,
             environment: BTreeMap::from([("SECRET".into(), "hush".into())]),
