@@ -7,8 +7,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use agentkernel_containers::{
-    AboutPlace, Attacher, Enforced, Product, Setting, identity_of, own_name, refuse_missing,
-    refused, walls,
+    AboutPlace, Attacher, Enforced, NO_LANDLOCK, Product, Setting, identity_of, own_name,
+    refuse_missing, refused, walls,
 };
 use agentkernel_core::{
     BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Place, Port,
@@ -17,7 +17,7 @@ use agentkernel_core::{
 use agentkernel_far::word;
 use agentkernel_sys::cgroup::{self, Found};
 use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::{process, socket};
+use agentkernel_sys::{landlock, process, socket};
 use bollard::errors::Error;
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, KillContainerOptions, StartContainerOptions,
@@ -74,7 +74,7 @@ fn boot_near(client: Client, spec: &Spec, life: Life) -> Result<ContainerPlace, 
     let product = client.product;
     let broken = |what: &'static str| move |source| BootError::Failed { what: what.into(), source };
     let rootless = client.is_rootless();
-    let walls = walls(&spec.network, rootless);
+    let walls = walls(&spec.network, rootless, no_landlock());
     refuse_missing(&walls, spec)?;
     published::check(&client, spec)?;
     let reference = image::reference(spec)?;
@@ -141,6 +141,11 @@ fn boot_near(client: Client, spec: &Spec, life: Life) -> Result<ContainerPlace, 
 struct Users {
     shared: bool,
     own: bool,
+}
+
+/// Why this machine's kernel has no Landlock, if that is so.
+pub fn no_landlock() -> Option<&'static str> {
+    landlock::version().err().map(|_| NO_LANDLOCK)
 }
 
 /// An agent that serves its link.

@@ -35,7 +35,7 @@ pub struct Client {
     /// On a thread of its own nothing runs: the caller may have to stay a process of a single one.
     pub runtime: Runtime,
     /// Its local socket, unless it is [far](Self::far).
-    socket: Option<PathBuf>,
+    pub socket: Option<PathBuf>,
     pub host: Host,
     /// Held while the engine is served for us alone.
     _service: Option<Service>,

@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use agentkernel_containers::{
-    Enforced, FarAbout, Product, Setting, identity_of, own_name, refuse_missing, walls,
+    Enforced, FarAbout, NO_LANDLOCK, Product, Setting, identity_of, own_name, refuse_missing, walls,
 };
 use agentkernel_core::{
     BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, Place, Remains, RootAccess,
@@ -75,12 +75,14 @@ pub fn boot(client: Client, spec: &Spec, life: &Life) -> Result<FarPlace, BootEr
         rootless: false,
         proxied: false,
         home,
+        covers_by_option: product.covers_by_option,
         kept_user: None,
         kept,
     };
     client.create(spec, &parts)?;
     let made = Made { client: &client, name: &name, kept };
-    match greet(&made, bridge, spec, life, image) {
+    let harmless = client.refuse_device_link(&name);
+    match harmless.and_then(|()| greet(&made, bridge, spec, life, image)) {
         Ok((bridge, greeted)) => {
             let Greeted { link, image, walls, limits } = greeted;
             let (pid, notes) = (bridge.pid(), vec![note(&client)]);
@@ -151,8 +153,8 @@ fn greet(
         Ok(said) => said,
         Err(error) => return Err(unheard(&mut bridge, error)),
     };
-    let FarAbout { about, own_users, cpu, memory, pids } = said;
-    let walls = walls(&spec.network, own_users);
+    let FarAbout { about, own_users, has_landlock, cpu, memory, pids } = said;
+    let walls = walls(&spec.network, own_users, (!has_landlock).then_some(NO_LANDLOCK));
     refuse_missing(&walls, spec)?;
     (image.passwd, image.group) = (about.passwd, about.group);
     let user = identity_of(&spec.user, &image)?;

@@ -30,8 +30,8 @@ mod probe;
 mod published;
 mod service;
 mod sweep;
-mod trap;
 mod transport;
+mod trap;
 
 use std::path::PathBuf;
 

@@ -5,6 +5,7 @@ use agentkernel_core::{BootError, LimitInForce, LimitKind, Limited, Network, Pro
 
 use bollard::models::SystemInfoCgroupVersionEnum;
 
+use crate::boot::no_landlock;
 use crate::client::{Client, failed};
 use crate::far;
 
@@ -55,8 +56,12 @@ fn try_it(product: &'static Product) -> Result<Probe, BootError> {
         ("btrfs" | "zfs", _) | (_, "xfs") => Limited::Exactly("storage driver".into()),
         _ => Limited::Nowise { why: format!("the storage driver {driver} can't on {backing}") },
     };
+    let no_landlock = match client.is_far() {
+        true => Some("whether its kernel has Landlock shows when a sandbox is started"),
+        false => no_landlock(),
+    };
     Ok(Probe::Ready {
-        walls: walls(&Network::None, own_users),
+        walls: walls(&Network::None, own_users, no_landlock),
         limits: vec![
             limit(LimitKind::Cpus, told.cpu_cfs_quota),
             limit(LimitKind::Memory, told.memory_limit),

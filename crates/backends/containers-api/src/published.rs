@@ -16,7 +16,6 @@ use tokio::time::sleep;
 
 use crate::client::{Client, failed, words};
 
-
 /// Whether a process takes what comes to a port, and not the kernel alone, by rules of its own.
 pub fn is_proxied(client: &Client) -> bool {
     client.product.proxies || client.is_rootless()

@@ -87,7 +87,7 @@ fn serve_near() -> io::Result<()> {
     let agent = Agent::new(link)?;
     let (listener, fate) = (term.listener.as_ref(), term.fate.as_ref());
     agent.close_inherited(None, [listener.map(AsFd::as_fd), fate.map(AsFd::as_fd), None, None])?;
-    live(agent, term, None)
+    live(agent, term, setting.listener, None)
 }
 
 fn about() -> About {
@@ -117,20 +117,20 @@ fn term(setting: &Setting, listener: Option<OwnedFd>, fate: Option<OwnedFd>) -> 
     }
 }
 
-/// Lives to the end of the place.
-fn live(agent: Agent, term: Term, beside: Option<&mut dyn Beside>) -> io::Result<()> {
+/// Lives to the end of the place, which is `shared` if it has more than one command.
+fn live(agent: Agent, term: Term, shared: bool, beside: Option<&mut dyn Beside>) -> io::Result<()> {
     // Else a pipe of the agent's would take the number of a command's stream.
     agentkernel_sys::entry::open_standard_streams();
     // Commands of one place that each made a promise of their own could not signal each other.
     let landlock = landlock::version().ok();
-    if let Some(version) = landlock.filter(|_| setting.listener) {
+    if let Some(version) = landlock.filter(|_| shared) {
         landlock::restrict(version, [].into_iter())?;
     }
     let rules = Rules {
         drop_groups: true,
         limits: ResourceLimit::for_all(),
         filters: Filters::new(&[false, true].map(|no| Policy { no_setuid_files: no })),
-        landlock: landlock.filter(|_| !setting.listener),
+        landlock: landlock.filter(|_| !shared),
     };
     // Whatever is added is added from outside.
     let mut attach = |_: Attachment, _| Err(io::ErrorKind::Unsupported.into());

@@ -26,6 +26,8 @@ pub struct FarAbout {
     pub about: About,
     /// Whether it has users of its own, in a user namespace.
     pub own_users: bool,
+    /// Whether its kernel has Landlock.
+    pub has_landlock: bool,
     /// The limits of its control groups, as [`Found`](agentkernel_sys::cgroup::Found) has them.
     pub cpu: Option<u64>,
     pub memory: Option<u64>,

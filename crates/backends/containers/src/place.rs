@@ -8,12 +8,16 @@ use agentkernel_core::{
 };
 use agentkernel_guest::{Nearest, open_pipes};
 use agentkernel_sys::cgroup::{Controller, Found, Limit};
-use agentkernel_sys::{identity, landlock};
+use agentkernel_sys::identity;
 
 use crate::process;
 
-/// The walls around a container. `own_users` is whether the engine gives it a user namespace.
-pub fn walls(network: &Network, own_users: bool) -> Vec<Wall> {
+/// Why there is no Landlock on a kernel.
+pub const NO_LANDLOCK: &str = "the kernel has no Landlock";
+
+/// The walls around a container. `own_users` is whether the engine gives it a user namespace, and
+/// `no_landlock` why its kernel has none.
+pub fn walls(network: &Network, own_users: bool, no_landlock: Option<&str>) -> Vec<Wall> {
     const ALWAYS: [&str; 12] = [
         "mount-namespace",
         "pid-namespace",
@@ -38,11 +42,10 @@ pub fn walls(network: &Network, own_users: bool) -> Vec<Wall> {
         Network::None => None,
         _ => Some("the spec asks for a network".to_owned()),
     };
-    let unknown = landlock::version().err().map(|_| "the kernel has no Landlock".to_owned());
     let others = [
         Wall::new("user-namespace", users),
         Wall::new("network-namespace", network),
-        Wall::new("landlock", unknown),
+        Wall::new("landlock", no_landlock.map(Into::into)),
     ];
     all.chain(others).collect()
 }

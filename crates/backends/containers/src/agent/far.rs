@@ -10,7 +10,7 @@ use agentkernel_guest::{Agent, Beside};
 use agentkernel_mux::Inner;
 use agentkernel_sys::cgroup::{self, Found};
 use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::socket;
+use agentkernel_sys::{landlock, socket};
 
 use super::{about, live, settle_in, term};
 use crate::greeting::{FarAbout, Setting};
@@ -30,7 +30,9 @@ pub fn serve() -> io::Result<()> {
     let found = Found::of(own_number()?)?;
     let about = about();
     let Found { cpu, memory, pids, .. } = found;
-    let said = FarAbout { about, own_users: has_own_users()?, cpu, memory, pids };
+    let has_landlock = landlock::version().is_ok();
+    let own_users = has_own_users()?;
+    let said = FarAbout { about, own_users, has_landlock, cpu, memory, pids };
     word::write(output.as_fd(), &said)?;
     let setting: Setting = word::read(input.as_fd(), PATIENCE)?;
     settle_in(&setting, &said.about)?;
@@ -43,7 +45,7 @@ pub fn serve() -> io::Result<()> {
     let term = term(&setting, None, fate);
     let inner = Inner::beside(input, output, first)?;
     let mut far = Far { inner, shared: setting.listener };
-    let served = live(agent, term, Some(&mut far));
+    let served = live(agent, term, setting.listener, Some(&mut far));
     let kills = cgroup::oom_kills(found.directories);
     if kills > 0 {
         descriptor::write(errors.as_fd(), LastWords::oom_kills_line(kills).as_bytes())?;
