@@ -36,6 +36,7 @@ pub(crate) const LEFT_OUT: &[(&str, &str)] = &[
     ("background-time-limit", BACKGROUND),
     ("files-outlive-a-stop", BACKGROUND),
     ("idle-ends-it", BACKGROUND),
+    ("killed-stopper", BACKGROUND),
     ("logs-are-bounded", BACKGROUND),
     ("logs-follow", BACKGROUND),
     ("logs-keep-streams-apart", BACKGROUND),
@@ -44,6 +45,7 @@ pub(crate) const LEFT_OUT: &[(&str, &str)] = &[
     ("stop-asks-first", BACKGROUND),
     ("odd-state-path", MOUNTS),
     ("old-habits", MOUNTS),
+    ("rm-leaves-nothing", MOUNTS),
     ("exec-out-of-memory", UNTOLD),
     ("killed-first-process", "its first process is on the machine of its engine"),
 ];
