@@ -2,7 +2,7 @@
 //!
 //! A container engine takes a hundred times as long for a place as the kernel does, and all of them
 //! are driven by the same code: a product is a table. A route leads to a place by whatever engine, and
-//! an engine makes the same place for each. So what one engine has shown on all routes the others
+//! an engine makes the same place for each. So what root's engines have shown on all routes others
 //! show on one, and which that is is drawn, by the behaviour's name: over all behaviours every engine
 //! is tried on every route, and over all engines every behaviour.
 
@@ -15,9 +15,9 @@ use crate::{Behaviour, Route, Subject};
 /// How much of a table is tried over container engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cover {
-    /// All of it on all routes with the first engine. With the others all of it on one route each,
-    /// and on all for an ordinary user's what is different there: mounts, limits and users.
-    FirstOnAllRoutes,
+    /// All of it on all routes with root's engines here. With others all of it on one route each, and
+    /// on all for an ordinary user's what is different there: mounts, limits and users.
+    RootsOnAllRoutes,
     /// All of it on one route with each engine, no two of which take the same one.
     EachOnOneRoute,
     /// All of it on all routes with all engines.
@@ -60,7 +60,7 @@ impl Draw {
         };
         match self.cover {
             Cover::All => true,
-            Cover::FirstOnAllRoutes if number == 0 || differs() => true,
+            Cover::RootsOnAllRoutes if is_roots_here(subject) || differs() => true,
             _ => drawn(behaviour, number) == Some(subject.route),
         }
     }
@@ -73,6 +73,10 @@ type Engine = (String, bool, bool);
 fn engine(subject: &Subject) -> Option<Engine> {
     let has_one = !subject.has(Capability::ImageHost);
     has_one.then(|| (subject.backend.clone(), subject.caller.is_root(), subject.host.is_some()))
+}
+
+fn is_roots_here(subject: &Subject) -> bool {
+    subject.caller.is_root() && subject.host.is_none()
 }
 
 fn drawn(behaviour: &Behaviour, number: usize) -> Option<Route> {
@@ -129,12 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn the_first_engine_shows_all_routes_and_an_ordinary_users_what_differs_there() {
+    fn roots_engines_show_all_routes_and_an_ordinary_users_what_differs_there() {
         let alike = Behaviour::new("alike", "", &[Capability::Terminal], |_| Ok(()));
         let differs = Behaviour::new("differs", "", &[Capability::LimitPids], |_| Ok(()));
-        let counts = [(alike, 3, 1, 1), (differs, 3, 1, 3)];
+        let counts = [(alike, 3, 3, 1), (differs, 3, 3, 3)];
         for (behaviour, docker, root, user) in counts {
-            let taken = taken(&behaviour, Cover::FirstOnAllRoutes);
+            let taken = taken(&behaviour, Cover::RootsOnAllRoutes);
             let of = |engine: &str| taken.iter().filter(|label| label.starts_with(engine)).count();
             let found = (of("docker"), of("podman/root"), of("podman/user"));
             assert_eq!(found, (docker, root, user), "{taken:?}");

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use agentkernel_containers::{
-    AboutPlace, Attacher, Enforced, NO_LANDLOCK, Product, Setting, identity_of, own_name,
+    AboutPlace, Attacher, Enforced, NO_LANDLOCK, Product, Setting, identity_of, look, own_name,
     refuse_missing, refused, walls,
 };
 use agentkernel_core::{
@@ -114,6 +114,7 @@ fn boot_near(client: Client, spec: &Spec, life: Life) -> Result<ContainerPlace, 
         home,
         kept_user,
         kept,
+        folder: life.layers.as_deref(),
     };
     client.create(spec, &parts)?;
     let made = Made { client: &client, name: &name, kept };
@@ -121,10 +122,10 @@ fn boot_near(client: Client, spec: &Spec, life: Life) -> Result<ContainerPlace, 
     let booted = client
         .refuse_device_link(&name)
         .and_then(|()| made.start(&door, spec))
-        .and_then(|link| greet(product, link, spec, life, image, users));
+        .and_then(|link| greet(product, link, spec, life, image, users, walls));
     drop(door);
     let booted = booted.and_then(|greeted| Ok((greeted, published::ports(&client, &name, spec)?)));
-    let (Greeted { link, pid, init, image, groups, limits }, ports) = match booted {
+    let (Greeted { link, pid, init, image, groups, limits, walls }, ports) = match booted {
         Ok(greeted) => greeted,
         Err(error) => {
             made.remove();
@@ -156,6 +157,7 @@ struct Greeted {
     image: ImageFacts,
     groups: Vec<PathBuf>,
     limits: Vec<LimitInForce>,
+    walls: Vec<Wall>,
 }
 
 /// Tells an agent that has connected how its place is to be.
@@ -166,6 +168,7 @@ fn greet(
     life: Life,
     mut image: ImageFacts,
     users: Users,
+    walls: Vec<Wall>,
 ) -> Result<Greeted, BootError> {
     let unheard =
         |source| BootError::Failed { what: "the sandbox's agent does not answer".into(), source };
@@ -179,6 +182,8 @@ fn greet(
         });
     }
     let (about, _) = word::receive::<AboutPlace>(link.as_fd()).map_err(unheard)?;
+    let walls = look(walls, pid).map_err(unheard)?;
+    refuse_missing(&walls, spec)?;
     let init = process::open_pidfd(pid).map_err(unheard)?;
     (image.passwd, image.group) = (about.passwd, about.group);
     let user = identity_of(&spec.user, &image)?;
@@ -195,7 +200,7 @@ fn greet(
     let descriptors = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.into_iter().flatten().collect();
     word::send(link.as_fd(), &setting, &descriptors).map_err(unheard)?;
-    Ok(Greeted { link, pid, init, image, groups: found.directories, limits })
+    Ok(Greeted { link, pid, init, image, groups: found.directories, limits, walls })
 }
 
 impl Client {

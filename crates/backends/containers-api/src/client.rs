@@ -12,6 +12,7 @@ use bollard::errors::Error;
 use bollard::{ClientVersion, Docker};
 use rustix::fs::FlockOperation;
 use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
 
 use crate::host::{self, Far, Host};
 use crate::service::Service;
@@ -20,6 +21,9 @@ use crate::transport;
 /// How long an engine may take for an answer, in seconds. To start a container takes the slowest of
 /// machines a while; a pull has no end but its own.
 const PATIENCE: u64 = 120;
+
+/// How long it may take to say that it is there, for which it has nothing to do.
+const GREETING: Duration = Duration::from_secs(20);
 
 /// The version of the API that is tried first: the oldest that has all that is needed. An engine
 /// that does not serve it says which it does.
@@ -63,11 +67,12 @@ impl Client {
         for _ in 0..2 {
             let docker = open(&host, socket.as_deref(), version)
                 .map_err(|error| unreachable(product, &host, socket.as_deref(), error))?;
-            let error = match runtime.block_on(docker.ping()) {
-                Ok(_) => {
+            let error = match runtime.block_on(async { timeout(GREETING, docker.ping()).await }) {
+                Ok(Ok(_)) => {
                     return Ok(Self { product, docker, runtime, socket, host, _service: service });
                 }
-                Err(error) => error,
+                Ok(Err(error)) => error,
+                Err(_) => Error::RequestTimeoutError,
             };
             version = match served(&error).filter(|served| *served != version) {
                 Some(served) if served >= OLDEST => served,
@@ -166,7 +171,11 @@ fn unreachable(product: &Product, host: &Host, socket: Option<&Path>, error: Err
             "start its daemon, as with systemctl start docker".into(),
         ),
         (_, Error::RequestTimeoutError) => (
-            format!("{} at {at} has not answered for {PATIENCE} seconds", product.title),
+            format!(
+                "{} at {at} has not answered for {} seconds",
+                product.title,
+                GREETING.as_secs()
+            ),
             "look what its daemon does".into(),
         ),
         _ => (

@@ -14,6 +14,9 @@ use sha2::{Digest, Sha256};
 /// The label of our containers, whose value is their [seal].
 pub const LABEL: &str = "agentkernel";
 
+/// The label of those that keep what is written in them, whose value is their sandbox's folder.
+pub const FOLDER: &str = "agentkernel.folder";
+
 /// What a container is made of, besides the spec.
 pub struct Parts<'a> {
     pub name: &'a str,
@@ -31,6 +34,8 @@ pub struct Parts<'a> {
     pub kept_user: Option<(u32, u32)>,
     /// Whether it keeps what is written in it; else it is removed at its end.
     pub kept: bool,
+    /// The folder of its sandbox, if that lives.
+    pub folder: Option<&'a Path>,
 }
 
 /// How the agent gets in, and how it is reached.
@@ -47,7 +52,7 @@ pub fn container(spec: &Spec, parts: &Parts<'_>) -> ContainerCreateBody {
     ContainerCreateBody {
         image: Some(parts.reference.to_owned()),
         hostname: Some("agentkernel".into()),
-        labels: Some(HashMap::from([(LABEL.to_owned(), seal(parts.name))])),
+        labels: Some(labels(parts)),
         // The agent becomes whom commands run as.
         user: Some("0:0".into()),
         working_dir: Some("/".into()),
@@ -67,6 +72,12 @@ pub fn container(spec: &Spec, parts: &Parts<'_>) -> ContainerCreateBody {
         host_config: Some(host(spec, parts)),
         ..Default::default()
     }
+}
+
+fn labels(parts: &Parts<'_>) -> HashMap<String, String> {
+    let folder = parts.folder.map(|folder| (FOLDER, folder.to_string_lossy().into_owned()));
+    let all = [(LABEL, seal(parts.name))].into_iter().chain(folder);
+    all.map(|(label, value)| (label.to_owned(), value)).collect()
 }
 
 /// What a container of this name and the caller's must be labelled with to be known as ours. One that

@@ -78,6 +78,7 @@ pub fn boot(client: Client, spec: &Spec, life: &Life) -> Result<FarPlace, BootEr
         covers_by_option: product.covers_by_option,
         kept_user: None,
         kept,
+        folder: life.layers.as_deref(),
     };
     client.create(spec, &parts)?;
     let made = Made { client: &client, name: &name, kept };

@@ -35,7 +35,9 @@ pub use agent::{AGENT, BRING, BROUGHT, FAR, is_agent, serve};
 pub use attach::{AttachError, Attacher, upper};
 pub use greeting::{About as AboutPlace, DOOR, FarAbout, LINK, Resident, Setting};
 pub use name::{PREFIX, is_orphans, own_folder, own_name, sweep_folders};
-pub use place::{Enforced, NO_LANDLOCK, owners, pids_of_ours, refuse_missing, refused, walls};
+pub use place::{
+    Enforced, NO_LANDLOCK, look, owners, pids_of_ours, refuse_missing, refused, walls,
+};
 pub use process::{identity as identity_of, image_user, process as process_of};
 pub use product::{DOCKER, PODMAN, Product};
 

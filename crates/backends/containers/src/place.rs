@@ -1,6 +1,8 @@
 //! What stands around a container, and what its limits are in truth.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 
 use agentkernel_core::{
     Asked, BootError, ImageFacts, LimitInForce, LimitKind, Limited, NUMBERS, Network, Origin,
@@ -48,6 +50,31 @@ pub fn walls(network: &Network, own_users: bool, no_landlock: Option<&str>) -> V
         Wall::new("landlock", no_landlock.map(Into::into)),
     ];
     all.chain(others).collect()
+}
+
+/// The walls as they are around the process `pid`: an engine may leave out what it was asked for, as
+/// Podman of root does with control groups' namespaces where these are of version 1.
+pub fn look(walls: Vec<Wall>, pid: i32) -> io::Result<Vec<Wall>> {
+    const NAMESPACES: [(&str, &str); 7] = [
+        ("mount-namespace", "mnt"),
+        ("pid-namespace", "pid"),
+        ("ipc-namespace", "ipc"),
+        ("uts-namespace", "uts"),
+        ("cgroup-namespace", "cgroup"),
+        ("network-namespace", "net"),
+        ("user-namespace", "user"),
+    ];
+    let number = |of: &str, kind| Ok(fs::metadata(format!("/proc/{of}/ns/{kind}"))?.ino());
+    let look = |wall: Wall| {
+        let known = NAMESPACES.iter().find(|(name, _)| *name == wall.name);
+        let Some((name, kind)) = known.filter(|_| wall.missing.is_none()) else { return Ok(wall) };
+        let shared: io::Result<u64> = number("self", kind);
+        match number(&pid.to_string(), kind)? == shared? {
+            true => Ok(Wall::new(name, Some("the engine has left it out".into()))),
+            false => Ok(wall),
+        }
+    };
+    walls.into_iter().map(look).collect()
 }
 
 /// Refuses to leave out a wall where somebody wants every one.
