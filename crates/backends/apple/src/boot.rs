@@ -1,9 +1,9 @@
 //! A place, from a spec and Apple's tool.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,9 +12,9 @@ use agentkernel_containers::{
 };
 use agentkernel_core::{
     Asked, BootError, DestroyError, Identity, ImageFacts, Launch, Life, LimitInForce, LimitKind,
-    Place, Remains, Spec, Wall,
+    Place, Spec,
 };
-use agentkernel_far::{Bridge, FarError, Stream, carry, word};
+use agentkernel_far::{Bridge, FarError, FarPlace, Stream, Told, carry, word};
 use agentkernel_guest::Nearest;
 use agentkernel_sys::cgroup::{Controller, Limit};
 use agentkernel_sys::descriptor::{self, Interest};
@@ -37,19 +37,6 @@ const BREATH: Duration = Duration::from_millis(200);
 /// What a container is called that keeps what is written in the sandbox `name`.
 pub fn kept(name: &str) -> String {
     format!("agentkernel-{name}")
-}
-
-/// A container with its agent.
-pub struct ApplePlace {
-    /// Gone when the place was ended, or let go.
-    bridge: Option<Bridge>,
-    pid: i32,
-    name: String,
-    link: OwnedFd,
-    image: ImageFacts,
-    walls: Vec<Wall>,
-    limits: Vec<LimitInForce>,
-    _agent: Folder,
 }
 
 /// What was there before an error, to be removed.
@@ -89,16 +76,12 @@ pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
     make(&name, &arguments, parts.kept)?;
     let made = Made { name: &name, kept: parts.kept };
     match greet(&bridge, &name, spec, &life, image) {
-        Ok(Greeted { link, image, limits }) => Ok(Box::new(ApplePlace {
-            pid: bridge.pid(),
-            bridge: Some(bridge),
-            name,
-            link,
-            image,
-            walls: probe::walls(&spec.network),
-            limits,
-            _agent: folder,
-        })),
+        Ok(Greeted { link, image, limits }) => {
+            let told =
+                Told { image, walls: probe::walls(&spec.network), limits, notes: Vec::new() };
+            let kill = Box::new(move || end(&name, &folder));
+            Ok(Box::new(FarPlace::new(bridge, link, told, kill)))
+        }
         Err(error) => {
             bridge.kill();
             made.remove();
@@ -264,72 +247,10 @@ impl Made<'_> {
     }
 }
 
-impl Place for ApplePlace {
-    fn link(&self) -> BorrowedFd<'_> {
-        self.link.as_fd()
-    }
-
-    fn walls(&self) -> &[Wall] {
-        &self.walls
-    }
-
-    fn limits(&self) -> &[LimitInForce] {
-        &self.limits
-    }
-
-    fn image(&self) -> ImageFacts {
-        self.image.clone()
-    }
-
-    fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    fn groups(&self) -> Vec<PathBuf> {
-        Vec::new()
-    }
-
-    fn explain(&self, step: u16, error: io::Error) -> BootError {
-        BootError::Failed {
-            what: format!("the sandbox's agent failed at step {step}"),
-            source: error,
-        }
-    }
-
-    fn release(mut self: Box<Self>) -> io::Result<()> {
-        self.bridge.take().map_or(Ok(()), Bridge::release)
-    }
-
-    fn kill(&self) {
-        self.bridge.iter().for_each(Bridge::kill);
-    }
-
-    fn destroy(mut self: Box<Self>) -> Result<Remains, DestroyError> {
-        self.end()
-    }
-}
-
-impl ApplePlace {
-    /// Ends it, if that was not done yet, and waits until everything in it is dead. The tool's services
-    /// clear away what they have made of it by themselves.
-    fn end(&mut self) -> Result<Remains, DestroyError> {
-        let Some(mut bridge) = self.bridge.take() else { return Ok(Remains::default()) };
-        match bridge.end(DEATH) {
-            Ok(words) => Ok(Remains { oom_kills: words.oom_kills(), ..Remains::default() }),
-            // An agent that does not heed its link.
-            Err(_) => sweep::remove(&self.name).map(|()| Remains::default()).map_err(|error| {
-                DestroyError {
-                    what: format!("the container {}", self.name),
-                    source: io::Error::other(error.to_string()),
-                }
-            }),
-        }
-    }
-}
-
-impl Drop for ApplePlace {
-    fn drop(&mut self) {
-        // Nobody is there to be told.
-        let _ = self.end();
-    }
+/// Ends a container whose agent does not heed its link. Until then its agent's folder is kept.
+fn end(name: &str, _agent: &Folder) -> Result<(), DestroyError> {
+    sweep::remove(name).map_err(|error| DestroyError {
+        what: format!("the container {name}"),
+        source: io::Error::other(error.to_string()),
+    })
 }

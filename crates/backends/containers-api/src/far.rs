@@ -6,9 +6,8 @@ mod agent;
 mod carrier;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -16,10 +15,9 @@ use agentkernel_containers::{
     Enforced, FarAbout, NO_LANDLOCK, Product, Setting, identity_of, own_name, refuse_missing, walls,
 };
 use agentkernel_core::{
-    BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, Place, Remains, RootAccess,
-    Spec, Wall,
+    BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, RootAccess, Spec, Wall,
 };
-use agentkernel_far::{Bridge, FarError, word};
+use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
 use agentkernel_sys::cgroup::Found;
 use bollard::query_parameters::{KillContainerOptions, StartContainerOptions};
 use futures_util::future::{Either, select};
@@ -33,23 +31,8 @@ use crate::{image, kept};
 
 pub use carrier::{bridge, program};
 
-/// How long a place may take to end, and its bridge to say so.
+/// How long an agent may take to say why it is none.
 const END: Duration = Duration::from_secs(15);
-
-/// A container elsewhere, with its agent and its bridge.
-pub struct FarPlace {
-    client: Client,
-    /// The container's name.
-    name: String,
-    link: OwnedFd,
-    pid: i32,
-    /// Gone when it was ended, or let go.
-    bridge: Option<Bridge>,
-    image: ImageFacts,
-    walls: Vec<Wall>,
-    limits: Vec<LimitInForce>,
-    notes: Vec<String>,
-}
 
 pub fn boot(client: Client, spec: &Spec, life: &Life) -> Result<FarPlace, BootError> {
     let product = client.product;
@@ -86,9 +69,9 @@ pub fn boot(client: Client, spec: &Spec, life: &Life) -> Result<FarPlace, BootEr
     match harmless.and_then(|()| greet(&made, bridge, spec, life, image)) {
         Ok((bridge, greeted)) => {
             let Greeted { link, image, walls, limits } = greeted;
-            let (pid, notes) = (bridge.pid(), vec![note(&client)]);
-            let bridge = Some(bridge);
-            Ok(FarPlace { client, name, link, pid, bridge, image, walls, limits, notes })
+            let told = Told { image, walls, limits, notes: vec![note(&client)] };
+            let kill = Box::new(move || client.kill(&name));
+            Ok(FarPlace::new(bridge, link, told, kill))
         }
         Err(error) => {
             made.remove();
@@ -224,76 +207,6 @@ impl Made<'_> {
                 }
             }
         })
-    }
-}
-
-impl Place for FarPlace {
-    fn link(&self) -> BorrowedFd<'_> {
-        self.link.as_fd()
-    }
-
-    fn walls(&self) -> &[Wall] {
-        &self.walls
-    }
-
-    fn limits(&self) -> &[LimitInForce] {
-        &self.limits
-    }
-
-    fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
-    fn image(&self) -> ImageFacts {
-        self.image.clone()
-    }
-
-    /// The bridge stands for it here.
-    fn pid(&self) -> i32 {
-        self.pid
-    }
-
-    fn groups(&self) -> Vec<PathBuf> {
-        Vec::new()
-    }
-
-    fn explain(&self, step: u16, error: io::Error) -> BootError {
-        BootError::Failed {
-            what: format!("the sandbox's agent failed at step {step}"),
-            source: error,
-        }
-    }
-
-    fn release(mut self: Box<Self>) -> io::Result<()> {
-        self.bridge.take().map_or(Ok(()), Bridge::release)
-    }
-
-    fn kill(&self) {
-        if let Some(bridge) = &self.bridge {
-            bridge.kill();
-        }
-    }
-
-    fn destroy(mut self: Box<Self>) -> Result<Remains, DestroyError> {
-        self.end()
-    }
-}
-
-impl FarPlace {
-    /// Ends it, if that was not done yet, and waits until everything in it is dead.
-    fn end(&mut self) -> Result<Remains, DestroyError> {
-        let Some(mut bridge) = self.bridge.take() else { return Ok(Remains::default()) };
-        match bridge.end(END) {
-            Ok(words) => Ok(Remains { oom_kills: words.oom_kills(), ..Remains::default() }),
-            Err(_) => self.client.kill(&self.name).map(|()| Remains::default()),
-        }
-    }
-}
-
-impl Drop for FarPlace {
-    fn drop(&mut self) {
-        // Nobody is there to be told.
-        let _ = self.end();
     }
 }
 

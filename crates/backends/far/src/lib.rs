@@ -18,7 +18,8 @@
 //! - [`Bridge::serve`] returns the place's link. From then on the stream is the bridge's alone, and
 //!   carries links (`agentkernel_mux`).
 //! - **Ends**: until it is [released](Bridge::release) the place ends with its booter, whatever kills
-//!   that. [`Bridge::end`] ends it, and tells its last words.
+//!   that. [`Bridge::end`] ends it, and tells its last words. [`FarPlace`] is all of that as a backend
+//!   hands it out.
 //!
 //! In the place, process 1 serves the stream's other end: `agentkernel_mux::Inner::beside`.
 //!
@@ -37,8 +38,10 @@
 mod bridge;
 mod carry;
 mod last;
+mod place;
 pub mod word;
 
 pub use bridge::{Bridge, FarError};
 pub use carry::{Stream, carry};
 pub use last::LastWords;
+pub use place::{FarPlace, Told};
