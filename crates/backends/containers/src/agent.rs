@@ -16,7 +16,7 @@ use agentkernel_core::Attachment;
 use agentkernel_far::word;
 use agentkernel_guest::{Agent, Beside, Filters, LiveAgent, Nearest, ResourceLimit, Rules, Term};
 use agentkernel_sys::seccomp::Policy;
-use agentkernel_sys::{landlock, process, socket};
+use agentkernel_sys::{identity, landlock, process, socket};
 
 use crate::greeting::{About, DOOR, LINK, Resident, Setting};
 
@@ -124,6 +124,8 @@ fn live(agent: Agent, term: Term, shared: bool, beside: Option<&mut dyn Beside>)
     // Commands of one place that each made a promise of their own could not signal each other.
     let landlock = landlock::version().ok();
     if let Some(version) = landlock.filter(|_| shared) {
+        // Not every engine has promised that already, without which there is no other promise.
+        identity::no_new_privileges()?;
         landlock::restrict(version, [].into_iter())?;
     }
     let rules = Rules {
