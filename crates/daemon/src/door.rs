@@ -5,13 +5,18 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use agentkernel_engine::Lines;
-use agentkernel_store::Dirs;
-use agentkernel_sys::socket;
+use agentkernel_store::{Dirs, ProcessRef};
+use agentkernel_sys::{descriptor, socket};
 use rustix::fs::{FlockOperation, flock};
 
 use crate::DaemonError;
+
+/// How long the lock of a daemon that is no more may be held, and how often it is tried.
+const LETTING_GO: Duration = Duration::from_secs(2);
+const BREATH: Duration = Duration::from_millis(5);
 
 /// The daemon's listening socket, and the lock that makes it the only one.
 pub struct Door {
@@ -26,7 +31,7 @@ impl Door {
     pub fn open(dirs: &Dirs) -> Result<Self, DaemonError> {
         dirs.prepare()?;
         let lock = lock(dirs)?;
-        if let Some(listener) = agentkernel_sys::descriptor::handed_over() {
+        if let Some(listener) = descriptor::handed_over() {
             return Ok(Self { listener, path: None, _lock: lock });
         }
         let path = dirs.daemon_socket();
@@ -68,7 +73,6 @@ impl Drop for Door {
 
 /// Takes the lock, in which the holder's number stands.
 fn lock(dirs: &Dirs) -> Result<File, DaemonError> {
-    let failed = DaemonError::io("take the daemon's lock");
     let open = OpenOptions::new()
         .read(true)
         .write(true)
@@ -76,12 +80,14 @@ fn lock(dirs: &Dirs) -> Result<File, DaemonError> {
         .truncate(false)
         .mode(0o600)
         .open(dirs.daemon_lock());
-    let mut file = open.map_err(failed)?;
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        let mut holder = String::new();
-        // A number that is not there yet is none.
-        let _ = file.read_to_string(&mut holder);
-        return Err(DaemonError::Running(holder.trim().to_owned()));
+    let mut file = open.map_err(DaemonError::io("take the daemon's lock"))?;
+    let until = Instant::now() + LETTING_GO;
+    while flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        let holder = holder(&mut file);
+        if lives(&holder) || Instant::now() > until {
+            return Err(DaemonError::Running(holder));
+        }
+        let _ = descriptor::poll(&mut [], Some(BREATH));
     }
     let write = |file: &mut File| {
         file.set_len(0)?;
@@ -90,4 +96,18 @@ fn lock(dirs: &Dirs) -> Result<File, DaemonError> {
     };
     write(&mut file).map_err(DaemonError::io("write the daemon's lock"))?;
     Ok(file)
+}
+
+/// The number in the lock. One that is not there yet is none.
+fn holder(file: &mut File) -> String {
+    let mut holder = String::new();
+    let _ = file.rewind().and_then(|()| file.read_to_string(&mut holder));
+    holder.trim().to_owned()
+}
+
+/// Whether the process of that number runs. A killed daemon's lock may be held for a moment longer, by
+/// a copy of it that was about to become another program.
+fn lives(holder: &str) -> bool {
+    let process = holder.parse().ok().and_then(|pid| ProcessRef::of(pid).ok());
+    process.is_some_and(|process| process.is_alive().unwrap_or(true))
 }

@@ -1,7 +1,7 @@
 //! What can go wrong with a daemon and its pools, and what becomes of it.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -45,6 +45,30 @@ fn what_a_killed_daemon_leaves_is_in_nobodys_way() {
     let status = home.run(&["daemon", "status"]);
     assert_eq!(status.status.code(), Some(125));
     home.end(home.daemon());
+}
+
+#[test]
+fn a_lock_that_outlives_its_holder_for_a_moment_is_waited_for() {
+    let home = Home::new("held");
+    need_client!(home);
+    let mut first = home.daemon();
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let path = home.socket().with_file_name("daemon.lock");
+    // As a copy of it would that is about to become another program.
+    let lock = fs::File::open(&path).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut second = home.daemon_program().stdout(Stdio::piped()).spawn().unwrap();
+    let opened = format!("/proc/{}/fd", second.id());
+    until("the lock to be tried", || {
+        let all = fs::read_dir(&opened).into_iter().flatten().flatten();
+        all.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|to| to == path)
+    });
+    drop(lock);
+    let mut line = String::new();
+    BufReader::new(second.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    home.end(second);
 }
 
 #[test]
