@@ -1,6 +1,6 @@
 //! Whether an engine can be used here.
 
-use agentkernel_containers::{Product, walls};
+use agentkernel_containers::{LEFT_OUT, Product, walls};
 use agentkernel_core::{BootError, LimitInForce, LimitKind, Limited, Network, Probe};
 
 use bollard::models::SystemInfoCgroupVersionEnum;
@@ -32,9 +32,9 @@ fn try_it(product: &'static Product) -> Result<Probe, BootError> {
     let secured = told.security_options.unwrap_or_default();
     let remapped = |option: &String| option.contains("rootless") || option.contains("userns");
     let own_users = client.is_rootless() || client.is_far() && secured.iter().any(remapped);
+    let old_groups = told.cgroup_version == Some(SystemInfoCgroupVersionEnum::_1);
     // There they are no ordinary user's to make, and Podman leaves out all limits.
-    let groups =
-        !client.is_rootless() || told.cgroup_version != Some(SystemInfoCgroupVersionEnum::_1);
+    let groups = !(client.is_rootless() && old_groups);
     let limit = |kind, can: Option<bool>| {
         let by = match can.map(|can| can && groups).or((!groups).then_some(false)) {
             Some(false) => Limited::Nowise {
@@ -60,8 +60,13 @@ fn try_it(product: &'static Product) -> Result<Probe, BootError> {
         true => Some("whether its kernel has Landlock shows when a sandbox is started"),
         false => no_landlock(),
     };
+    let mut walls = walls(&Network::None, own_users, no_landlock);
+    if old_groups && !product.parts_old_groups {
+        let wall = walls.iter_mut().find(|wall| wall.name == "cgroup-namespace");
+        wall.into_iter().for_each(|wall| wall.missing = Some(LEFT_OUT.into()));
+    }
     Ok(Probe::Ready {
-        walls: walls(&Network::None, own_users, no_landlock),
+        walls,
         limits: vec![
             limit(LimitKind::Cpus, told.cpu_cfs_quota),
             limit(LimitKind::Memory, told.memory_limit),

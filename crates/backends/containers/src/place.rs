@@ -52,8 +52,11 @@ pub fn walls(network: &Network, own_users: bool, no_landlock: Option<&str>) -> V
     all.chain(others).collect()
 }
 
+/// Why there is no wall that an engine was asked for.
+pub const LEFT_OUT: &str = "the engine has left it out";
+
 /// The walls as they are around the process `pid`: an engine may leave out what it was asked for, as
-/// Podman of root does with control groups' namespaces where these are of version 1.
+/// Podman does with control groups' namespaces where these are of version 1.
 pub fn look(walls: Vec<Wall>, pid: i32) -> io::Result<Vec<Wall>> {
     const NAMESPACES: [(&str, &str); 7] = [
         ("mount-namespace", "mnt"),
@@ -70,7 +73,7 @@ pub fn look(walls: Vec<Wall>, pid: i32) -> io::Result<Vec<Wall>> {
         let Some((name, kind)) = known.filter(|_| wall.missing.is_none()) else { return Ok(wall) };
         let shared: io::Result<u64> = number("self", kind);
         match number(&pid.to_string(), kind)? == shared? {
-            true => Ok(Wall::new(name, Some("the engine has left it out".into()))),
+            true => Ok(Wall::new(name, Some(LEFT_OUT.into()))),
             false => Ok(wall),
         }
     };

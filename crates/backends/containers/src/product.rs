@@ -22,6 +22,8 @@ pub struct Product {
     pub keeps_device_links: bool,
     /// Whether what it is to cover in a container is told by a security option, not by a list.
     pub covers_by_option: bool,
+    /// Whether containers have a control group namespace where control groups are of version 1.
+    pub parts_old_groups: bool,
     /// Whether an ordinary user's own engine can show that user's files as those of another one.
     pub keeps_users: bool,
     /// Whether a process of root's engine takes what comes to a port, and so leads from an IPv6 address
@@ -39,6 +41,7 @@ pub static DOCKER: Product = Product {
     closes_devices: true,
     keeps_device_links: false,
     covers_by_option: false,
+    parts_old_groups: true,
     keeps_users: false,
     proxies: true,
     about: About {
@@ -59,6 +62,7 @@ pub static PODMAN: Product = Product {
     closes_devices: false,
     keeps_device_links: true,
     covers_by_option: true,
+    parts_old_groups: false,
     keeps_users: true,
     proxies: false,
     about: About {

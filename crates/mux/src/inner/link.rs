@@ -52,6 +52,9 @@ pub struct Link {
     outputs: BTreeMap<CommandId, Vec<ChannelId>>,
     /// What commands' terminals will be called.
     terminals: BTreeMap<CommandId, ChannelId>,
+    /// The controlling sides of commands' terminals, until they end: one that has let go of all of its
+    /// own, as at its exit, would be hung up by the last close of this.
+    controllers: BTreeMap<CommandId, OwnedFd>,
     /// Whether the client has gone.
     leaving: bool,
     /// Whether the agent has, or is of no more use.
@@ -74,6 +77,7 @@ impl Link {
             channels: Channels::of(id),
             outputs: BTreeMap::new(),
             terminals: BTreeMap::new(),
+            controllers: BTreeMap::new(),
             leaving: false,
             ended: false,
         }
@@ -158,16 +162,19 @@ impl Link {
             FromAgent::Terminal { command } => {
                 let promised = self.terminals.remove(&command).zip(self.received.pop_front());
                 let (channel, controller) = promised.ok_or(io::ErrorKind::InvalidData)?;
-                let (source, sink) = (controller.try_clone()?, controller);
+                let (source, sink) = (controller.try_clone()?, controller.try_clone()?);
                 let both = Channel::both(Handle::own(source)?, Handle::own(sink)?);
+                self.controllers.insert(command, controller);
                 self.channels.insert(channel, both);
                 self.outputs.insert(command, vec![channel]);
             }
             FromAgent::NotStarted { command, .. } => {
                 self.terminals.remove(&command);
+                self.controllers.remove(&command);
                 self.outputs.remove(&command);
             }
             FromAgent::Ended { command, .. } => {
+                self.controllers.remove(&command);
                 let mut after = AT_ONCE;
                 let outputs = self.outputs.remove(&command).unwrap_or_default();
                 for (one, number) in after.iter_mut().zip(outputs) {
@@ -197,6 +204,7 @@ impl Link {
     fn leave(&mut self) {
         self.leaving = true;
         self.channels.clear();
+        self.controllers.clear();
         self.words.clear();
     }
 

@@ -32,6 +32,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         terminal_by_force,
     ),
     Behaviour::new(
+        "terminal-let-go",
+        "a command that lets go of its terminal goes on, and is not hung up",
+        NEEDS,
+        terminal_let_go,
+    ),
+    Behaviour::new(
         "terminal-controls-the-session",
         "the terminal is the command's controlling terminal and is known by name inside",
         NEEDS,
@@ -127,6 +133,13 @@ fn terminal_by_force(subject: &Subject) -> Verdict {
     command.stdin(File::open(scratch.file("input", "typed\n")?)?);
     let got = Captured::of(command)?;
     got.exits(0)?.prints("typed\r\ntyped\r\n")?.takes_less_than(SOON)?;
+    Ok(())
+}
+
+fn terminal_let_go(subject: &Subject) -> Verdict {
+    // As many programs do at their exit, if for less long.
+    let script = "echo here; exec </dev/null >/dev/null 2>&1; sleep 0.3; exit 7";
+    on_terminal(subject, &[], script)?.exits(7)?.prints("here\r\n")?;
     Ok(())
 }
 
