@@ -459,6 +459,8 @@ if [ -z "${CONTAINERS_LOCKED:-}" ]; then
     export CONTAINERS_LOCKED=1
     exec flock --close /run bash "${BASH_SOURCE[0]}" "$@"
 fi
+# Who is called from here may not be allowed to be where the caller is.
+cd /
 mkdir -p -m 700 "$shared"
 [ -O "$shared" ] && [ ! -L "$shared" ] || skip "$shared is somebody else's"
 case $1 in

@@ -236,7 +236,7 @@ take_abandoned_down() {
     for other in $(sort -u "$shared/lanes" 2>/dev/null); do
         [ "$other" != "$dir" ] && [ -e "$other/made" ] && is_abandoned "$other" || continue
         echo "$other: abandoned, so it is taken down"
-        bash "$0" down "$other" || true
+        bash "$here/containers.sh" down "$other" || true
     done
 }
 
