@@ -52,9 +52,9 @@ pub struct Link {
     outputs: BTreeMap<CommandId, Vec<ChannelId>>,
     /// What commands' terminals will be called.
     terminals: BTreeMap<CommandId, ChannelId>,
-    /// The controlling sides of commands' terminals, until they end: one that has let go of all of its
-    /// own, as at its exit, would be hung up by the last close of this.
-    controllers: BTreeMap<CommandId, OwnedFd>,
+    /// The controlling sides of terminals, until their commands end or the client hangs up: a command
+    /// that has let go of all of its own, as at its exit, would be hung up by the last close of this.
+    controllers: BTreeMap<ChannelId, OwnedFd>,
     /// Whether the client has gone.
     leaving: bool,
     /// Whether the agent has, or is of no more use.
@@ -119,6 +119,10 @@ impl Link {
             Message::Streams { command, streams, .. } => self.take_streams(command, streams),
             Message::Orders { bytes, .. } => self.take_orders(bytes)?,
             Message::Credit { at, bytes } if at.channel == FRAMES => self.add_credit(bytes)?,
+            Message::End { at } => {
+                self.controllers.remove(&at.channel);
+                self.channels.hear(message, out)?;
+            }
             _ => self.channels.hear(message, out)?,
         }
         Ok(())
@@ -164,23 +168,24 @@ impl Link {
                 let (channel, controller) = promised.ok_or(io::ErrorKind::InvalidData)?;
                 let (source, sink) = (controller.try_clone()?, controller.try_clone()?);
                 let both = Channel::both(Handle::own(source)?, Handle::own(sink)?);
-                self.controllers.insert(command, controller);
+                self.controllers.insert(channel, controller);
                 self.channels.insert(channel, both);
                 self.outputs.insert(command, vec![channel]);
             }
             FromAgent::NotStarted { command, .. } => {
                 self.terminals.remove(&command);
-                self.controllers.remove(&command);
-                self.outputs.remove(&command);
+                for channel in self.outputs.remove(&command).unwrap_or_default() {
+                    self.controllers.remove(&channel);
+                }
             }
             FromAgent::Ended { command, .. } => {
-                self.controllers.remove(&command);
                 let mut after = AT_ONCE;
                 let outputs = self.outputs.remove(&command).unwrap_or_default();
                 for (one, number) in after.iter_mut().zip(outputs) {
                     // All has been sent of one that is over.
                     let position = self.channels.source(number).map_or(ALL, Source::hurry);
                     *one = (number, position);
+                    self.controllers.remove(&number);
                 }
                 return Ok(after);
             }
