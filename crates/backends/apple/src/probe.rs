@@ -1,5 +1,6 @@
 //! Whether Apple's containers can be had here.
 
+use agentkernel_containers::ALWAYS;
 use agentkernel_core::{BootError, LimitInForce, LimitKind, Limited, Network, Probe, Wall};
 
 use crate::tool::{self, PROGRAM, START};
@@ -79,28 +80,14 @@ fn parse(version: &str) -> Option<[u32; 3]> {
 
 /// The walls around a container, which is alone in a virtual machine.
 pub fn walls(network: &Network) -> Vec<Wall> {
-    const ALWAYS: [&str; 13] = [
-        "virtual-machine",
-        "mount-namespace",
-        "pid-namespace",
-        "ipc-namespace",
-        "uts-namespace",
-        "cgroup-namespace",
-        "root",
-        "proc",
-        "session",
-        "descriptors",
-        "no-new-privileges",
-        "capabilities",
-        "seccomp",
-    ];
     let network = match network {
         Network::None => None,
         _ => Some("the spec asks for a network".to_owned()),
     };
     // Of the virtual machine, which has no other users than the container's.
     let others = [Wall::new("network-namespace", network), Wall::new("user-namespace", None)];
-    ALWAYS.into_iter().map(|name| Wall::new(name, None)).chain(others).collect()
+    let all = ["virtual-machine"].into_iter().chain(ALWAYS);
+    all.map(|name| Wall::new(name, None)).chain(others).collect()
 }
 
 /// By what means a limit holds.

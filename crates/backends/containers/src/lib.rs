@@ -36,7 +36,8 @@ pub use attach::{AttachError, Attacher, upper};
 pub use greeting::{About as AboutPlace, DOOR, FarAbout, LINK, Resident, Setting};
 pub use name::{PREFIX, is_orphans, own_folder, own_name, sweep_folders};
 pub use place::{
-    Enforced, LEFT_OUT, NO_LANDLOCK, look, owners, pids_of_ours, refuse_missing, refused, walls,
+    ALWAYS, Enforced, LEFT_OUT, NO_LANDLOCK, look, owners, pids_of_ours, refuse_missing, refused,
+    walls,
 };
 pub use process::{identity as identity_of, image_user, process as process_of};
 pub use product::{DOCKER, PODMAN, Product};

@@ -17,23 +17,25 @@ use crate::process;
 /// Why there is no Landlock on a kernel.
 pub const NO_LANDLOCK: &str = "the kernel has no Landlock";
 
+/// The walls that stand around every container.
+pub const ALWAYS: [&str; 12] = [
+    "mount-namespace",
+    "pid-namespace",
+    "ipc-namespace",
+    "uts-namespace",
+    "cgroup-namespace",
+    "root",
+    "proc",
+    "session",
+    "descriptors",
+    "no-new-privileges",
+    "capabilities",
+    "seccomp",
+];
+
 /// The walls around a container. `own_users` is whether the engine gives it a user namespace, and
 /// `no_landlock` why its kernel has none.
 pub fn walls(network: &Network, own_users: bool, no_landlock: Option<&str>) -> Vec<Wall> {
-    const ALWAYS: [&str; 12] = [
-        "mount-namespace",
-        "pid-namespace",
-        "ipc-namespace",
-        "uts-namespace",
-        "cgroup-namespace",
-        "root",
-        "proc",
-        "session",
-        "descriptors",
-        "no-new-privileges",
-        "capabilities",
-        "seccomp",
-    ];
     let users = (!own_users).then(|| {
         "the engine is root's and gives containers the host's own users; only its rootless mode \
          and its userns-remap do not"
