@@ -90,6 +90,8 @@ impl Scene {
             .env("HOME", self.folder.join("home"))
             .env("TMPDIR", self.folder.join("tmp"))
             .env("XDG_RUNTIME_DIR", self.folder.join("runtime"))
+            // Else one would be started, and keep its folders where no variable leads elsewhere.
+            .env("CONTAINER_HOST", "unix:///nowhere/podman.sock")
             .env("AGENTKERNEL_BACKEND", "apple")
             .current_dir(&self.folder)
             .stdin(Stdio::null())

@@ -33,6 +33,8 @@ impl Scratch {
         command
             .env_clear()
             .env("HOME", self.0.join("home"))
+            // Else one would be started, and keep its folders where no variable leads elsewhere.
+            .env("CONTAINER_HOST", "unix:///nowhere/podman.sock")
             .env("TMPDIR", self.0.join("tmp"))
             .current_dir(self.0.join("work"))
             .stdin(Stdio::null());

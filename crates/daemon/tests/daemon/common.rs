@@ -41,6 +41,8 @@ impl Home {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", &self.folder)
+            // Else one would be started, and keep its folders where no variable leads elsewhere.
+            .env("CONTAINER_HOST", "unix:///nowhere/podman.sock")
             .env("XDG_STATE_HOME", self.path("state"))
             .env("XDG_RUNTIME_DIR", self.path("runtime"))
             .current_dir(self.path("work"))
