@@ -95,7 +95,7 @@ fn serve() -> Result<(), DaemonError> {
     let store = agentkernel_store::Store::open(&dirs)?;
     let signals = front::Front::signals()?;
     house::note(&dirs, "started")?;
-    let nurseries = nursery::Nurseries::new(agentkernel_containers_api::VARIABLES);
+    let nurseries = nursery::Nurseries::start(agentkernel_containers_api::VARIABLES)?;
     let (reaper, ends) = reaper::Reaper::start()?;
     let pools = pools::Pools::load(&store, &ENGINE, nurseries)?;
     let house = house::House::start(dirs.clone(), &ENGINE)?;

@@ -11,7 +11,9 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use agentkernel_core::{Life, Place, Remains, Usage};
@@ -29,14 +31,22 @@ pub struct Nursery {
     /// None once it is lost: what it may still say would be taken for the answer to something else.
     lines: Mutex<Option<Lines>>,
     child: Mutex<Child>,
+    /// Keeps the thread that it must not outlive.
+    _nurse: Nurse,
 }
 
 /// All nurseries: one for each processor, since each boots one place at a time.
 pub struct Nurseries {
     slots: Vec<Mutex<Option<Arc<Nursery>>>>,
     next: AtomicUsize,
-    variables: &'static [&'static str],
+    nurse: Nurse,
 }
+
+/// The thread that starts nurseries. A nursery dies with the thread that has started it, which is how
+/// the kernel understands it to die with its parent, and a pool's own threads end with the pool, while
+/// some of its places may still be leased.
+#[derive(Clone)]
+struct Nurse(Sender<Sender<io::Result<(Child, OwnedFd)>>>);
 
 /// A booted place that has run nothing.
 pub struct Seat {
@@ -49,10 +59,11 @@ pub struct Seat {
 
 impl Nurseries {
     /// Those know nothing of the daemon's variables but `variables`.
-    pub fn new(variables: &'static [&'static str]) -> Arc<Self> {
-        let count = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    pub fn start(variables: &'static [&'static str]) -> io::Result<Arc<Self>> {
+        let count = thread::available_parallelism().map_or(1, usize::from).min(8);
         let slots = (0..count).map(|_| Mutex::new(None)).collect();
-        Arc::new(Self { slots, next: AtomicUsize::new(0), variables })
+        let nurse = Nurse::start(variables)?;
+        Ok(Arc::new(Self { slots, next: AtomicUsize::new(0), nurse }))
     }
 
     /// How many boots can go on at once.
@@ -81,26 +92,51 @@ impl Nurseries {
         if let Some(nursery) = slot.as_ref().filter(|nursery| nursery.is_well()) {
             return Ok(Arc::clone(nursery));
         }
-        let nursery = Arc::new(Nursery::start(self.variables)?);
+        let nursery = Arc::new(Nursery::start(&self.nurse)?);
         *slot = Some(Arc::clone(&nursery));
         Ok(nursery)
     }
 }
 
+impl Nurse {
+    /// It is there for as long as anybody has a copy of this.
+    fn start(variables: &'static [&'static str]) -> io::Result<Self> {
+        let (nurse, asked) = channel::<Sender<_>>();
+        let start = move || {
+            for answer in asked {
+                // Who has asked waits for it.
+                let _ = answer.send(start(variables));
+            }
+        };
+        thread::Builder::new().name("nurse".into()).spawn(start)?;
+        Ok(Self(nurse))
+    }
+}
+
+/// Starts a nursery's process, and returns our end of its standard input.
+fn start(variables: &[&str]) -> io::Result<(Child, OwnedFd)> {
+    let (ours, theirs) = socket::pair()?;
+    let child = Command::new("/proc/self/exe")
+        .arg0("agentkerneld")
+        // Whose it is, for people who look at the list of processes.
+        .args(["nursery", &std::process::id().to_string()])
+        .env_clear()
+        .envs(variables.iter().filter_map(|name| Some((name, env::var_os(name)?))))
+        .current_dir("/")
+        .stdin(theirs)
+        .stdout(Stdio::null())
+        .spawn()?;
+    Ok((child, ours))
+}
+
 impl Nursery {
-    fn start(variables: &[&str]) -> io::Result<Self> {
-        let (ours, theirs) = socket::pair()?;
-        let child = Command::new("/proc/self/exe")
-            .arg0("agentkerneld")
-            // Whose it is, for people who look at the list of processes.
-            .args(["nursery", &std::process::id().to_string()])
-            .env_clear()
-            .envs(variables.iter().filter_map(|name| Some((name, env::var_os(name)?))))
-            .current_dir("/")
-            .stdin(theirs)
-            .stdout(Stdio::null())
-            .spawn()?;
-        Ok(Self { lines: Mutex::new(Some(Lines::new(ours))), child: Mutex::new(child) })
+    fn start(nurse: &Nurse) -> io::Result<Self> {
+        let (answer, answered) = channel();
+        // If the thread were gone, so would be the answer's other end.
+        let _ = nurse.0.send(answer);
+        let (child, ours) = answered.recv().map_err(io::Error::other)??;
+        let lines = Mutex::new(Some(Lines::new(ours)));
+        Ok(Self { lines, child: Mutex::new(child), _nurse: nurse.clone() })
     }
 
     fn ask(&self, request: &NurseryRequest) -> Result<(NurseryReply, Option<OwnedFd>), String> {

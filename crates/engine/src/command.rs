@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use agentkernel_core::{Command, Ended, Remains, Spec, Usage};
+use agentkernel_core::{Command, Ended, Remains, Spec, Stdio, Usage};
 use agentkernel_protocol::{Decoder, FromAgent, Stage, Status, ToAgent, VERSION};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::{self, Signals};
@@ -92,6 +92,14 @@ impl Timeline {
     }
 }
 
+/// What came of a command in a place that was ready before.
+pub enum Course {
+    Finished(Finished),
+    /// The place was gone before its agent had read what to run: nothing was, and it can be run
+    /// elsewhere.
+    Unread(CommandRun, Stdio),
+}
+
 /// A command that has ended.
 pub struct Finished {
     pub timeline: Timeline,
@@ -106,6 +114,20 @@ enum End {
     Status(Status),
     TimedOut,
     Lost(String),
+}
+
+impl Course {
+    /// How the command ended, where there is no other place for it.
+    pub fn here(self, start: Instant) -> Finished {
+        match self {
+            Self::Finished(finished) => finished,
+            Self::Unread(run, _) => {
+                let why = "the sandbox's agent was gone before it read what to run".into();
+                let ended = Some((None, Instant::now(), End::Lost(why)));
+                Heard { ended, ..Heard::default() }.finish(start, run.streams)
+            }
+        }
+    }
 }
 
 impl Finished {
@@ -156,6 +178,10 @@ struct Heard {
     give_up: Option<Instant>,
     /// Whether it was killed at its time limit, which is how it ends whatever else is said.
     timed_out: bool,
+    /// Whether the agent was told more than what to run.
+    told_more: bool,
+    /// Whether it was gone with that unread.
+    unread: bool,
 }
 
 impl CommandRun {
@@ -176,32 +202,45 @@ impl CommandRun {
         called: &Called,
         start: Instant,
     ) -> Result<Finished, EngineError> {
-        self.drive_from(Heard::default(), peer, called, start)
+        let mut run = self;
+        let mut heard = Heard::default();
+        run.carry_on(&mut heard, &mut Decoder::default(), peer, called, |_| false)?;
+        Ok(heard.finish(start, run.streams))
     }
 
     /// The same, where the place had been ready for long when it was told, at `told` by the clock
-    /// that its agent shares with us, to start the command.
+    /// that its agent shares with us, to start the command. What it has for `stdio` is kept here
+    /// until the agent has been heard: else the ends of its output would never be the last ones.
     pub fn drive_ready(
-        self,
+        mut self,
+        stdio: Stdio,
         peer: &dyn Peer,
         told: Duration,
         called: &Called,
         start: Instant,
-    ) -> Result<Finished, EngineError> {
+    ) -> Result<Course, EngineError> {
         let give_up = Some(Instant::now() + self.patience);
-        let heard = Heard { ready: Some(told), give_up, ..Heard::default() };
-        self.drive_from(heard, peer, called, start)
+        let mut heard = Heard { ready: Some(told), give_up, ..Heard::default() };
+        let mut decoder = Decoder::default();
+        self.carry_on(&mut heard, &mut decoder, peer, called, Heard::is_answered)?;
+        if heard.unread {
+            return Ok(Course::Unread(self, stdio));
+        }
+        drop(stdio);
+        self.carry_on(&mut heard, &mut decoder, peer, called, |_| false)?;
+        Ok(Course::Finished(heard.finish(start, self.streams)))
     }
 
-    fn drive_from(
-        mut self,
-        mut heard: Heard,
+    /// Carries until the command has ended, or as much has been heard as is `enough`.
+    fn carry_on(
+        &mut self,
+        heard: &mut Heard,
+        decoder: &mut Decoder,
         peer: &dyn Peer,
         called: &Called,
-        start: Instant,
-    ) -> Result<Finished, EngineError> {
-        let mut decoder = Decoder::default();
-        while heard.ended.is_none() {
+        enough: impl Fn(&Heard) -> bool,
+    ) -> Result<(), EngineError> {
+        while heard.ended.is_none() && !enough(heard) {
             let link_ready = self.wait(peer, heard.deadline(self.time_limit))?;
             if !link_ready && heard.is_unheard() {
                 peer.kill();
@@ -217,12 +256,12 @@ impl CommandRun {
                 heard.timed_out = true;
                 peer.kill();
             }
-            self.forward_signals(peer)?;
+            self.forward_signals(peer, heard)?;
             if link_ready {
-                self.listen(peer, &mut decoder, &mut heard, called)?;
+                self.listen(peer, decoder, heard, called)?;
             }
         }
-        Ok(heard.finish(start, self.streams))
+        Ok(())
     }
 
     /// Waits for something to do, and carries the streams meanwhile. Returns whether the link has
@@ -238,12 +277,13 @@ impl CommandRun {
         Ok(ready[0])
     }
 
-    fn forward_signals(&mut self, peer: &dyn Peer) -> Result<(), EngineError> {
+    fn forward_signals(&mut self, peer: &dyn Peer, heard: &mut Heard) -> Result<(), EngineError> {
         while let Some(signal) = self.signals.take().map_err(broken_link)? {
             if signal == signal::SIGWINCH {
                 self.streams.resize();
                 continue;
             }
+            heard.told_more = true;
             send_signal(peer, signal);
             // A command that was stopped could not heed it, as timeout(1) knows too.
             if matches!(signal, signal::SIGTERM | signal::SIGHUP) {
@@ -264,7 +304,11 @@ impl CommandRun {
         let mut buffer = [0; 1024];
         let (read, [terminal, ..]) = match socket::receive(peer.link(), &mut buffer) {
             Ok(received) => received,
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Default::default(),
+            // So says the kernel if what was sent last lies unread at the other end.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                heard.unread = !heard.told_more && heard.is_ready_to_start();
+                Default::default()
+            }
             Err(error) => return Err(broken_link(error)),
         };
         if read == 0 {
@@ -324,6 +368,11 @@ impl Heard {
                 self.lose(&format!("the sandbox's agent said {word:?} at the wrong time"))
             }
         }
+    }
+
+    /// Whether it is known if the command has started, or that it never will.
+    fn is_answered(&self) -> bool {
+        self.started.is_some() || self.unread
     }
 
     fn is_ready_to_start(&self) -> bool {

@@ -13,7 +13,7 @@ use agentkernel_protocol::Role;
 use agentkernel_wire::PlaceRecord;
 
 use crate::action::{EngineError, Outcome, Probed, Route, Run};
-use crate::command::{Called, CommandRun, Peer};
+use crate::command::{Called, CommandRun, Course, Finished, Peer};
 use crate::demand;
 use crate::diary::Diary;
 use crate::journal::Journal;
@@ -67,23 +67,35 @@ impl Engine {
         let driver = CommandRun::new(streams, run.command.time_limit)?;
         let diary = Diary::open(journal, backend, &run)?;
         let begun = offered.and_then(|offer| begin_leased(offer, backend, &run, &stdio));
-        match begun {
+        let outcome = match begun {
             Ok((peer, mut held)) => {
-                // Else the ends of its output would never be the last ones.
-                drop(stdio);
-                let outcome = run_leased(&peer, &mut held, backend, driver, &run, start);
-                let quiet = outcome.is_ok();
-                // The place goes once all is written down, since the kernel takes a while for that,
-                // on processors that this could use.
-                let told = diary.close(outcome);
-                if quiet {
-                    held.leave();
+                let called = Called::of(&run.spec, &run.command);
+                let ports = match run.spec.ports.is_empty() {
+                    true => Vec::new(),
+                    false => held.place().ports(),
+                };
+                tell_ports(&run.spec, &ports);
+                match driver.drive_ready(stdio, &peer, peer.told(), &called, start) {
+                    Ok(Course::Unread(driver, stdio)) if backend.can_boot() => {
+                        let why = format!("what the pool {} gave had just died", held.pool);
+                        run_cold(why, backend, driver, &run, stdio, start)
+                    }
+                    Ok(course) => {
+                        let outcome =
+                            leased(course.here(start), &mut held, ports, backend, &run, start);
+                        // The place goes once all is written down, since the kernel takes a while
+                        // for that, on processors that this could use.
+                        let told = diary.close(Ok(outcome));
+                        held.leave();
+                        return told;
+                    }
+                    Err(error) => Err(error),
                 }
-                told
             }
-            Err(_) if !backend.can_boot() => diary.close(Err(EngineError::elsewhere(backend))),
-            Err(why) => diary.close(run_cold(why, backend, driver, &run, stdio, start)),
-        }
+            Err(_) if !backend.can_boot() => Err(EngineError::elsewhere(backend)),
+            Err(why) => run_cold(why, backend, driver, &run, stdio, start),
+        };
+        diary.close(outcome)
     }
 
     /// The backend of this name, or the first that is there. A backend that turns out not to work
@@ -246,20 +258,16 @@ fn begin_leased(
     Ok((Client::start(link, stdio, process, Role::Only).map_err(why)?, held))
 }
 
-/// Sees a command in a leased place to its end. What is left of the place is the daemon's to clear
-/// away, beside us, unless somebody wants to know what it has used.
-fn run_leased(
-    peer: &Client,
+/// What is to be told of a command that has ended in a leased place. What is left of the place is the
+/// daemon's to clear away, beside us, unless somebody wants to know what it has used.
+fn leased(
+    finished: Finished,
     held: &mut Held,
+    ports: Vec<Port>,
     backend: &dyn Backend,
-    driver: CommandRun,
     run: &Run,
     start: Instant,
-) -> Result<Outcome, EngineError> {
-    let ports = if run.spec.ports.is_empty() { Vec::new() } else { held.place().ports() };
-    tell_ports(&run.spec, &ports);
-    let called = Called::of(&run.spec, &run.command);
-    let finished = driver.drive_ready(peer, peer.told(), &called, start)?;
+) -> Outcome {
     let mut remains = Remains::default();
     let pool = held.pool.clone();
     let (mut place, mut notes) = (PlaceRecord::default(), Vec::new());
@@ -275,7 +283,7 @@ fn run_leased(
     let (timeline, ended) = (finished.timeline, finished.ending(remains.oom_kills));
     let broken = finished.deliver_rest();
     let phases = timeline.phases(start, Instant::now());
-    Ok(Outcome {
+    Outcome {
         backend: backend.name(),
         route: Route::Pool(pool),
         profile: run.spec.profile,
@@ -287,7 +295,7 @@ fn run_leased(
         ports,
         remains,
         broken,
-    })
+    }
 }
 
 /// A place that was booted for one command.

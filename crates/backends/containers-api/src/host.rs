@@ -58,10 +58,38 @@ impl fmt::Display for Host {
 
 /// Finds the engine of `product`.
 pub fn find(product: &Product) -> Result<Host, BootError> {
-    find_with(product, &|name| env::var_os(name).filter(|value| !value.is_empty()))
+    find_with(product, &variable)
+}
+
+/// Whether the engine of `product` can have containers. One that is only served on demand would make
+/// its folders, and mount them, for whoever asks it.
+pub fn is_in_use(product: &Product) -> bool {
+    match find(product) {
+        Ok(Host::OnDemand(_)) => has_storage(&variable),
+        Ok(Host::Socket(_) | Host::Far(_)) => true,
+        Err(_) => false,
+    }
+}
+
+/// Whether an engine without a daemon has stored anything, as far as can be known without it.
+fn has_storage(variables: Variables<'_>) -> bool {
+    if variables("CONTAINERS_STORAGE_CONF").is_some() {
+        return true;
+    }
+    let data = match rustix::process::geteuid().is_root() {
+        true => Some(PathBuf::from("/var/lib")),
+        false => variables("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(Path::new(&variables("HOME")?).join(".local/share"))),
+    };
+    data.is_some_and(|data| data.join("containers/storage").exists())
 }
 
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+fn variable(name: &str) -> Option<OsString> {
+    env::var_os(name).filter(|value| !value.is_empty())
+}
 
 fn find_with(product: &Product, variables: Variables<'_>) -> Result<Host, BootError> {
     let asked = match product.service {

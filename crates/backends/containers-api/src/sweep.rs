@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::client::{Client, DEATH, status, words};
 use crate::config::{FOLDER, LABEL, seal};
+use crate::host;
 
 impl Client {
     /// Whether there is a container of this name that the caller has made.
@@ -94,6 +95,9 @@ impl Resting {
 pub fn sweep(product: &'static Product) -> Vec<PathBuf> {
     let mut removed = sweep_folders();
     // Only an engine that is in use can have any.
+    if !host::is_in_use(product) {
+        return removed;
+    }
     let Ok(client) = Client::connect(product) else { return removed };
     removed.extend(client.sweep_containers().into_iter().map(PathBuf::from));
     if client.is_far() {

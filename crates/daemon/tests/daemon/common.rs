@@ -41,8 +41,6 @@ impl Home {
             .env_clear()
             .env("PATH", "/usr/bin:/bin")
             .env("HOME", &self.folder)
-            // Else one would be started, and keep its folders where no variable leads elsewhere.
-            .env("CONTAINER_HOST", "unix:///nowhere/podman.sock")
             .env("XDG_STATE_HOME", self.path("state"))
             .env("XDG_RUNTIME_DIR", self.path("runtime"))
             .current_dir(self.path("work"))
@@ -174,8 +172,13 @@ pub fn family(pid: u32) -> Vec<u32> {
 
 /// Whether a process has ended, even if somebody still has to wait for it.
 pub fn is_dead(pid: u32) -> bool {
+    matches!(state(pid), 'Z' | 'X')
+}
+
+/// A process's state, as ps(1) has it; X if there is none.
+pub fn state(pid: u32) -> char {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('X')
 }
 
 fn parent(pid: u32) -> Option<u32> {

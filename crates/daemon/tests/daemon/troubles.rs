@@ -1,14 +1,16 @@
 //! What can go wrong with a daemon and its pools, and what becomes of it.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::common::{Home, family, groups, is_dead, need_client, nurseries_and_inits, until};
+use crate::common::{
+    Home, family, groups, is_dead, need_client, nurseries_and_inits, state, until,
+};
 
 /// Sends a signal to the process `pid`.
 fn signal(pid: u32, signal: Signal) {
@@ -161,7 +163,9 @@ fn a_nursery_that_was_killed_is_replaced_and_leaves_nothing() {
         assert!(!nurseries.is_empty() && inits.len() >= 4, "{nurseries:?} {inits:?}");
         let groups_before: Vec<u32> = nurseries.clone();
         nurseries.iter().for_each(|pid| signal(*pid, Signal::KILL));
-        // Whoever runs something meanwhile does not notice.
+        // Before that one could be handed out that dies while its command runs, which its client
+        // can't run again. After that nobody notices.
+        until("its places to be dead", || inits.iter().all(|pid| is_dead(*pid)));
         assert_eq!(home.must(&["run", "--", "echo", "there"]), "there\n");
         until("the old places to go", || {
             let now = family(daemon.id());
@@ -242,6 +246,53 @@ fn pools_can_be_changed_while_they_are_used() {
         runners.into_iter().for_each(|runner| runner.join().unwrap());
         outcome.unwrap();
     });
+    home.end(daemon);
+}
+
+#[test]
+fn a_pool_that_is_removed_leaves_alone_what_was_leased() {
+    let home = Home::new("leased");
+    need_client!(home);
+    home.must(&["pool", "set", "pool", "2"]);
+    let daemon = home.daemon();
+    home.until_full("pool");
+    let mut client = home.client().unwrap();
+    client.args(["run", "--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = client.spawn().unwrap();
+    let (mut input, mut output) = (client.stdin.take().unwrap(), client.stdout.take().unwrap());
+    input.write_all(b"before\n").unwrap();
+    output.read_exact(&mut [0; 7]).unwrap();
+    assert_eq!(home.pool("pool")["handed_out"], 1);
+    home.must(&["pool", "rm", "pool"]);
+    until("the pool's own sandboxes to go", || nurseries_and_inits(&daemon).1.len() == 1);
+    input.write_all(b"after\n").unwrap();
+    drop(input);
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "after\n");
+    assert!(client.wait().unwrap().success());
+    home.end(daemon);
+}
+
+#[test]
+fn a_sandbox_that_dies_before_it_has_read_its_command_is_replaced() {
+    let home = Home::new("unread");
+    need_client!(home);
+    home.must(&["pool", "set", "pool", "1"]);
+    let daemon = home.daemon();
+    home.until_full("pool");
+    let (_, inits) = nurseries_and_inits(&daemon);
+    // It lives, so it is handed out, but reads nothing.
+    inits.iter().for_each(|pid| signal(*pid, Signal::STOP));
+    let mut client = home.client().unwrap();
+    client.args(["run", "--", "echo", "there"]).stdout(Stdio::piped());
+    let client = client.spawn().unwrap();
+    until("the order to be sent", || {
+        home.pool("pool")["handed_out"] == 1 && state(client.id()) == 'S'
+    });
+    inits.iter().for_each(|pid| signal(*pid, Signal::KILL));
+    let output = client.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "there\n", "{output:?}");
     home.end(daemon);
 }
 

@@ -25,12 +25,13 @@ impl Fake {
 
     /// How a command in its hands ends.
     fn drive(&self, time_limit: Option<Duration>) -> Result<Ended, EngineError> {
-        let (streams, _stdio) = Streams::connect(false, false).unwrap();
+        let (streams, stdio) = Streams::connect(false, false).unwrap();
         let mut run = CommandRun::new(streams, time_limit).unwrap();
         run.patience = Duration::from_millis(50);
         let called = Called { program: "program".into(), directory: "/".into() };
-        let finished = run.drive_ready(self, process::clock(), &called, Instant::now())?;
-        Ok(finished.ending(0))
+        let start = Instant::now();
+        let course = run.drive_ready(stdio, self, process::clock(), &called, start)?;
+        Ok(course.here(start).ending(0))
     }
 }
 
@@ -60,6 +61,30 @@ fn an_agent_that_never_says_whether_the_command_runs_is_given_up() {
     let fake = Fake::new(&[]);
     assert!(matches!(fake.drive(None), Ok(Ended::Lost(_))));
     assert!(fake.killed.get());
+}
+
+#[test]
+fn only_what_was_never_read_can_be_run_elsewhere() {
+    let gone_after = |read: bool, told_more: bool| {
+        let Fake { link, agent, killed } = Fake::new(&[]);
+        socket::send(link.as_fd(), b"order", &[]).unwrap();
+        if read {
+            socket::receive(agent.as_fd(), &mut [0; 16]).unwrap();
+        }
+        drop(agent);
+        let fake = Fake { agent: link.try_clone().unwrap(), link, killed };
+        let mut heard = Heard { ready: Some(Duration::ZERO), told_more, ..Heard::default() };
+        let (streams, _stdio) = Streams::connect(false, false).unwrap();
+        let mut run = CommandRun::new(streams, None).unwrap();
+        let called = Called { program: "program".into(), directory: "/".into() };
+        run.carry_on(&mut heard, &mut Decoder::default(), &fake, &called, |_| false).unwrap();
+        assert!(matches!(heard.ended, Some((_, _, End::Lost(_)))));
+        heard.unread
+    };
+    assert!(gone_after(false, false));
+    assert!(!gone_after(true, false));
+    // Then it may be only the rest that it has not read.
+    assert!(!gone_after(false, true));
 }
 
 #[test]

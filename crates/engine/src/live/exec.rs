@@ -43,12 +43,12 @@ impl Sandboxes<'_> {
             note()?;
         }
         let peer = Client::start(link, &stdio, process, Role::Foreground)?;
-        // Else the ends of its output would never be the last ones.
-        drop(stdio);
         // Beside its start, where it costs nobody time.
         let noted = if spec.strict { Ok(()) } else { note() };
-        let finished = run.drive_ready(&peer, peer.told(), &Called::of(&spec, &command), start);
-        let outcome = finished.map(|finished| self.outcome(&record, &spec, finished, kills, start));
+        let called = Called::of(&spec, &command);
+        let course = run.drive_ready(stdio, &peer, peer.told(), &called, start);
+        let outcome =
+            course.map(|course| self.outcome(&record, &spec, course.here(start), kills, start));
         let ended = match &outcome {
             Ok(outcome) => journal::ended(&outcome.ended),
             Err(error) => json!({ "error": error.why }),

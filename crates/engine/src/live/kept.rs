@@ -74,13 +74,14 @@ impl Sandboxes<'_> {
         self.note(Kind::Start, &record, Value::Null)?;
         backend.open_streams(&stdio)?;
         let client = Client::start(dial.into_link(), &stdio, process, Role::Foreground)?;
-        // Else the ends of its output would never be the last ones.
-        drop(stdio);
         let noted = self.note(Kind::Command, &record, journal::command(command));
         let peer = Kept { client, place: &*place };
         let told = peer.client.told();
-        match run.drive_ready(&peer, told, &Called::of(&spec, command), start) {
-            Ok(finished) => Ok(Driven { record, profile: spec.profile, place, finished, noted }),
+        match run.drive_ready(stdio, &peer, told, &Called::of(&spec, command), start) {
+            Ok(course) => {
+                let finished = course.here(start);
+                Ok(Driven { record, profile: spec.profile, place, finished, noted })
+            }
             Err(error) => {
                 let ended = Some(json!({ "error": error.why }));
                 // What went wrong is the better thing to say.

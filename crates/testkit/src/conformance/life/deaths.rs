@@ -1,6 +1,6 @@
 //! Ends that nobody asked for: kills from outside, and the end of a sandbox's time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -89,6 +89,24 @@ impl<'a> Deathbed<'a> {
         Ok(())
     }
 
+    /// Whether a sandbox lives on whose maker was killed. One that dies along with it may be seen for
+    /// a moment.
+    fn lives(&self, name: &str, what: &str) -> Result<bool, NotPassed> {
+        let until = Instant::now() + patiently(SOON);
+        loop {
+            let state = self.home.listed_as(name)?["state"].clone();
+            match state.as_str() {
+                Some("running") if self.home.shell(name, "true")?.status.success() => {
+                    return Ok(true);
+                }
+                Some("running") if Instant::now() < until => {}
+                // It is stopped where it was written down as running, and not let go yet.
+                Some("created" | "stopped") => return Ok(false),
+                _ => return Err(NotPassed::Failed(format!("after {what} it is {state}"))),
+            }
+        }
+    }
+
     fn left(&self) -> Result<Vec<String>, NotPassed> {
         let patience = self.home.subject.patience_for_engine();
         Remains::left_within(patience, &self.orphanage, &self.home.scratch, &self.before)
@@ -159,20 +177,13 @@ fn killed_maker(subject: &Subject) -> Verdict {
         let delay = usual * step / 24;
         kill_after(home.start(&["start", &name])?, delay)?;
         let what = format!("a start that was killed after {delay:?}");
-        // One that dies along with its maker may still be seen for a moment.
-        let lives = home.listed_as(&name)?["state"] == "running"
-            && home.shell(&name, "echo there")?.status.success();
-        let state = home.listed_as(&name)?["state"].clone();
-        match state.as_str() {
-            Some("running") if lives => ran += 1,
-            // It is stopped where it was written down as running, and not let go yet.
-            Some("created" | "stopped") => {
-                did_not += 1;
-                bed.is_quiet(&what)?;
-                home.does(&["start", &name])?;
-                home.shell(&name, "echo there")?.exits(0)?.prints("there\n")?;
-            }
-            _ => return Err(NotPassed::Failed(format!("after {what} it is {state}"))),
+        if bed.lives(&name, &what)? {
+            ran += 1;
+        } else {
+            did_not += 1;
+            bed.is_quiet(&what)?;
+            home.does(&["start", &name])?;
+            home.shell(&name, "echo there")?.exits(0)?.prints("there\n")?;
         }
         home.does(&["rm", "-f", &name])?;
         bed.is_empty(&format!("{what} and rm"))?;
