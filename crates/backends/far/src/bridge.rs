@@ -84,8 +84,8 @@ impl Bridge {
 
     /// Has the place end, and waits for nothing.
     pub fn kill(&self) {
-        // Its other end hears of it, and can still speak; or it has gone already.
-        let _ = socket::close_for_writing(self.control.as_fd());
+        // It may have gone already.
+        let _ = self.say(&Order::End, &[]);
     }
 
     /// Has the place end, unless it has, and waits for its last words. One that has not ended after

@@ -26,6 +26,8 @@ pub(crate) enum Order {
         fate: bool,
     },
     Release,
+    /// The place is to end. The end of the stream means that the booter is dead.
+    End,
 }
 
 /// What a bridge says.
@@ -87,12 +89,11 @@ pub fn carry(open: impl FnOnce(&str) -> Result<Stream, String>) -> io::Result<()
 
 /// Serves links until the place has ended, or is to end. Returns the file for its fate.
 fn serve(control: &OwnedFd, input: OwnedFd, output: OwnedFd) -> io::Result<Option<OwnedFd>> {
-    let (Order::Serve { listener, fate }, descriptors) = (match word::receive(control.as_fd()) {
-        Ok(order) => order,
-        // The booter has given up.
-        Err(_) => return Ok(None),
-    }) else {
-        return Err(nonsense());
+    // If the booter is dead, nobody waits for last words, and the place may never have any.
+    let (listener, fate, descriptors) = match word::receive(control.as_fd())? {
+        (Order::Serve { listener, fate }, descriptors) => (listener, fate, descriptors),
+        (Order::End, _) => return Ok(None),
+        (Order::Open { .. } | Order::Release, _) => return Err(nonsense()),
     };
     let mut descriptors = descriptors.into_iter();
     let link = descriptors.next().ok_or_else(nonsense)?;
