@@ -277,6 +277,14 @@ impl Subject {
         }
     }
 
+    /// What is short on native and long enough to start sandboxes in: an engine takes its time for that.
+    pub(crate) fn a_while(&self, on_native: Duration) -> Duration {
+        match self.has(Capability::ImageHost) {
+            true => patiently(on_native),
+            false => patiently(on_native * 4),
+        }
+    }
+
     /// Whether the limit itself can be enforced here; if not, the doctor's reason. What doctor
     /// has no word on is held to be enforced.
     pub fn exact_limit(&self, kind: LimitKind) -> Result<(), String> {

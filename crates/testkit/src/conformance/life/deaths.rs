@@ -236,7 +236,7 @@ fn killed_stopper(subject: &Subject) -> Verdict {
 
 fn ttl_ends_it(subject: &Subject) -> Verdict {
     let home = Home::new(subject)?;
-    let ttl = format!("{}ms", patiently(Duration::from_millis(1500)).as_millis());
+    let ttl = format!("{}ms", subject.a_while(Duration::from_millis(1500)).as_millis());
     let (name, mark) = (home.started(&["--ttl", &ttl])?, unique_sleep());
     let other = home.started(&NO_FLAGS)?;
     let script = format!("trap '' TERM; echo begun; exec sleep {mark}");
@@ -256,7 +256,7 @@ fn ttl_ends_it(subject: &Subject) -> Verdict {
 
 fn idle_ends_it(subject: &Subject) -> Verdict {
     let home = Home::new(subject)?;
-    let time = patiently(Duration::from_millis(800));
+    let time = subject.a_while(Duration::from_millis(800));
     let idle = format!("{}ms", time.as_millis());
     let (name, other) = (home.started(&["--idle", &idle])?, home.started(&NO_FLAGS)?);
     // Neither a command nor one in the background is idleness.
@@ -273,7 +273,7 @@ fn idle_ends_it(subject: &Subject) -> Verdict {
 
 fn ttl_of_one_that_is_not_running(subject: &Subject) -> Verdict {
     let home = Home::new(subject)?;
-    let time = patiently(Duration::from_millis(600));
+    let time = subject.a_while(Duration::from_millis(600));
     let ttl = format!("{}ms", time.as_millis());
     let (name, other) = (home.created(&["--ttl", &ttl])?, home.started(&NO_FLAGS)?);
     home.is(&name, "created")?;
