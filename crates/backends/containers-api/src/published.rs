@@ -1,14 +1,13 @@
 //! The host's ports that lead into a container: what the engine has picked, and why one can't be had.
 
-use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, TcpListener, UdpSocket};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use agentkernel_containers::PREFIX;
-use agentkernel_core::{BootError, Port, Spec, Transport};
+use agentkernel_containers::{Obstacle, process_at, said};
+use agentkernel_core::{BootError, Port, Spec};
 use bollard::errors::Error;
 use bollard::models::{ContainerSummary, PortBinding};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
@@ -37,7 +36,7 @@ pub fn check(client: &Client, spec: &Spec) -> Result<(), BootError> {
                 fix: "publish at an IPv4 address, or use rootless Podman or Docker".into(),
             });
         }
-        if let Some(obstacle) = obstacle(port) {
+        if let Some(obstacle) = Obstacle::of(port) {
             let passes = match obstacle {
                 Obstacle::InUse => is_let_go(client, port),
                 // Root's engine may what the caller may not.
@@ -45,78 +44,11 @@ pub fn check(client: &Client, spec: &Spec) -> Result<(), BootError> {
                 Obstacle::NoAddress => false,
             };
             if !passes {
-                return Err(obstacle.refusal(client, port));
+                return Err(obstacle.refusal(port, || user_of(client, port)));
             }
         }
     }
     Ok(())
-}
-
-/// Why a port of the host's can't be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Obstacle {
-    InUse,
-    Privileged,
-    NoAddress,
-}
-
-/// What keeps this process from the port, which it does not keep.
-fn obstacle(port: &Port) -> Option<Obstacle> {
-    // An engine takes all addresses of IPv6 without those of IPv4, which we would want, too.
-    if port.outside.is_none() || port.address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) {
-        return None;
-    }
-    let taken = match port.transport {
-        Transport::Tcp => TcpListener::bind(port.host()).map(drop),
-        Transport::Udp => UdpSocket::bind(port.host()).map(drop),
-    };
-    match taken.err()?.kind() {
-        io::ErrorKind::AddrInUse => Some(Obstacle::InUse),
-        io::ErrorKind::PermissionDenied => Some(Obstacle::Privileged),
-        io::ErrorKind::AddrNotAvailable => Some(Obstacle::NoAddress),
-        // The engine has the say.
-        _ => None,
-    }
-}
-
-impl Obstacle {
-    /// What an engine's words mean.
-    fn told(text: &str) -> Option<Self> {
-        let known = [
-            ("already allocated", Self::InUse),
-            ("already in use", Self::InUse),
-            ("privileged port", Self::Privileged),
-            ("cannot assign requested address", Self::NoAddress),
-        ];
-        known.into_iter().find_map(|(words, obstacle)| text.contains(words).then_some(obstacle))
-    }
-
-    fn refusal(self, client: &Client, port: &Port) -> BootError {
-        let host = format!("{}/{}", port.host(), port.transport.name());
-        let (why, fix) = match self {
-            Self::InUse => {
-                let by = user_of(client, port).map_or(String::new(), |user| format!(" by {user}"));
-                (
-                    format!("the host's port {host} is in use{by}"),
-                    "end what uses it, choose another, or leave it out and have the system pick one"
-                        .into(),
-                )
-            }
-            Self::Privileged => (
-                format!("the host's port {host} is not an ordinary user's to use"),
-                format!(
-                    "choose one from 1024 on, or let everybody have it by sysctl \
-                     net.ipv4.ip_unprivileged_port_start={}",
-                    port.host().port()
-                ),
-            ),
-            Self::NoAddress => (
-                format!("{} is no address of this machine", port.address),
-                "choose one that it has, or leave it out for its loopback".into(),
-            ),
-        };
-        BootError::Refused { why, fix }
-    }
 }
 
 /// The ports of `spec` as a container that runs has them.
@@ -166,7 +98,7 @@ pub fn refusal(client: &Client, error: &Error, spec: &Spec) -> Option<BootError>
     };
     // Where the engine does not say which, it is one of them.
     let port = spec.ports.iter().find(is_about).or(spec.ports.first())?;
-    Obstacle::told(&text).map(|obstacle| obstacle.refusal(client, port))
+    Obstacle::told(&text).map(|obstacle| obstacle.refusal(port, || user_of(client, port)))
 }
 
 /// How long an engine may take to let go of the ports of a container that has ended.
@@ -182,7 +114,7 @@ fn is_let_go(client: &Client, port: &Port) -> bool {
         }
         // Engines don't tell of it.
         client.runtime.block_on(async { sleep(Duration::from_millis(20)).await });
-        if obstacle(port) != Some(Obstacle::InUse) {
+        if Obstacle::of(port) != Some(Obstacle::InUse) {
             return true;
         }
     }
@@ -203,7 +135,7 @@ impl Client {
 /// else a process.
 fn user_of(client: &Client, port: &Port) -> Option<String> {
     match container_at(client, port) {
-        Some(name) => Some(said(client, &name)),
+        Some(name) => Some(said(&name, client.is_ours(&name) == Ok(true))),
         None => process_at(port.transport, port.outside?.get()),
     }
 }
@@ -222,54 +154,4 @@ fn container_at(client: &Client, port: &Port) -> Option<String> {
     };
     let name = all.into_iter().find(uses)?.names?.into_iter().next()?;
     Some(name.trim_start_matches('/').to_owned())
-}
-
-/// A container as its user knows it.
-fn said(client: &Client, name: &str) -> String {
-    let ours = name.strip_prefix(PREFIX).filter(|_| client.is_ours(name) == Ok(true));
-    match ours.map(|own| (own, own.split_once('-'))) {
-        None => format!("the container {name}"),
-        Some((id, None)) => format!("the sandbox {id}"),
-        // Of a run, or in a pool.
-        Some((_, Some((pid, _)))) => format!("a sandbox of process {pid}"),
-    }
-}
-
-/// The process that has the port, by the kernel's lists, if the caller may see that.
-fn process_at(transport: Transport, port: u16) -> Option<String> {
-    // The state of a socket that listens; one of UDP's has another.
-    let (name, state) = match transport {
-        Transport::Tcp => ("tcp", "0A"),
-        Transport::Udp => ("udp", "07"),
-    };
-    let lists = [format!("/proc/net/{name}"), format!("/proc/net/{name}6")];
-    let lists = lists.map(|path| fs::read_to_string(path).unwrap_or_default());
-    let end = format!(":{port:04X}");
-    let inode = lists.iter().flat_map(|list| list.lines()).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let found = fields.get(1)?.ends_with(&end) && *fields.get(3)? == state;
-        fields.get(9).filter(|_| found).copied()
-    })?;
-    let socket = format!("socket:[{inode}]");
-    fs::read_dir("/proc").ok()?.flatten().find_map(|process| {
-        let mut open = fs::read_dir(process.path().join("fd")).ok()?.flatten();
-        open.find(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.as_os_str() == &*socket))?;
-        let name = fs::read_to_string(process.path().join("comm")).ok()?;
-        Some(format!("process {} ({})", process.file_name().display(), name.trim_end()))
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_has_a_port_is_found() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        // A child that another test is about to start may have it, too.
-        let told = process_at(Transport::Tcp, port).unwrap();
-        assert!(told.starts_with("process "), "{told}");
-        assert_eq!(process_at(Transport::Tcp, 0), None);
-    }
 }

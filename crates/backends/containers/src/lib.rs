@@ -15,6 +15,7 @@ mod attach;
 mod greeting;
 mod name;
 mod place;
+mod port;
 mod process;
 mod product;
 mod yardsticks;
@@ -39,6 +40,7 @@ pub use place::{
     ALWAYS, Enforced, LEFT_OUT, NO_LANDLOCK, look, owners, pids_of_ours, refuse_missing, refused,
     walls,
 };
+pub use port::{Obstacle, process_at, said};
 pub use process::{identity as identity_of, image_user, process as process_of};
 pub use product::{DOCKER, PODMAN, Product};
 
