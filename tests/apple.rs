@@ -40,6 +40,7 @@ impl Scene {
             (!daemon.is_file(), "there is no agentkerneld beside agentkernel"),
             (busybox.is_none(), "there is no busybox"),
             (Command::new("python3").arg("-V").output().is_err(), "there is no python3"),
+            (Command::new("ip").arg("-V").output().is_err(), "there is no ip"),
         ];
         if let Some((_, why)) = lacking.into_iter().find(|(lacks, _)| *lacks) {
             println!("skipped: {why}");
@@ -203,8 +204,21 @@ fn what_the_tool_cannot_enforce_is_refused_before_anything_is_made() {
         (&["--cpus", "1.5"], "whole processors"),
         (&["--memory", "64m"], "200 MiB"),
         (&["--network", "allow=example.org"], "network allow"),
-        (&["-v", "/tmp:/data"], "mount ro"),
         (&["--project=.:cow"], "mount cow"),
+        (&["--project"], "mount cow"),
+        (&["-v", "/etc/passwd:/data"], "it is a file"),
+        (&["-v", "/tmp:/etc"], "keeps its own"),
+        (&["-v", "/tmp:/home/agent"], "keeps its own"),
+        (&["-v", "/tmp:/.agentkernel/door"], "keeps its own"),
+        (&["-v", "/tmp:/da,ta"], "with a comma"),
+        (&["-v", "/tmp:/a", "-v", "/tmp:/b:rw"], "as one of them only"),
+        (&["-v", "/tmp:/a", "-v", "/usr:/a/none"], "no such folder"),
+        (&["--network", "full", "-p", "1:80"], "no port 1"),
+        (&["--network", "full", "-p", "100-164"], "64 ports"),
+        (
+            &["--network", "full", "-p", "8080:80", "-p", "127.0.0.2:8080:81"],
+            "once for all addresses",
+        ),
         (&["--strict"], "limit pids"),
     ] {
         refuses(&scene.run(flags, "echo ran"), &[words]);
@@ -216,6 +230,40 @@ fn what_the_tool_cannot_enforce_is_refused_before_anything_is_made() {
     let got = scene.run(&["--pull", "never", "--image", "localhost/none"], "true");
     refuses(&got, &["localhost/none:latest is not here"]);
     refuses(&scene.run(&["--image", "localhost/none"], "true"), &["can't be pulled"]);
+}
+
+#[test]
+fn folders_of_the_host_are_shown_as_they_were_asked_for() {
+    let Some(scene) = Scene::new() else { return };
+    let (folder, file) = (scene.folder.join("the data"), scene.folder.join("the data/file"));
+    fs::create_dir(&folder).unwrap();
+    fs::write(&file, "old\n").unwrap();
+    let volume = |access: &str| format!("{}:/data:{access}", folder.display());
+    let script = "cat /data/file; echo new > /data/file; ls -ln /data";
+    let got = scene.run(&["-v", &volume("ro")], script);
+    assert!(text(&got.stdout).starts_with("old\ntotal"), "{got:?}");
+    assert!(text(&got.stderr).contains("Read-only file system"), "{got:?}");
+    assert!(text(&got.stdout).contains(" 1000     1000 "), "{got:?}");
+    assert!(scene.run(&["-v", &volume("rw")], script).status.success());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "new\n");
+    assert!(scene.asked("create").iter().flatten().any(|word| word.ends_with("/data,readonly")));
+    // An image's link leads elsewhere than was asked for.
+    symlink("srv", scene.folder.join("images/localhost%busybox@latest/rootfs/link")).unwrap();
+    let linked = format!("{}:/link/data", folder.display());
+    refuses(&scene.run(&["-v", &linked], "echo ran"), &["a link on the way", "/link/data"]);
+    scene.await_none();
+}
+
+#[test]
+fn what_a_tool_has_left_out_is_noticed() {
+    let Some(scene) = Scene::new() else { return };
+    scene.mood("forgets");
+    let got = scene.run(&["-v", "/usr:/data"], "echo ran");
+    refuses(&got, &["/usr can't be mounted", "nothing is mounted there"]);
+    let got = scene.run(&["--network", "full", "-p", "80"], "echo ran");
+    refuses(&got, &["does not have the port 80/tcp"]);
+    scene.await_none();
+    assert_eq!(fs::read_dir(scene.folder.join("tmp")).unwrap().count(), 0);
 }
 
 #[test]
@@ -352,6 +400,19 @@ fn the_stand_in_refuses_what_the_tool_refuses() {
             1,
             "unknown directive cow",
         ),
+        (
+            &["create", "--mount", "target=/a", IMAGE, "sh"],
+            1,
+            "is not an absolute path on the host",
+        ),
+        (&["create", "-p", "80", IMAGE, "sh"], 1, "invalid publish value: 80"),
+        (&["create", "-p", "0:80", IMAGE, "sh"], 1, "invalid publish host port range: 0"),
+        (&["create", "-p", "80:1", IMAGE, "sh"], 1, "invalid publish container port range: 1"),
+        (&["create", "-p", "80:80/sctp", IMAGE, "sh"], 1, "invalid publish protocol: sctp"),
+        (&["create", "-p", "localhost:80:80", IMAGE, "sh"], 1, "invalid publish IPv4 address"),
+        (&["create", "-p", "[1.2.3.4]:80:80", IMAGE, "sh"], 1, "invalid publish IPv6 address"),
+        (&["create", "-p", "80-82:80-81", IMAGE, "sh"], 1, "counts are not equal"),
+        (&["create", "-p", "80:80", "-p", "127.0.0.1:80:81", IMAGE, "sh"], 1, "may not overlap"),
         (&["create", IMAGE], 1, "command/entrypoint not specified"),
         (&["create", "localhost/none", "sh"], 1, "not found"),
         (&["start", "none"], 1, "container none not found"),

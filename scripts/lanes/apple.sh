@@ -43,7 +43,7 @@ up() {
     local settings='"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
         "Cmd": ["sh"]'
     [ "$(id -u)" = 0 ] || skip "it takes root"
-    for tool in python3 dpkg ldd; do command -v "$tool" >/dev/null || skip "there is no $tool"; done
+    for tool in python3 dpkg ldd ip; do command -v "$tool" >/dev/null || skip "there is no $tool"; done
     mkdir -p "$dir/bin" "$work"/{test,busybox,empty}
     # Its state is root's; who else runs it is refused there.
     # By the interpreter itself: what stands for it on some machines takes longer than all else.

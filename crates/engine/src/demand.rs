@@ -19,6 +19,18 @@ pub fn check(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), E
                     .into(),
             ))
         }
+        Some(Capability::MountCopyOnWrite) if capabilities.has(Capability::MountReadWrite) => {
+            Err(EngineError::refused(
+                format!(
+                    "the {} backend can't do or enforce: mount cow; it shows folders of the host, \
+                     and can't keep apart what is changed in them",
+                    backend.name()
+                ),
+                "name another access, as in --project=.:ro, or :rw, whose changes stay; or choose \
+                 a backend that `agentkernel doctor` lists with mount cow"
+                    .into(),
+            ))
+        }
         Some(Capability::ImageReference) => Err(refuse_reference(backend, &spec.image)),
         Some(lacking) => Err(EngineError::refused(
             format!("the {} backend can't do or enforce: {}", backend.name(), lacking.name()),

@@ -23,7 +23,7 @@ pub(crate) const LACKING: [Capability; 5] = [
 ];
 
 const BACKGROUND: &str = "what goes on in the background has its log here, and its engine is there";
-const MOUNTS: &str = "it mounts a folder of this machine";
+const MOUNTS: &str = "it mounts a copy of a folder of this machine";
 const UNTOLD: &str = "of a sandbox that lives elsewhere nobody tells how often memory ran out";
 
 /// What can't be seen there, and why, by behaviours' names.
@@ -44,7 +44,6 @@ pub(crate) const LEFT_OUT: &[(&str, &str)] = &[
     ("pause-stops-all-progress", BACKGROUND),
     ("stop-asks-first", BACKGROUND),
     ("odd-state-path", MOUNTS),
-    ("old-habits", MOUNTS),
     ("rm-leaves-nothing", MOUNTS),
     ("exec-out-of-memory", UNTOLD),
     ("killed-first-process", "its first process is on the machine of its engine"),
@@ -56,7 +55,8 @@ const LEFT_OUT_LIVE: &[(&str, &str)] = &[("out-of-memory", UNTOLD)];
 /// Why a behaviour can't be seen on `subject`, if its engine is elsewhere, or its places are behind a
 /// stream for another reason.
 pub(crate) fn left_out(subject: &Subject, name: &str) -> Option<NotPassed> {
-    if subject.host.is_none() && subject.has(Capability::MountReadOnly) {
+    // Whoever can tell of changes reaches a place's files, and so its process, otherwise.
+    if subject.host.is_none() && subject.has(Capability::Changes) {
         return None;
     }
     let live = LEFT_OUT_LIVE.iter().filter(|_| subject.route == Route::Live);

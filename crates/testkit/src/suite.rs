@@ -40,6 +40,11 @@ impl Behaviour {
         Self { name, promise, needs, alone: false, left_out: None, test }
     }
 
+    /// The same behaviour, of those that have these capabilities.
+    pub const fn needing(self, needs: &'static [Capability]) -> Self {
+        Self { needs, ..self }
+    }
+
     /// The same behaviour, tried while nothing else is.
     pub const fn alone(self) -> Self {
         Self { alone: true, ..self }

@@ -12,7 +12,7 @@ use agentkernel_containers::{
 };
 use agentkernel_core::{
     Asked, BootError, DestroyError, Identity, ImageFacts, Launch, Life, LimitInForce, LimitKind,
-    Place, Spec,
+    Place, Port, Spec,
 };
 use agentkernel_far::{Bridge, FarError, FarPlace, Stream, Told, carry, word};
 use agentkernel_guest::Nearest;
@@ -21,8 +21,11 @@ use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
 
 use crate::config::{self, Parts};
+use crate::mounts::{self, Found};
+use crate::ports::{self, Picked};
 use crate::program::Folder;
 use crate::tool::{self, ToolError};
+use crate::words::Container;
 use crate::{image, probe, sweep};
 
 /// How long it may take from the tool's word that it has started until the agent speaks.
@@ -39,10 +42,11 @@ pub fn kept(name: &str) -> String {
     format!("agentkernel-{name}")
 }
 
-/// What was there before an error, to be removed.
+/// A container.
 struct Made<'a> {
     name: &'a str,
-    kept: bool,
+    /// Whether anything was ever written in it that is kept.
+    keeps: bool,
 }
 
 /// Boots one for a single command, which its agent starts at once.
@@ -59,7 +63,13 @@ pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
     let name = kept_name.clone().unwrap_or_else(own_name);
     // What can't be said is refused before anything is made or fetched.
     let nowhere = Path::new("/");
-    config::create(spec, &parts(&name, reference, nowhere, "/", kept_name.is_some()))?;
+    let kept = kept_name.is_some();
+    let parts = Parts { name: &name, reference, agent: nowhere, home: "/", ports: &[], kept };
+    config::create(spec, &parts)?;
+    ports::check(&spec.ports)?;
+    let found = Found::look(&spec.mounts)?;
+    let had = kept_name.as_deref().map(at_rest).transpose()?.flatten();
+    let picked = pick_ports(spec, had.as_ref())?;
     let image = image::facts(reference)?;
     // Names are known only once the image's own lists are.
     let user = identity_of(&spec.user, &image);
@@ -69,18 +79,23 @@ pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
         Some(layers) => Folder::make(layers.join("agent"), false)?,
         None => Folder::make(own_folder(), true)?,
     };
-    let parts = parts(&name, reference, folder.path(), home, kept_name.is_some());
-    let arguments = config::create(spec, &parts)?;
+    let arguments =
+        config::create(spec, &Parts { agent: folder.path(), home, ports: &picked.ports, ..parts })?;
     // It takes a while to begin, as the container does.
     let bridge = start_bridge()?;
-    make(&name, &arguments, parts.kept)?;
-    let made = Made { name: &name, kept: parts.kept };
-    match greet(&bridge, &name, spec, &life, image) {
+    if had.is_none() {
+        make(&name, &arguments)?;
+    }
+    let made = Made { name: &name, keeps: had.is_some() };
+    // From here on they are the tool's to take.
+    let ports = picked.let_go();
+    let wanted = Wanted { spec, ports: &ports, found };
+    match greet(&bridge, &name, &wanted, &life, image) {
         Ok(Greeted { link, image, limits }) => {
             let told =
                 Told { image, walls: probe::walls(&spec.network), limits, notes: Vec::new() };
             let kill = Box::new(move || end(&name, &folder));
-            Ok(Box::new(FarPlace::new(bridge, link, told, kill)))
+            Ok(Box::new(FarPlace::new(bridge, link, told, kill).with_ports(ports)))
         }
         Err(error) => {
             bridge.kill();
@@ -90,14 +105,14 @@ pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
     }
 }
 
-fn parts<'a>(
-    name: &'a str,
-    reference: &'a str,
-    agent: &'a Path,
-    home: &'a str,
-    kept: bool,
-) -> Parts<'a> {
-    Parts { name, reference, agent, home, kept }
+/// The ports of a place, which are its container's if it `had` one.
+fn pick_ports(spec: &Spec, had: Option<&Container>) -> Result<Picked, BootError> {
+    let ports = match had {
+        Some(container) => ports::of(container, &spec.ports)?,
+        None => spec.ports.clone(),
+    };
+    ports::refuse_taken(&ports)?;
+    Picked::new(&ports)
 }
 
 /// Starts the process that is at this end of the place's stream. Nothing of a command is passed on
@@ -147,13 +162,8 @@ fn open_stream(name: &str) -> Result<(Stream, Child), ToolError> {
     }
 }
 
-/// Makes a container, unless it is one that is kept and there already.
-fn make(name: &str, arguments: &[std::ffi::OsString], kept: bool) -> Result<(), BootError> {
+fn make(name: &str, arguments: &[std::ffi::OsString]) -> Result<(), BootError> {
     let what = "Apple's containers can't make the sandbox";
-    let find = || sweep::find(name).map_err(|error| error.into_boot_error(what));
-    if kept && find()?.is_some() {
-        return await_rest(name);
-    }
     match tool::ask(arguments, tool::WORK) {
         Ok(_) => Ok(()),
         Err(ToolError::Refused { words, .. }) if words.contains("already exists") => {
@@ -166,15 +176,16 @@ fn make(name: &str, arguments: &[std::ffi::OsString], kept: bool) -> Result<(), 
     }
 }
 
-/// Waits until a container that has ended counts as such for its engine.
-fn await_rest(name: &str) -> Result<(), BootError> {
+/// The container of this name, if there is one, once it counts as ended for its engine.
+fn at_rest(name: &str) -> Result<Option<Container>, BootError> {
     let what = "can't see what the sandbox's container does";
     let until = Instant::now() + DEATH;
     loop {
         let found = sweep::find(name).map_err(|error| error.into_boot_error(what))?;
+        let rests = found.as_ref().is_none_or(|one| one.status.state == "stopped");
         // A start that comes too early is refused, with better words.
-        if found.is_none_or(|one| one.status.state == "stopped") || Instant::now() > until {
-            return Ok(());
+        if rests || Instant::now() > until {
+            return Ok(found);
         }
         let _ = descriptor::poll(&mut [], Some(BREATH));
     }
@@ -187,20 +198,53 @@ struct Greeted {
     limits: Vec<LimitInForce>,
 }
 
+/// How a place is to be.
+struct Wanted<'a> {
+    spec: &'a Spec,
+    ports: &'a [Port],
+    found: Found,
+}
+
+impl Wanted<'_> {
+    /// Refuses a container that is not so, by what its agent says and what its engine does.
+    fn verify(&self, name: &str, said: &FarAbout, home: &str) -> Result<(), BootError> {
+        let mounts = &self.spec.mounts;
+        // Only now it is known for certain.
+        mounts::check(mounts, home)?;
+        mounts::verify(mounts, &said.mounts)?;
+        self.found.are_still(mounts)?;
+        if self.ports.is_empty() {
+            return Ok(());
+        }
+        let what = "can't see the ports of the sandbox's container";
+        match sweep::find(name).map_err(|error| error.into_boot_error(what))? {
+            Some(container) => ports::of(&container, self.ports).map(drop),
+            None => {
+                Err(BootError::Failed { what: what.into(), source: io::ErrorKind::NotFound.into() })
+            }
+        }
+    }
+}
+
 /// Hears an agent, and tells it how its place is to be.
 fn greet(
     bridge: &Bridge,
     name: &str,
-    spec: &Spec,
+    wanted: &Wanted<'_>,
     life: &Life,
     mut image: ImageFacts,
 ) -> Result<Greeted, BootError> {
     let unheard =
         |source| BootError::Failed { what: "the sandbox's agent does not answer".into(), source };
-    let (input, output) = bridge.open(name).map_err(far)?;
+    let spec = wanted.spec;
+    let (input, output) = bridge.open(name).map_err(|error| match &error {
+        FarError::Open(words) => ports::refusal(words, wanted.ports).unwrap_or_else(|| far(error)),
+        _ => far(error),
+    })?;
     let said: FarAbout = word::read(input.as_fd(), ARRIVAL).map_err(unheard)?;
-    (image.passwd, image.group) = (said.about.passwd, said.about.group);
+    (image.passwd, image.group) = (said.about.passwd.clone(), said.about.group.clone());
     let user = identity_of(&spec.user, &image)?;
+    wanted.verify(name, &said, &user.home)?;
     let (limits, nearest) = limits(spec);
     word::write(output.as_fd(), &Setting::new(&user, nearest, life)).map_err(unheard)?;
     drop((input, output));
@@ -238,7 +282,7 @@ fn far(error: FarError) -> BootError {
 impl Made<'_> {
     /// Removes it, unless it keeps something.
     fn remove(&self) {
-        if self.kept {
+        if self.keeps {
             let _ = tool::ask(&["stop", "--time", "0", self.name], tool::WORK);
             return;
         }

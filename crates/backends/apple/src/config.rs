@@ -10,8 +10,10 @@
 //! | `network: full` | the tool's own network, which is not the host's loopback |
 //! | `network: allow` | refused |
 //! | `root: read-only` | the tool: `--read-only`, and memory where something may be written |
-//! | `mounts` | refused: whose files are in a shared folder, seen from inside, is not documented |
-//! | `ports` | refused: no [capability](agentkernel_core::Capability) of the backend's yet |
+//! | `mounts: ro, rw` | the tool, which shares [folders](mounts) with the machine |
+//! | `mounts: cow` | refused |
+//! | ports below 1024 inside | everybody's, by an argument of the machine's kernel |
+//! | `ports` | the tool: `--publish`, by [numbers](crate::ports) that are picked here |
 //! | `limits.cpus`, `limits.memory` | the tool: what the machine has; only whole processors and MiB |
 //! | `limits.pids` | refused if somebody asked; a profile's by the agent, for each user |
 //! | `limits.disk` | refused |
@@ -24,12 +26,11 @@ use std::path::Path;
 
 use agentkernel_containers::{AGENT, BROUGHT, refused};
 use agentkernel_core::{
-    Asked, BootError, Bytes, Cpus, LimitKind, Network, Origin, RootAccess, Spec,
+    Asked, BootError, Bytes, Cpus, LimitKind, Network, Origin, Port, RootAccess, Spec,
 };
-use sha2::{Digest, Sha256};
 
-/// The label of our containers, whose value is their [seal].
-pub const LABEL: &str = "agentkernel";
+use crate::sweep::{LABEL, seal};
+use crate::{mounts, ports};
 
 /// The folder inside that the agent's program is in.
 pub const FOLDER: &str = "/.agentkernel";
@@ -38,6 +39,10 @@ pub const FOLDER: &str = "/.agentkernel";
 const LEAST_MEMORY: u64 = 200 << 20;
 
 const MIB: u64 = 1 << 20;
+
+/// Lets everybody listen on every port inside. A container has its machine's network, whose kernel sets
+/// this when it starts (since Linux 5.8).
+const ALL_PORTS: &str = "sysctl.net.ipv4.ip_unprivileged_port_start=0";
 
 /// What the agent needs to become others, to end them, and to let go of the rest. Commands have none.
 const CAPABILITIES: [&str; 5] = ["CHOWN", "KILL", "SETGID", "SETPCAP", "SETUID"];
@@ -51,6 +56,8 @@ pub struct Parts<'a> {
     pub agent: &'a Path,
     /// Where the home of whom commands run as is, as far as it can be told without the image's lists.
     pub home: &'a str,
+    /// The spec's ports, all of which have a number by now.
+    pub ports: &'a [Port],
     /// Whether it keeps what is written in it; else it is removed at its end.
     pub kept: bool,
 }
@@ -79,14 +86,15 @@ pub fn create(spec: &Spec, parts: &Parts<'_>) -> Result<Vec<OsString>, BootError
     for (path, mode) in private(spec, parts) {
         all.memory(&path, mode, spec.limits.memory);
     }
-    if let Some(mount) = spec.mounts.first() {
-        return Err(BootError::Refused {
-            why: format!(
-                "{} can't be mounted: whose files it has in one of Apple's containers is not known",
-                mount.source.display()
-            ),
-            fix: "put what is needed into the image (--build), or use another backend".into(),
-        });
+    mounts::check(&spec.mounts, parts.home)?;
+    for mount in &spec.mounts {
+        all.option("--mount", &mounts::word(mount)?);
+    }
+    if !parts.ports.is_empty() {
+        all.option("--kernel-arg", ALL_PORTS);
+    }
+    for port in parts.ports {
+        all.option("--publish", &ports::word(port));
     }
     // What begins like an option would be one.
     match parts.reference.starts_with('-') {
@@ -100,14 +108,6 @@ pub fn create(spec: &Spec, parts: &Parts<'_>) -> Result<Vec<OsString>, BootError
             Ok(all.0)
         }
     }
-}
-
-/// What a container of this name and the caller's must be labelled with to be known as ours. One that
-/// somebody else has made with a label of ours copied has another name, or none of our seals.
-pub fn seal(name: &str) -> String {
-    let uid = agentkernel_sys::identity::effective().0;
-    let digest = Sha256::digest(format!("agentkernel {uid} {name}"));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn network(all: &mut Arguments, network: &Network) -> Result<(), BootError> {
@@ -182,20 +182,18 @@ fn private(spec: &Spec, parts: &Parts<'_>) -> Vec<(String, &'static str)> {
     all.map(|(_, path, mode)| (path.to_owned(), mode)).collect()
 }
 
-/// The tool's words for the agent's folder. It takes them apart at commas and equals signs, without a
-/// way to say that one is part of a path.
+/// The tool's words for the agent's folder.
 fn shown(folder: &Path) -> Result<String, BootError> {
-    let path = folder.to_str().filter(|path| !path.contains([',', '=', '\n']));
-    path.map(|path| format!("type=virtiofs,source={path},target={FOLDER},readonly")).ok_or_else(
-        || BootError::Refused {
+    mounts::said(folder)
+        .map(|path| format!("type=virtiofs,source={path},target={FOLDER},readonly"))
+        .ok_or_else(|| BootError::Refused {
             why: format!(
                 "{} can't be shown in one of Apple's containers: the container command can't say a \
                  path with , or =",
                 folder.display()
             ),
             fix: "set TMPDIR, or XDG_STATE_HOME for sandboxes that live, to another path".into(),
-        },
-    )
+        })
 }
 
 /// Arguments in the making.
@@ -221,8 +219,10 @@ impl Arguments {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::net::Ipv4Addr;
+    use std::num::NonZeroU16;
 
-    use agentkernel_core::{Access, Image, Limits, Mount, Profile, User};
+    use agentkernel_core::{Access, Image, Limits, Mount, Profile, Transport, User};
 
     use super::*;
 
@@ -258,6 +258,7 @@ mod tests {
             reference: "debian",
             agent: &agent,
             home: "/home/agent",
+            ports: &spec.ports,
             kept,
         };
         let all = create(spec, &parts)?;
@@ -297,6 +298,25 @@ mod tests {
         }
         assert_eq!(words.last().unwrap(), "brought");
         assert!(!words.iter().any(|word| word.contains("hush") || word == "--read-only"));
+    }
+
+    fn mount(access: Access) -> Mount {
+        Mount { source: "/srv".into(), target: "/a".into(), access }
+    }
+
+    #[test]
+    fn folders_and_ports_are_said_to_the_tool() {
+        let port = Port {
+            inside: NonZeroU16::new(80).unwrap(),
+            transport: Transport::Tcp,
+            address: Ipv4Addr::LOCALHOST.into(),
+            outside: NonZeroU16::new(8080),
+        };
+        let (mounts, ports) = (vec![mount(Access::ReadOnly)], vec![port]);
+        let words = words(&Spec { mounts, ports, ..spec() }, false).unwrap();
+        assert!(has(&words, &["--mount", "type=virtiofs,source=/srv,target=/a,readonly"]));
+        assert!(has(&words, &["--kernel-arg", ALL_PORTS, "--publish"]));
+        assert!(has(&words, &["--publish", "127.0.0.1:8080:80/tcp", "debian", "brought"]));
     }
 
     #[test]
@@ -346,22 +366,12 @@ mod tests {
                 "whole MiB",
             ),
             (
-                refusal(|spec| {
-                    let (source, target) = ("/tmp".into(), "/a".into());
-                    spec.mounts = vec![Mount { source, target, access: Access::ReadOnly }];
-                }),
-                "/tmp can't be mounted",
+                refusal(|spec| spec.mounts = vec![mount(Access::CopyOnWrite)]),
+                "/srv can't be mounted",
             ),
             (refusal(|spec| spec.network = Network::Allow(vec!["a".into()])), "only some hosts"),
         ] {
             assert!(got.contains(why), "{got}");
         }
-    }
-
-    #[test]
-    fn a_seal_is_of_one_name_and_one_user() {
-        assert_ne!(seal("a"), seal("b"));
-        // A value with an equals sign would be no label.
-        assert!(seal("a").bytes().all(|byte| byte.is_ascii_hexdigit()));
     }
 }

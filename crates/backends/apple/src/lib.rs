@@ -10,6 +10,7 @@
 //! - [`tool`]: the program, run with a bound on its time and its words.
 //! - [`words`]: what it answers.
 //! - [`config`]: from a spec to a container.
+//! - [`mounts`], [`ports`]: folders and ports of the host's.
 //! - [`image`]: images, looked up and fetched.
 //! - [`program`]: the agent's program.
 //! - [`boot`]: a place, from all of these.
@@ -21,6 +22,8 @@
 mod boot;
 mod config;
 mod image;
+mod mounts;
+mod ports;
 mod probe;
 mod program;
 mod sweep;
@@ -92,8 +95,11 @@ impl<const DRIVES: bool> Backend for Apple<DRIVES> {
         const ALL: &[Capability] = &[
             Capability::NetworkNone,
             Capability::NetworkFull,
+            Capability::Ports,
             Capability::RootReadOnly,
             Capability::ImageReference,
+            Capability::MountReadOnly,
+            Capability::MountReadWrite,
             Capability::LimitCpus,
             Capability::LimitMemory,
             Capability::Terminal,
@@ -146,6 +152,10 @@ impl<const DRIVES: bool> Backend for Apple<DRIVES> {
     }
 
     fn pool_part(&self, spec: &Spec) -> Option<Spec> {
+        // Only one place at a time can have a port of the host's that is named.
+        if spec.ports.iter().any(|port| port.outside.is_some()) {
+            return None;
+        }
         Some(Spec {
             // Only a name, by now.
             profile: Profile::Moderate,

@@ -1,11 +1,12 @@
 //! What Apple's `container` answers, as JSON. Whatever is not needed is not looked at, so that a
 //! later version may say more.
 //!
-//! After `ManagedContainer`, `ImageResource` and `VersionInfo` of version 1.2.2.
+//! After `ManagedContainer`, `PublishPort`, `ImageResource` and `VersionInfo` of version 1.2.2.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 
-use agentkernel_core::ImageFacts;
+use agentkernel_core::{ImageFacts, Port};
 use serde::Deserialize;
 
 /// An entry of `container list --all --format json` and `container inspect`.
@@ -17,9 +18,34 @@ pub struct Container {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Configuration {
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub published_ports: Vec<Published>,
+}
+
+/// A port of the host's that leads into a container, or the first of a `count` of them that others
+/// may have asked for.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Published {
+    pub host_address: String,
+    pub host_port: NonZeroU16,
+    pub container_port: NonZeroU16,
+    /// `tcp` or `udp`.
+    pub proto: String,
+}
+
+impl Published {
+    /// Whether it is the port, whatever number was picked for that.
+    pub fn is(&self, port: &Port) -> bool {
+        self.host_address.parse() == Ok(port.address)
+            && port.outside.is_none_or(|outside| outside == self.host_port)
+            && self.container_port == port.inside
+            && self.proto == port.transport.name()
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -115,7 +141,8 @@ mod tests {
         "creationDate":"2026-08-08T01:02:03Z","id":"web","image":{"descriptor":{"digest":"sha256:0",
         "mediaType":"x","size":1},"reference":"docker.io/library/alpine:latest"},
         "labels":{"agentkernel":"00"},"mounts":[{"destination":"/a","options":["ro"],
-        "source":"/b","type":{"virtiofs":{}}}],"resources":{"cpus":4,"memoryInBytes":1073741824}},
+        "source":"/b","type":{"virtiofs":{}}}],"publishedPorts":[{"containerPort":80,"count":1,
+        "hostAddress":"127.0.0.1","hostPort":8080,"proto":"tcp"}],"resources":{"cpus":4,"memoryInBytes":1073741824}},
         "id":"web","status":{"networks":[],"startedDate":"2026-08-08T01:02:04Z",
         "state":"running"}}]"#;
 
@@ -135,6 +162,8 @@ mod tests {
         let all: Vec<Container> = serde_json::from_str(LIST).unwrap();
         assert_eq!((all[0].id.as_str(), all[0].status.state.as_str()), ("web", "running"));
         assert_eq!(all[0].configuration.labels["agentkernel"], "00");
+        let port = &all[0].configuration.published_ports[0];
+        assert_eq!((port.host_port.get(), port.container_port.get()), (8080, 80));
         // Versions before 1.0 had the state alone.
         let old = r#"[{"configuration":{"id":"web"},"status":"running","networks":[]}]"#;
         assert!(serde_json::from_str::<Vec<Container>>(old).is_err());

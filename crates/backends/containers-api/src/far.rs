@@ -137,7 +137,7 @@ fn greet(
         Ok(said) => said,
         Err(error) => return Err(unheard(&mut bridge, error)),
     };
-    let FarAbout { about, own_users, has_landlock, cpu, memory, pids } = said;
+    let FarAbout { about, own_users, has_landlock, cpu, memory, pids, .. } = said;
     let walls = walls(&spec.network, own_users, (!has_landlock).then_some(NO_LANDLOCK));
     refuse_missing(&walls, spec)?;
     (image.passwd, image.group) = (about.passwd, about.group);

@@ -32,6 +32,15 @@ pub struct FarAbout {
     pub cpu: Option<u64>,
     pub memory: Option<u64>,
     pub pids: Option<u64>,
+    /// What is mounted in it, in that order.
+    pub mounts: Vec<MountPoint>,
+}
+
+/// Where something is mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountPoint {
+    pub path: String,
+    pub read_only: bool,
 }
 
 /// What it is told then.

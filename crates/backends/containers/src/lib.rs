@@ -34,7 +34,7 @@ use agentkernel_sys::{cgroup, identity, process as processes, signal, socket};
 
 pub use agent::{AGENT, BRING, BROUGHT, FAR, is_agent, serve};
 pub use attach::{AttachError, Attacher, upper};
-pub use greeting::{About as AboutPlace, DOOR, FarAbout, LINK, Resident, Setting};
+pub use greeting::{About as AboutPlace, DOOR, FarAbout, LINK, MountPoint, Resident, Setting};
 pub use name::{PREFIX, is_orphans, own_folder, own_name, sweep_folders};
 pub use place::{
     ALWAYS, Enforced, LEFT_OUT, NO_LANDLOCK, look, owners, pids_of_ours, refuse_missing, refused,

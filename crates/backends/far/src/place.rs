@@ -5,7 +5,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agentkernel_core::{BootError, DestroyError, ImageFacts, LimitInForce, Place, Remains, Wall};
+use agentkernel_core::{
+    BootError, DestroyError, ImageFacts, LimitInForce, Place, Port, Remains, Wall,
+};
 
 use crate::bridge::Bridge;
 
@@ -22,6 +24,7 @@ pub struct FarPlace {
     pid: i32,
     link: OwnedFd,
     told: Told,
+    ports: Vec<Port>,
     kill: Kill,
 }
 
@@ -37,7 +40,13 @@ pub struct Told {
 impl FarPlace {
     /// The place whose bridge [serves](Bridge::serve) `link`.
     pub fn new(bridge: Bridge, link: OwnedFd, told: Told, kill: Kill) -> Self {
-        Self { pid: bridge.pid(), bridge: Some(bridge), link, told, kill }
+        Self { pid: bridge.pid(), bridge: Some(bridge), link, told, ports: Vec::new(), kill }
+    }
+
+    /// The same with ports of this machine's that lead into it.
+    pub fn with_ports(mut self, ports: Vec<Port>) -> Self {
+        self.ports = ports;
+        self
     }
 
     /// Ends it, if that was not done yet, and waits until everything in it is dead. The engine clears
@@ -66,6 +75,10 @@ impl Place for FarPlace {
 
     fn notes(&self) -> &[String] {
         &self.told.notes
+    }
+
+    fn ports(&self) -> &[Port] {
+        &self.ports
     }
 
     fn image(&self) -> ImageFacts {

@@ -13,7 +13,7 @@ use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{landlock, socket};
 
 use super::{about, live, settle_in, term};
-use crate::greeting::{FarAbout, Setting};
+use crate::greeting::{FarAbout, MountPoint, Setting};
 
 /// How long the booter may take for a word, over whatever lies between.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,7 +32,8 @@ pub fn serve() -> io::Result<()> {
     let Found { cpu, memory, pids, .. } = found;
     let has_landlock = landlock::version().is_ok();
     let own_users = has_own_users()?;
-    let said = FarAbout { about, own_users, has_landlock, cpu, memory, pids };
+    let mounts = mounts()?;
+    let said = FarAbout { about, own_users, has_landlock, cpu, memory, pids, mounts };
     word::write(output.as_fd(), &said)?;
     let setting: Setting = word::read(input.as_fd(), PATIENCE)?;
     settle_in(&setting, &said.about)?;
@@ -89,9 +90,48 @@ fn own_number() -> io::Result<i32> {
     i32::try_from(std::process::id()).map_err(io::Error::other)
 }
 
+fn mounts() -> io::Result<Vec<MountPoint>> {
+    let all = fs::read("/proc/self/mountinfo")?;
+    Ok(String::from_utf8_lossy(&all).lines().filter_map(mount_point).collect())
+}
+
+/// What a line of the kernel's tells, such as `36 35 0:9 / /the\040data ro,nodev - tmpfs tmpfs rw`.
+fn mount_point(line: &str) -> Option<MountPoint> {
+    let mut fields = line.split(' ').skip(4);
+    let (path, options) = (fields.next()?, fields.next()?);
+    Some(MountPoint { path: plain(path), read_only: options.split(',').any(|word| word == "ro") })
+}
+
+/// A path as it is: what would part the kernel's words stands there as three digits.
+fn plain(path: &str) -> String {
+    const PARTING: [(&str, &str); 4] =
+        [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+    PARTING.iter().fold(path.to_owned(), |path, (told, meant)| path.replace(told, meant))
+}
+
 /// Whether the users of this place are not the machine's own, number by number.
 fn has_own_users() -> io::Result<bool> {
     let map = fs::read_to_string("/proc/self/uid_map")?;
     let all: Vec<&str> = map.split_whitespace().collect();
     Ok(all != ["0", "0", "4294967295"])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_words_of_mounts_are_understood() {
+        for (line, path, read_only) in [
+            (r"36 35 0:9 / /the\040data ro,nodev - tmpfs tmpfs rw", "/the data", true),
+            (
+                r"37 35 0:9 /a /back\134slash rw,relatime shared:1 - virtiofs ro ro",
+                r"/back\slash",
+                false,
+            ),
+        ] {
+            assert_eq!(mount_point(line), Some(MountPoint { path: path.into(), read_only }));
+        }
+        assert_eq!(mount_point("36 35"), None);
+    }
 }

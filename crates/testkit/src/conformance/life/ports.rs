@@ -1,12 +1,13 @@
 //! Ports that lead into sandboxes which live on.
 
 use std::net::Ipv4Addr;
+use std::process::Stdio;
 
 use agentkernel_core::Capability;
 
 use super::super::ports::talk::{SERVER, free_port, has_perl, says_hello};
 use super::Home;
-use crate::{Behaviour, NotPassed, Route, Subject, Verdict, ensure};
+use crate::{Behaviour, NotPassed, Route, Running, Subject, Verdict, ensure};
 
 pub(super) const TABLE: &[Behaviour] = &[
     ports(
@@ -28,12 +29,14 @@ pub(super) const TABLE: &[Behaviour] = &[
         "port-of-a-fork",
         "a fork can't have a port by its number, and has another one that is picked",
         port_of_a_fork,
-    ),
+    )
+    .needing(COPIES),
     ports(
         "port-from-a-snapshot",
         "a sandbox from a snapshot has the ports of that, or those that are given",
         port_from_a_snapshot,
-    ),
+    )
+    .needing(COPIES),
     ports(
         "port-of-a-pool",
         "a pool can't have a port by its number, only one that is picked for each",
@@ -41,26 +44,29 @@ pub(super) const TABLE: &[Behaviour] = &[
     ),
 ];
 
+const LIVES: &[Capability] = &[Capability::Live, Capability::NetworkFull, Capability::Ports];
+const COPIES: &[Capability] =
+    &[Capability::Live, Capability::NetworkFull, Capability::Ports, Capability::Snapshots];
+
 /// A behaviour of sandboxes that live on and have ports.
 const fn ports(
     name: &'static str,
     promise: &'static str,
     test: fn(&Subject) -> Verdict,
 ) -> Behaviour {
-    let needs =
-        &[Capability::Live, Capability::NetworkFull, Capability::Ports, Capability::Snapshots];
-    let behaviour = Behaviour::new(name, promise, needs, test);
+    let behaviour = Behaviour::new(name, promise, LIVES, test);
     behaviour.only(Route::Live, "it is about sandboxes that live on")
 }
 
 impl Home<'_> {
-    /// Starts to say `hello` at port 80.
-    fn serves(&self, name: &str) -> Verdict {
+    /// Starts to say `hello` at port 80, for as long as what is returned is held.
+    fn serves(&self, name: &str) -> Result<Running, NotPassed> {
         has_perl(self.subject)?;
-        let script = format!("mkfifo /tmp/input-$$; {SERVER} 80 <> /tmp/input-$$");
-        let number = self.background(name, &script)?;
-        let mut log = self.start(&["logs", "-f", name, &number])?;
-        log.until("ready\n").map(drop)
+        let mut command = self.script(name, &format!("{SERVER} 80"));
+        command.stdin(Stdio::piped());
+        let mut running = Running::start(command)?;
+        running.until("ready\n")?;
+        Ok(running)
     }
 
     /// The only place where the host has a port of a sandbox.
@@ -112,7 +118,7 @@ fn ports_outlive_a_stop(subject: &Subject) -> Verdict {
     let flag = format!("{port}:80");
     let name = home.started(&["--network", "full", "-p", &flag, "-p", "80"])?;
     for _ in 0..2 {
-        home.serves(&name)?;
+        let _server = home.serves(&name)?;
         says_hello(Ipv4Addr::LOCALHOST, port)?;
         let told = home.does(&["port", &name, "80"])?;
         let told: Vec<u16> =
@@ -144,9 +150,10 @@ fn port_of_two(subject: &Subject) -> Verdict {
         home.does(&["stop", "-t", "0", &second])?;
         home.does(&["start", &second])?;
     }
-    home.serves(&second)?;
+    let server = home.serves(&second)?;
     says_hello(Ipv4Addr::LOCALHOST, port)?;
     home.refuses(&["start", &first], &["in use"])?;
+    drop(server);
     home.does(&["rm", "-f", &second])?;
     home.does(&["start", &first]).map(drop)
 }
@@ -161,7 +168,7 @@ fn port_of_a_fork(subject: &Subject) -> Verdict {
     let picked = home.started(&["--network", "full", "-p", "80"])?;
     let fork = home.does(&["fork", &picked])?;
     let fork = fork.trim_end();
-    home.serves(fork)?;
+    let _server = home.serves(fork)?;
     let (own, others) = (home.port(fork, "80")?, home.port(&picked, "80")?);
     ensure!(own != others, "both have {own}");
     says_hello(Ipv4Addr::LOCALHOST, own)
