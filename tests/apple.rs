@@ -205,7 +205,7 @@ fn what_the_tool_cannot_enforce_is_refused_before_anything_is_made() {
         (&["--memory", "64m"], "200 MiB"),
         (&["--network", "allow=example.org"], "network allow"),
         (&["--project=.:cow"], "mount cow"),
-        (&["--project"], "mount cow"),
+        (&["--project"], "--project=.:ro"),
         (&["-v", "/etc/passwd:/data"], "it is a file"),
         (&["-v", "/tmp:/etc"], "keeps its own"),
         (&["-v", "/tmp:/home/agent"], "keeps its own"),
