@@ -145,6 +145,8 @@ pub struct Life {
 /// What another process than a place's maker has of it.
 #[derive(Debug)]
 pub struct Remnant {
+    /// Its [name](Life::name).
+    pub name: String,
     /// A descriptor of its first process, if that still lives.
     pub process: Option<OwnedFd>,
     /// [`Place::groups`], as its maker told.

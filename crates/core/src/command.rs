@@ -55,6 +55,9 @@ pub struct ImageFacts {
     /// Its users and groups, in the form of `/etc/passwd` and `/etc/group`.
     pub passwd: String,
     pub group: String,
+    /// Whether the caller is the only one in it, whatever the image says: folders of the caller's are
+    /// shown there with the host's own numbers.
+    pub only_caller: bool,
 }
 
 /// What can be added to a place that is in use for the first time.

@@ -196,9 +196,22 @@ pub fn owner(fd: BorrowedFd<'_>) -> io::Result<(u32, u32)> {
 
 /// Whether the caller may write to what is at `path`.
 pub fn may_write(path: &Path) -> io::Result<()> {
+    may(path, libc::W_OK)
+}
+
+/// Whether the caller may read what is at the place `fd`, search it if it is a directory, and write to
+/// it if `writing`.
+pub fn may_use(fd: BorrowedFd<'_>, writing: bool) -> io::Result<()> {
+    let is_directory = stat(fd)?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    let search = if is_directory { libc::X_OK } else { 0 };
+    let write = if writing { libc::W_OK } else { 0 };
+    may(Path::new(&format!("/proc/self/fd/{}", fd.as_raw_fd())), libc::R_OK | search | write)
+}
+
+fn may(path: &Path, what: i32) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: the path ends with a NUL.
-    check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK, libc::AT_EACCESS) })
+    check(unsafe { libc::faccessat(libc::AT_FDCWD, path.as_ptr(), what, libc::AT_EACCESS) })
         .map(drop)
 }
 

@@ -27,6 +27,18 @@ pub fn become_user(uid: u32, gid: u32, drop_groups: bool) -> io::Result<()> {
     check(unsafe { libc::setresuid(uid, uid, uid) }).map(drop)
 }
 
+/// Does `work` with the rights over files that `uid` and `gid` have, which may be more than those of
+/// a user 0 without capabilities, who must be who calls.
+pub fn with_files_of<T>(uid: u32, gid: u32, work: impl FnOnce() -> T) -> T {
+    // SAFETY: no memory is involved. Whoever may not change them goes on with those that there are.
+    let set = |uid, gid| unsafe { (libc::setfsgid(gid), libc::setfsuid(uid)) };
+    set(uid, gid);
+    let done = work();
+    let (own, group) = effective();
+    set(own, group);
+    done
+}
+
 /// Keeps every later exec from granting a privilege, by setuid bits or otherwise. Child-safe.
 pub fn no_new_privileges() -> io::Result<()> {
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)

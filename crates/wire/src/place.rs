@@ -29,6 +29,8 @@ struct ImageRecord {
     user: Option<String>,
     passwd: String,
     group: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    only_caller: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,15 +119,15 @@ impl PlaceRecord {
 
 impl From<ImageFacts> for ImageRecord {
     fn from(facts: ImageFacts) -> Self {
-        let ImageFacts { environment, directory, user, passwd, group } = facts;
-        Self { environment, directory, user, passwd, group }
+        let ImageFacts { environment, directory, user, passwd, group, only_caller } = facts;
+        Self { environment, directory, user, passwd, group, only_caller }
     }
 }
 
 impl From<ImageRecord> for ImageFacts {
     fn from(record: ImageRecord) -> Self {
-        let ImageRecord { environment, directory, user, passwd, group } = record;
-        Self { environment, directory, user, passwd, group }
+        let ImageRecord { environment, directory, user, passwd, group, only_caller } = record;
+        Self { environment, directory, user, passwd, group, only_caller }
     }
 }
 
@@ -182,6 +184,7 @@ mod tests {
             user: Some("web:80".into()),
             passwd: "web:x:7:7::/srv:\n".into(),
             group: String::new(),
+            only_caller: true,
         };
         let place = PlaceRecord {
             groups: vec!["/sys/x".into()],

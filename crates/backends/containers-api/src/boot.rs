@@ -7,8 +7,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use agentkernel_containers::{
-    AboutPlace, Attacher, Enforced, NO_LANDLOCK, Product, Setting, identity_of, look, own_name,
-    refuse_missing, refused, walls,
+    AboutPlace, Attacher, Bound, Enforced, NO_LANDLOCK, Product, Seen, Setting, identity_of, look,
+    own_name, refuse_missing, refused, shares, walls,
 };
 use agentkernel_core::{
     BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Place, Port,
@@ -77,8 +77,11 @@ fn boot_near(client: Client, spec: &Spec, life: Life) -> Result<ContainerPlace, 
     let walls = walls(&spec.network, rootless, no_landlock());
     refuse_missing(&walls, spec)?;
     published::check(&client, spec)?;
+    let bound = client.is_anothers() && !spec.mounts.is_empty();
+    let bound = bound.then(|| Bound::hold(spec, product.title)).transpose()?;
     let reference = image::reference(spec)?;
     let image = client.image_or_pull(reference)?;
+    let image = ImageFacts { only_caller: bound.is_some(), ..image };
     let kept = life.name.is_some();
     let name = life.name.as_deref().map_or_else(own_name, kept::container);
     let lasting = life.layers.as_deref().map(|layers| door::lasting(layers, &name)).transpose();
@@ -103,7 +106,7 @@ fn boot_near(client: Client, spec: &Spec, life: Life) -> Result<ContainerPlace, 
     let copy = client.copy_for(&life)?;
     let reference = copy.as_deref().unwrap_or(reference);
     let covers_by_option = product.covers_by_option;
-    let way = Way::Near { agent, door: door_folder };
+    let way = Way::Near { agent, door: door_folder, bound: bound.as_ref() };
     let parts = Parts {
         name: &name,
         reference,
@@ -118,7 +121,7 @@ fn boot_near(client: Client, spec: &Spec, life: Life) -> Result<ContainerPlace, 
     };
     client.create(spec, &parts)?;
     let made = Made { client: &client, name: &name, kept };
-    let users = Users { shared: shares_users, own: kept_user.is_some() };
+    let users = Users { shared: shares_users, own: kept_user.is_some(), bound: bound.as_ref() };
     let booted = client
         .refuse_device_link(&name)
         .and_then(|()| made.start(&door, spec))
@@ -137,11 +140,12 @@ fn boot_near(client: Client, spec: &Spec, life: Life) -> Result<ContainerPlace, 
 }
 
 /// Whether a container's user namespace is that of all containers of an engine of the caller's, or
-/// its own alone. That of the host is neither.
+/// its own alone. That of the host is neither, and what the engine mounts in it is bound to that.
 #[derive(Clone, Copy)]
-struct Users {
+struct Users<'a> {
     shared: bool,
     own: bool,
+    bound: Option<&'a Bound<'a>>,
 }
 
 /// Why this machine's kernel has no Landlock, if that is so.
@@ -167,7 +171,7 @@ fn greet(
     spec: &Spec,
     life: Life,
     mut image: ImageFacts,
-    users: Users,
+    users: Users<'_>,
     walls: Vec<Wall>,
 ) -> Result<Greeted, BootError> {
     let unheard =
@@ -182,13 +186,16 @@ fn greet(
         });
     }
     let (about, _) = word::receive::<AboutPlace>(link.as_fd()).map_err(unheard)?;
-    let walls = look(walls, pid).map_err(unheard)?;
+    let walls = look(walls, &about).map_err(unheard)?;
     refuse_missing(&walls, spec)?;
+    if users.bound.is_some() && !shares(&about, "user").map_err(unheard)? {
+        return Err(not_yours(product));
+    }
     let init = process::open_pidfd(pid).map_err(unheard)?;
     (image.passwd, image.group) = (about.passwd, about.group);
     let user = identity_of(&spec.user, &image)?;
     let needs_closing = spec.root == RootAccess::ReadOnly && !product.closes_devices;
-    if needs_closing || users.own || !spec.mounts.is_empty() {
+    if needs_closing || users.own || (!spec.mounts.is_empty() && users.bound.is_none()) {
         let attacher = Attacher::new(pid, spec, (user.uid, user.gid), life.layers.as_deref())?;
         let attacher = if needs_closing { attacher.closing_devices() } else { attacher };
         let attacher = if users.own { attacher.bounding_users() } else { attacher };
@@ -196,11 +203,27 @@ fn greet(
     }
     let found = Found::of(pid).map_err(unheard)?;
     let Enforced { limits, nearest } = Enforced::check(spec, &found, users.shared)?;
-    let setting = Setting::new(&user, nearest, &life);
+    let shown = users.bound.map(Bound::targets).unwrap_or_default();
+    let setting = Setting { shown, ..Setting::new(&user, nearest, &life) };
     let descriptors = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
     let descriptors: Vec<BorrowedFd<'_>> = descriptors.into_iter().flatten().collect();
     word::send(link.as_fd(), &setting, &descriptors).map_err(unheard)?;
+    if let Some(bound) = users.bound {
+        let (seen, _) = word::receive::<Vec<Option<Seen>>>(link.as_fd()).map_err(unheard)?;
+        bound.check(&seen)?;
+        word::send(link.as_fd(), &(), &[]).map_err(unheard)?;
+    }
     Ok(Greeted { link, pid, init, image, groups: found.directories, limits, walls })
+}
+
+fn not_yours(product: &Product) -> BootError {
+    BootError::Refused {
+        why: format!(
+            "{} gives containers users of their own, to whom your files would be another's",
+            product.title
+        ),
+        fix: "leave out the mounts, run agentkernel as root, or use rootless Podman".into(),
+    }
 }
 
 impl Client {

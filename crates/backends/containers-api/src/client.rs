@@ -113,6 +113,12 @@ impl Client {
         found.is_some_and(|socket| socket.is_ok_and(|socket| socket.uid() != 0))
     }
 
+    /// Whether it is another one's than the caller's, who is not root: what it mounts is to be mounted by
+    /// itself, or not at all.
+    pub fn is_anothers(&self) -> bool {
+        !self.is_far() && !self.is_rootless() && !rustix::process::geteuid().is_root()
+    }
+
     /// Whether it is elsewhere, and shares neither files nor processes with this machine.
     pub fn is_far(&self) -> bool {
         matches!(self.host, Host::Far(_))

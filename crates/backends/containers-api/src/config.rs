@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use agentkernel_containers::{AGENT, DOOR, FAR, pids_of_ours};
-use agentkernel_core::{Network, Port, RootAccess, Spec};
+use agentkernel_containers::{AGENT, Bound, DOOR, FAR, pids_of_ours};
+use agentkernel_core::{self as core, Access, Network, Port, RootAccess, Spec};
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
-    Mount, MountType, PortBinding,
+    Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding,
 };
 use sha2::{Digest, Sha256};
 
@@ -39,10 +39,10 @@ pub struct Parts<'a> {
 }
 
 /// How the agent gets in, and how it is reached.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub enum Way<'a> {
-    /// By paths of this machine.
-    Near { agent: &'a Path, door: &'a Path },
+    /// By paths of this machine, as what else the engine is to mount.
+    Near { agent: &'a Path, door: &'a Path, bound: Option<&'a Bound<'a>> },
     /// By a volume of the engine's, and the standard streams.
     Far { volume: &'a str },
 }
@@ -91,13 +91,6 @@ pub fn seal(name: &str) -> String {
 fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
     let limits = &spec.limits;
     let memory = limits.memory.map(|asked| signed(asked.value.get()));
-    let shared = |source: &Path, target: &str| Mount {
-        typ: Some(MountType::BIND),
-        source: Some(source.to_string_lossy().into_owned()),
-        target: Some(target.to_owned()),
-        read_only: Some(true),
-        ..Default::default()
-    };
     HostConfig {
         auto_remove: Some(!parts.kept),
         network_mode: Some(match spec.network {
@@ -110,7 +103,10 @@ fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
             .then(|| HashMap::from([("net.ipv4.ip_unprivileged_port_start".into(), "0".into())])),
         port_bindings: (!spec.ports.is_empty()).then(|| bindings(spec, parts)),
         mounts: Some(match parts.way {
-            Way::Near { agent, door } => vec![shared(agent, AGENT), shared(door, DOOR)],
+            Way::Near { agent, door, bound } => {
+                let own = [shared(agent, AGENT), shared(door, DOOR)].into_iter();
+                own.chain(bound.iter().flat_map(|bound| bound.mounts).map(asked)).collect()
+            }
             Way::Far { volume } => vec![agents_volume(volume, true)],
         }),
         readonly_rootfs: Some(spec.root == RootAccess::ReadOnly),
@@ -140,6 +136,30 @@ fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
         // What the agent says, if it can't be served: a line or two.
         log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
         ..Default::default()
+    }
+}
+
+/// What is there for all who may see it.
+fn shared(source: &Path, target: &str) -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(source.to_string_lossy().into_owned()),
+        target: Some(target.to_owned()),
+        read_only: Some(true),
+        ..Default::default()
+    }
+}
+
+/// What the spec asks for, where the engine is to mount that. What is mounted on the host later is not
+/// seen.
+fn asked(mount: &core::Mount) -> Mount {
+    Mount {
+        read_only: Some(mount.access == Access::ReadOnly),
+        bind_options: Some(MountBindOptions {
+            propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+            ..Default::default()
+        }),
+        ..shared(&mount.source, &mount.target.to_string_lossy())
     }
 }
 
@@ -229,7 +249,13 @@ fn private(spec: &Spec, parts: &Parts<'_>) -> HashMap<String, String> {
             options("0755"),
         ),
     ];
-    let all = all.into_iter().filter(|(wanted, ..)| *wanted);
+    let bound = match parts.way {
+        Way::Near { bound, .. } => bound,
+        Way::Far { .. } => None,
+    };
+    // What the engine mounts there is the caller's.
+    let is_free = |path: &str| !bound.is_some_and(|bound| bound.covers(Path::new(path)));
+    let all = all.into_iter().filter(|(wanted, path, _)| *wanted && is_free(path));
     all.map(|(_, path, options)| (path.to_owned(), options)).collect()
 }
 

@@ -7,7 +7,8 @@ use agentkernel_containers::Product;
 use agentkernel_core::{BootError, DestroyError};
 use bollard::models::ContainerConfig;
 use bollard::query_parameters::{
-    CommitContainerOptions, RemoveImageOptions, RemoveImageOptionsBuilder, TagImageOptions,
+    CommitContainerOptions, KillContainerOptions, RemoveImageOptions, RemoveImageOptionsBuilder,
+    TagImageOptions,
 };
 
 use crate::client::{Client, failed, status, words};
@@ -56,6 +57,22 @@ pub fn copy(product: &'static Product, from: &str, to: &str) -> Result<(), BootE
         Err(error) if status(&error) != Some(404) => {
             Err(failed(format!("{} can't copy the sandbox's files", product.title), &error))
         }
+        _ => Ok(()),
+    }
+}
+
+/// Kills what runs in the container of what is kept as `name`.
+pub fn kill(product: &'static Product, name: &str) -> Result<(), DestroyError> {
+    let container = container(name);
+    let left = |why: String| DestroyError {
+        what: format!("the container {container}"),
+        source: io::Error::other(why),
+    };
+    let client = Client::connect(product).map_err(|error| left(error.to_string()))?;
+    let killed = client.docker.kill_container(&container, None::<KillContainerOptions>);
+    match client.runtime.block_on(killed) {
+        // It is gone, or does not run.
+        Err(error) if !matches!(status(&error), Some(404 | 409)) => Err(left(words(&error))),
         _ => Ok(()),
     }
 }

@@ -82,6 +82,10 @@ impl Driver for Api {
         kept::copy(product, from, to)
     }
 
+    fn kill(&self, product: &'static Product, name: &str) -> Result<(), DestroyError> {
+        kept::kill(product, name)
+    }
+
     fn forget(&self, product: &'static Product, name: &str) -> Result<(), DestroyError> {
         kept::forget(product, name)
     }

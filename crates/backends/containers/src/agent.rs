@@ -2,6 +2,7 @@
 
 mod brought;
 mod far;
+mod shown;
 
 use std::env;
 use std::ffi::OsStr;
@@ -19,6 +20,8 @@ use agentkernel_sys::seccomp::Policy;
 use agentkernel_sys::{identity, landlock, process, socket};
 
 use crate::greeting::{About, DOOR, LINK, Resident, Setting};
+use crate::place::NAMESPACES;
+use shown::Shown;
 
 /// Where this program's file is inside, by which name it is the agent.
 pub const AGENT: &str = "/.agentkernel/agent";
@@ -79,6 +82,10 @@ fn serve_near() -> io::Result<()> {
     let about = about();
     word::send(link.as_fd(), &about, &[])?;
     let (setting, descriptors) = word::receive::<Setting>(link.as_fd())?;
+    if !setting.shown.is_empty() {
+        word::send(link.as_fd(), &Shown::look(&setting)?.seen(), &[])?;
+        word::receive::<()>(link.as_fd())?;
+    }
     settle_in(&setting, &about)?;
     let mut descriptors = descriptors.into_iter();
     let mut next = |expected: bool| expected.then(|| descriptors.next()).flatten();
@@ -91,7 +98,14 @@ fn serve_near() -> io::Result<()> {
 }
 
 fn about() -> About {
-    About { passwd: read("/etc/passwd"), group: read("/etc/group") }
+    let namespaces = NAMESPACES.iter().filter_map(|(_, kind)| {
+        Some(((*kind).to_owned(), fs::metadata(format!("/proc/self/ns/{kind}")).ok()?.ino()))
+    });
+    About {
+        passwd: read("/etc/passwd"),
+        group: read("/etc/group"),
+        namespaces: namespaces.collect(),
+    }
 }
 
 /// Makes the place what it was set to be.
@@ -101,10 +115,11 @@ fn settle_in(setting: &Setting, about: &About) -> io::Result<()> {
     if root & 0o200 == 0 {
         read_only_or(fs::set_permissions("/", Permissions::from_mode(root | 0o200)))?;
     }
-    for directory in ["/tmp", "/run"] {
+    let shown = Shown::look(setting)?;
+    for directory in ["/tmp", "/run"].into_iter().filter(|path| !shown.has(Path::new(path))) {
         open_to_all(directory)?;
     }
-    settle(&setting.user, about)?;
+    settle(&setting.user, about, &shown)?;
     setting.nearest.iter().try_for_each(Nearest::apply)
 }
 
@@ -174,8 +189,11 @@ fn read_only_or(done: io::Result<()>) -> io::Result<()> {
 
 /// Makes a home for a user who has none, and a name for one whom the image does not know: without it
 /// many programs fail.
-fn settle(user: &Resident, about: &About) -> io::Result<()> {
-    read_only_or(make_home(user).and_then(|()| name(user, about)))
+fn settle(user: &Resident, about: &About, shown: &Shown) -> io::Result<()> {
+    if !shown.has(Path::new(&user.home)) {
+        read_only_or(make_home(user))?;
+    }
+    read_only_or(name(user, about, shown))
 }
 
 fn make_home(user: &Resident) -> io::Result<()> {
@@ -196,7 +214,7 @@ fn is_mount(path: &Path, found: &fs::Metadata) -> bool {
     above.is_some_and(|above| above.dev() != found.dev())
 }
 
-fn name(user: &Resident, about: &About) -> io::Result<()> {
+fn name(user: &Resident, about: &About, shown: &Shown) -> io::Result<()> {
     let Resident { name, home, uid, gid } = user;
     let known = |list: &str, number: &u32| {
         let mut entries = list.lines().filter_map(|line| line.split(':').nth(2));
@@ -205,10 +223,10 @@ fn name(user: &Resident, about: &About) -> io::Result<()> {
     if name.is_empty() {
         return Ok(());
     }
-    if !known(&about.passwd, uid) {
+    if !known(&about.passwd, uid) && !shown.has(Path::new("/etc/passwd")) {
         append("/etc/passwd", &about.passwd, &format!("{name}:x:{uid}:{gid}::{home}:/bin/sh"))?;
     }
-    if !known(&about.group, gid) {
+    if !known(&about.group, gid) && !shown.has(Path::new("/etc/group")) {
         append("/etc/group", &about.group, &format!("{name}:x:{gid}:"))?;
     }
     Ok(())

@@ -2,6 +2,8 @@
 //!
 //! Both are the same program, of one version; see [`agentkernel_far::word`].
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agentkernel_core::{Identity, Life};
@@ -18,6 +20,17 @@ pub struct About {
     /// The image's own, as far as it has them.
     pub passwd: String,
     pub group: String,
+    /// The numbers of its namespaces, by the kernel's words for their kinds.
+    pub namespaces: BTreeMap<String, u64>,
+}
+
+/// What the agent sees at a place that is shown to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    pub device: u64,
+    pub inode: u64,
+    /// Whether nothing that is mounted there or below can be written to.
+    pub read_only: bool,
 }
 
 /// What the agent of a far place says first, for those who can't look themselves.
@@ -52,6 +65,9 @@ pub struct Setting {
     /// the socket by which they do.
     pub listener: bool,
     pub fate: bool,
+    /// Where the engine shows what is the host's. If there is any, the agent says what it
+    /// [sees](Seen) there, and waits for another word before it does anything.
+    pub shown: Vec<PathBuf>,
     /// Limits that no control group holds.
     pub nearest: Vec<Nearest>,
     pub ttl_ms: Option<u64>,
@@ -67,6 +83,7 @@ impl Setting {
             user: Resident { name, home, uid, gid },
             listener: life.listener.is_some(),
             fate: life.fate.is_some(),
+            shown: Vec::new(),
             nearest,
             ttl_ms: life.ttl.map(ms),
             idle_ms: life.idle.map(ms),

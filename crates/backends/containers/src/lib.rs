@@ -12,6 +12,7 @@
 
 mod agent;
 mod attach;
+mod bound;
 mod greeting;
 mod name;
 mod place;
@@ -20,6 +21,7 @@ mod process;
 mod product;
 mod yardsticks;
 
+use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -34,11 +36,14 @@ use agentkernel_sys::{cgroup, identity, process as processes, signal, socket};
 
 pub use agent::{AGENT, BRING, BROUGHT, FAR, is_agent, serve};
 pub use attach::{AttachError, Attacher, upper};
-pub use greeting::{About as AboutPlace, DOOR, FarAbout, LINK, MountPoint, Resident, Setting};
+pub use bound::Bound;
+pub use greeting::{
+    About as AboutPlace, DOOR, FarAbout, LINK, MountPoint, Resident, Seen, Setting,
+};
 pub use name::{PREFIX, is_orphans, own_folder, own_name, sweep_folders};
 pub use place::{
     ALWAYS, Enforced, LEFT_OUT, NO_LANDLOCK, look, owners, pids_of_ours, refuse_missing, refused,
-    walls,
+    shares, walls,
 };
 pub use port::{Obstacle, process_at, said};
 pub use process::{identity as identity_of, image_user, process as process_of};
@@ -66,6 +71,9 @@ pub trait Driver: Sync {
 
     /// Keeps a copy of what is kept as `from`, if there is anything, as `to`.
     fn copy(&self, product: &'static Product, from: &str, to: &str) -> Result<(), BootError>;
+
+    /// Kills what runs in the container of what is kept under this name.
+    fn kill(&self, product: &'static Product, name: &str) -> Result<(), DestroyError>;
 
     /// Removes what is kept under this name, if there is anything.
     fn forget(&self, product: &'static Product, name: &str) -> Result<(), DestroyError>;
@@ -207,6 +215,11 @@ impl Backend for Containers {
         if spec.ports.iter().any(|port| port.outside.is_some()) {
             return None;
         }
+        // To an ordinary user's nobody can add any, but where that user is shown as whom commands run.
+        let can_add = self.product.keeps_users || identity::effective().0 == 0;
+        if !spec.mounts.is_empty() && !can_add {
+            return None;
+        }
         Some(Spec {
             // Only a name, by now.
             profile: Profile::Moderate,
@@ -233,8 +246,13 @@ impl Backend for Containers {
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {
         let Some(init) = &remnant.process else { return Ok(Remains::default()) };
         let oom_kills = self.oom_kills(&remnant.groups);
-        // The engine, which has made it, clears the rest away.
-        let _ = processes::signal_process(init.as_fd(), signal::SIGKILL);
+        // The engine, which has made it, clears the rest away. One of root's has to kill it, too.
+        match (processes::signal_process(init.as_fd(), signal::SIGKILL), self.driver) {
+            (Err(error), Some(driver)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                driver.kill(self.product, &remnant.name)?;
+            }
+            _ => {}
+        }
         descriptor::poll(&mut [Interest::readable(init.as_fd())], None)
             .map_err(|source| DestroyError { what: "a container's process".into(), source })?;
         Ok(Remains { oom_kills, ..Remains::default() })

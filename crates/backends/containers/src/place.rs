@@ -12,6 +12,7 @@ use agentkernel_guest::{Nearest, open_pipes};
 use agentkernel_sys::cgroup::{Controller, Found, Limit};
 use agentkernel_sys::identity;
 
+use crate::greeting::About;
 use crate::process;
 
 /// Why there is no Landlock on a kernel.
@@ -57,29 +58,37 @@ pub fn walls(network: &Network, own_users: bool, no_landlock: Option<&str>) -> V
 /// Why there is no wall that an engine was asked for.
 pub const LEFT_OUT: &str = "the engine has left it out";
 
-/// The walls as they are around the process `pid`: an engine may leave out what it was asked for, as
-/// Podman does with control groups' namespaces where these are of version 1.
-pub fn look(walls: Vec<Wall>, pid: i32) -> io::Result<Vec<Wall>> {
-    const NAMESPACES: [(&str, &str); 7] = [
-        ("mount-namespace", "mnt"),
-        ("pid-namespace", "pid"),
-        ("ipc-namespace", "ipc"),
-        ("uts-namespace", "uts"),
-        ("cgroup-namespace", "cgroup"),
-        ("network-namespace", "net"),
-        ("user-namespace", "user"),
-    ];
-    let number = |of: &str, kind| Ok(fs::metadata(format!("/proc/{of}/ns/{kind}"))?.ino());
+/// The walls that are namespaces, and what the kernel calls those.
+pub const NAMESPACES: [(&str, &str); 7] = [
+    ("mount-namespace", "mnt"),
+    ("pid-namespace", "pid"),
+    ("ipc-namespace", "ipc"),
+    ("uts-namespace", "uts"),
+    ("cgroup-namespace", "cgroup"),
+    ("network-namespace", "net"),
+    ("user-namespace", "user"),
+];
+
+/// The walls as they are around an agent that says this: an engine may leave out what it was asked
+/// for, as Podman does with control groups' namespaces where these are of version 1. It has to be the
+/// agent's word, for an ordinary user may not look at processes of root's engine.
+pub fn look(walls: Vec<Wall>, about: &About) -> io::Result<Vec<Wall>> {
     let look = |wall: Wall| {
         let known = NAMESPACES.iter().find(|(name, _)| *name == wall.name);
         let Some((name, kind)) = known.filter(|_| wall.missing.is_none()) else { return Ok(wall) };
-        let shared: io::Result<u64> = number("self", kind);
-        match number(&pid.to_string(), kind)? == shared? {
+        match shares(about, kind)? {
             true => Ok(Wall::new(name, Some(LEFT_OUT.into()))),
             false => Ok(wall),
         }
     };
     walls.into_iter().map(look).collect()
+}
+
+/// Whether an agent that says this has the caller's own namespace of this kind. One that does not
+/// tell of it might.
+pub fn shares(about: &About, kind: &str) -> io::Result<bool> {
+    let own = fs::metadata(format!("/proc/self/ns/{kind}"))?.ino();
+    Ok(about.namespaces.get(kind).is_none_or(|number| *number == own))
 }
 
 /// Refuses to leave out a wall where somebody wants every one.

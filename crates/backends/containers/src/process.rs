@@ -11,9 +11,10 @@ pub fn image_user(image: &ImageFacts) -> Option<&str> {
 }
 
 /// `user` in the image. Unless somebody is asked for, commands run as the image's own user, but
-/// never as root.
+/// never as root; or as the caller, where there is nobody else.
 pub fn identity(user: &User, image: &ImageFacts) -> Result<Identity, BootError> {
     match (user, image_user(image)) {
+        _ if image.only_caller => only_caller(user, image),
         (User::Unprivileged, Some(own)) => by_text(own, image),
         // The agent adds it to an image that has no user 1000.
         (User::Named(name), None) if name == "agent" => identity(&User::Unprivileged, image),
@@ -27,6 +28,31 @@ pub fn identity(user: &User, image: &ImageFacts) -> Result<Identity, BootError> 
                 (false, _) => found,
             })
         }
+    }
+}
+
+/// The caller, who is the only one where the caller's folders are shown by the host's numbers.
+fn only_caller(user: &User, image: &ImageFacts) -> Result<Identity, BootError> {
+    const INSTEAD: &str = "leave out the mounts, run agentkernel as root, or use rootless Podman";
+    let others = ImageFacts { only_caller: false, ..image.clone() };
+    let caller = identity(&User::Caller, &others).map_err(|error| match error {
+        BootError::Refused { why, .. } => BootError::Refused { why, fix: INSTEAD.into() },
+        other => other,
+    })?;
+    let found = match user {
+        User::Unprivileged | User::Caller => return Ok(caller),
+        other => identity(other, &others)?,
+    };
+    match (found.uid, found.gid) == (caller.uid, caller.gid) {
+        true => Ok(caller),
+        false => Err(BootError::Refused {
+            why: format!(
+                "commands can't run as {}:{} where a project or a volume is mounted by an engine of \
+                 root's: there you are {}:{}, as outside, and nobody else",
+                found.uid, found.gid, caller.uid, caller.gid
+            ),
+            fix: format!("leave out --user, or {INSTEAD}"),
+        }),
     }
 }
 

@@ -98,7 +98,8 @@ impl Sandboxes<'_> {
     pub(super) fn end_place(&self, record: &Record) -> Result<(), EngineError> {
         let process = record.process.as_ref().map(open_process).transpose();
         let process = process.map_err(|e| EngineError::failed("can't look for its process", &e))?;
-        let remnant = Remnant { process: process.flatten(), groups: Self::groups(record) };
+        let name = record.id.to_string();
+        let remnant = Remnant { name, process: process.flatten(), groups: Self::groups(record) };
         let cleared = self.driver(record)?.clear(remnant);
         cleared.map_err(|error| EngineError::failed("can't end the sandbox", &error))?;
         self.close_door(record)

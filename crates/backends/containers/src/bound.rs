@@ -1,0 +1,188 @@
+//! Mounts that the engine makes: for an ordinary user of root's, who may add none from outside.
+//!
+//! They show the host's numbers as they are, so that commands have to run as the caller. The engine
+//! finds what it mounts by its path, as root, and follows links that others may have put there since
+//! we looked. So what is meant is held here, and compared with what the agent sees in the container,
+//! before anything else is done there.
+//!
+//! Nobody can make them `nosuid` and `nodev`, as ours are. No setuid bit counts, for the whole container
+//! gains no new privileges; and no device can be opened but those that the container's own control
+//! group names, nor made by whoever has no capability for it.
+
+use std::ffi::CString;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use agentkernel_core::{Access, BootError, Mount, Spec};
+use agentkernel_sys::descriptor::{self, Links};
+
+use crate::agent::AGENT;
+use crate::greeting::Seen;
+
+/// What the engine itself mounts, for which it would make places in the caller's folders.
+const ENGINES: [&str; 4] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", AGENT];
+
+/// A spec's mounts, with what they are to show.
+pub struct Bound<'a> {
+    pub mounts: &'a [Mount],
+    held: Vec<(File, Metadata)>,
+}
+
+impl<'a> Bound<'a> {
+    /// Finds what is to be mounted, without following a link and with the caller's rights, or says
+    /// why `engine`, which is root's, is not asked for it.
+    pub fn hold(spec: &'a Spec, engine: &str) -> Result<Self, BootError> {
+        let mounts = spec.mounts.as_slice();
+        let held = mounts.iter().map(|mount| hold(mount, engine)).collect::<Result<_, _>>()?;
+        let bound = Self { mounts, held };
+        mounts.iter().enumerate().try_for_each(|(number, _)| bound.check_place(number))?;
+        Ok(bound)
+    }
+
+    /// Where they are to be inside.
+    pub fn targets(&self) -> Vec<PathBuf> {
+        self.mounts.iter().map(|mount| mount.target.clone()).collect()
+    }
+
+    /// Whether `path` is shown by one of them, or hidden.
+    pub fn covers(&self, path: &Path) -> bool {
+        self.mounts.iter().any(|mount| path.starts_with(&mount.target))
+    }
+
+    /// Refuses a place that the engine, as root, would have to make in a folder of the caller's.
+    fn check_place(&self, number: usize) -> Result<(), BootError> {
+        let mount = &self.mounts[number];
+        let around = self.mounts.iter().zip(&self.held).filter_map(|(other, (file, _))| {
+            let inner = mount.target.strip_prefix(&other.target).ok()?;
+            (other.target != mount.target).then_some((other, file, inner))
+        });
+        let Some((other, file, inner)) =
+            around.max_by_key(|(other, ..)| other.target.as_os_str().len())
+        else {
+            return Ok(());
+        };
+        let there = place(file, inner).and_then(|place| place.metadata());
+        match there.is_ok_and(|there| there.is_dir() == self.held[number].1.is_dir()) {
+            true => Ok(()),
+            false => Err(BootError::Refused {
+                why: format!(
+                    "{} can't be mounted at {}: there is no place for it in {}, where the engine would \
+                     make one as root",
+                    mount.source.display(),
+                    mount.target.display(),
+                    other.source.display()
+                ),
+                fix: "make an empty directory or file there".into(),
+            }),
+        }
+    }
+
+    /// Compares them with what the agent sees in the container, whether they are right and closed.
+    pub fn check(&self, seen: &[Option<Seen>]) -> Result<(), BootError> {
+        let all = self.mounts.iter().zip(&self.held).enumerate();
+        for (number, (mount, (_, held))) in all {
+            let seen = seen.get(number).and_then(Option::as_ref);
+            let same = |seen: &&Seen| (seen.device, seen.inode) == (held.dev(), held.ino());
+            let Some(seen) = seen.filter(same) else { return Err(swapped(mount)) };
+            if mount.access == Access::ReadOnly && !seen.read_only {
+                return Err(open_below(mount));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hold(mount: &Mount, engine: &str) -> Result<(File, Metadata), BootError> {
+    let source = mount.source.display();
+    if mount.access == Access::CopyOnWrite {
+        return Err(BootError::Refused {
+            why: format!(
+                "{source} can't be mounted cow: {engine} runs as root, and only root may add more than \
+                 plain mounts to its containers"
+            ),
+            fix: format!(
+                "mount it ro or rw, as with --project={source}:rw; or run agentkernel as root, or use \
+                 rootless Podman"
+            ),
+        });
+    }
+    if let Some(own) = ENGINES.iter().map(Path::new).find(|own| hides(&mount.target, own)) {
+        return Err(BootError::Refused {
+            why: format!(
+                "nothing can be mounted at {}: {engine} needs {} there",
+                mount.target.display(),
+                own.display()
+            ),
+            fix: "mount it elsewhere".into(),
+        });
+    }
+    if [&mount.source, &mount.target].iter().any(|path| path.to_str().is_none()) {
+        return Err(BootError::Refused {
+            why: format!("{source} can't be mounted: {engine} takes paths of UTF-8 alone"),
+            fix: "give it another name".into(),
+        });
+    }
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => BootError::Refused {
+            why: format!("{source} can't be mounted {}: {error}", word(mount.access)),
+            fix: "mount what you may use yourself, which is all that commands can".into(),
+        },
+        _ => BootError::Failed { what: format!("can't mount {source}"), source: error },
+    };
+    let file = place_from(descriptor::current_directory(), &mount.source).map_err(failed)?;
+    descriptor::may_use(file.as_fd(), mount.access == Access::ReadWrite).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    Ok((file, metadata))
+}
+
+/// Whether a mount at `target` would hide `own`, or lie in agentkernel's folder.
+fn hides(target: &Path, own: &Path) -> bool {
+    let ours = Path::new(AGENT).parent().is_some_and(|folder| target.starts_with(folder));
+    ours || (own != target && own.starts_with(target))
+}
+
+fn word(access: Access) -> &'static str {
+    match access {
+        Access::ReadOnly => "ro",
+        Access::ReadWrite => "rw",
+        Access::CopyOnWrite => "cow",
+    }
+}
+
+fn place(folder: &File, inner: &Path) -> io::Result<File> {
+    place_from(folder.as_fd(), inner)
+}
+
+fn place_from(from: std::os::fd::BorrowedFd<'_>, path: &Path) -> io::Result<File> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    descriptor::resolve(from, &path, Links::Refuse).map(File::from)
+}
+
+fn swapped(mount: &Mount) -> BootError {
+    BootError::Refused {
+        why: format!(
+            "what the engine has mounted at {} is not {}: somebody has put something else there \
+             meanwhile, or the engine sees other folders than you",
+            mount.target.display(),
+            mount.source.display()
+        ),
+        fix:
+            "see who may write in the folders above it, and whether the engine runs in a container"
+                .into(),
+    }
+}
+
+fn open_below(mount: &Mount) -> BootError {
+    BootError::Refused {
+        why: format!(
+            "{} can't be mounted ro: something else is mounted in it, which the engine would leave open \
+             to be written to",
+            mount.source.display()
+        ),
+        fix: "mount what is needed of it alone, or run agentkernel as root".into(),
+    }
+}
