@@ -55,8 +55,10 @@ pub struct ImageFacts {
     /// Its users and groups, in the form of `/etc/passwd` and `/etc/group`.
     pub passwd: String,
     pub group: String,
-    /// Whether the caller is the only one in it, whatever the image says: folders of the caller's are
-    /// shown there with the host's own numbers.
+    /// Whether its users are the host's own, and the caller, who is not root, is but one of them.
+    pub hosts_users: bool,
+    /// Whether the caller is the only one then, whatever the image says: folders of the caller's are
+    /// shown.
     pub only_caller: bool,
 }
 

@@ -79,6 +79,17 @@ pub fn demand_pool(backend: &dyn Backend, spec: &Spec) -> Result<Spec, EngineErr
         ));
     }
     backend.pool_part(spec).ok_or_else(|| {
+        let bare = Spec { mounts: Vec::new(), ..spec.clone() };
+        if !spec.mounts.is_empty() && backend.pool_part(&bare).is_some() {
+            return EngineError::refused(
+                format!(
+                    "nothing can be mounted in a pool's sandboxes of {} by this user: they are made \
+                     before it is known what",
+                    backend.name()
+                ),
+                "leave out --project and --volume, or run agentkernel and its daemon as root".into(),
+            );
+        }
         EngineError::refused(
             format!("the {} backend has no pools", backend.name()),
             "use it without".into(),

@@ -10,15 +10,18 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use agentkernel_core::Capability;
 
+use crate::lent::is_lent_to;
 use crate::{Behaviour, Route, Subject};
 
 /// How much of a table is tried over container engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cover {
     /// All of it on all routes with root's engines here. With others all of it on one route each, and
-    /// on all for an ordinary user's what is different there: mounts, limits and users.
+    /// on all for an ordinary user's what is different there: mounts, limits and users. Of root's
+    /// Docker as an ordinary user has it that alone, on one route each.
     RootsOnAllRoutes,
-    /// All of it on one route with each engine, no two of which take the same one.
+    /// All of it on one route with each engine, no two of which take the same one; of root's Docker as
+    /// an ordinary user has it what is different there alone.
     EachOnOneRoute,
     /// All of it on all routes with all engines.
     All,
@@ -60,6 +63,12 @@ impl Draw {
         };
         match self.cover {
             Cover::All => true,
+            cover if is_lent_to(subject) => {
+                let mounts = cover == Cover::RootsOnAllRoutes
+                    && behaviour.needs.contains(&Capability::MountReadOnly);
+                let able = behaviour.needs.iter().all(|need| subject.has(*need));
+                able && (mounts || differs()) && drawn(behaviour, number) == Some(subject.route)
+            }
             Cover::RootsOnAllRoutes if is_roots_here(subject) || differs() => true,
             _ => drawn(behaviour, number) == Some(subject.route),
         }

@@ -1,13 +1,13 @@
 //! Engines as from another machine: behind a port that leads to a local one.
 
 use std::io;
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use agentkernel_core::Capability;
 
+use crate::lent::pass_on;
 use crate::{NotPassed, Route, Subject};
 
 /// What follows a backend's name in the label of such a subject.
@@ -73,26 +73,11 @@ pub(crate) fn address_for(socket: &Path) -> io::Result<String> {
     let socket = PathBuf::from(socket);
     thread::spawn(move || {
         for client in listener.incoming().filter_map(Result::ok) {
-            let socket = socket.clone();
-            // Who can't be passed on sees the end.
-            thread::spawn(move || drop(pass_on(&client, &socket)));
+            let _ = client.set_nodelay(true);
+            pass_on(client.into(), socket.clone(), || ());
         }
     });
     Ok(address)
-}
-
-fn pass_on(client: &TcpStream, socket: &Path) -> io::Result<()> {
-    client.set_nodelay(true)?;
-    let engine = UnixStream::connect(socket)?;
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            let _ = io::copy(&mut &*client, &mut &engine);
-            let _ = engine.shutdown(Shutdown::Write);
-        });
-        let _ = io::copy(&mut &engine, &mut &*client);
-        let _ = client.shutdown(Shutdown::Write);
-    });
-    Ok(())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod draw;
 pub mod escape;
 mod far;
 pub mod host;
+mod lent;
 mod route;
 mod running;
 mod scratch;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-use crate::{Caller, Captured, NotPassed, Verdict};
+use crate::{Caller, Captured, NotPassed, Verdict, lent};
 
 /// A fresh folder, removed with all that is in it when dropped.
 #[derive(Debug)]
@@ -87,7 +87,7 @@ impl Scratch {
             .env("XDG_STATE_HOME", at("state"))
             .env("XDG_RUNTIME_DIR", at("runtime"))
             .env("TMPDIR", at("tmp"))
-            .envs(engines(caller, self.host.as_deref()))
+            .envs(engines(program, caller, self.host.as_deref()))
             .current_dir(at("work"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -174,6 +174,7 @@ fn apple() -> Option<(&'static str, OsString)> {
 /// Where the container engines are that `caller` may use, as `scripts/lanes/containers.sh` tells. A
 /// Podman that it does not name is not looked for: it would be started in folders of the tests'.
 pub(crate) fn engines(
+    program: &Path,
     caller: Caller,
     host: Option<&str>,
 ) -> impl Iterator<Item = (&'static str, OsString)> {
@@ -183,7 +184,13 @@ pub(crate) fn engines(
     };
     let mut socket = OsString::from("unix://");
     socket.push(std::env::var_os(podman).unwrap_or_else(|| "/nowhere/podman.sock".into()));
-    let docker = host.map(OsString::from).or_else(|| std::env::var_os("DOCKER_HOST"));
+    let lent = lent::socket_for(program);
+    let lent = (!caller.is_root() && lent.exists()).then(|| {
+        let mut address = OsString::from("unix://");
+        address.push(lent);
+        address
+    });
+    let docker = host.map(OsString::from).or(lent).or_else(|| std::env::var_os("DOCKER_HOST"));
     let docker = docker.map(|docker| ("DOCKER_HOST", docker));
     docker.into_iter().chain([("CONTAINER_HOST", socket)]).chain(apple())
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::running::patiently;
 use crate::scratch::engines;
-use crate::{Captured, NotPassed, Route, Scratch, ensure, far};
+use crate::{Captured, NotPassed, Route, Scratch, ensure, far, lent};
 
 /// For a run that asks for nothing special.
 pub const NO_FLAGS: [&str; 0] = [];
@@ -93,9 +93,6 @@ impl Caller {
 /// The variable that names an image in which the suites' commands can run.
 const TEST_IMAGE: &str = "TESTKIT_IMAGE";
 
-/// The variable that names the socket of a Docker that the suites may use.
-const DOCKER: &str = "TESTKIT_DOCKER";
-
 /// The daemon, which belongs beside the program.
 const DAEMON: &str = "agentkerneld";
 
@@ -172,13 +169,18 @@ impl Subject {
     }
 
     /// Every backend that `doctor` knows, for `caller` and the cold route; and an engine once more as
-    /// if it were elsewhere.
+    /// if it were elsewhere. To an ordinary user root's Docker is lent.
     pub fn all(program: &Path, caller: Caller) -> Result<Vec<Self>, NotPassed> {
         let bare = Self::nameless(program.into(), caller);
+        let docker = lent::engine();
+        if let (Some(engine), Caller::User { gid, .. }) = (&docker, caller) {
+            lent::lend(engine.clone(), &lent::socket_for(program), gid, || ())
+                .map_err(|why| NotPassed::failed_to("lend root's Docker", why))?;
+        }
         let mut all = bare.found_by_doctor()?;
         // Once is enough: it is the same engine.
-        if let Some(socket) = std::env::var_os(DOCKER).filter(|_| caller.is_root()) {
-            let host = far::address_for(Path::new(&socket))
+        if let Some(socket) = docker.filter(|_| caller.is_root()) {
+            let host = far::address_for(&socket)
                 .map_err(|why| NotPassed::failed_to("open a port", why))?;
             let far = Self { host: Some(host), ..bare }.found_by_doctor()?;
             all.extend(far.into_iter().filter(|subject| subject.backend == "docker"));
@@ -211,11 +213,17 @@ impl Subject {
             why: limit["why"].as_str().unwrap_or_default().into(),
         };
         let ready = entry["ready"].as_bool().ok_or_else(malformed)?;
-        let lacking = |name: &str| {
-            self.host.is_some() && far::LACKING.iter().any(|lacking| lacking.name() == name)
+        let backend: String = entry["name"].as_str().ok_or_else(malformed)?.into();
+        let lacking: &[Capability] = match self.host {
+            Some(_) => &far::LACKING,
+            None if lent::is_lent_to(&Self { backend: backend.clone(), ..self.clone() }) => {
+                &lent::LACKING
+            }
+            None => &[],
         };
+        let lacking = |name: &str| lacking.iter().any(|lacking| lacking.name() == name);
         Ok(Self {
-            backend: entry["name"].as_str().ok_or_else(malformed)?.into(),
+            backend,
             capabilities: list("capabilities")
                 .iter()
                 .filter_map(Value::as_str)
@@ -315,7 +323,7 @@ impl Subject {
         let image = self.image().map(|image| ("AGENTKERNEL_IMAGE", image));
         // Only on it the image can be had.
         let backend = image.as_ref().map(|_| ("AGENTKERNEL_BACKEND", self.backend.clone().into()));
-        engines(self.caller, self.host.as_deref()).chain(image).chain(backend)
+        engines(&self.program, self.caller, self.host.as_deref()).chain(image).chain(backend)
     }
 
     /// The command line of the backend's own engine, which for Podman is that of its service.

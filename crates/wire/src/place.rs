@@ -30,6 +30,8 @@ struct ImageRecord {
     passwd: String,
     group: String,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    hosts_users: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     only_caller: bool,
 }
 
@@ -119,15 +121,17 @@ impl PlaceRecord {
 
 impl From<ImageFacts> for ImageRecord {
     fn from(facts: ImageFacts) -> Self {
-        let ImageFacts { environment, directory, user, passwd, group, only_caller } = facts;
-        Self { environment, directory, user, passwd, group, only_caller }
+        let ImageFacts { environment, directory, user, passwd, group, hosts_users, only_caller } =
+            facts;
+        Self { environment, directory, user, passwd, group, hosts_users, only_caller }
     }
 }
 
 impl From<ImageRecord> for ImageFacts {
     fn from(record: ImageRecord) -> Self {
-        let ImageRecord { environment, directory, user, passwd, group, only_caller } = record;
-        Self { environment, directory, user, passwd, group, only_caller }
+        let ImageRecord { environment, directory, user, passwd, group, hosts_users, only_caller } =
+            record;
+        Self { environment, directory, user, passwd, group, hosts_users, only_caller }
     }
 }
 
@@ -184,6 +188,7 @@ mod tests {
             user: Some("web:80".into()),
             passwd: "web:x:7:7::/srv:\n".into(),
             group: String::new(),
+            hosts_users: true,
             only_caller: true,
         };
         let place = PlaceRecord {

@@ -77,11 +77,13 @@ fn boot_near(client: Client, spec: &Spec, life: Life) -> Result<ContainerPlace, 
     let walls = walls(&spec.network, rootless, no_landlock());
     refuse_missing(&walls, spec)?;
     published::check(&client, spec)?;
-    let bound = client.is_anothers() && !spec.mounts.is_empty();
-    let bound = bound.then(|| Bound::hold(spec, product.title)).transpose()?;
+    let hosts_users = client.is_anothers();
+    let bound = (hosts_users && !spec.mounts.is_empty())
+        .then(|| Bound::hold(spec, product.title))
+        .transpose()?;
     let reference = image::reference(spec)?;
     let image = client.image_or_pull(reference)?;
-    let image = ImageFacts { only_caller: bound.is_some(), ..image };
+    let image = ImageFacts { hosts_users, only_caller: bound.is_some(), ..image };
     let kept = life.name.is_some();
     let name = life.name.as_deref().map_or_else(own_name, kept::container);
     let lasting = life.layers.as_deref().map(|layers| door::lasting(layers, &name)).transpose();

@@ -73,6 +73,16 @@ fn try_it(product: &'static Product) -> Result<Probe, BootError> {
             limit(LimitKind::Pids, told.pids_limit),
             LimitInForce { kind: LimitKind::Disk, value: 0, by: disk },
         ],
-        notes: client.is_far().then(|| far::note(&client)).into_iter().collect(),
+        notes: note(&client).into_iter().collect(),
     })
+}
+
+/// What is different with an engine that is not the caller's own, here.
+fn note(client: &Client) -> Option<String> {
+    let another = "the engine is root's, and you are not: commands that see a project or a volume run as \
+                   you, with no further groups of yours, and cow can't be had";
+    match client.is_far() {
+        true => Some(far::note(client)),
+        false => client.is_anothers().then(|| another.into()),
+    }
 }

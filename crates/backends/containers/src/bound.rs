@@ -110,12 +110,11 @@ fn hold(mount: &Mount, engine: &str) -> Result<(File, Metadata), BootError> {
             ),
         });
     }
-    if let Some(own) = ENGINES.iter().map(Path::new).find(|own| hides(&mount.target, own)) {
+    if needs(&mount.target) {
         return Err(BootError::Refused {
             why: format!(
-                "nothing can be mounted at {}: {engine} needs {} there",
-                mount.target.display(),
-                own.display()
+                "nothing can be mounted at {}: {engine} has something of its own to mount there",
+                mount.target.display()
             ),
             fix: "mount it elsewhere".into(),
         });
@@ -139,10 +138,10 @@ fn hold(mount: &Mount, engine: &str) -> Result<(File, Metadata), BootError> {
     Ok((file, metadata))
 }
 
-/// Whether a mount at `target` would hide `own`, or lie in agentkernel's folder.
-fn hides(target: &Path, own: &Path) -> bool {
+/// Whether the engine needs what is at `target`, or a place in it.
+fn needs(target: &Path) -> bool {
     let ours = Path::new(AGENT).parent().is_some_and(|folder| target.starts_with(folder));
-    ours || (own != target && own.starts_with(target))
+    ours || ENGINES.iter().map(Path::new).any(|own| own != target && own.starts_with(target))
 }
 
 fn word(access: Access) -> &'static str {

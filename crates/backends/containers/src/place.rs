@@ -202,11 +202,12 @@ pub fn open_streams(stdio: &Stdio) -> Result<(), BootError> {
 }
 
 /// The host's numbers for those inside. An ordinary caller's engine shows that user's files as those
-/// of the sandbox's user; root's has the same numbers inside and outside.
+/// of the sandbox's user; root's has the same numbers inside and outside, whoever calls.
 pub fn owners(spec: &Spec, image: &ImageFacts, caller: (u32, u32)) -> Result<Owners, BootError> {
     let user = process::identity(&spec.user, image)?;
     let inside = (user.uid, user.gid);
     Ok(match caller {
+        _ if image.hosts_users => Owners { outside: inside, inside, count: 1, user: inside },
         (0, _) => Owners { outside: (0, 0), inside: (0, 0), count: NUMBERS, user: inside },
         _ => Owners { outside: caller, inside, count: 1, user: caller },
     })

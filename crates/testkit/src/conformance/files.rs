@@ -9,7 +9,9 @@ use agentkernel_core::Capability;
 
 use super::bad_input::refused;
 use crate::host::tree;
-use crate::{Behaviour, Captured, NotPassed, Scratch, Subject, Verdict, ensure, known_limit, skip};
+use crate::{
+    Behaviour, Caller, Captured, NotPassed, Scratch, Subject, Verdict, ensure, known_limit, skip,
+};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -65,6 +67,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         "-v puts a single file at any path, as ro or rw",
         &[Capability::MountReadOnly, Capability::MountReadWrite],
         volume_file,
+    ),
+    Behaviour::new(
+        "mounts-give-no-rights",
+        "what an ordinary caller may not read or change can't be by a mount, as whomever commands run",
+        &[Capability::MountReadOnly, Capability::MountReadWrite],
+        mounts_give_no_rights,
     ),
     Behaviour::new(
         "volumes-in-each-other",
@@ -311,6 +319,35 @@ fn volume_file(subject: &Subject) -> Verdict {
     let command = subject.run_command(&scratch, &volume(&file, "/opt/file", "rw"), &argv);
     Captured::of(command)?.exits(0)?.complains("")?;
     ensure!(fs::read_to_string(&file)? == "new\n", "the change did not reach the host");
+    Ok(())
+}
+
+fn mounts_give_no_rights(subject: &Subject) -> Verdict {
+    let Caller::User { .. } = subject.caller else {
+        skip!("only root can make what somebody else may not use");
+    };
+    let scratch = subject.scratch()?;
+    let users: &[&[&str]] =
+        if subject.has(Capability::User) { &[&[], &["-u", "0"]] } else { &[&[]] };
+    for (name, mode, script) in [
+        ("closed", 0o700, "cat /data/file"),
+        ("fixed", 0o755, "echo new > /data/file"),
+        ("fixed", 0o755, "touch /data/new"),
+    ] {
+        let folder = scratch.path().join(name);
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("file"), "root's\n")?;
+        fs::set_permissions(&folder, Permissions::from_mode(mode))?;
+        let before = tree(&folder);
+        for user in users {
+            let mut flags: Vec<OsString> = volume(&folder, "/data", "rw").into();
+            flags.extend(user.iter().map(Into::into));
+            let argv = ["sh", "-c", script];
+            let got = Captured::of(subject.run_command(&scratch, &flags, &argv))?;
+            ensure!(!got.status.success() && got.text() == "", "{script} {user:?}: {got}");
+            ensure!(before == tree(&folder), "{script} {user:?} changed the folder: {got}");
+        }
+    }
     Ok(())
 }
 

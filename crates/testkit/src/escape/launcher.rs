@@ -13,7 +13,7 @@ use super::attempt::{Attempt, attempt};
 use super::probe::judge;
 use super::scene::{open_file, open_folder, volume};
 use crate::host::tree;
-use crate::{Behaviour, Captured, NotPassed, Scratch, Subject, Verdict, ensure, skip};
+use crate::{Behaviour, Captured, NotPassed, Route, Scratch, Subject, Verdict, ensure, lent, skip};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -262,6 +262,9 @@ fn swap_a_mount_target(subject: &Subject) -> Verdict {
 
 fn swap_a_mount_source(subject: &Subject) -> Verdict {
     let race = Race::prepare(subject)?;
+    if lent::is_lent_to(subject) {
+        return swap_before_the_engine(subject, &race);
+    }
     if follows_links(subject, &race)? {
         skip!("links in a volume's source are followed, so that there is nothing to win");
     }
@@ -269,6 +272,31 @@ fn swap_a_mount_source(subject: &Subject) -> Verdict {
         .words(&["/data/planted", "/data/file"])
         .flags(&volume(&race.shared.join("folder"), "/data", "rw"));
     race.run(subject, &attempt)
+}
+
+/// The same where the engine is root's and mounts by itself: the folder is swapped after all looks at
+/// it, just before the engine has its own.
+fn swap_before_the_engine(subject: &Subject, race: &Race) -> Verdict {
+    let (folder, link) = (race.shared.join("folder"), race.shared.join("link"));
+    let flags = volume(&folder, "/data", "rw");
+    let aside = race.shared.join("aside");
+    let swap = move || {
+        // Once is enough.
+        let _ = fs::rename(&folder, &aside).and_then(|()| fs::rename(&link, &folder));
+    };
+    let socket = race.scratch.path().join("engine.sock");
+    let Some(engine) = lent::engine() else { skip!("there is no Docker") };
+    lent::lend(engine, &socket, subject.caller.gid(), swap)
+        .map_err(|why| NotPassed::failed_to("lend root's Docker", why))?;
+    let before = tree(&race.victims);
+    let argv = ["sh", "-c", "cat /data/file; touch /data/planted"];
+    let mut command = subject.on(Route::Cold).run_command(&race.scratch, &flags, &argv);
+    command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    let got = Captured::of(command)?;
+    ensure!(race.shared.join("aside").exists(), "nothing was swapped: {got}");
+    got.exits(125)?.prints("")?.mentions("somebody has put something else there")?;
+    ensure!(before == tree(&race.victims), "the victims were changed: {got}");
+    Ok(())
 }
 
 /// Whether a source that is a link is taken for what the link leads to, as Docker does: then it
