@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agentkernel_containers::{
     AboutPlace, Attacher, Bound, Enforced, NO_LANDLOCK, Product, Seen, Setting, identity_of, look,
-    own_name, refuse_missing, refused, shares, walls,
+    own_name, refuse_missing, refused, walls,
 };
 use agentkernel_core::{
     BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Place, Port,
@@ -79,7 +79,7 @@ fn boot_near(client: Client, spec: &Spec, life: Life) -> Result<ContainerPlace, 
     published::check(&client, spec)?;
     let hosts_users = client.is_anothers();
     let bound = (hosts_users && !spec.mounts.is_empty())
-        .then(|| Bound::hold(spec, product.title))
+        .then(|| Bound::hold(&spec.mounts, product.title))
         .transpose()?;
     let reference = image::reference(spec)?;
     let image = client.image_or_pull(reference)?;
@@ -190,9 +190,7 @@ fn greet(
     let (about, _) = word::receive::<AboutPlace>(link.as_fd()).map_err(unheard)?;
     let walls = look(walls, &about).map_err(unheard)?;
     refuse_missing(&walls, spec)?;
-    if users.bound.is_some() && !shares(&about, "user").map_err(unheard)? {
-        return Err(not_yours(product));
-    }
+    users.bound.map_or(Ok(()), |bound| bound.check_users(&about))?;
     let init = process::open_pidfd(pid).map_err(unheard)?;
     (image.passwd, image.group) = (about.passwd, about.group);
     let user = identity_of(&spec.user, &image)?;
@@ -216,16 +214,6 @@ fn greet(
         word::send(link.as_fd(), &(), &[]).map_err(unheard)?;
     }
     Ok(Greeted { link, pid, init, image, groups: found.directories, limits, walls })
-}
-
-fn not_yours(product: &Product) -> BootError {
-    BootError::Refused {
-        why: format!(
-            "{} gives containers users of their own, to whom your files would be another's",
-            product.title
-        ),
-        fix: "leave out the mounts, run agentkernel as root, or use rootless Podman".into(),
-    }
 }
 
 impl Client {

@@ -324,7 +324,8 @@ fn not_here() -> BootError {
 
 fn no_right() -> BootError {
     BootError::Refused {
-        why: "a project and volumes can be added to containers of a root engine only by root"
+        why: "only root may add a project, a volume or a closed /dev to containers that a root \
+              engine has made"
             .into(),
         fix: "run agentkernel as root, or use rootless Podman".into(),
     }

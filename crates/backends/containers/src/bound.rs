@@ -17,16 +17,18 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use agentkernel_core::{Access, BootError, Mount, Spec};
+use agentkernel_core::{Access, BootError, Mount};
 use agentkernel_sys::descriptor::{self, Links};
 
 use crate::agent::AGENT;
-use crate::greeting::Seen;
+use crate::greeting::{About, Seen};
+use crate::place::shares;
 
 /// What the engine itself mounts, for which it would make places in the caller's folders.
 const ENGINES: [&str; 4] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf", AGENT];
 
 /// A spec's mounts, with what they are to show.
+#[derive(Debug)]
 pub struct Bound<'a> {
     pub mounts: &'a [Mount],
     held: Vec<(File, Metadata)>,
@@ -35,8 +37,7 @@ pub struct Bound<'a> {
 impl<'a> Bound<'a> {
     /// Finds what is to be mounted, without following a link and with the caller's rights, or says
     /// why `engine`, which is root's, is not asked for it.
-    pub fn hold(spec: &'a Spec, engine: &str) -> Result<Self, BootError> {
-        let mounts = spec.mounts.as_slice();
+    pub fn hold(mounts: &'a [Mount], engine: &str) -> Result<Self, BootError> {
         let held = mounts.iter().map(|mount| hold(mount, engine)).collect::<Result<_, _>>()?;
         let bound = Self { mounts, held };
         mounts.iter().enumerate().try_for_each(|(number, _)| bound.check_place(number))?;
@@ -78,6 +79,22 @@ impl<'a> Bound<'a> {
                 ),
                 fix: "make an empty directory or file there".into(),
             }),
+        }
+    }
+
+    /// Refuses a container that has users of its own, as by userns-remap.
+    pub fn check_users(&self, about: &About) -> Result<(), BootError> {
+        match shares(about, "user") {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(BootError::Refused {
+                why: "nothing can be mounted: the engine gives containers users of their own, to whom \
+                      your files would be another's"
+                    .into(),
+                fix: "leave out the mounts, run agentkernel as root, or use rootless Podman".into(),
+            }),
+            Err(source) => {
+                Err(BootError::Failed { what: "can't look at the own namespaces".into(), source })
+            }
         }
     }
 
@@ -183,5 +200,71 @@ fn open_below(mount: &Mount) -> BootError {
             mount.source.display()
         ),
         fix: "mount what is needed of it alone, or run agentkernel as root".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("bound-{name}-{}", std::process::id()));
+            fs::create_dir_all(path.join("source/inner")).unwrap();
+            symlink("source", path.join("link")).unwrap();
+            Self(path.canonicalize().unwrap())
+        }
+
+        fn mount(&self, source: &str, target: &str, access: Access) -> Mount {
+            Mount { source: self.0.join(source), target: target.into(), access }
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn why(mounts: &[Mount]) -> String {
+        Bound::hold(mounts, "Docker").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_the_engine_must_not_mount_is_refused() {
+        use Access::{CopyOnWrite, ReadOnly, ReadWrite};
+        let folder = Folder::new("refused");
+        let mount = |source, target, access| folder.mount(source, target, access);
+        assert!(why(&[mount("source", "/x", CopyOnWrite)]).contains("cow"));
+        assert!(why(&[mount("link", "/x", ReadOnly)]).contains("can't mount"));
+        assert!(why(&[mount("link/inner", "/x", ReadOnly)]).contains("can't mount"));
+        for own in ["/etc", "/.agentkernel", "/.agentkernel/agent", "/.agentkernel/x"] {
+            assert!(why(&[mount("source", own, ReadOnly)]).contains("of its own"), "{own}");
+        }
+        let outer = mount("source", "/x", ReadWrite);
+        let inner = |target| [outer.clone(), mount("source", target, ReadOnly)];
+        assert!(why(&inner("/x/no-such")).contains("no place for it"));
+        assert!(Bound::hold(&inner("/x/inner"), "Docker").is_ok());
+        assert!(Bound::hold(&inner("/x-beside"), "Docker").is_ok());
+    }
+
+    #[test]
+    fn what_is_seen_inside_must_be_what_is_held() {
+        let folder = Folder::new("seen");
+        let mounts = [folder.mount("source", "/x", Access::ReadOnly)];
+        let bound = Bound::hold(&mounts, "Docker").unwrap();
+        let held = fs::metadata(folder.0.join("source")).unwrap();
+        let seen = Seen { device: held.dev(), inode: held.ino(), read_only: true };
+        assert!(bound.check(&[Some(seen.clone())]).is_ok());
+        let open = Seen { read_only: false, ..seen.clone() };
+        let other = Seen { inode: seen.inode + 1, ..seen };
+        for wrong in [&[Some(open)][..], &[Some(other)], &[None], &[]] {
+            assert!(bound.check(wrong).is_err(), "{wrong:?}");
+        }
     }
 }

@@ -43,7 +43,7 @@ pub use greeting::{
 pub use name::{PREFIX, is_orphans, own_folder, own_name, sweep_folders};
 pub use place::{
     ALWAYS, Enforced, LEFT_OUT, NO_LANDLOCK, look, owners, pids_of_ours, refuse_missing, refused,
-    shares, walls,
+    walls,
 };
 pub use port::{Obstacle, process_at, said};
 pub use process::{identity as identity_of, image_user, process as process_of};

@@ -122,6 +122,20 @@ mod tests {
     }
 
     #[test]
+    fn where_folders_of_the_callers_are_shown_there_is_nobody_else() {
+        let image = ImageFacts { only_caller: true, ..image("web") };
+        let (uid, gid) = ids::effective();
+        for user in [User::Unprivileged, User::Caller, User::Ids { uid, gid }] {
+            let found = identity(&user, &image).unwrap();
+            assert_eq!((found.uid, found.gid), (uid, gid), "{user:?}");
+        }
+        for other in [User::Ids { uid: uid + 1, gid }, User::Named("web".into())] {
+            let refused = identity(&other, &image);
+            assert!(matches!(refused, Err(BootError::Refused { .. })), "{other:?}");
+        }
+    }
+
+    #[test]
     fn the_images_own_user_counts_unless_it_is_root() {
         let of = |user: &str| {
             identity(&User::Unprivileged, &image(user)).map(|found| (found.uid, found.gid))
