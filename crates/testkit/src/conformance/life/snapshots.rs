@@ -1,8 +1,13 @@
 //! Snapshots and forks.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use agentkernel_core::Capability;
+
 use super::{Home, copied};
 use crate::host::unique_sleep;
-use crate::{Behaviour, NO_FLAGS, Subject, Verdict, ensure};
+use crate::{Behaviour, NO_FLAGS, Route, Subject, Verdict, ensure};
 
 pub(super) const TABLE: &[Behaviour] = &[
     copied(
@@ -15,6 +20,13 @@ pub(super) const TABLE: &[Behaviour] = &[
         "snapshots are listed and removed by name, and a name is given once",
         snapshot_list,
     ),
+    Behaviour::new(
+        "mounts-outlive-a-stop",
+        "a rw folder is there again after a stop and in a fork, and what is made in it is the caller's",
+        &[Capability::Live, Capability::Snapshots, Capability::MountReadWrite],
+        mounts_outlive_a_stop,
+    )
+    .only(Route::Live, "it is about sandboxes that live on"),
     copied(
         "fork-goes-its-own-way",
         "forks have their sandbox's files and then change them apart from it and each other",
@@ -66,6 +78,34 @@ fn snapshot_list(subject: &Subject) -> Verdict {
     home.refuses(&["snapshot", "rm", "one"], &["one"])?;
     let left = home.names_in("state/agentkernel/snapshots");
     ensure!(left.is_empty(), "removed snapshots have left {left:?}");
+    Ok(())
+}
+
+fn mounts_outlive_a_stop(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let folder = home.scratch.folder("folder")?;
+    let name = home.started(&["-v", &format!("{}:/data:rw", folder.display())])?;
+    home.shell(&name, "echo first > ~/file; touch /data/first")?.exits(0)?.complains("")?;
+    home.does(&["stop", &name])?;
+    home.does(&["start", &name])?;
+    home.shell(&name, "cat ~/file; touch /data/second")?.exits(0)?.prints("first\n")?;
+    let fork = home.does(&["fork", &name])?;
+    let fork = fork.trim_end();
+    home.run(&["start", fork])?.exits(0)?;
+    home.shell(fork, "cat ~/file; touch /data/third")?.exits(0)?.prints("first\n")?;
+    if subject.has(Capability::User) {
+        // Whether it may or not.
+        home.run(&["exec", "-u", "0", &name, "--", "touch", "/data/by-root"])?;
+    }
+    home.does(&["rm", "-f", &name, fork])?;
+    let (owner, mut made) = ((subject.caller.uid(), subject.caller.gid()), 0);
+    for entry in fs::read_dir(&folder)? {
+        let (entry, data) = entry.and_then(|entry| Ok((entry.file_name(), entry.metadata()?)))?;
+        let found = (data.uid(), data.gid());
+        ensure!(found == owner, "{entry:?} belongs to {found:?}, the caller is {owner:?}");
+        made += 1;
+    }
+    ensure!(made >= 3, "only {made} files were made");
     Ok(())
 }
 

@@ -100,12 +100,15 @@ pub(super) const TABLE: &[Behaviour] = &[
         "prune -f removes what is stopped or left over, keeps what runs, and asks without -f",
         prune,
     ),
-    life(
-        "rm-leaves-nothing",
-        "rm -f of a running sandbox leaves no process, control group, socket or file",
-        rm_leaves_nothing,
-    )
-    .alone(),
+    Behaviour {
+        needs: &[Capability::Live, Capability::MountCopyOnWrite],
+        ..life(
+            "rm-leaves-nothing",
+            "rm -f of a running sandbox leaves no process, control group, socket or file",
+            rm_leaves_nothing,
+        )
+        .alone()
+    },
 ];
 
 fn a_name_is_taken_once(subject: &Subject) -> Verdict {

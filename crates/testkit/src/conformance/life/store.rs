@@ -4,6 +4,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use agentkernel_core::Capability;
+
 use super::{Home, life};
 use crate::conformance::bad_input::refused;
 use crate::host::tree;
@@ -35,11 +37,14 @@ pub(super) const TABLE: &[Behaviour] = &[
         "a folder for sockets with a very long path works, or is refused with what to do",
         long_runtime_path,
     ),
-    life(
-        "odd-state-path",
-        "the folder of state may have spaces, colons, quotes and letters of any kind in its path",
-        odd_state_path,
-    ),
+    Behaviour {
+        needs: &[Capability::Live, Capability::MountCopyOnWrite],
+        ..life(
+            "odd-state-path",
+            "the folder of state may have spaces, colons, quotes and letters of any kind in its path",
+            odd_state_path,
+        )
+    },
 ];
 
 /// What every verb that looks into the store can be tried with.
