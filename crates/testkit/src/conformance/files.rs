@@ -329,10 +329,10 @@ fn mounts_give_no_rights(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let users: &[&[&str]] =
         if subject.has(Capability::User) { &[&[], &["-u", "0"]] } else { &[&[]] };
-    for (name, mode, script) in [
-        ("closed", 0o700, "cat /data/file"),
-        ("fixed", 0o755, "echo new > /data/file"),
-        ("fixed", 0o755, "touch /data/new"),
+    for (name, mode, access, script) in [
+        ("closed", 0o700, "ro", "cat /data/file"),
+        ("fixed", 0o755, "rw", "echo new > /data/file"),
+        ("fixed", 0o755, "rw", "touch /data/new"),
     ] {
         let folder = scratch.path().join(name);
         fs::create_dir_all(&folder)?;
@@ -340,7 +340,7 @@ fn mounts_give_no_rights(subject: &Subject) -> Verdict {
         fs::set_permissions(&folder, Permissions::from_mode(mode))?;
         let before = tree(&folder);
         for user in users {
-            let mut flags: Vec<OsString> = volume(&folder, "/data", "rw").into();
+            let mut flags: Vec<OsString> = volume(&folder, "/data", access).into();
             flags.extend(user.iter().map(Into::into));
             let argv = ["sh", "-c", script];
             let got = Captured::of(subject.run_command(&scratch, &flags, &argv))?;
