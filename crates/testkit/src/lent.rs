@@ -87,8 +87,10 @@ fn ask(
     let mut bytes = vec![0; 64 << 10];
     loop {
         let read = client.read(&mut bytes)?;
-        // A request's first line comes in one piece.
-        if bytes[..read].windows(START.len()).any(|part| part == START) {
+        // A request begins a piece, and its first line is short. No more is looked at: a whole program
+        // may pass through here.
+        let first = &bytes[..read.min(256)];
+        if first.starts_with(b"POST ") && first.windows(START.len()).any(|part| part == START) {
             before_start();
         }
         match read {
