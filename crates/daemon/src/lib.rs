@@ -56,7 +56,12 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
         }
         ["nursery", _] => nursery::serve(&ENGINE).map_err(DaemonError::from),
         ["bridge", "apple"] => agentkernel_apple::bridge().map_err(DaemonError::from),
-        ["bridge", name] => agentkernel_containers_api::bridge(name).map_err(DaemonError::from),
+        ["bridge", name] => {
+            agentkernel_containers_api::bridge(name, None).map_err(DaemonError::from)
+        }
+        ["bridge", name, how] => {
+            agentkernel_containers_api::bridge(name, Some(how)).map_err(DaemonError::from)
+        }
         ["bench", request] => return bench(request),
         ["restart", names @ ..] => house::restart(&ENGINE, names),
         _ => Err(DaemonError::Usage),

@@ -89,4 +89,4 @@ mod watch;
 
 pub use error::MuxError;
 pub use inner::Inner;
-pub use outer::{Outer, Rest};
+pub use outer::{Outer, Rest, SizeWatch};

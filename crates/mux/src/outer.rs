@@ -16,6 +16,7 @@ use crate::message::{LinkId, Message};
 use crate::stream::Stream;
 use crate::watch::{Spot, Watch};
 use link::Link;
+pub use size::SizeWatch;
 
 /// As many clients at once as an agent serves.
 const MOST_LINKS: usize = 256;

@@ -8,8 +8,11 @@ use agentkernel_core::{self as core, Access, Network, Port, RootAccess, Spec};
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
     Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding,
+    ResourcesUlimits,
 };
 use sha2::{Digest, Sha256};
+
+use crate::far::{HOLD, SHELL};
 
 /// The label of our containers, whose value is their [seal].
 pub const LABEL: &str = "agentkernel";
@@ -45,10 +48,18 @@ pub enum Way<'a> {
     Near { agent: &'a Path, door: &'a Path, bound: Option<&'a Bound<'a>> },
     /// By a volume of the engine's, and the standard streams.
     Far { volume: &'a str },
+    /// There is none, and commands are the engine's own exec. The home belongs to these numbers.
+    Exec { owner: (u32, u32) },
 }
 
 pub fn container(spec: &Spec, parts: &Parts<'_>) -> ContainerCreateBody {
-    let is_far = matches!(parts.way, Way::Far { .. });
+    let is_far = !matches!(parts.way, Way::Near { .. });
+    let (entrypoint, cmd): (&[&str], &[&str]) = match parts.way {
+        Way::Near { .. } => (&[AGENT], &[]),
+        Way::Far { .. } => (&[AGENT], &[FAR]),
+        Way::Exec { .. } => (&[SHELL], &["-c", HOLD]),
+    };
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
     ContainerCreateBody {
         image: Some(parts.reference.to_owned()),
         hostname: Some("agentkernel".into()),
@@ -56,8 +67,8 @@ pub fn container(spec: &Spec, parts: &Parts<'_>) -> ContainerCreateBody {
         // The agent becomes whom commands run as.
         user: Some("0:0".into()),
         working_dir: Some("/".into()),
-        entrypoint: Some(vec![AGENT.into()]),
-        cmd: Some(if is_far { vec![FAR.into()] } else { Vec::new() }),
+        entrypoint: Some(words(entrypoint)),
+        cmd: Some(words(cmd)),
         // Whoever is attached first is the only one, and the agent hears of the end.
         open_stdin: Some(is_far),
         stdin_once: Some(is_far),
@@ -90,6 +101,7 @@ pub fn seal(name: &str) -> String {
 
 fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
     let limits = &spec.limits;
+    let is_exec = matches!(parts.way, Way::Exec { .. });
     let memory = limits.memory.map(|asked| signed(asked.value.get()));
     HostConfig {
         auto_remove: Some(!parts.kept),
@@ -108,6 +120,7 @@ fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
                 own.chain(bound.iter().flat_map(|bound| bound.mounts).map(asked)).collect()
             }
             Way::Far { volume } => vec![agents_volume(volume, true)],
+            Way::Exec { .. } => Vec::new(),
         }),
         readonly_rootfs: Some(spec.root == RootAccess::ReadOnly),
         tmpfs: Some(private(spec, parts)),
@@ -115,7 +128,11 @@ fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
         cap_drop: Some(vec!["ALL".into()]),
         // What the agent needs to become others, to end them, and to let go of the rest. Commands
         // have none.
-        cap_add: Some(["CHOWN", "KILL", "SETGID", "SETPCAP", "SETUID"].map(Into::into).into()),
+        cap_add: (!is_exec)
+            .then(|| ["CHOWN", "KILL", "SETGID", "SETPCAP", "SETUID"].map(Into::into).into()),
+        // An agent sees to both by itself.
+        init: is_exec.then_some(true),
+        ulimits: is_exec.then(|| vec![no_core()]),
         // The filter that commands are under is installed by the agent, as everywhere.
         security_opt: Some(security(parts)),
         masked_paths: (!parts.covers_by_option).then(|| COVERED.map(Into::into).into()),
@@ -161,6 +178,11 @@ fn asked(mount: &core::Mount) -> Mount {
         }),
         ..shared(&mount.source, &mount.target.to_string_lossy())
     }
+}
+
+/// The one limit that keeps a kernel from starting its machine's own program for a dump.
+fn no_core() -> ResourcesUlimits {
+    ResourcesUlimits { name: Some("core".into()), soft: Some(1), hard: Some(1) }
 }
 
 /// The ports, by what they are inside.
@@ -209,7 +231,11 @@ const COVERED: [&str; 24] = [
 ];
 
 fn security(parts: &Parts<'_>) -> Vec<String> {
-    let mut options = vec!["no-new-privileges".into(), "seccomp=unconfined".into()];
+    let mut options = vec!["no-new-privileges".into()];
+    // Without an agent the engine's own is all there is.
+    if !matches!(parts.way, Way::Exec { .. }) {
+        options.push("seccomp=unconfined".into());
+    }
     if parts.covers_by_option {
         options.push(format!("mask={}", COVERED.join(":")));
     }
@@ -240,18 +266,23 @@ fn private(spec: &Spec, parts: &Parts<'_>) -> HashMap<String, String> {
     // One that is made by us is in memory. An image's own homes are not hidden, unless nothing could
     // be written there.
     let is_ours = parts.home.starts_with("/home/");
+    let owner = match parts.way {
+        Way::Exec { owner: (uid, gid) } => format!(",uid={uid},gid={gid}"),
+        // The agent gives it away.
+        _ => String::new(),
+    };
     let all = [
         (true, "/run", options("1777")),
         (forgotten, "/tmp", options("1777")),
         (
             parts.home != "/" && if is_ours { forgotten } else { read_only },
             parts.home,
-            options("0755"),
+            options("0755") + &owner,
         ),
     ];
     let bound = match parts.way {
         Way::Near { bound, .. } => bound,
-        Way::Far { .. } => None,
+        Way::Far { .. } | Way::Exec { .. } => None,
     };
     // What the engine mounts there is the caller's.
     let is_free = |path: &str| !bound.is_some_and(|bound| bound.covers(Path::new(path)));

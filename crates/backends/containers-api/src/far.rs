@@ -4,6 +4,7 @@
 
 mod agent;
 mod carrier;
+mod own_exec;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,7 +30,8 @@ use crate::client::{Client, DEATH, failed, status, words};
 use crate::config::{Parts, Way};
 use crate::{image, kept};
 
-pub use carrier::{bridge, program};
+pub use carrier::{EXEC, bridge, program};
+pub use own_exec::{HOLD, SHELL, foreign_machine, has_own_users, walls as walls_of_exec};
 
 /// How long an agent may take to say why it is none.
 const END: Duration = Duration::from_secs(15);
@@ -37,8 +39,10 @@ const END: Duration = Duration::from_secs(15);
 pub fn boot(client: Client, spec: &Spec, life: &Life) -> Result<FarPlace, BootError> {
     let product = client.product;
     refuse_shared(&client, spec)?;
+    let machine = foreign_machine(&client.info()?);
+    let machine = machine.as_deref();
     // It has its own connection to make meanwhile.
-    let bridge = Bridge::start(&mut program(product)).map_err(broken)?;
+    let bridge = Bridge::start(&mut program(product, machine.is_some())).map_err(broken)?;
     let reference = image::reference(spec)?;
     let image = client.image_or_pull(reference)?;
     let kept = life.name.is_some();
@@ -48,9 +52,14 @@ pub fn boot(client: Client, spec: &Spec, life: &Life) -> Result<FarPlace, BootEr
     let home = if user.uid == 0 { "/root" } else { &user.home };
     let copy = client.copy_for(life)?;
     let reference = copy.as_deref().unwrap_or(reference);
-    client.refuse_foreign(reference)?;
-    let volume = client.agent_volume(reference)?;
-    let way = Way::Far { volume: &volume };
+    let volume;
+    let way = match machine {
+        Some(_) => Way::Exec { owner: (user.uid, user.gid) },
+        None => {
+            volume = client.agent_volume(reference)?;
+            Way::Far { volume: &volume }
+        }
+    };
     let parts = Parts {
         name: &name,
         reference,
@@ -66,10 +75,14 @@ pub fn boot(client: Client, spec: &Spec, life: &Life) -> Result<FarPlace, BootEr
     client.create(spec, &parts)?;
     let made = Made { client: &client, name: &name, kept };
     let harmless = client.refuse_device_link(&name);
-    match harmless.and_then(|()| greet(&made, bridge, spec, life, image)) {
+    let usable = harmless.and_then(|()| match machine {
+        Some(machine) => client.refuse_without_shell(&name, machine),
+        None => Ok(()),
+    });
+    match usable.and_then(|()| greet(&made, bridge, spec, life, image, machine)) {
         Ok((bridge, greeted)) => {
             let Greeted { link, image, walls, limits } = greeted;
-            let told = Told { image, walls, limits, notes: vec![note(&client)] };
+            let told = Told { image, walls, limits, notes: notes(&client, machine) };
             let kill = Box::new(move || client.kill(&name));
             Ok(FarPlace::new(bridge, link, told, kill))
         }
@@ -80,13 +93,14 @@ pub fn boot(client: Client, spec: &Spec, life: &Life) -> Result<FarPlace, BootEr
     }
 }
 
-/// What is different with an engine that is elsewhere.
-pub fn note(client: &Client) -> String {
-    format!(
+/// What is different with an engine that is elsewhere, on a machine that the agent may not be for.
+pub fn notes(client: &Client, machine: Option<&str>) -> Vec<String> {
+    let far = format!(
         "the engine is at {}, so that commands take a round trip there, and no folder of this machine \
          can be mounted",
         client.host
-    )
+    );
+    [Some(far), machine.map(own_exec::note)].into_iter().flatten().collect()
 }
 
 /// What is to be mounted lies here, and the engine is there; so are its ports.
@@ -129,6 +143,7 @@ fn greet(
     spec: &Spec,
     life: &Life,
     mut image: ImageFacts,
+    machine: Option<&str>,
 ) -> Result<(Bridge, Greeted), BootError> {
     let product = made.client.product;
     let (input, output) = bridge.open(made.name).map_err(broken)?;
@@ -138,13 +153,20 @@ fn greet(
         Err(error) => return Err(unheard(&mut bridge, error)),
     };
     let FarAbout { about, own_users, has_landlock, cpu, memory, pids, .. } = said;
-    let walls = walls(&spec.network, own_users, (!has_landlock).then_some(NO_LANDLOCK));
+    let walls = match machine {
+        Some(_) => walls_of_exec(&spec.network, own_users),
+        None => walls(&spec.network, own_users, (!has_landlock).then_some(NO_LANDLOCK)),
+    };
     refuse_missing(&walls, spec)?;
     (image.passwd, image.group) = (about.passwd, about.group);
     let user = identity_of(&spec.user, &image)?;
     refuse_open_devices(product, spec, &user)?;
     let found = Found { directories: Vec::new(), cpu, memory, pids };
     let Enforced { limits, nearest } = Enforced::check(spec, &found, own_users)?;
+    let limits = match machine {
+        Some(_) => own_exec::without_nearest(limits),
+        None => limits,
+    };
     let setting = Setting::new(&user, nearest, life);
     word::write(output.as_fd(), &setting).map_err(|error| unheard(&mut bridge, error))?;
     let [listener, fate] = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));

@@ -1,7 +1,6 @@
 //! Images: looked up, and pulled.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -66,26 +65,6 @@ impl Client {
             user: config.user.filter(|user| !user.is_empty()),
             ..ImageFacts::default()
         }))
-    }
-
-    /// Refuses an image whose processor the agent's program is not for.
-    pub fn refuse_foreign(&self, reference: &str) -> Result<(), BootError> {
-        let own = match env::consts::ARCH {
-            "x86_64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        let found = self.inspect(reference)?.and_then(|found| found.architecture);
-        match found {
-            Some(found) if !found.is_empty() && found != own => Err(BootError::Refused {
-                why: format!(
-                    "the image {reference} is for {found}, and the agent that {} is to run is for {own}",
-                    self.product.title
-                ),
-                fix: format!("use an image for {own}, on an engine that runs it"),
-            }),
-            _ => Ok(()),
-        }
     }
 
     fn inspect(&self, reference: &str) -> Result<Option<ImageInspect>, BootError> {

@@ -45,11 +45,11 @@ pub static DOCKER_BACKEND: Containers = Containers::with_driver(&DOCKER, &Api);
 pub static PODMAN_BACKEND: Containers = Containers::with_driver(&PODMAN, &Api);
 
 /// Serves as the bridge of a place of the backend `name`, if it is one of these, over standard input:
-/// this program is started for that by the words `bridge NAME`.
-pub fn bridge(name: &str) -> std::io::Result<()> {
+/// this program is started for that by the words `bridge NAME`, and `exec` if the place has no agent.
+pub fn bridge(name: &str, how: Option<&str>) -> std::io::Result<()> {
     let products = [&DOCKER, &PODMAN];
     let product = products.into_iter().find(|product| product.name == name);
-    far::bridge(product.ok_or(std::io::ErrorKind::NotFound)?)
+    far::bridge(product.ok_or(std::io::ErrorKind::NotFound)?, how == Some(far::EXEC))
 }
 
 /// The driver.

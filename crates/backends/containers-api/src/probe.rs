@@ -6,7 +6,7 @@ use agentkernel_core::{BootError, LimitInForce, LimitKind, Limited, Network, Pro
 use bollard::models::SystemInfoCgroupVersionEnum;
 
 use crate::boot::no_landlock;
-use crate::client::{Client, failed};
+use crate::client::Client;
 use crate::far;
 
 pub fn probe(product: &'static Product) -> Probe {
@@ -26,12 +26,9 @@ pub fn probe(product: &'static Product) -> Probe {
 /// there may be none yet.
 fn try_it(product: &'static Product) -> Result<Probe, BootError> {
     let client = Client::connect(product)?;
-    let told = client.runtime.block_on(client.docker.info());
-    let told = told
-        .map_err(|error| failed(format!("{} does not tell what it can", product.title), &error))?;
-    let secured = told.security_options.unwrap_or_default();
-    let remapped = |option: &String| option.contains("rootless") || option.contains("userns");
-    let own_users = client.is_rootless() || client.is_far() && secured.iter().any(remapped);
+    let told = client.info()?;
+    let own_users = client.is_rootless() || client.is_far() && far::has_own_users(&told);
+    let machine = client.is_far().then(|| far::foreign_machine(&told)).flatten();
     let old_groups = told.cgroup_version == Some(SystemInfoCgroupVersionEnum::_1);
     // There they are no ordinary user's to make, and Podman leaves out all limits.
     let groups = !(client.is_rootless() && old_groups);
@@ -60,7 +57,10 @@ fn try_it(product: &'static Product) -> Result<Probe, BootError> {
         true => Some("whether its kernel has Landlock shows when a sandbox is started"),
         false => no_landlock(),
     };
-    let mut walls = walls(&Network::None, own_users, no_landlock);
+    let mut walls = match machine {
+        Some(_) => far::walls_of_exec(&Network::None, own_users),
+        None => walls(&Network::None, own_users, no_landlock),
+    };
     if old_groups && !product.parts_old_groups {
         let wall = walls.iter_mut().find(|wall| wall.name == "cgroup-namespace");
         wall.into_iter().for_each(|wall| wall.missing = Some(LEFT_OUT.into()));
@@ -73,16 +73,16 @@ fn try_it(product: &'static Product) -> Result<Probe, BootError> {
             limit(LimitKind::Pids, told.pids_limit),
             LimitInForce { kind: LimitKind::Disk, value: 0, by: disk },
         ],
-        notes: note(&client).into_iter().collect(),
+        notes: notes(&client, machine.as_deref()),
     })
 }
 
 /// What is different with an engine that is not the caller's own, here.
-fn note(client: &Client) -> Option<String> {
+fn notes(client: &Client, machine: Option<&str>) -> Vec<String> {
     let another = "the engine is root's, and you are not: commands that see a project or a volume run as \
                    you, with no further groups of yours, and cow can't be had";
     match client.is_far() {
-        true => Some(far::note(client)),
-        false => client.is_anothers().then(|| another.into()),
+        true => far::notes(client, machine),
+        false => client.is_anothers().then(|| another.into()).into_iter().collect(),
     }
 }

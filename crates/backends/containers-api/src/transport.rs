@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::{BollardRequest, ClientVersion, Docker};
-use http::Uri;
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -45,6 +46,13 @@ pub fn docker(far: &Far, patience: u64, version: &ClientVersion) -> Result<Docke
     };
     // Where to is known already; this is only the name that it is told.
     Docker::connect_with_custom_transport(ask, Some("http://docker"), patience, version)
+}
+
+/// Asks the engine at `far` over a connection of its own, which is the caller's if it is upgraded.
+pub async fn ask(far: &Far, request: Request<String>) -> io::Result<Response<Incoming>> {
+    let client: Client<_, String> =
+        Client::builder(TokioExecutor::new()).build(Connector::new(far)?);
+    client.request(request).await.map_err(io::Error::other)
 }
 
 #[derive(Clone)]

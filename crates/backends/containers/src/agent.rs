@@ -215,33 +215,41 @@ fn is_mount(path: &Path, found: &fs::Metadata) -> bool {
 }
 
 fn name(user: &Resident, about: &About, shown: &Shown) -> io::Result<()> {
+    let (passwd, group) = name_lines(user, about);
+    for (path, line) in [("/etc/passwd", passwd), ("/etc/group", group)] {
+        if let Some(line) = line.filter(|_| !shown.has(Path::new(path))) {
+            append(path, &line)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is to be added to the image's lists for a user whom they do not know.
+pub fn name_lines(user: &Resident, about: &About) -> (Option<String>, Option<String>) {
     let Resident { name, home, uid, gid } = user;
     let known = |list: &str, number: &u32| {
         let mut entries = list.lines().filter_map(|line| line.split(':').nth(2));
         entries.any(|entry| entry.parse() == Ok(*number))
     };
-    if name.is_empty() {
-        return Ok(());
-    }
-    if !known(&about.passwd, uid) && !shown.has(Path::new("/etc/passwd")) {
-        append("/etc/passwd", &about.passwd, &format!("{name}:x:{uid}:{gid}::{home}:/bin/sh"))?;
-    }
-    if !known(&about.group, gid) && !shown.has(Path::new("/etc/group")) {
-        append("/etc/group", &about.group, &format!("{name}:x:{gid}:"))?;
-    }
-    Ok(())
+    let line = |list: &str, number: &u32, line: String| {
+        let gap = if list.is_empty() || list.ends_with('\n') { "" } else { "\n" };
+        (!name.is_empty() && !known(list, number)).then(|| format!("{gap}{line}\n"))
+    };
+    (
+        line(&about.passwd, uid, format!("{name}:x:{uid}:{gid}::{home}:/bin/sh")),
+        line(&about.group, gid, format!("{name}:x:{gid}:")),
+    )
 }
 
 /// Adds a line to a list of the image's, if that is a file as it should be.
-fn append(path: &str, list: &str, line: &str) -> io::Result<()> {
+fn append(path: &str, line: &str) -> io::Result<()> {
     let is_file = fs::symlink_metadata(path).is_ok_and(|found| found.is_file());
-    let gap = if list.is_empty() || list.ends_with('\n') { "" } else { "\n" };
     if !is_file {
         return Ok(());
     }
     match OpenOptions::new().append(true).open(path) {
         // Where an image has none, Podman makes one for its user, who is named there.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-        file => file?.write_all(format!("{gap}{line}\n").as_bytes()),
+        file => file?.write_all(line.as_bytes()),
     }
 }

@@ -100,6 +100,9 @@ pub fn refuse_missing(walls: &[Wall], spec: &Spec) -> Result<(), BootError> {
         Some((name, why)) if spec.strict => Err(BootError::Refused {
             why: format!("--strict wants every wall, but {name} is missing: {why}"),
             fix: match &*name {
+                "seccomp" => {
+                    "leave out --strict, or use an engine on a machine that the agent is for"
+                }
                 "landlock" => "leave out --strict, or use a kernel with Landlock (Linux 5.13)",
                 _ => "leave out --strict, or use a rootless engine",
             }

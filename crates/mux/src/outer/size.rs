@@ -48,6 +48,13 @@ impl SizeWatch {
     }
 }
 
+impl AsFd for SizeWatch {
+    /// Can be read when there is news.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.news.as_fd()
+    }
+}
+
 impl Drop for SizeWatch {
     fn drop(&mut self) {
         /// How long it may take for what it does at once.

@@ -21,30 +21,43 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::own_exec;
 use crate::client::{Client, words};
 
 /// How long the engine may take to see a place's end whose stream has ended.
 const DEATH: Duration = Duration::from_secs(10);
 
+/// The word that follows a product's name for one whose places have no agent of their own.
+pub const EXEC: &str = "exec";
+
 /// This program, as a bridge.
-pub fn program(product: &Product) -> Command {
+pub fn program(product: &Product, own_exec: bool) -> Command {
     let mut program = Command::new("/proc/self/exe");
     // Whose it is, for people who look at the list of processes.
     program.arg0("agentkerneld").args(["bridge", product.name]).current_dir("/");
+    program.args(own_exec.then_some(EXEC));
     program
 }
 
 /// Serves as a bridge, to the end of the place.
-pub fn bridge(product: &'static Product) -> std::io::Result<()> {
+pub fn bridge(product: &'static Product, is_exec: bool) -> std::io::Result<()> {
     // A terminal's signals are not for those who outlive it.
     process::new_session()?;
     // Its own connections can be made before anybody says where to.
     let client = Client::connect(product);
-    carry(|place| open(client.map_err(|error| error.to_string())?, place))
+    carry(|place| {
+        let client = client.map_err(|error| error.to_string())?;
+        let attached = attach(&client, place)?;
+        match is_exec {
+            true => own_exec::open(client, place, attached),
+            false => open(client, attached),
+        }
+        .map_err(|error| format!("can't make a way for the stream: {error}"))
+    })
 }
 
 /// Attaches to a container, which need not run yet.
-fn open(client: Client, name: &str) -> Result<Stream, String> {
+fn attach(client: &Client, name: &str) -> Result<AttachContainerResults, String> {
     let options = AttachContainerOptionsBuilder::new()
         .stream(true)
         .stdin(true)
@@ -54,20 +67,22 @@ fn open(client: Client, name: &str) -> Result<Stream, String> {
         .detach_keys("")
         .build();
     let attached = client.docker.attach_container(name, Some(options));
-    let attached = client.runtime.block_on(attached).map_err(|error| words(&error))?;
-    let unmade = |error: std::io::Error| format!("can't make a way for the stream: {error}");
-    let (ours, theirs) = StdUnixStream::pair().map_err(unmade)?;
-    ours.set_nonblocking(true).map_err(unmade)?;
-    let (errors, errors_to) = descriptor::pipe().map_err(unmade)?;
-    let input = OwnedFd::from(theirs.try_clone().map_err(unmade)?);
-    let spawned = thread::Builder::new().name("pump".into()).spawn(move || {
+    client.runtime.block_on(attached).map_err(|error| words(&error))
+}
+
+/// Makes a stream of what is attached.
+fn open(client: Client, attached: AttachContainerResults) -> std::io::Result<Stream> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let (errors, errors_to) = descriptor::pipe()?;
+    let input = OwnedFd::from(theirs.try_clone()?);
+    thread::Builder::new().name("pump".into()).spawn(move || {
         client.runtime.block_on(async {
             if let Ok(ours) = UnixStream::from_std(ours) {
                 pump(attached, ours, File::from(errors_to)).await;
             }
         });
-    });
-    spawned.map_err(unmade)?;
+    })?;
     Ok(Stream { input, output: theirs.into(), errors: Some(errors) })
 }
 
