@@ -4,14 +4,15 @@
 //! are driven by the same code: a product is a table. A route leads to a place by whatever engine, and
 //! an engine makes the same place for each. So what root's engines have shown on all routes others
 //! show on one, and which that is is drawn, by the behaviour's name: over all behaviours every engine
-//! is tried on every route, and over all engines every behaviour.
+//! is tried on every route, and over all engines every behaviour. Of one on a foreign machine only that is
+//! tried which is different there.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use agentkernel_core::Capability;
 
 use crate::lent::is_lent_to;
-use crate::{Behaviour, Route, Subject};
+use crate::{Behaviour, Route, Subject, far};
 
 /// How much of a table is tried over container engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +64,7 @@ impl Draw {
         };
         match self.cover {
             Cover::All => true,
+            _ if subject.foreign && !far::is_taken_foreign(behaviour.name) => false,
             cover if is_lent_to(subject) => {
                 let mounts = cover == Cover::RootsOnAllRoutes
                     && behaviour.needs.contains(&Capability::MountReadOnly);
@@ -75,13 +77,15 @@ impl Draw {
     }
 }
 
-/// Which engine it is, whether it is root's, and whether it is reached as one of another machine.
-type Engine = (String, bool, bool);
+/// Which engine it is, whether it is root's, whether it is reached as one of another machine, and
+/// whether the agent is not for that.
+type Engine = (String, bool, bool, bool);
 
 /// The engine that a subject uses, if it uses one.
 fn engine(subject: &Subject) -> Option<Engine> {
     let has_one = !subject.has(Capability::ImageHost);
-    has_one.then(|| (subject.backend.clone(), subject.caller.is_root(), subject.host.is_some()))
+    let Subject { backend, caller, host, foreign, .. } = subject;
+    has_one.then(|| (backend.clone(), caller.is_root(), host.is_some(), *foreign))
 }
 
 fn is_roots_here(subject: &Subject) -> bool {

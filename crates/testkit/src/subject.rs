@@ -149,6 +149,8 @@ pub struct Subject {
     pub unavailable: Option<String>,
     /// Where the engine is, if it is reached as one of another machine.
     pub host: Option<String>,
+    /// Whether that machine is said to be one that the agent is not for.
+    pub foreign: bool,
 }
 
 impl Subject {
@@ -165,11 +167,12 @@ impl Subject {
             notes: Vec::new(),
             unavailable: None,
             host: None,
+            foreign: false,
         }
     }
 
-    /// Every backend that `doctor` knows, for `caller` and the cold route; and an engine once more as
-    /// if it were elsewhere. To an ordinary user root's Docker is lent.
+    /// Every backend that `doctor` knows, for `caller` and the cold route; and an engine as if it were
+    /// elsewhere, on a machine like this one and on another. To an ordinary user root's Docker is lent.
     pub fn all(program: &Path, caller: Caller) -> Result<Vec<Self>, NotPassed> {
         let bare = Self::nameless(program.into(), caller);
         let docker = lent::engine();
@@ -180,10 +183,12 @@ impl Subject {
         let mut all = bare.found_by_doctor()?;
         // Once is enough: it is the same engine.
         if let Some(socket) = docker.filter(|_| caller.is_root()) {
-            let host = far::address_for(&socket)
-                .map_err(|why| NotPassed::failed_to("open a port", why))?;
-            let far = Self { host: Some(host), ..bare }.found_by_doctor()?;
-            all.extend(far.into_iter().filter(|subject| subject.backend == "docker"));
+            for foreign in [false, true] {
+                let host = far::address_for(&socket, foreign)
+                    .map_err(|why| NotPassed::failed_to("open a port", why))?;
+                let far = Self { host: Some(host), foreign, ..bare.clone() }.found_by_doctor()?;
+                all.extend(far.into_iter().filter(|subject| subject.backend == "docker"));
+            }
         }
         Ok(all)
     }
@@ -268,7 +273,7 @@ impl Subject {
     /// `backend/caller/route`, as it stands before a behaviour's name.
     pub fn label(&self) -> String {
         let caller = if self.caller.is_root() { "root" } else { "user" };
-        let far = self.host.as_ref().map_or("", |_| far::SUFFIX);
+        let far = self.host.as_ref().map_or("", |_| far::suffix(self.foreign));
         format!("{}{far}/{caller}/{}", self.backend, self.route.name())
     }
 
