@@ -85,6 +85,7 @@ down() {
         done
     fi
     [ ! -f "$dir/services.pid" ] || kill "$(cat "$dir/services.pid")" 2>/dev/null || true
+    [ ! -x "$dir/bin/container" ] || "$dir/bin/container" fake-sweep
     rm -rf "$dir"
 }
 
