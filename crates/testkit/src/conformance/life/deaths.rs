@@ -236,13 +236,14 @@ fn killed_stopper(subject: &Subject) -> Verdict {
 
 fn ttl_ends_it(subject: &Subject) -> Verdict {
     let home = Home::new(subject)?;
-    let ttl = format!("{}ms", subject.a_while(Duration::from_millis(1500)).as_millis());
+    let time = subject.a_while(Duration::from_millis(1500));
+    let ttl = format!("{}ms", time.as_millis());
     let (name, mark) = (home.started(&["--ttl", &ttl])?, unique_sleep());
     let other = home.started(&NO_FLAGS)?;
     let script = format!("trap '' TERM; echo begun; exec sleep {mark}");
     let running = home.begun(&name, &script)?;
-    home.run(&["wait", &name])?.takes_less_than(SOON)?;
-    running.finish()?.takes_less_than(SOON)?;
+    home.run(&["wait", &name])?.takes_less_than(time + SOON)?;
+    running.finish()?.takes_less_than(time + SOON)?;
     let left = Process::sleeping(&mark);
     ensure!(left.is_empty(), "still running after its time: {left:?}");
     ensure!(home.listed_as(&name)?.is_null(), "it is still there");
@@ -265,7 +266,7 @@ fn idle_ends_it(subject: &Subject) -> Verdict {
     home.is(&name, "running")?;
     home.background(&name, &longer)?;
     let waited = home.run(&["wait", &name])?;
-    waited.takes_less_than(SOON)?;
+    waited.takes_less_than(time * 3 + SOON)?;
     ensure!(waited.took >= time * 2, "it ended while a command ran: {waited}");
     ensure!(home.listed_as(&name)?.is_null(), "it is still there");
     home.is(&other, "running")
