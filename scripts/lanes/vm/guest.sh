@@ -28,6 +28,8 @@ built_at=$(cat /lane/built-at)
 mkdir -p "$(dirname "$built_at")" /opt/bin
 cp /lane/agentkernel /opt/bin/
 cp /lane/agentkernel "$built_at"
+# Where cargo has put it may be a home, which an ordinary user can't look into.
+(cd "$(dirname "$built_at")" && while [ "$PWD" != / ]; do chmod a+x . && cd ..; done)
 export PATH=/opt/bin:$PATH
 export TESTKIT_PROBE=/lane/probe TESTKIT_PATIENCE=4
 mkdir -p /home/user

@@ -11,7 +11,9 @@ use super::limits::little_memory;
 use super::report::reported;
 use crate::host::{Process, unique_sleep};
 use crate::running::patiently;
-use crate::{Behaviour, NO_FLAGS, NotPassed, Running, Subject, Verdict, ensure, skip};
+use crate::{
+    Behaviour, NO_FLAGS, NotPassed, Program, Route, Running, Subject, Verdict, ensure, skip,
+};
 
 /// Far more than any run takes, and far less than the commands here would run if left alone.
 const SOON: Duration = Duration::from_secs(8);
@@ -109,6 +111,13 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[],
         twenty_at_once,
     ),
+    Behaviour::new(
+        "first-runs-at-once",
+        "the first runs of a program that was never used before all succeed, started together",
+        &[],
+        first_runs_at_once,
+    )
+    .only(Route::Cold, "whatever makes sandboxes ahead has used it before"),
 ];
 
 fn exit_statuses(subject: &Subject) -> Verdict {
@@ -363,6 +372,19 @@ fn signals_start_out_plain(subject: &Subject) -> Verdict {
     ensure!(sets.len() == 2, "no sets of signals: {got}");
     let plain = sets.iter().all(|set| set & !INTERNAL == 0);
     ensure!(plain, "a signal is blocked or ignored: {got}");
+    Ok(())
+}
+
+fn first_runs_at_once(subject: &Subject) -> Verdict {
+    let program = Program::copy_of(&subject.program);
+    let program = program.map_err(|why| NotPassed::failed_to("copy the program", why))?;
+    let subject = Subject { program: program.path().into(), ..subject.clone() };
+    let scratch = subject.scratch()?;
+    let start = |_| Running::start(subject.run_command(&scratch, &NO_FLAGS, &["echo", "hello"]));
+    let started: Result<Vec<_>, _> = (0..8).map(start).collect();
+    for running in started? {
+        running.finish()?.exits(0)?.prints("hello\n")?.complains("")?;
+    }
     Ok(())
 }
 

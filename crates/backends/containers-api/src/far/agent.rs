@@ -3,7 +3,11 @@
 //! It is put into a volume of the engine's once, which all places of this program's version mount
 //! read-only: it is larger than anything else that a run has to send. The volume stays until another
 //! version's program sweeps it.
+//!
+//! An empty volume beside it, which is made last, says that it is filled. Who fills one has the
+//! container of its name meanwhile, of which there can be only one.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -16,8 +20,8 @@ use bollard::body_full;
 use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, HostConfig, VolumeCreateRequest};
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, InspectContainerOptions, ListVolumesOptionsBuilder,
-    RemoveVolumeOptions, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, ListVolumesOptionsBuilder, RemoveVolumeOptions,
+    UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
 };
 use futures_util::StreamExt;
 use futures_util::future::join;
@@ -41,7 +45,8 @@ impl Client {
         let name = name_of(&fs::metadata(&program).map_err(unread)?);
         // Whoever was waited for may have been killed.
         for _ in 0..3 {
-            if self.has_agent(&name)? {
+            let there = self.has_agent(&name);
+            if there.map_err(|e| failed("can't look for the agent's program there", &e))? {
                 return Ok(name);
             }
             let program = fs::read(&program).and_then(|program| archive(&program));
@@ -51,36 +56,49 @@ impl Client {
         Ok(name)
     }
 
-    /// Whether it is there, and nobody is still filling it: whoever does has a container of its name.
-    fn has_agent(&self, name: &str) -> Result<bool, BootError> {
-        let volume = self.docker.inspect_volume(name);
-        let filler = self.docker.inspect_container(name, None::<InspectContainerOptions>);
-        let (volume, filler) = self.runtime.block_on(join(volume, filler));
-        let absent = |error: &Error| status(error) == Some(404);
-        match (volume, filler) {
-            (Ok(_), Err(error)) if absent(&error) => Ok(true),
-            (Ok(_), Ok(_)) => Ok(false),
-            (Err(error), _) if absent(&error) => Ok(false),
-            (Err(error), _) | (_, Err(error)) => {
-                Err(failed("can't look for the agent's program there", &error))
-            }
+    /// Whether all of it is there.
+    fn has_agent(&self, name: &str) -> Result<bool, Error> {
+        let sign = sign(name);
+        let [volume, sign] = [name, &sign].map(|name| self.docker.inspect_volume(name));
+        let (volume, sign) = self.runtime.block_on(join(volume, sign));
+        let is_there = |found: Result<_, Error>| match found {
+            Ok(_) => Ok(true),
+            Err(error) if status(&error) == Some(404) => Ok(false),
+            Err(error) => Err(error),
+        };
+        let (volume, sign) = (is_there(volume)?, is_there(sign)?);
+        if sign && !volume {
+            // Somebody else has removed the other one. It would be a lie as soon as that is made anew.
+            self.remove_volume(&self::sign(name))?;
+        }
+        Ok(volume && sign)
+    }
+
+    fn make_volume(&self, name: &str) -> Result<(), Error> {
+        let volume = VolumeCreateRequest {
+            name: Some(name.to_owned()),
+            labels: Some(labels(name)),
+            ..Default::default()
+        };
+        self.runtime.block_on(self.docker.create_volume(volume)).map(drop)
+    }
+
+    fn remove_volume(&self, name: &str) -> Result<(), Error> {
+        let removed = self.docker.remove_volume(name, None::<RemoveVolumeOptions>);
+        match self.runtime.block_on(removed) {
+            // Somebody else was faster.
+            Err(error) if status(&error) == Some(404) => Ok(()),
+            removed => removed,
         }
     }
 
     /// Fills it, or waits for somebody else who does: whoever has made the container of its name.
     fn fill(&self, name: &str, image: &str, archive: &[u8]) -> Result<(), Error> {
-        let from = door::agent().unwrap_or_default().to_string_lossy().into_owned();
-        let labels = Some([(LABEL.to_owned(), seal(name)), (FROM.to_owned(), from)].into());
-        let volume = VolumeCreateRequest {
-            name: Some(name.to_owned()),
-            labels: labels.clone(),
-            ..Default::default()
-        };
         let container = ContainerCreateBody {
             image: Some(image.to_owned()),
             // It is never started.
             entrypoint: Some(vec![AGENT.into()]),
-            labels,
+            labels: Some(labels(name)),
             host_config: Some(HostConfig {
                 mounts: Some(vec![agents_volume(name, false)]),
                 ..Default::default()
@@ -88,25 +106,31 @@ impl Client {
             ..Default::default()
         };
         let options = CreateContainerOptionsBuilder::new().name(name).build();
-        let folder = Path::new(AGENT).parent().unwrap_or(Path::new("/")).to_string_lossy();
-        let to = UploadToContainerOptionsBuilder::new().path(&folder).build();
-        let made = self.runtime.block_on(async {
-            self.docker.create_volume(volume).await?;
-            self.docker.create_container(Some(options), container).await
-        });
-        match made {
+        self.make_volume(name)?;
+        let made = self.docker.create_container(Some(options), container);
+        match self.runtime.block_on(made) {
             Err(error) if is_taken(&error) => {
                 self.await_removal(name);
                 return Ok(());
             }
             made => drop(made?),
         }
-        let body = body_full(archive.to_vec().into());
-        let filled = self.docker.upload_to_container(name, Some(to), body);
-        let filled = self.runtime.block_on(filled);
+        let filled = self.fill_alone(name, archive);
         // One that stays is found by whoever comes next.
         let _ = self.remove(name);
         filled
+    }
+
+    fn fill_alone(&self, name: &str, archive: &[u8]) -> Result<(), Error> {
+        // What others have filled meanwhile may be in use, and must not be written to.
+        if self.has_agent(name)? {
+            return Ok(());
+        }
+        let folder = Path::new(AGENT).parent().unwrap_or(Path::new("/")).to_string_lossy();
+        let to = UploadToContainerOptionsBuilder::new().path(&folder).build();
+        let body = body_full(archive.to_vec().into());
+        self.runtime.block_on(self.docker.upload_to_container(name, Some(to), body))?;
+        self.make_volume(&sign(name))
     }
 
     /// Waits until somebody else has filled it. Whoever was killed at it is not waited for any longer.
@@ -131,13 +155,12 @@ impl Client {
         let volumes = listed.ok().and_then(|listed| listed.volumes).unwrap_or_default();
         let old = volumes.into_iter().filter(|volume| {
             let sealed = volume.labels.get(LABEL) == Some(&seal(&volume.name));
-            sealed && volume.name.starts_with(PREFIX) && Some(&volume.name) != own.as_ref()
+            let is_agent = volume.name.starts_with(PREFIX) && !volume.name.ends_with(FULL);
+            sealed && is_agent && Some(&volume.name) != own.as_ref()
         });
-        let removed = old.filter(|volume| {
-            let removed = self.docker.remove_volume(&volume.name, None::<RemoveVolumeOptions>);
-            self.runtime.block_on(removed).is_ok()
-        });
-        removed.map(|volume| volume.name).collect()
+        let removed = old.filter(|volume| self.remove_volume(&volume.name).is_ok());
+        let names = removed.map(|volume| volume.name);
+        names.inspect(|name| _ = self.remove_volume(&sign(name))).collect()
     }
 }
 
@@ -145,6 +168,18 @@ impl Client {
 const FROM: &str = "agentkernel-program";
 
 const PREFIX: &str = "agentkernel-agent-";
+
+const FULL: &str = "-full";
+
+/// The name of the volume that says that the one of this name is filled.
+fn sign(name: &str) -> String {
+    format!("{name}{FULL}")
+}
+
+fn labels(name: &str) -> HashMap<String, String> {
+    let from = door::agent().unwrap_or_default().to_string_lossy().into_owned();
+    [(LABEL.to_owned(), seal(name)), (FROM.to_owned(), from)].into()
+}
 
 /// A name that no other program file has. To read all of it would cost each run.
 fn name_of(program: &fs::Metadata) -> String {
