@@ -67,7 +67,7 @@ pub static PODMAN: Product = Product {
     proxies: false,
     about: About {
         class: Class::Container,
-        isolation: "containers without a daemon, of an ordinary user in a user namespace of their \
+        isolation: "containers without a daemon, an ordinary user's in a user namespace of their \
                     own: namespaces, control groups, and our system call filter; one kernel",
         choose: "The same without a daemon that is root: an ordinary user's containers have no \
                  rights that the user has not.",
