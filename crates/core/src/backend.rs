@@ -76,6 +76,12 @@ pub trait Backend: Sync {
         image: &dyn Fn() -> ImageFacts,
     ) -> Result<Process, BootError>;
 
+    /// The code of the module that every command in a place made from `spec` runs, if its image is one,
+    /// to be handed to the agent behind a command's streams.
+    fn code(&self, _spec: &Spec) -> Result<Option<OwnedFd>, BootError> {
+        Ok(None)
+    }
+
     /// The part of a spec that a place is made of before it is known for what: what belongs to a
     /// command, or can be [attached](Self::attach), is left out. Places of equal parts are
     /// interchangeable. `None` where places can't be kept ready.
@@ -321,6 +327,8 @@ pub enum Capability {
     ImageHost,
     ImageRootfs,
     ImageReference,
+    /// The image is a WebAssembly module, which is the program of every command.
+    ImageModule,
     /// An image can be built from a folder.
     ImageBuild,
     MountReadOnly,
@@ -354,6 +362,7 @@ impl Capability {
             Self::ImageHost => "image host",
             Self::ImageRootfs => "image rootfs",
             Self::ImageReference => "image reference",
+            Self::ImageModule => "image module",
             Self::ImageBuild => "image build",
             Self::MountReadOnly => "mount ro",
             Self::MountReadWrite => "mount rw",

@@ -13,13 +13,17 @@ use crate::{Access, User};
 /// What it leaves out is as its sandbox's spec has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Command {
-    /// The program and its arguments, at least one; no string holds a NUL.
+    /// The program and its arguments, at least one; where the image is a module, which is the program,
+    /// the arguments alone. No string holds a NUL.
     pub argv: Vec<OsString>,
     /// Variables over those of the spec.
     pub environment: BTreeMap<OsString, OsString>,
     /// Where it starts, seen from inside.
     pub directory: Option<PathBuf>,
     pub user: Option<User>,
+    /// What of a module is to be called instead of what it does as a program, which takes the
+    /// arguments as numbers.
+    pub function: Option<String>,
     /// How long it may run before it and everything it started is killed.
     pub time_limit: Option<Duration>,
 }
@@ -30,6 +34,9 @@ pub struct Command {
 pub struct Process {
     /// Where the program may be, in the order of trying.
     pub programs: Vec<CString>,
+    /// Whether the program is a module, whose code comes along as a descriptor behind the streams. Then
+    /// `programs` is the function to call, if it is not to do what it does as a program.
+    pub is_module: bool,
     pub argv: Vec<CString>,
     /// `NAME=VALUE`, each name once.
     pub environment: Vec<CString>,

@@ -26,6 +26,7 @@ impl Process {
         let directory = directory.map_or(start.as_bytes(), |given| given.as_os_str().as_bytes());
         Ok(Self {
             programs,
+            is_module: false,
             argv: argv.collect::<Result<_, _>>()?,
             environment: variables(&environment)?,
             directory: c_string(directory)?,

@@ -60,6 +60,8 @@ pub enum Image {
     Rootfs(PathBuf),
     /// The name by which a container engine knows an image, such as `python:3.13`.
     Reference(String),
+    /// A file with a WebAssembly module, which is the program of every command. The root has no other.
+    Module(PathBuf),
 }
 
 /// When an engine fetches an image by its name from where that leads to. It is no part of a

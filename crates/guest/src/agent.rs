@@ -88,7 +88,7 @@ impl Agent {
             return failure;
         }
         match descriptor::read(gate, &mut [0]) {
-            Ok(1) => command.become_program(rules, FIRST, self.link(), Own::find()),
+            Ok(1) => command.become_program(rules, FIRST, self.link(), Own::find(), failure),
             _ => process::exit_now(127),
         }
     }
@@ -186,11 +186,19 @@ pub(crate) fn fail((stage, error): Failure, failure: BorrowedFd<'_>) -> ! {
     process::exit_now(127)
 }
 
+/// A word for what an executed program is known by, the end: a module's process goes on as it is.
+const RUNS: [u8; 1] = [u8::MAX];
+
+pub(crate) fn say_that_it_runs(failure: BorrowedFd<'_>) {
+    // If nobody reads it, nobody waits for it.
+    let _ = descriptor::write(failure, &RUNS);
+}
+
 /// What came through `failure`: the end, by which the program runs, or why it does not.
 pub(crate) fn started(command: CommandId, failure: BorrowedFd<'_>) -> io::Result<FromAgent> {
     let mut why = [0; 5];
     Ok(match descriptor::read(failure, &mut why)? {
-        0 => FromAgent::Started { command, at: process::clock() },
+        0 | 1 => FromAgent::Started { command, at: process::clock() },
         _ => FromAgent::NotStarted {
             command,
             stage: Stage::from_number(why[0]).unwrap_or(Stage::Place),

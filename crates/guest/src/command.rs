@@ -5,11 +5,15 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use agentkernel_core::{Process, Stdio};
-use agentkernel_protocol::{CommandId, FromAgent, Stage};
+use agentkernel_protocol::{CommandId, FromAgent, Stage, Status};
 use agentkernel_sys::process::{ExecStrings, FileAtMount};
 use agentkernel_sys::rlimit::Resource;
 use agentkernel_sys::seccomp::{Filter, Policy};
 use agentkernel_sys::{descriptor, identity, landlock, process, rlimit, signal, socket, terminal};
+
+use crate::agent::say_that_it_runs;
+use crate::module::HANDLED;
+use crate::{Module, Modules};
 
 /// A command with everything that starting it takes.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub struct Prepared {
     writable: Vec<CString>,
     no_setuid_files: bool,
     streams: Streams,
+    /// The program, if it is a module.
+    code: Option<OwnedFd>,
 }
 
 /// What a place has all its commands do before their programs run. No new privileges and no
@@ -36,6 +42,8 @@ pub struct Rules {
     /// The version of Landlock that each command is to use, if the kernel has it and the place
     /// isn't under it as a whole.
     pub landlock: Option<u32>,
+    /// How modules are run, if that is what commands are.
+    pub modules: Option<Modules>,
 }
 
 /// The system call filters that commands of a place may need, made ahead.
@@ -76,7 +84,8 @@ pub struct ResourceLimit {
 pub(crate) type Failure = (Stage, io::Error);
 
 impl Prepared {
-    pub fn new(process: Process, streams: Streams) -> Self {
+    /// One whose program is a module comes with its `code`.
+    pub fn new(process: Process, streams: Streams, code: Option<OwnedFd>) -> Self {
         let Process { programs, argv, environment, directory, uid, gid, .. } = process;
         let Process { writable, no_setuid_files, .. } = process;
         let (argv, environment) = (ExecStrings::new(argv), ExecStrings::new(environment));
@@ -90,6 +99,7 @@ impl Prepared {
             writable,
             no_setuid_files,
             streams,
+            code,
         }
     }
 
@@ -98,8 +108,9 @@ impl Prepared {
     /// that no path through them leads out.
     pub(crate) fn settle(&self, rules: &Rules, keep: [BorrowedFd<'_>; 3]) -> Result<(), Failure> {
         let [a, b, c] = keep.map(|fd| fd.as_raw_fd());
+        let code = self.code.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         self.take_streams().map_err(at(Stage::Streams))?;
-        descriptor::close_all_but(&mut [0, 1, 2, a, b, c]).map_err(at(Stage::Streams))?;
+        descriptor::close_all_but(&mut [0, 1, 2, a, b, c, code]).map_err(at(Stage::Streams))?;
         settle_apart(rules)?;
         rules.filters.install(self.policy()).map_err(at(Stage::Seccomp))
     }
@@ -122,6 +133,7 @@ impl Prepared {
         id: CommandId,
         link: BorrowedFd<'_>,
         own: Own,
+        told: BorrowedFd<'_>,
     ) -> Failure {
         if let Err(error) = self.take_streams() {
             return (Stage::Streams, error);
@@ -132,20 +144,48 @@ impl Prepared {
         {
             return (Stage::Seccomp, error);
         }
-        self.become_program(rules, id, link, own)
+        self.become_program(rules, id, link, own, told)
     }
 
-    /// Gives up every other privilege and becomes the command's program. Returns only why not.
+    /// Gives up every other privilege and becomes the command's program, or runs its module, and says
+    /// so where it would be `told` why not. Returns only why not.
     pub(crate) fn become_program(
         &self,
         rules: &Rules,
         id: CommandId,
         link: BorrowedFd<'_>,
         own: Own,
+        told: BorrowedFd<'_>,
     ) -> Failure {
         match self.give_up_privileges(rules, id, link) {
-            Ok(()) => (Stage::Program, self.execute(own)),
+            Ok(()) => match (&self.code, rules.modules) {
+                (Some(code), Some(modules)) => {
+                    (Stage::Program, self.run_module(code.as_fd(), modules, told))
+                }
+                _ => (Stage::Program, self.execute(own)),
+            },
             Err(failure) => failure,
+        }
+    }
+
+    /// Runs the module to its end, and ends as it has.
+    fn run_module(
+        &self,
+        code: BorrowedFd<'_>,
+        modules: Modules,
+        told: BorrowedFd<'_>,
+    ) -> io::Error {
+        let module = Module {
+            code,
+            function: self.programs.first().map(CString::as_c_str),
+            argv: self.argv.strings(),
+            environment: self.environment.strings(),
+            memory: modules.memory,
+        };
+        match modules.runner.run(module, &mut || say_that_it_runs(told)) {
+            Ok(Status::Exited(code)) => process::exit_now(i32::from(code)),
+            Ok(Status::Signaled(signal)) => signal::die_of(i32::from(signal)),
+            Err(error) => error,
         }
     }
 
@@ -202,7 +242,8 @@ pub(crate) fn settle(rules: &Rules, keep: [BorrowedFd<'_>; 2]) -> Result<(), Fai
 /// Parts from the session and the signals of its maker, and gets under the limits.
 fn settle_apart(rules: &Rules) -> Result<(), Failure> {
     process::new_session().map_err(at(Stage::Session))?;
-    signal::reset_to_default().map_err(at(Stage::Session))?;
+    let kept: &[i32] = if rules.modules.is_some() { &HANDLED } else { &[] };
+    signal::reset_to_default(kept).map_err(at(Stage::Session))?;
     process::set_umask(0o022);
     // Else the caller's directory would stay within reach when the root is changed.
     process::change_directory(c"/").map_err(at(Stage::Directory))?;

@@ -9,9 +9,11 @@
 mod agent;
 mod command;
 mod live;
+mod module;
 mod nearest;
 
 pub use agent::{Agent, Forked};
 pub use command::{Filters, Prepared, ResourceLimit, Rules, Streams, open_pipes};
 pub use live::{Attach, Beside, LiveAgent, Term};
+pub use module::{Module, Modules, Runner};
 pub use nearest::Nearest;

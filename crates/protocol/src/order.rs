@@ -19,7 +19,8 @@ pub enum ToAgent {
     /// Kill the command's process group.
     Kill { command: CommandId },
     /// Start a command. Its streams come along: standard input, output and error, none if it gets
-    /// a terminal; of a command in the background, the two files of its log and that of its end.
+    /// a terminal; of a command in the background, the two files of its log and that of its end. The
+    /// code of a module comes behind them.
     Start { command: CommandId, start: Box<Start> },
     /// Send this signal to the process group of the background command `number`.
     Background { command: CommandId, number: u32, signal: u8 },
@@ -87,7 +88,8 @@ mod flag {
     pub const NO_SETUID_FILES: u8 = 1;
     pub const TERMINAL: u8 = 2;
     pub const TIME_LIMIT: u8 = 4;
-    pub const ALL: u8 = NO_SETUID_FILES | TERMINAL | TIME_LIMIT;
+    pub const MODULE: u8 = 8;
+    pub const ALL: u8 = NO_SETUID_FILES | TERMINAL | TIME_LIMIT | MODULE;
 }
 
 const FOREGROUND: u8 = 0;
@@ -228,6 +230,7 @@ impl Start {
             (process.no_setuid_files, flag::NO_SETUID_FILES),
             (terminal.is_some(), flag::TERMINAL),
             (time_limit.is_some(), flag::TIME_LIMIT),
+            (process.is_module, flag::MODULE),
         ] {
             flags |= if set { flag } else { 0 };
         }
@@ -271,6 +274,7 @@ impl Start {
         let (uid, gid) = (u32::from_le_bytes(body.take()?), u32::from_le_bytes(body.take()?));
         let directory = body.take_string()?;
         let process = Process {
+            is_module: has(flag::MODULE),
             programs: body.take_strings()?,
             argv: body.take_strings()?,
             environment: body.take_strings()?,
@@ -298,6 +302,7 @@ mod tests {
     fn start(role: Role, terminal: Option<(u16, u16)>) -> ToAgent {
         let process = Process {
             programs: strings(&["/bin/sh", "/usr/bin/sh"]),
+            is_module: terminal.is_some(),
             argv: strings(&["sh", "-c", "", "echo \u{e9}"]),
             environment: strings(&["A=b", "EMPTY="]),
             directory: c"/home/agent".into(),

@@ -341,14 +341,18 @@ pub fn set_host_name(name: &CStr) -> io::Result<()> {
 #[derive(Debug)]
 pub struct ExecStrings {
     /// Owns what `pointers` points to.
-    _strings: Vec<std::ffi::CString>,
+    strings: Vec<std::ffi::CString>,
     pointers: Vec<*const libc::c_char>,
 }
 
 impl ExecStrings {
     pub fn new(strings: Vec<std::ffi::CString>) -> Self {
         let pointers = strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect();
-        Self { _strings: strings, pointers }
+        Self { strings, pointers }
+    }
+
+    pub fn strings(&self) -> &[std::ffi::CString] {
+        &self.strings
     }
 }
 

@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use crate::{check, descriptor};
 
 pub use libc::{
-    SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM,
-    SIGUSR1, SIGUSR2, SIGWINCH,
+    SIGABRT, SIGALRM, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGPIPE,
+    SIGQUIT, SIGSEGV, SIGSTOP, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH,
 };
 
 /// Receives signals in place of their handlers, through a descriptor that can be polled.
@@ -64,10 +64,10 @@ pub fn is_pending(signals: &[i32]) -> bool {
         && signals.iter().any(|&signal| unsafe { libc::sigismember(&raw const set, signal) } == 1)
 }
 
-/// Gives every signal but the real-time ones its default effect and unblocks all, as a program
-/// expects that starts afresh. Child-safe.
-pub fn reset_to_default() -> io::Result<()> {
-    for signal in 1..32 {
+/// Gives every signal but the real-time ones and those to `keep` its default effect and unblocks all,
+/// as a program expects that starts afresh. Child-safe.
+pub fn reset_to_default(keep: &[i32]) -> io::Result<()> {
+    for signal in (1..32).filter(|signal| !keep.contains(signal)) {
         // SAFETY: the default is a valid disposition. Two signals can't be changed, and
         // their defaults stand anyway.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
@@ -76,6 +76,15 @@ pub fn reset_to_default() -> io::Result<()> {
     // SAFETY: `set` is valid, and the former mask is not asked for.
     check(unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut()) })
         .map(drop)
+}
+
+/// Ends the calling process by this signal, as the kernel would.
+pub fn die_of(signal: i32) -> ! {
+    // If it can't be the signal, its number in a status is as near as can be.
+    let _ = reset_to_default(&[]);
+    // SAFETY: no memory is involved.
+    unsafe { libc::raise(signal) };
+    crate::process::exit_now(128 + signal)
 }
 
 fn set_of(signals: &[i32]) -> libc::sigset_t {

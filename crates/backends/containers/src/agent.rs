@@ -148,6 +148,7 @@ fn live(agent: Agent, term: Term, shared: bool, beside: Option<&mut dyn Beside>)
         limits: ResourceLimit::for_all(),
         filters: Filters::new(&[false, true].map(|no| Policy { no_setuid_files: no })),
         landlock: landlock.filter(|_| !shared),
+        modules: None,
     };
     // Whatever is added is added from outside.
     let mut attach = |_: Attachment, _| Err(io::ErrorKind::Unsupported.into());

@@ -70,7 +70,7 @@ impl LiveAgent<'_> {
         command: CommandId,
         start: Box<Start>,
     ) -> io::Result<()> {
-        let role = start.role;
+        let (role, is_module) = (start.role, start.process.is_module);
         let Some(client) = self.links.iter_mut().find(|l| l.id == link) else { return Ok(()) };
         let (streams, log) = match (start.terminal, role) {
             (Some(_), _) => (Vec::new(), None),
@@ -85,10 +85,16 @@ impl LiveAgent<'_> {
                 (streams.into(), None)
             }
         };
-        let descriptors: Vec<BorrowedFd<'_>> = match start.terminal {
+        let code = match is_module.then(|| client.take::<1>()) {
+            Some(None) => return Ok(()),
+            Some(code) => code,
+            None => None,
+        };
+        let mut descriptors: Vec<BorrowedFd<'_>> = match start.terminal {
             Some(_) => vec![client.as_fd()],
             None => streams.iter().map(AsFd::as_fd).collect(),
         };
+        descriptors.extend(code.iter().flatten().map(AsFd::as_fd));
         let (child, starting) =
             cast(&mut self.understudy, self.rules, command, start, &descriptors)?;
         let limit = match role {

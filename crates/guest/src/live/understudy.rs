@@ -96,11 +96,13 @@ fn wait_and_become(rules: &Rules, stage: BorrowedFd<'_>, failure: BorrowedFd<'_>
         }
         None => (|| Ok((Streams::Given([next()?, next()?, next()?]), None)))(),
     };
+    let is_module = start.process.is_module;
+    let given = given.and_then(|given| Ok((given, is_module.then(next).transpose()?)));
     match given {
-        Ok((streams, link)) => {
-            let prepared = Prepared::new(start.process, streams);
+        Ok(((streams, link), code)) => {
+            let prepared = Prepared::new(start.process, streams, code);
             let link = link.as_ref().map_or(stage, |link| link.as_fd());
-            prepared.become_program_late(rules, command, link, own)
+            prepared.become_program_late(rules, command, link, own, failure)
         }
         Err(error) => (Stage::Streams, error),
     }

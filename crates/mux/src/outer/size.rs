@@ -73,7 +73,7 @@ fn pass_on(terminal: BorrowedFd<'_>, news: BorrowedFd<'_>, held: BorrowedFd<'_>)
     // What else is open here must not stay so for its sake.
     descriptor::close_all_but(&mut [terminal, news, held].map(|fd| fd.as_raw_fd()))?;
     process::new_session()?;
-    signal::reset_to_default()?;
+    signal::reset_to_default(&[])?;
     let resizes = Signals::receive(&[signal::SIGWINCH])?;
     terminal::control(terminal)?;
     loop {

@@ -1,0 +1,47 @@
+//! Commands whose program is a module: it is run in the command's own process, by whoever knows how.
+
+use std::ffi::{CStr, CString};
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use agentkernel_protocol::Status;
+use agentkernel_sys::signal;
+
+/// Runs modules.
+pub trait Runner: Debug + Sync {
+    /// Has ready what every module needs, in a process that others are copied from, and that has one
+    /// thread. Doing so again changes nothing.
+    fn prepare(&self);
+
+    /// Runs a module to its end, in a process that is its command's alone. Its standard streams are
+    /// those of the process, and it sees the process's root and current directory. Whoever calls `runs`
+    /// says that it begins. An error before that is why it could not be started; anything else that goes
+    /// wrong is told on its standard error, and an end like others.
+    fn run(&self, module: Module<'_>, runs: &mut dyn FnMut()) -> io::Result<Status>;
+}
+
+/// A module with all that running it takes.
+#[derive(Debug)]
+pub struct Module<'a> {
+    pub code: BorrowedFd<'a>,
+    /// What of it is called, if it is not to do what it does as a program.
+    pub function: Option<&'a CStr>,
+    pub argv: &'a [CString],
+    /// `NAME=VALUE`.
+    pub environment: &'a [CString],
+    /// How much memory it may have of its own, in bytes.
+    pub memory: Option<u64>,
+}
+
+/// How a place runs modules.
+#[derive(Debug, Clone, Copy)]
+pub struct Modules {
+    pub runner: &'static dyn Runner,
+    /// [`Module::memory`].
+    pub memory: Option<u64>,
+}
+
+/// The signals that a runner may handle, of what a module does wrong.
+pub(crate) const HANDLED: [i32; 4] =
+    [signal::SIGSEGV, signal::SIGBUS, signal::SIGILL, signal::SIGFPE];
