@@ -2,6 +2,7 @@
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use crate::{Access, BootError, Command, Identity, Process, Spec};
 
@@ -34,6 +35,32 @@ impl Process {
             gid: identity.gid,
             writable: Vec::new(),
             no_setuid_files: writes_to_host(spec),
+        })
+    }
+}
+
+impl Process {
+    /// The same where the command is the module of that file. It gets no variables but those that
+    /// somebody asked for.
+    pub fn of_module(
+        spec: &Spec,
+        command: &Command,
+        identity: &Identity,
+        module: &Path,
+        start: &str,
+    ) -> Result<Self, BootError> {
+        let name = module.file_name().unwrap_or_default().to_owned();
+        let argv = [name].into_iter().chain(command.argv.iter().cloned()).collect();
+        let command = Command { argv, ..command.clone() };
+        let asked =
+            spec.environment.iter().filter(|(name, _)| !command.environment.contains_key(*name));
+        let asked: Vec<_> = asked.chain(&command.environment).map(owned).collect();
+        let function = command.function.iter().map(|function| c_string(function.as_bytes()));
+        Ok(Self {
+            programs: function.collect::<Result<_, _>>()?,
+            is_module: true,
+            environment: variables(&asked)?,
+            ..Self::new(spec, &command, identity, &[], start)?
         })
     }
 }

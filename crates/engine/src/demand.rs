@@ -56,7 +56,7 @@ fn check_ports(spec: &Spec) -> Result<(), EngineError> {
 fn refuse_reference(backend: &dyn Backend, image: &Image) -> EngineError {
     let name = match image {
         Image::Reference(name) => name.as_str(),
-        Image::Host | Image::Rootfs(_) => "",
+        Image::Host | Image::Rootfs(_) | Image::Module(_) => "",
     };
     EngineError::refused(
         format!("the {} backend can't start an image by its name: {name}", backend.name()),
@@ -113,6 +113,7 @@ fn demanded(spec: &Spec, terminal: bool) -> Vec<Capability> {
             Image::Host => Capability::ImageHost,
             Image::Rootfs(_) => Capability::ImageRootfs,
             Image::Reference(_) => Capability::ImageReference,
+            Image::Module(_) => Capability::ImageModule,
         },
     ];
     demanded.extend(spec.mounts.iter().map(|mount| match mount.access {

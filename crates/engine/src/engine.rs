@@ -253,9 +253,10 @@ fn begin_leased(
     };
     let process = backend.process(&run.spec, &run.command, &|| lease.image());
     let process = process.map_err(|error| why(error.into()))?;
+    let code = backend.code(&run.spec).map_err(|error| why(error.into()))?;
     let lease = lease.attach(backend, &run.spec).map_err(why)?;
     let (link, held) = lease.split();
-    Ok((Client::start(link, stdio, process, Role::Only).map_err(why)?, held))
+    Ok((Client::start(link, stdio, process, code, Role::Only).map_err(why)?, held))
 }
 
 /// What is to be told of a command that has ended in a leased place. What is left of the place is the

@@ -23,7 +23,7 @@ const BREATH: Duration = Duration::from_millis(100);
 pub fn reference(spec: &Spec) -> Result<&str, BootError> {
     match &spec.image {
         Image::Reference(reference) => Ok(reference),
-        Image::Host | Image::Rootfs(_) => Err(BootError::Refused {
+        Image::Host | Image::Rootfs(_) | Image::Module(_) => Err(BootError::Refused {
             why: "a container engine runs images by their names only".into(),
             fix: "name one with --image, such as debian:stable-slim".into(),
         }),

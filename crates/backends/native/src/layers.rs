@@ -24,7 +24,7 @@ pub fn give(layers: &Path, plan: &Plan) -> Result<(), BootError> {
 /// The layers in `directory` of a sandbox made from `spec`.
 pub fn of(spec: &Spec, directory: &Path) -> Vec<Layer> {
     let lower = match &spec.image {
-        Image::Host | Image::Reference(_) => None,
+        Image::Host | Image::Reference(_) | Image::Module(_) => None,
         Image::Rootfs(root) => Some(root.clone()),
     };
     let (covered, made) = around(spec);

@@ -23,64 +23,114 @@ mod root;
 mod sweep;
 mod yardsticks;
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use agentkernel_core::{
-    About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
-    Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Remains, Remnant, Spec, Stdio,
-    Yardstick,
+    About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, Image,
+    ImageFacts, Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Remains, Remnant,
+    Spec, Stdio, Yardstick,
 };
+use agentkernel_guest::Runner;
 
 use outside::Given;
 use plan::Plan;
 
-/// The backend.
-pub struct Native;
+/// A backend whose places are made of namespaces.
+pub struct Native {
+    kind: &'static Kind,
+    modules: Option<&'static dyn Modules>,
+}
 
-/// The backend, for a registry.
-pub static NATIVE: Native = Native;
+/// What it is to its users.
+pub struct Kind {
+    pub name: &'static str,
+    pub about: About,
+    pub yardsticks: &'static [Yardstick],
+    pub capabilities: Capabilities,
+}
+
+/// Where the code of modules comes from, and who runs it, where commands are modules.
+pub trait Modules: Sync {
+    /// None in a program that can't run any.
+    fn runner(&self) -> Option<&'static dyn Runner>;
+
+    /// The code of the module in the file `module`.
+    fn code(&self, module: &Path) -> Result<OwnedFd, BootError>;
+}
+
+/// The backend for programs, for a registry.
+pub static NATIVE: Native = Native { kind: &PROGRAMS, modules: None };
+
+static PROGRAMS: Kind = Kind {
+    name: "native",
+    about: About {
+        class: Class::Process,
+        isolation: "Linux namespaces, seccomp, Landlock and control groups; one kernel",
+        choose: "The least time and memory, with nothing to install: for commands of agents \
+                 whose way out would have to be a hole in the kernel.",
+    },
+    yardsticks: yardsticks::YARDSTICKS,
+    capabilities: Capabilities::new(&[
+        Capability::NetworkNone,
+        Capability::NetworkFull,
+        Capability::HostLoopback,
+        Capability::RootReadOnly,
+        Capability::ImageHost,
+        Capability::ImageRootfs,
+        Capability::MountReadOnly,
+        Capability::MountReadWrite,
+        Capability::MountCopyOnWrite,
+        Capability::LimitCpus,
+        Capability::LimitMemory,
+        Capability::LimitPids,
+        Capability::LimitDisk,
+        Capability::Terminal,
+        Capability::User,
+        Capability::Live,
+        Capability::Changes,
+        Capability::RootChanges,
+        Capability::Snapshots,
+    ]),
+};
+
+impl Native {
+    /// A backend whose commands are modules.
+    pub const fn for_modules(kind: &'static Kind, modules: &'static dyn Modules) -> Self {
+        Self { kind, modules: Some(modules) }
+    }
+
+    /// Who runs commands, if they are modules. It is ready by then.
+    fn runner(&self) -> Result<Option<&'static dyn Runner>, BootError> {
+        let Some(modules) = self.modules else { return Ok(None) };
+        let runner = modules.runner().ok_or_else(|| BootError::Unavailable {
+            why: format!("the {} backend is driven by agentkerneld", self.kind.name),
+            fix: "install agentkerneld beside agentkernel".into(),
+        })?;
+        runner.prepare();
+        Ok(Some(runner))
+    }
+}
 
 impl Backend for Native {
     fn name(&self) -> &'static str {
-        "native"
+        self.kind.name
     }
 
     fn about(&self) -> About {
-        About {
-            class: Class::Process,
-            isolation: "Linux namespaces, seccomp, Landlock and control groups; one kernel",
-            choose: "The least time and memory, with nothing to install: for commands of agents \
-                     whose way out would have to be a hole in the kernel.",
-        }
+        self.kind.about
     }
 
     fn yardsticks(&self) -> &'static [Yardstick] {
-        yardsticks::YARDSTICKS
+        self.kind.yardsticks
     }
 
     fn capabilities(&self) -> Capabilities {
-        const ALL: &[Capability] = &[
-            Capability::NetworkNone,
-            Capability::NetworkFull,
-            Capability::HostLoopback,
-            Capability::RootReadOnly,
-            Capability::ImageHost,
-            Capability::ImageRootfs,
-            Capability::MountReadOnly,
-            Capability::MountReadWrite,
-            Capability::MountCopyOnWrite,
-            Capability::LimitCpus,
-            Capability::LimitMemory,
-            Capability::LimitPids,
-            Capability::LimitDisk,
-            Capability::Terminal,
-            Capability::User,
-            Capability::Live,
-            Capability::Changes,
-            Capability::RootChanges,
-            Capability::Snapshots,
-        ];
-        Capabilities::new(ALL)
+        self.kind.capabilities
+    }
+
+    fn can_boot(&self) -> bool {
+        self.modules.is_none_or(|modules| modules.runner().is_some())
     }
 
     fn probe(&self) -> Probe {
@@ -88,12 +138,13 @@ impl Backend for Native {
     }
 
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
-        let plan = Plan::for_command(spec, first)?;
+        let code = self.code(spec)?;
+        let plan = Plan::for_command(spec, first, code, self.runner()?)?;
         Ok(Box::new(outside::boot(plan, Given::default())?))
     }
 
     fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
-        let plan = Plan::for_life(spec, &life)?;
+        let plan = Plan::for_life(spec, &life, self.runner()?)?;
         if let Some(layers) = &life.layers {
             layers::give(layers, &plan)?;
         }
@@ -114,6 +165,13 @@ impl Backend for Native {
         let process = plan::process(spec, command)?;
         layers::check_user(spec, &process)?;
         Ok(process)
+    }
+
+    fn code(&self, spec: &Spec) -> Result<Option<OwnedFd>, BootError> {
+        match (self.modules, &spec.image) {
+            (Some(modules), Image::Module(module)) => modules.code(module).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn pool_part(&self, spec: &Spec) -> Option<Spec> {
@@ -145,7 +203,8 @@ impl Backend for Native {
     }
 
     fn sweep(&self) -> Vec<PathBuf> {
-        sweep::sweep()
+        // What places have left says not of which kind they were.
+        if self.modules.is_none() { sweep::sweep() } else { Vec::new() }
     }
 
     fn oom_kills(&self, groups: &[PathBuf]) -> u64 {

@@ -1,6 +1,6 @@
 //! A boot, planned: all that must be allocated, looked up or refused before the process splits.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -9,7 +9,9 @@ use agentkernel_core::{
     Access, BootError, Command, Identity, Image, Launch, Life, Network, Process, Spec, Stdio, User,
     Wall, c_string,
 };
-use agentkernel_guest::{Filters, Prepared, ResourceLimit, Rules, Streams, open_pipes};
+use agentkernel_guest::{
+    Filters, Modules, Prepared, ResourceLimit, Rules, Runner, Streams, open_pipes,
+};
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::seccomp::Policy;
 use agentkernel_sys::{landlock, machine};
@@ -44,9 +46,22 @@ pub enum Purpose {
     Live { outlives: bool, ttl: Option<Duration>, idle: Option<Duration> },
 }
 
+/// How a place's commands are started.
+struct Manner {
+    filters: Filters,
+    /// Whether they can be several, one beside the other.
+    shared: bool,
+    runner: Option<&'static dyn Runner>,
+}
+
 impl Plan {
     /// Plans a place for one command.
-    pub fn for_command(spec: &Spec, launch: Launch<'_>) -> Result<Self, BootError> {
+    pub fn for_command(
+        spec: &Spec,
+        launch: Launch<'_>,
+        code: Option<OwnedFd>,
+        runner: Option<&'static dyn Runner>,
+    ) -> Result<Self, BootError> {
         let Launch { command, stdio } = launch;
         let mapping = Mapping::for_caller();
         let process = process(spec, command)?;
@@ -56,28 +71,33 @@ impl Plan {
             Stdio::Streams(fds) => Streams::Given(fds),
             Stdio::Terminal { rows, columns } => Streams::Terminal { rows, columns },
         };
-        let purpose = Purpose::Command(Prepared::new(process, streams));
-        Self::new(spec, mapping, purpose, Filters::new(&[policy]), None, false)
+        let purpose = Purpose::Command(Prepared::new(process, streams, code));
+        let manner = Manner { filters: Filters::new(&[policy]), shared: false, runner };
+        Self::new(spec, mapping, purpose, manner, None)
     }
 
     /// Plans a place that lives as `life` says.
-    pub fn for_life(spec: &Spec, life: &Life) -> Result<Self, BootError> {
+    pub fn for_life(
+        spec: &Spec,
+        life: &Life,
+        runner: Option<&'static dyn Runner>,
+    ) -> Result<Self, BootError> {
         let purpose = Purpose::Live { outlives: life.outlives, ttl: life.ttl, idle: life.idle };
         // A place without a door is for one client, who may still bring mounts that must be ro or
         // rw.
         let filters = Filters::new(&[false, true].map(|no| Policy { no_setuid_files: no }));
-        let layers = life.layers.as_deref();
-        Self::new(spec, Mapping::for_caller(), purpose, filters, layers, life.listener.is_some())
+        let manner = Manner { filters, shared: life.listener.is_some(), runner };
+        Self::new(spec, Mapping::for_caller(), purpose, manner, life.layers.as_deref())
     }
 
     fn new(
         spec: &Spec,
         mapping: Mapping,
         purpose: Purpose,
-        filters: Filters,
+        manner: Manner,
         layers: Option<&Path>,
-        shared: bool,
     ) -> Result<Self, BootError> {
+        let Manner { filters, shared, runner } = manner;
         let identity = resolve_identity(spec, &spec.user)?;
         let limits = LimitPlan::new(spec, layers.is_some())?;
         let root = Root::plan(spec, &identity, mapping, limits.scratch, layers)?;
@@ -97,6 +117,10 @@ impl Plan {
             // Commands of one place that each made a promise of their own could not signal each
             // other.
             landlock: landlock.filter(|_| !shared),
+            modules: runner.map(|runner| {
+                let memory = spec.limits.memory.map(|asked| asked.value.get());
+                Modules { runner, memory }
+            }),
         };
         let landlock = landlock.filter(|_| shared);
         Ok(Self {
@@ -135,7 +159,10 @@ pub fn process(spec: &Spec, command: &Command) -> Result<Process, BootError> {
     // The place was made for another user, and need not have this one's home.
     let stranger = command.user.is_some() && identity != resolve_identity(spec, &spec.user)?;
     let start = if stranger { "/" } else { &identity.home };
-    let process = Process::new(spec, command, &identity, &[], start)?;
+    let process = match &spec.image {
+        Image::Module(module) => Process::of_module(spec, command, &identity, module, start)?,
+        _ => Process::new(spec, command, &identity, &[], start)?,
+    };
     Ok(Process { writable: root::writable(spec, &identity.home)?, ..process })
 }
 
@@ -190,8 +217,13 @@ fn walls(spec: &Spec, landlock: Option<u32>) -> Vec<Wall> {
         .collect()
 }
 
+/// Whether its root is somebody's, and none that is made here.
+pub fn is_foreign(image: &Image) -> bool {
+    matches!(image, Image::Rootfs(_) | Image::Reference(_))
+}
+
 fn writes_to_copies(spec: &Spec) -> bool {
-    spec.image != Image::Host || spec.mounts.iter().any(|mount| mount.access == Access::CopyOnWrite)
+    is_foreign(&spec.image) || spec.mounts.iter().any(|mount| mount.access == Access::CopyOnWrite)
 }
 
 /// What a copy can't do here, if there is such a thing.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use agentkernel_core::{
     Access, Attachment, BootError, Identity, Image, Mount, Pristine, Profile, Spec, User, c_string,
@@ -21,6 +22,11 @@ pub fn part(spec: &Spec) -> Spec {
     Spec {
         // Only a name, by now.
         profile: Profile::Moderate,
+        // The code comes with the command.
+        image: match &spec.image {
+            Image::Module(_) => Image::Module(PathBuf::new()),
+            other => other.clone(),
+        },
         mounts: Vec::new(),
         directory: None,
         environment: Default::default(),
@@ -86,7 +92,7 @@ fn attachment(spec: &Spec, mount: &Mount) -> Result<Attachment, BootError> {
 
 fn user(spec: &Spec, identity: &Identity) -> Result<Attachment, BootError> {
     let (passwd, group) = match spec.image {
-        Image::Host => accounts(identity),
+        Image::Host | Image::Module(_) => accounts(identity),
         Image::Rootfs(_) | Image::Reference(_) => Default::default(),
     };
     Ok(Attachment::User {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 
 use agentkernel_core::{
     Asked, Backend, BootError, Bytes, Cpus, Image, Life, Limits, Network, Origin, Place, Probe,
@@ -31,7 +32,11 @@ pub fn probe(native: &Native) -> Probe {
 }
 
 fn try_one(native: &Native) -> Result<Box<dyn Place>, BootError> {
-    let place = native.boot_live(&trial(), Life::default())?;
+    let image = match native.modules {
+        Some(_) => Image::Module(PathBuf::new()),
+        None => Image::Host,
+    };
+    let place = native.boot_live(&Spec { image, ..trial() }, Life::default())?;
     match first_word(&*place) {
         Ok(FromAgent::Hello { .. }) => Ok(place),
         Ok(FromAgent::Unready { step, errno }) => {

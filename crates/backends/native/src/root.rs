@@ -16,6 +16,7 @@ use agentkernel_core::{Access, BootError, Identity, Image, Network, RootAccess, 
 use agentkernel_sys::mount::Restrictions;
 
 use crate::identity::Mapping;
+use crate::plan::is_foreign;
 
 pub use execute::{Behind, attach};
 pub use host::accounts;
@@ -115,7 +116,8 @@ impl Root {
             steps.push(Step::Tree { source, restrictions: GUARDED, path, inside: false });
         }
         match &spec.image {
-            Image::Host => steps.host_image(identity, spec)?,
+            Image::Host => steps.own_image(&host::PROGRAMS, &host::SETTINGS, identity, spec)?,
+            Image::Module(_) => steps.own_image(&[], &[], identity, spec)?,
             Image::Rootfs(dir) => steps.rootfs_image(dir, mapping, spec)?,
             Image::Reference(name) => {
                 return Err(BootError::Refused {
@@ -126,7 +128,7 @@ impl Root {
         }
         // In somebody's image a link may be anywhere, so nothing is done in it by mere paths. In
         // what a sandbox has left behind too.
-        let foreign = spec.image != Image::Host || layers.is_some();
+        let foreign = is_foreign(&spec.image) || layers.is_some();
         steps.devices(foreign, spec.root)?;
         steps.processes(foreign)?;
         steps.private_directories(identity, spec.root, foreign)?;

@@ -14,6 +14,7 @@ use agentkernel_store::audit::Kind;
 use agentkernel_sys::signal::Signals;
 use serde_json::json;
 
+use super::exec::code;
 use super::log::{Entry, FILES, LogFiles, MOST, Watch};
 use super::settle::is_said_to_run;
 use super::{DialError, PATIENCE, Sandboxes};
@@ -57,12 +58,15 @@ impl Sandboxes<'_> {
         self.expect_running(&record)?;
         let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
         let process = backend.process(&spec, command, &|| Self::place(&record).image())?;
+        let code = code(backend, &spec)?;
         let mut dial = self.dial(&record)?;
         let (number, folder, log) = self.make_log(&record, command)?;
         let role = Role::Background { number, time_limit: command.time_limit };
         let start = Box::new(Start { process, terminal: None, role });
         let order = |command| ToAgent::Start { command, start };
-        let started = dial.ask(order, &log.each_ref().map(AsFd::as_fd), PATIENCE);
+        let descriptors: Vec<_> =
+            log.iter().map(AsFd::as_fd).chain(code.iter().map(AsFd::as_fd)).collect();
+        let started = dial.ask(order, &descriptors, PATIENCE);
         if let Err(error) = started {
             // A log of nothing would be taken for a command that was lost. But where it is not
             // certain that it has not started, it may be just that.

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use agentkernel_core::{Command, Process, Remains, Spec, Stdio};
+use agentkernel_core::{Backend, Command, Process, Remains, Spec, Stdio};
 use agentkernel_protocol::{Role, Start, ToAgent};
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
@@ -37,12 +37,12 @@ impl Sandboxes<'_> {
         let what = journal::command(&exec.command);
         let ready = self.ready_to_exec(asked, exec);
         let ready = ready.inspect_err(|error| self.note_refusal(Some(asked), what, error))?;
-        let Ready { record, spec, command, run, stdio, process, kills, link } = ready;
+        let Ready { record, spec, command, run, stdio, process, code, kills, link } = ready;
         let note = || self.note(Kind::Command, &record, journal::command(&command));
         if spec.strict {
             note()?;
         }
-        let peer = Client::start(link, &stdio, process, Role::Foreground)?;
+        let peer = Client::start(link, &stdio, process, code, Role::Foreground)?;
         // Beside its start, where it costs nobody time.
         let noted = if spec.strict { Ok(()) } else { note() };
         let called = Called::of(&spec, &command);
@@ -70,11 +70,12 @@ impl Sandboxes<'_> {
         demand::check(backend, &spec, streams.is_terminal())?;
         let place = Self::place(&record);
         let process = backend.process(&spec, &command, &|| place.image())?;
+        let code = code(backend, &spec)?;
         let run = CommandRun::new(streams, command.time_limit)?;
         let kills = backend.oom_kills(&place.groups);
         let link = self.dial(&record)?.into_link();
         backend.open_streams(&stdio)?;
-        Ok(Ready { record, spec, command, run, stdio, process, kills, link })
+        Ok(Ready { record, spec, command, run, stdio, process, code, kills, link })
     }
 
     fn outcome(
@@ -121,9 +122,18 @@ struct Ready {
     run: CommandRun,
     stdio: Stdio,
     process: Process,
+    code: Option<OwnedFd>,
     /// How many had died for want of memory before.
     kills: u64,
     link: OwnedFd,
+}
+
+/// The code of commands' module, if that is what they are, which may take another program to be had.
+pub(super) fn code(backend: &dyn Backend, spec: &Spec) -> Result<Option<OwnedFd>, EngineError> {
+    match backend.code(spec) {
+        Err(_) if !backend.can_boot() => Err(EngineError::elsewhere(backend)),
+        code => Ok(code?),
+    }
 }
 
 /// What a run's outcome says if the run could not be written down.
@@ -145,6 +155,7 @@ impl Client {
         link: OwnedFd,
         stdio: &Stdio,
         process: Process,
+        code: Option<OwnedFd>,
         role: Role,
     ) -> Result<Self, EngineError> {
         let terminal = match stdio {
@@ -158,10 +169,11 @@ impl Client {
                 "pass less on its command line and in its environment".into(),
             )
         })?;
-        let streams: Vec<BorrowedFd<'_>> = match stdio {
+        let mut streams: Vec<BorrowedFd<'_>> = match stdio {
             Stdio::Streams(streams) => streams.iter().map(AsFd::as_fd).collect(),
             Stdio::Terminal { .. } => Vec::new(),
         };
+        streams.extend(code.iter().map(AsFd::as_fd));
         let told = process::clock();
         socket::send(link.as_fd(), &order, &streams).map_err(not_sent)?;
         Ok(Self { link, told })

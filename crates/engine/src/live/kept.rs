@@ -10,7 +10,7 @@ use agentkernel_store::audit::Kind;
 use agentkernel_store::{Name, Record, StoreError};
 use serde_json::{Value, json};
 
-use super::exec::{Client, not_noted};
+use super::exec::{Client, code, not_noted};
 use super::settle::is_said_to_run;
 use super::{NewSandbox, Sandboxes};
 use crate::action::{Outcome, Run};
@@ -70,10 +70,11 @@ impl Sandboxes<'_> {
         let (record, dial) = self.settle_in(&record, &*place)?;
         tell_ports(&spec, place.ports());
         let process = backend.process(&spec, command, &|| place.image())?;
+        let code = code(backend, &spec)?;
         drop(lock);
         self.note(Kind::Start, &record, Value::Null)?;
         backend.open_streams(&stdio)?;
-        let client = Client::start(dial.into_link(), &stdio, process, Role::Foreground)?;
+        let client = Client::start(dial.into_link(), &stdio, process, code, Role::Foreground)?;
         let noted = self.note(Kind::Command, &record, journal::command(command));
         let peer = Kept { client, place: &*place };
         let told = peer.client.told();

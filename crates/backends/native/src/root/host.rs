@@ -10,12 +10,12 @@ use super::{READ_ONLY, Step, Steps, TreeSource, resolver};
 
 /// The directories with the machine's programs and libraries, where it has them. The links among
 /// them are kept as links.
-const PROGRAMS: [&str; 9] =
+pub(super) const PROGRAMS: [&str; 9] =
     ["usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "nix/store", "gnu/store"];
 
 /// The minimum of `/etc` without which programs fail that hold no secret: how to find libraries,
 /// certificates and names. Everything else there stays out, and users are made up.
-const SETTINGS: [&str; 13] = [
+pub(super) const SETTINGS: [&str; 13] = [
     "alternatives",
     "crypto-policies",
     "fonts",
@@ -32,19 +32,25 @@ const SETTINGS: [&str; 13] = [
 ];
 
 impl Steps {
-    /// The machine's own programs, with the least that they need.
+    /// A root that is made here, with these of the machine's own programs and settings.
     ///
     /// Where the root is kept it is an overlay, and what is made here lies under it: so what the
     /// sandbox has changed is all that its layer holds.
-    pub(super) fn host_image(&mut self, identity: &Identity, spec: &Spec) -> Result<(), BootError> {
+    pub(super) fn own_image(
+        &mut self,
+        programs: &[&str],
+        settings: &[&str],
+        identity: &Identity,
+        spec: &Spec,
+    ) -> Result<(), BootError> {
         let base = if self.layers { "image" } else { "root" };
         self.directory(base, 0o755)?;
         let mut shown = Vec::new();
-        for name in PROGRAMS {
+        for name in programs {
             self.host_path(base, Path::new("/"), name, &mut shown)?;
         }
         self.directory(&format!("{base}/etc"), 0o755)?;
-        for name in SETTINGS {
+        for name in settings {
             self.host_path(base, Path::new("/etc"), name, &mut shown)?;
         }
         self.directory(&format!("{base}/home"), 0o755)?;

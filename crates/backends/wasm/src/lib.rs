@@ -1,0 +1,92 @@
+//! WebAssembly modules as commands, but for the engine that compiles and runs them.
+//!
+//! A place is one of Linux namespaces, as for programs, with a root that has none. A command's process
+//! runs the module in itself: so there are two walls around it, and all that holds for programs (limits,
+//! mounts, terminals, signals, pools) holds for modules.
+//!
+//! The code of a module is compiled once and kept ([`cache`]). Whoever starts a command hands the code
+//! over as a descriptor, so that a program without an engine can start what another has compiled. What
+//! takes an engine is behind [`Driver`].
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+mod cache;
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use agentkernel_core::{About, BootError, Capabilities, Capability, Class};
+use agentkernel_guest::Runner;
+use agentkernel_native::{Kind, Modules, Native};
+
+/// The number of the form of compiled code: another one whenever the engine, or how it is told to
+/// compile, has changed.
+pub const CODE_FORM: u32 = 1;
+
+/// An engine.
+pub trait Driver: Sync {
+    fn runner(&self) -> &'static dyn Runner;
+
+    /// The code of a module, in text or binary form, or why it can't be run.
+    fn compile(&self, module: &[u8]) -> Result<Vec<u8>, BootError>;
+
+    /// Whether it can run this code, which it may have compiled long ago.
+    fn accepts(&self, code: &[u8]) -> bool;
+}
+
+/// The backend for a program without an engine.
+pub static WASM: Native = Native::for_modules(&KIND, &Code(None));
+
+static KIND: Kind = Kind {
+    name: "wasm",
+    about: About {
+        class: Class::Wasm,
+        isolation: "WebAssembly by wasmtime, in a process behind Linux namespaces, seccomp, Landlock \
+                    and control groups; one kernel",
+        choose: "For modules: what they can do is what they were given, and a hole in the engine leads \
+                 into a sandbox.",
+    },
+    yardsticks: &[],
+    capabilities: Capabilities::new(&[
+        Capability::NetworkNone,
+        Capability::RootReadOnly,
+        Capability::ImageModule,
+        Capability::MountReadOnly,
+        Capability::MountReadWrite,
+        Capability::MountCopyOnWrite,
+        Capability::LimitCpus,
+        Capability::LimitMemory,
+        Capability::LimitPids,
+        Capability::LimitDisk,
+        Capability::Terminal,
+        Capability::User,
+        Capability::Live,
+        Capability::Changes,
+        Capability::RootChanges,
+        Capability::Snapshots,
+    ]),
+};
+
+/// Where code comes from.
+pub struct Code(Option<&'static dyn Driver>);
+
+impl Code {
+    pub const fn by(driver: &'static dyn Driver) -> Self {
+        Self(Some(driver))
+    }
+
+    /// The backend for a program that has an engine.
+    pub const fn backend(&'static self) -> Native {
+        Native::for_modules(&KIND, self)
+    }
+}
+
+impl Modules for Code {
+    fn runner(&self) -> Option<&'static dyn Runner> {
+        self.0.map(Driver::runner)
+    }
+
+    fn code(&self, module: &Path) -> Result<OwnedFd, BootError> {
+        cache::code(module, self.0)
+    }
+}
