@@ -9,6 +9,8 @@ pub static BACKENDS: &[&dyn Backend] = &[
     #[cfg(target_os = "linux")]
     &agentkernel_native::NATIVE,
     #[cfg(target_os = "linux")]
+    &agentkernel_wasm::WASM,
+    #[cfg(target_os = "linux")]
     &Containers::without_driver(&DOCKER),
     #[cfg(target_os = "linux")]
     &Containers::without_driver(&PODMAN),

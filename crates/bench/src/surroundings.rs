@@ -14,7 +14,7 @@ use agentkernel_wire::{DEFAULT_IMAGE, ImageRequest, Written};
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 /// The variable of agentkernel's that names the image.
-const IMAGE: &str = "AGENTKERNEL_IMAGE";
+pub(crate) const IMAGE: &str = "AGENTKERNEL_IMAGE";
 
 /// By these engines are found, by their own command lines and by agentkernel. Those of the caller's
 /// own folders are among them, since an engine without a daemon has its images there.
@@ -42,6 +42,7 @@ const SOCKETS: &[&str] = &["docker.sock", "podman"];
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     image: Option<String>,
+    is_for_modules: bool,
     engines: Vec<(&'static str, OsString)>,
     /// Absent ones are to be so; none of them is touched where there is no engine.
     tools_only: Vec<(&'static str, Option<OsString>)>,
@@ -55,7 +56,9 @@ impl Surroundings {
     /// The caller names no image that this backend takes.
     pub fn of(backend: &dyn Backend, variables: Variables<'_>) -> Result<Self, String> {
         let mut surroundings = Self::default();
-        if !backend.capabilities().has(Capability::ImageHost) {
+        let has = |capability| backend.capabilities().has(capability);
+        surroundings.is_for_modules = has(Capability::ImageModule);
+        if has(Capability::ImageReference) {
             surroundings.image = Some(image(variables(IMAGE).as_deref())?);
         }
         if backend.about().class == Class::Container {
@@ -70,6 +73,11 @@ impl Surroundings {
     /// The image of its sandboxes, if it takes one by name.
     pub fn image(&self) -> Option<&str> {
         self.image.as_deref()
+    }
+
+    /// Whether commands are modules, so that one has to stand for what is measured.
+    pub(crate) fn is_for_modules(&self) -> bool {
+        self.is_for_modules
     }
 
     /// Has agentkernel find the engine, and take the image.
@@ -111,7 +119,7 @@ fn image(asked: Option<&OsStr>) -> Result<String, String> {
     match ImageRequest::read(asked).map_err(|error| format!("{IMAGE}: {error}"))? {
         ImageRequest::Reference(name) => Ok(name),
         ImageRequest::Auto => Ok(DEFAULT_IMAGE.to_owned()),
-        ImageRequest::Host | ImageRequest::Rootfs(_) => Err(format!(
+        ImageRequest::Host | ImageRequest::Rootfs(_) | ImageRequest::Module(_) => Err(format!(
             "{IMAGE} is {}, and this backend takes an image by its name",
             asked.to_string_lossy()
         )),

@@ -12,6 +12,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::Surroundings;
+use crate::surroundings::IMAGE;
+
+/// Prints what the measured command prints.
+const HELLO: &str = include_str!("../../../examples/wasm/hello.wat");
 
 /// The programs that are measured.
 #[derive(Debug, Clone)]
@@ -35,6 +39,8 @@ impl Programs {
 #[derive(Debug)]
 pub struct World {
     home: TempDir,
+    /// What is the command where commands are modules, whatever its words are.
+    module: Option<PathBuf>,
     surroundings: Surroundings,
 }
 
@@ -54,7 +60,9 @@ impl World {
         fs::copy(&programs.agentkernel, home.path().join("bin/agentkernel"))?;
         fs::copy(&programs.agentkerneld, home.path().join("bin/agentkerneld"))?;
         surroundings.show_sockets(&home.path().join("run"))?;
-        Ok(Self { home, surroundings })
+        let module = surroundings.is_for_modules().then(|| home.path().join("hello.wat"));
+        module.iter().try_for_each(|path| fs::write(path, HELLO))?;
+        Ok(Self { home, module, surroundings })
     }
 
     /// The image of its sandboxes, if they have one.
@@ -79,6 +87,7 @@ impl World {
     pub fn agentkernel(&self, words: &[&str]) -> Command {
         let mut command = self.command(&self.home.path().join("bin/agentkernel"));
         self.surroundings.surround(&mut command);
+        command.envs(self.module.iter().map(|module| (IMAGE, module)));
         command.args(words);
         command
     }
@@ -97,6 +106,7 @@ impl World {
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into()))
             .env("HOME", home)
+            .env("XDG_CACHE_HOME", home.join("cache"))
             .env("XDG_CONFIG_HOME", home.join("config"))
             .env("XDG_RUNTIME_DIR", home.join("run"))
             .env("XDG_STATE_HOME", home.join("state"))

@@ -25,17 +25,23 @@ use std::path::Path;
 
 use agentkernel_core::Backend;
 use agentkernel_engine::Engine;
+use agentkernel_native::Native;
 use agentkernel_store::Dirs;
+use agentkernel_wasm::Code;
 
 pub use error::DaemonError;
 
 /// The backends that the daemon drives, the preferred ones first.
 static BACKENDS: &[&dyn Backend] = &[
     &agentkernel_native::NATIVE,
+    &WASM,
     &agentkernel_containers_api::DOCKER_BACKEND,
     &agentkernel_containers_api::PODMAN_BACKEND,
     &agentkernel_apple::APPLE_BACKEND,
 ];
+
+static MODULES: Code = Code::by(&agentkernel_wasm_engine::WASMTIME);
+static WASM: Native = MODULES.backend();
 
 static ENGINE: Engine = Engine::new(BACKENDS);
 

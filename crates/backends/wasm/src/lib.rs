@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod yardsticks;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -46,7 +47,7 @@ static KIND: Kind = Kind {
         choose: "For modules: what they can do is what they were given, and a hole in the engine leads \
                  into a sandbox.",
     },
-    yardsticks: &[],
+    yardsticks: yardsticks::YARDSTICKS,
     capabilities: Capabilities::new(&[
         Capability::NetworkNone,
         Capability::RootReadOnly,
