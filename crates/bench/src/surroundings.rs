@@ -111,7 +111,7 @@ fn image(asked: Option<&OsStr>) -> Result<String, String> {
     match ImageRequest::read(asked).map_err(|error| format!("{IMAGE}: {error}"))? {
         ImageRequest::Reference(name) => Ok(name),
         ImageRequest::Auto => Ok(DEFAULT_IMAGE.to_owned()),
-        ImageRequest::Host | ImageRequest::Rootfs(_) => Err(format!(
+        ImageRequest::Host | ImageRequest::Rootfs(_) | ImageRequest::Module(_) => Err(format!(
             "{IMAGE} is {}, and this backend takes an image by its name",
             asked.to_string_lossy()
         )),
@@ -131,7 +131,7 @@ mod tests {
         for unnamed in [image(None), of(""), of("auto")] {
             assert_eq!(unnamed.as_deref(), Ok(agentkernel_wire::DEFAULT_IMAGE));
         }
-        for other in ["host", "rootfs:/x", "/x", "a b"] {
+        for other in ["host", "rootfs:/x", "a.wasm", "/x", "a b"] {
             assert!(of(other).is_err_and(|why| why.contains("AGENTKERNEL_IMAGE")), "{other}");
         }
     }
