@@ -139,7 +139,7 @@ mod tests {
         for unnamed in [image(None), of(""), of("auto")] {
             assert_eq!(unnamed.as_deref(), Ok(agentkernel_wire::DEFAULT_IMAGE));
         }
-        for other in ["host", "rootfs:/x", "/x", "a b"] {
+        for other in ["host", "rootfs:/x", "a.wasm", "/x", "a b"] {
             assert!(of(other).is_err_and(|why| why.contains("AGENTKERNEL_IMAGE")), "{other}");
         }
     }

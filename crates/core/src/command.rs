@@ -1,12 +1,12 @@
 //! One execution inside a sandbox, and how it ended.
 
 use std::collections::BTreeMap;
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Access, User};
+use crate::{Access, Image, User};
 
 /// A program to start in a sandbox, never joined into a shell string.
 ///
@@ -26,6 +26,13 @@ pub struct Command {
     pub function: Option<String>,
     /// How long it may run before it and everything it started is killed.
     pub time_limit: Option<Duration>,
+}
+
+impl Command {
+    /// Its words where its sandbox has this image, the program first.
+    pub fn words<'a>(&'a self, image: &'a Image) -> impl Iterator<Item = &'a OsStr> {
+        image.module_name().into_iter().chain(self.argv.iter().map(OsString::as_os_str))
+    }
 }
 
 /// A command as the agent of a place starts it: names have become numbers, and everything that

@@ -1,7 +1,7 @@
 //! What a sandbox is made of.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use crate::{Bytes, Cpus, Port};
@@ -62,6 +62,16 @@ pub enum Image {
     Reference(String),
     /// A file with a WebAssembly module, which is the program of every command. The root has no other.
     Module(PathBuf),
+}
+
+impl Image {
+    /// What the program of every command is called, if the image is that program.
+    pub fn module_name(&self) -> Option<&OsStr> {
+        match self {
+            Self::Module(path) => path.file_name(),
+            Self::Host | Self::Rootfs(_) | Self::Reference(_) => None,
+        }
+    }
 }
 
 /// When an engine fetches an image by its name from where that leads to. It is no part of a

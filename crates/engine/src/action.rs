@@ -1,5 +1,6 @@
 //! What every front end turns its input into, and what it gets back.
 
+use std::ffi::OsString;
 use std::io;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use agentkernel_core::{
 use agentkernel_store::audit::AuditError;
 use agentkernel_store::{DirsError, StoreError, Thing};
 
-use agentkernel_wire::nearest;
+use agentkernel_wire::{RequestError, nearest};
 
 use crate::live::DialError;
 
@@ -54,6 +55,8 @@ pub struct Probed {
 pub struct Outcome {
     pub backend: &'static str,
     pub route: Route,
+    /// The name of the module that was the program, if the sandbox's image is one.
+    pub module: Option<OsString>,
     /// That of the sandbox's spec.
     pub profile: Profile,
     pub ended: Ended,
@@ -150,6 +153,12 @@ impl From<BootError> for EngineError {
                 Self { why, hint: None, exit_code: Self::FAILED, elsewhere: false }
             }
         }
+    }
+}
+
+impl From<RequestError> for EngineError {
+    fn from(error: RequestError) -> Self {
+        Self::refused(error.to_string(), error.hint().into())
     }
 }
 

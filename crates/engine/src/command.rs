@@ -36,7 +36,8 @@ pub struct Called {
 
 impl Called {
     pub fn of(spec: &Spec, command: &Command) -> Self {
-        let program = command.argv.first().map(|p| p.to_string_lossy().into_owned());
+        let program = command.words(&spec.image).next();
+        let program = program.map(|program| program.to_string_lossy().into_owned());
         let directory = command.directory.as_ref().or(spec.directory.as_ref());
         let directory = directory.map_or("the home".into(), |d| d.display().to_string());
         Self { program: program.unwrap_or_default(), directory }

@@ -3,11 +3,24 @@
 use agentkernel_core::{
     Access, Asked, Backend, Capability, Image, Network, Origin, Port, RootAccess, Spec,
 };
+use agentkernel_wire::ImageReport;
 
 use crate::EngineError;
 
-/// Refuses `spec` if `backend` can't do or enforce all of it.
+/// Refuses `spec` if `backend` can't do or enforce all of it, or if it lacks the module to run.
 pub fn check(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), EngineError> {
+    check_part(backend, spec, terminal)?;
+    match &spec.image {
+        Image::Module(file) if file.as_os_str().is_empty() => Err(EngineError::refused(
+            format!("the {} backend runs WebAssembly modules, and none was named", backend.name()),
+            "name one, as in agentkernel run app.wasm or with --image app.wasm".into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The same of what a pool is of, which serves every module.
+pub fn check_part(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), EngineError> {
     let capabilities = backend.capabilities();
     match demanded(spec, terminal).into_iter().find(|demand| !capabilities.has(*demand)) {
         None => check_ports(spec),
@@ -31,7 +44,14 @@ pub fn check(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), E
                     .into(),
             ))
         }
-        Some(Capability::ImageReference) => Err(refuse_reference(backend, &spec.image)),
+        Some(Capability::ImageReference | Capability::ImageModule) => {
+            Err(refuse_image(backend, &spec.image))
+        }
+        Some(Capability::ImageHost | Capability::ImageRootfs)
+            if capabilities.has(Capability::ImageModule) =>
+        {
+            Err(refuse_image(backend, &spec.image))
+        }
         Some(lacking) => Err(EngineError::refused(
             format!("the {} backend can't do or enforce: {}", backend.name(), lacking.name()),
             "leave that out, or choose a backend that `agentkernel doctor` lists with it".into(),
@@ -52,23 +72,30 @@ fn check_ports(spec: &Spec) -> Result<(), EngineError> {
     }
 }
 
-/// Refuses the name of an image, which may be a slip of another word.
-fn refuse_reference(backend: &dyn Backend, image: &Image) -> EngineError {
-    let name = match image {
-        Image::Reference(name) => name.as_str(),
-        Image::Host | Image::Rootfs(_) | Image::Module(_) => "",
+/// Refuses an image, whose name may be a slip of another word.
+fn refuse_image(backend: &dyn Backend, image: &Image) -> EngineError {
+    let (own, name) = (backend.name(), ImageReport::new(image, None).name);
+    let (why, hint) = match image {
+        Image::Module(file) => (
+            format!("the {own} backend can't run a WebAssembly module: {}", file.display()),
+            "choose a backend that `agentkernel doctor` lists with image module",
+        ),
+        _ if backend.capabilities().has(Capability::ImageModule) => (
+            format!("the {own} backend runs WebAssembly modules, and not the image {name}"),
+            "name a module, as in --image app.wasm, or choose another backend",
+        ),
+        _ => (
+            format!("the {own} backend can't start an image by its name: {name}"),
+            "use the image host or rootfs:DIR, or a backend that `agentkernel doctor` lists with \
+             image reference",
+        ),
     };
-    EngineError::refused(
-        format!("the {} backend can't start an image by its name: {name}", backend.name()),
-        "use the image host or rootfs:DIR, or a backend that `agentkernel doctor` lists with image \
-         reference"
-            .into(),
-    )
+    EngineError::refused(why, hint.into())
 }
 
 /// The part of `spec` that a pool of `backend` holds, or why it holds none.
 pub fn demand_pool(backend: &dyn Backend, spec: &Spec) -> Result<Spec, EngineError> {
-    check(backend, spec, false)?;
+    check_part(backend, spec, false)?;
     if let Some(port) = named_port(spec) {
         return Err(EngineError::refused(
             format!("a pool's sandboxes can't all have the host's port {}", port.host()),

@@ -27,7 +27,8 @@ impl<'a> Diary<'a> {
     ) -> Result<Self, EngineError> {
         let spec = journal::spec_digest(&run.spec);
         let mut diary = Self { journal, backend: backend.name(), spec, missing: None };
-        let written = diary.write(Kind::Command, journal::command(&run.command), None);
+        let written =
+            diary.write(Kind::Command, journal::command(&run.command, &run.spec.image), None);
         match written {
             Err(error) if run.spec.strict => return Err(error),
             Err(error) => diary.missing = Some(error.why),

@@ -1,5 +1,6 @@
 //! From a request to what came of it.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
@@ -145,7 +146,7 @@ impl Engine {
                     .into(),
             ));
         }
-        demand::check(backend, spec, false)?;
+        demand::check_part(backend, spec, false)?;
         if !matches!(spec.image, Image::Reference(_)) {
             return Ok(());
         }
@@ -212,6 +213,7 @@ fn run_cold(
     Ok(Outcome {
         backend: backend.name(),
         route: Route::Cold(why),
+        module: run.spec.image.module_name().map(OsStr::to_owned),
         profile: run.spec.profile,
         ended,
         phases,
@@ -287,6 +289,7 @@ fn leased(
     Outcome {
         backend: backend.name(),
         route: Route::Pool(pool),
+        module: run.spec.image.module_name().map(OsStr::to_owned),
         profile: run.spec.profile,
         ended,
         phases,

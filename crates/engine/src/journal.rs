@@ -1,8 +1,9 @@
 //! What is written into the audit log, in words that hold no secret.
 
+use std::ffi::OsStr;
 use std::io;
 
-use agentkernel_core::{Command, Ended, Spec};
+use agentkernel_core::{Command, Ended, Image, Spec};
 use agentkernel_store::Dirs;
 use agentkernel_store::audit::{Audit, AuditError, Entry, Kind, Who, digest};
 use agentkernel_wire::{EndingReport, SpecRecord};
@@ -72,17 +73,46 @@ fn without_values(spec: &Spec) -> Spec {
     spec
 }
 
-/// A command, as the log has it: its program and how many arguments it has. They may hold
-/// passwords, which must not lie about.
-pub fn command(command: &Command) -> Value {
-    let program = command.argv.first().map(|program| program.to_string_lossy());
-    json!({
-        "program": program.unwrap_or_default(),
-        "arguments": command.argv.len().saturating_sub(1),
-    })
+/// A command, as the log has it: its program, which may be its sandbox's image, and how many
+/// arguments it has. They may hold passwords, which must not lie about.
+pub fn command(command: &Command, image: &Image) -> Value {
+    let mut words = command.words(image);
+    let program = words.next().map(OsStr::to_string_lossy).unwrap_or_default();
+    let mut detail = json!({ "program": program, "arguments": words.count() });
+    if let Some(function) = &command.function {
+        detail["function"] = json!(function);
+    }
+    detail
 }
 
 /// How a command has ended.
 pub fn ended(ended: &Ended) -> Value {
     serde_json::to_value(EndingReport::from(ended)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_its_program_and_how_many_arguments_it_has() {
+        let of = |argv: &[&str], function: Option<&str>, image| {
+            let argv = argv.iter().map(Into::into).collect();
+            let function = function.map(String::from);
+            command(&Command { argv, function, ..Command::default() }, &image).to_string()
+        };
+        let module = || Image::Module("/srv/app.wasm".into());
+        for (detail, expected) in [
+            (of(&["echo", "secret"], None, Image::Host), r#"{"arguments":1,"program":"echo"}"#),
+            (of(&[], None, Image::Host), r#"{"arguments":0,"program":""}"#),
+            (of(&["secret"], None, module()), r#"{"arguments":1,"program":"app.wasm"}"#),
+            (of(&[], None, module()), r#"{"arguments":0,"program":"app.wasm"}"#),
+            (
+                of(&["1", "2"], Some("add"), module()),
+                r#"{"arguments":2,"function":"add","program":"app.wasm"}"#,
+            ),
+        ] {
+            assert_eq!(detail, expected);
+        }
+    }
 }

@@ -49,7 +49,7 @@ pub use live::{
     StoppedReport, VerdictDetail, VerdictReport,
 };
 pub use nearest::nearest;
-pub use path::{BuildRequest, ImageRequest, ProjectRequest, Volume};
+pub use path::{BuildRequest, ImageRequest, ProjectRequest, Volume, is_module_name};
 pub use place::PlaceRecord;
 pub use ports::{PortRecord, PortsReport, Publish, resolve_ports};
 pub use record::{SpecRecord, SpecRecordError};
@@ -59,7 +59,7 @@ pub use report::{
     Report, RouteReport, Run, UsageReport, WallReport,
 };
 pub use request::{PoolRequest, PoolSize, SpecRequest};
-pub use resolve::{Caller, RequestError, Resolved, command};
+pub use resolve::{Caller, RequestError, Resolved, check_command, command};
 pub use signal::Signal;
 pub use value::{Pids, ValueError, Written};
 pub use variables::{PREFIX, VARIABLES, VariableError, read_variables};

@@ -19,27 +19,39 @@ pub enum ImageRequest {
     Auto,
     /// `rootfs:DIR`: a directory that holds a root file system.
     Rootfs(PathBuf),
+    /// `module:FILE`, or what has a module's [name](is_module_name): a WebAssembly module.
+    Module(PathBuf),
     /// Every other word: the name of an image, which is a [`Reference`].
     Reference(String),
 }
 
 impl Written for ImageRequest {
-    const EXPECTED: &'static str =
-        "\"host\", \"auto\", rootfs:DIR or the name of an image such as python:3.13-slim";
+    const EXPECTED: &'static str = "\"host\", \"auto\", rootfs:DIR, a module's file such as app.wasm \
+                                    or the name of an image such as python:3.13-slim";
 
     fn read(text: &OsStr) -> Result<Self, ValueError> {
-        match (text.as_bytes(), text.as_bytes().strip_prefix(b"rootfs:")) {
-            (b"", _) | (_, Some(b"")) => Err(unexpected::<Self>(text)),
-            (b"host", _) => Ok(Self::Host),
-            (b"auto", _) => Ok(Self::Auto),
-            (_, Some(dir)) => Ok(Self::Rootfs(OsStr::from_bytes(dir).into())),
-            ([b'.' | b'/' | b'~', ..], None) => Err(ValueError(format!(
-                "{} is a path: write rootfs:DIR for a directory that holds a root file system",
+        let bytes = text.as_bytes();
+        let after = |prefix: &[u8]| bytes.strip_prefix(prefix).map(OsStr::from_bytes);
+        match (bytes, after(b"rootfs:"), after(b"module:")) {
+            (b"" | b"rootfs:" | b"module:", ..) => Err(unexpected::<Self>(text)),
+            (b"host", ..) => Ok(Self::Host),
+            (b"auto", ..) => Ok(Self::Auto),
+            (_, Some(dir), _) => Ok(Self::Rootfs(dir.into())),
+            (_, _, Some(file)) => Ok(Self::Module(file.into())),
+            _ if is_module_name(text) => Ok(Self::Module(text.into())),
+            ([b'.' | b'/' | b'~', ..], ..) => Err(ValueError(format!(
+                "{} is a path: write rootfs:DIR for a directory that holds a root file system, or \
+                 module:FILE for a WebAssembly module",
                 shown(text)
             ))),
             _ => reference(text),
         }
     }
+}
+
+/// Whether a file of this name is a WebAssembly module by custom, in binary form or as text.
+pub fn is_module_name(name: &OsStr) -> bool {
+    [".wasm", ".wat"].iter().any(|end| name.as_bytes().ends_with(end.as_bytes()))
 }
 
 /// Reads the name of an image.
@@ -269,14 +281,34 @@ mod tests {
         for name in ["alpine", "hosts", "host:1", "docker.io/library/host", "rootfs", "rootfs/x"] {
             assert_eq!(image(name), Ok(ImageRequest::Reference(name.into())));
         }
+        assert_eq!(image("rootfs:x.wasm"), Ok(ImageRequest::Rootfs("x.wasm".into())));
         let bytes = ImageRequest::read(OsStr::from_bytes(b"rootfs:/\xff"));
         assert_eq!(bytes, Ok(ImageRequest::Rootfs(OsStr::from_bytes(b"/\xff").into())));
     }
 
     #[test]
+    fn a_module_is_told_by_how_it_ends_or_by_its_word() {
+        for path in ["app.wasm", "./app.wat", "/srv/app.wasm", "../a b.wat", "x/y.wasm", "A.wasm"] {
+            assert_eq!(image(path), Ok(ImageRequest::Module(path.into())), "{path}");
+            let worded = image(&format!("module:{path}"));
+            assert_eq!(worded, Ok(ImageRequest::Module(path.into())), "{path}");
+        }
+        assert_eq!(image("module:app"), Ok(ImageRequest::Module("app".into())));
+        assert_eq!(image("module:rootfs:x"), Ok(ImageRequest::Module("rootfs:x".into())));
+        for name in ["module", "wasm", "app.wasm:1", "ghcr.io/x/app.wasm:1", "app.wast"] {
+            assert_eq!(image(name), Ok(ImageRequest::Reference(name.into())));
+        }
+        let bytes = ImageRequest::read(OsStr::from_bytes(b"\xff.wasm"));
+        assert_eq!(bytes, Ok(ImageRequest::Module(OsStr::from_bytes(b"\xff.wasm").into())));
+    }
+
+    #[test]
     fn what_is_no_image_is_answered_with_what_is_one() {
-        let expected = "is not \"host\", \"auto\", rootfs:DIR or the name of an image such as";
-        for text in ["", "rootfs:", "-x", "Host", "a b", "a\0", "a\n", "a:", "a@b", "a/../b"] {
+        let expected = "is not \"host\", \"auto\", rootfs:DIR, a module's file such as app.wasm or the \
+                        name of an image such as";
+        for text in
+            ["", "rootfs:", "module:", "-x", "Host", "a b", "a\0", "a\n", "a:", "a@b", "a/../b"]
+        {
             let said = image(text).unwrap_err().to_string();
             assert!(said.starts_with(&format!("{text:?} {expected}")), "{text:?}: {said}");
         }

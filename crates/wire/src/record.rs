@@ -61,6 +61,7 @@ enum ImageRecord {
     Host,
     Rootfs(Text),
     Reference(String),
+    Module(Text),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,6 +131,7 @@ impl From<&Spec> for SpecRecord {
                 Image::Host => ImageRecord::Host,
                 Image::Rootfs(path) => ImageRecord::Rootfs(path.as_path().into()),
                 Image::Reference(name) => ImageRecord::Reference(name.clone()),
+                Image::Module(path) => ImageRecord::Module(path.as_path().into()),
             },
             network: match &spec.network {
                 Network::None => NetworkRecord::None,
@@ -175,6 +177,7 @@ impl TryFrom<SpecRecord> for Spec {
                 ImageRecord::Host => Image::Host,
                 ImageRecord::Rootfs(path) => Image::Rootfs(path.into_path()),
                 ImageRecord::Reference(name) => Image::Reference(name),
+                ImageRecord::Module(path) => Image::Module(path.into_path()),
             },
             network: match record.network {
                 NetworkRecord::None => Network::None,
@@ -314,6 +317,22 @@ mod tests {
         assert_eq!(back, spec());
         assert!(!text.contains("ports"), "{text}");
         assert_eq!(SpecRecord::from(&back).to_json(), text);
+    }
+
+    #[test]
+    fn every_kind_of_image_comes_back() {
+        for image in [
+            Image::Host,
+            Image::Reference("python:3".into()),
+            Image::Module("/srv/app.wasm".into()),
+            // Of a pool, whose sandboxes serve all.
+            Image::Module(PathBuf::new()),
+            Image::Module(OsStr::from_bytes(b"/srv/\xff.wat").into()),
+        ] {
+            let spec = Spec { image, ..spec() };
+            let text = SpecRecord::from(&spec).to_json();
+            assert_eq!(Spec::try_from(SpecRecord::from_json(&text).unwrap()).unwrap(), spec);
+        }
     }
 
     #[test]

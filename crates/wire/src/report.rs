@@ -84,7 +84,7 @@ impl From<Run<'_>> for Report {
 /// What image a sandbox has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageReport {
-    /// As it is asked for: `host`, `rootfs:DIR` or the name of an image.
+    /// As it is asked for: `host`, `rootfs:DIR`, `module:FILE` or the name of an image.
     pub name: String,
     /// Why it was chosen, to follow "because", unless it was asked for by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,6 +97,7 @@ impl ImageReport {
             Image::Host => "host".into(),
             Image::Rootfs(folder) => format!("rootfs:{}", folder.display()),
             Image::Reference(name) => name.clone(),
+            Image::Module(file) => format!("module:{}", file.display()),
         };
         Self { name, why }
     }
@@ -363,6 +364,7 @@ mod tests {
             (Image::Host, "host"),
             (Image::Rootfs("/srv/root".into()), "rootfs:/srv/root"),
             (Image::Reference("python:3".into()), "python:3"),
+            (Image::Module("/srv/app.wasm".into()), "module:/srv/app.wasm"),
         ] {
             let report = serde_json::to_string(&ImageReport::new(&image, None)).unwrap();
             assert_eq!(report, format!("{{\"name\":\"{name}\"}}"));

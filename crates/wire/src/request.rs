@@ -149,7 +149,7 @@ impl SpecRequest {
             }
         };
         self.volumes.iter_mut().for_each(|volume| anchor(&mut volume.source));
-        if let Some(ImageRequest::Rootfs(path)) = &mut self.image {
+        if let Some(ImageRequest::Rootfs(path) | ImageRequest::Module(path)) = &mut self.image {
             anchor(path);
         }
         if let Some(BuildRequest::On(Some(path))) = &mut self.build {
@@ -186,7 +186,7 @@ impl SpecRequest {
     pub fn widens_beyond(&self, folder: &Path) -> Option<&'static str> {
         let outside = |path: &Path| path.canonicalize().is_ok_and(|path| !path.starts_with(folder));
         let image = match &self.image {
-            Some(ImageRequest::Rootfs(path)) => outside(path),
+            Some(ImageRequest::Rootfs(path) | ImageRequest::Module(path)) => outside(path),
             // An image by its name is others' code, which is fetched and then run behind the same
             // walls as the project's own. It gives nothing of the caller's to anybody.
             Some(ImageRequest::Host | ImageRequest::Auto | ImageRequest::Reference(_)) | None => {
@@ -238,6 +238,9 @@ mod tests {
         std::fs::create_dir(&inside).unwrap();
         let link = inside.join("link");
         std::os::unix::fs::symlink("/etc", &link).unwrap();
+        let module = inside.join("link.wasm");
+        std::os::unix::fs::symlink("/etc/passwd", &module).unwrap();
+        std::fs::write(inside.join("own.wasm"), "").unwrap();
         let path = |path: &Path| path.to_str().unwrap().to_owned();
         let widens = |text: &str| {
             let request: SpecRequest = toml::from_str(text).unwrap();
@@ -251,6 +254,8 @@ mod tests {
             ("profile = \"permissive\"".to_owned(), "profile"),
             ("strict = false".to_owned(), "strict"),
             ("image = \"rootfs:/usr\"".to_owned(), "image"),
+            (format!("image = \"{}\"", path(&module)), "image"),
+            ("image = \"module:/etc/passwd\"".to_owned(), "image"),
             ("build = \"/usr\"".to_owned(), "build"),
             (format!("build = \"{own}\""), "build"),
             ("build = true".to_owned(), "build"),
@@ -270,6 +275,7 @@ mod tests {
             format!("project = \"{own}:cow\"\nvolumes = [\"{own}:/x:ro\"]"),
             "image = \"ghcr.io/x/y:1\"\npull = \"always\"".to_owned(),
             "image = \"auto\"".to_owned(),
+            format!("image = \"{own}/own.wasm\""),
             "build = false".to_owned(),
         ] {
             assert_eq!(widens(&text), None, "{text}");
@@ -347,5 +353,10 @@ mod tests {
         let project = ProjectRequest::On { directory: Some("/project".into()), access: None };
         assert_eq!(request.project, Some(project));
         assert_eq!(request.volumes, [volume("/here/data", "/data"), volume("/abs", "/abs")]);
+        for (module, anchored) in [("app.wasm", "/here/app.wasm"), ("/app.wasm", "/app.wasm")] {
+            request.image = Some(ImageRequest::Module(module.into()));
+            request.anchor(Path::new("/here"), Path::new("/project"));
+            assert_eq!(request.image, Some(ImageRequest::Module(anchored.into())));
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel_core::{Capabilities, Command, Mount, Profile, Provision, Spec};
+use agentkernel_core::{Capabilities, Command, Image, Mount, Profile, Provision, Spec};
 
 use crate::profile::{Defaults, defaults};
 use crate::{Machine, ProjectRequest, SpecRequest, Volume, limits, resolve_ports};
@@ -49,6 +49,8 @@ pub enum RequestError {
     Relative { what: &'static str, path: PathBuf },
     #[error("the image {} is not a directory", .0.display())]
     ImageNotDirectory(PathBuf),
+    #[error("the module {} is not a file", .0.display())]
+    ModuleNotFile(PathBuf),
     #[error("an image is named or built, not both")]
     BuildAndImage,
     #[error("{} has no Dockerfile to build an image from", .0.display())]
@@ -75,6 +77,10 @@ pub enum RequestError {
     NoCommand,
     #[error("an argument of the command holds a NUL")]
     Nul,
+    #[error("{0:?} is not the name of a function")]
+    FunctionName(String),
+    #[error("the function {0:?} can't be called: only a WebAssembly module has functions")]
+    FunctionOfProgram(String),
 }
 
 impl RequestError {
@@ -85,6 +91,9 @@ impl RequestError {
             Self::Relative { .. } => "name it by its absolute path",
             Self::ImageNotDirectory(_) => {
                 "name the directory with the image's files, as rootfs:DIR"
+            }
+            Self::ModuleNotFile(_) => {
+                "name the file of a WebAssembly module, as in --image app.wasm"
             }
             Self::BuildAndImage => "leave out one of image and build where both are said",
             Self::NoDockerfile(_) => "name a folder that has one, as in --build=DIR",
@@ -99,6 +108,10 @@ impl RequestError {
             Self::MoreThanMachine { .. } => "lower the limit, or leave it out",
             Self::NoCommand => "name one after the flags, as in agentkernel run -- echo hello",
             Self::Nul => "leave it out: no argument of a program can hold one",
+            Self::FunctionName(_) => "name a function that the module exports",
+            Self::FunctionOfProgram(_) => {
+                "leave out --invoke, or name a module, as in agentkernel run --invoke add app.wasm 1 2"
+            }
         }
     }
 }
@@ -141,15 +154,33 @@ impl SpecRequest {
     }
 }
 
-/// The core's type of a command.
-pub fn command(argv: Vec<OsString>, time_limit: Option<Duration>) -> Result<Command, RequestError> {
-    if argv.is_empty() {
-        return Err(RequestError::NoCommand);
-    }
+/// The core's type of a command, which may call a function of a module. Whether it makes sense is
+/// known with its image: see [`check_command`].
+pub fn command(
+    argv: Vec<OsString>,
+    function: Option<String>,
+    time_limit: Option<Duration>,
+) -> Result<Command, RequestError> {
     if argv.iter().any(|word| word.as_bytes().contains(&0)) {
         return Err(RequestError::Nul);
     }
-    Ok(Command { argv, time_limit, ..Command::default() })
+    match function {
+        Some(name) if name.is_empty() || name.contains('\0') => {
+            Err(RequestError::FunctionName(name))
+        }
+        function => Ok(Command { argv, function, time_limit, ..Command::default() }),
+    }
+}
+
+/// Refuses a command that no sandbox of this image could run: where that is not the program, the
+/// first word names one.
+pub fn check_command(command: &Command, image: &Image) -> Result<(), RequestError> {
+    match (image, &command.function) {
+        (Image::Module(_), _) => Ok(()),
+        (_, Some(name)) => Err(RequestError::FunctionOfProgram(name.clone())),
+        (_, None) if command.argv.is_empty() => Err(RequestError::NoCommand),
+        (_, None) => Ok(()),
+    }
 }
 
 /// The folders of a sandbox without which nothing in it works.

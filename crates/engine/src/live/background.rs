@@ -1,5 +1,6 @@
 //! Commands in the background of a living sandbox: started, listed, signalled, followed.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
@@ -12,6 +13,7 @@ use agentkernel_protocol::{END_FILE, Ending, Role, Start, Status, ToAgent};
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
 use agentkernel_sys::signal::Signals;
+use agentkernel_wire::check_command;
 use serde_json::json;
 
 use super::exec::code;
@@ -51,16 +53,17 @@ impl Sandboxes<'_> {
     pub fn exec_background(&self, asked: &str, command: &Command) -> Result<u32, EngineError> {
         self.find(asked)
             .and_then(|record| self.exec_background_in(record, command))
-            .inspect_err(|error| self.note_refusal(Some(asked), journal::command(command), error))
+            .inspect_err(|error| self.note_refused_command(asked, command, error))
     }
 
     fn exec_background_in(&self, record: Record, command: &Command) -> Result<u32, EngineError> {
         self.expect_running(&record)?;
         let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
+        check_command(command, &spec.image)?;
         let process = backend.process(&spec, command, &|| Self::place(&record).image())?;
         let code = code(backend, &spec)?;
         let mut dial = self.dial(&record)?;
-        let (number, folder, log) = self.make_log(&record, command)?;
+        let (number, folder, log) = self.make_log(&record, command.words(&spec.image))?;
         let role = Role::Background { number, time_limit: command.time_limit };
         let start = Box::new(Start { process, terminal: None, role });
         let order = |command| ToAgent::Start { command, start };
@@ -90,17 +93,17 @@ impl Sandboxes<'_> {
                 error => error.into(),
             });
         }
-        let mut detail = journal::command(command);
+        let mut detail = journal::command(command, &spec.image);
         detail["background"] = json!(number);
         self.note(Kind::Command, &record, detail)?;
         Ok(number)
     }
 
     /// Makes the folder of a command's log under the next number that is free.
-    fn make_log(
+    fn make_log<'a>(
         &self,
         record: &Record,
-        command: &Command,
+        words: impl Iterator<Item = &'a OsStr>,
     ) -> Result<(u32, PathBuf, [File; 3]), EngineError> {
         let failed = |error: io::Error| EngineError::failed("can't make the command's log", &error);
         let all = self.dirs.commands(&record.id);
@@ -118,7 +121,7 @@ impl Sandboxes<'_> {
         let make = |name: &str| {
             OpenOptions::new().write(true).create_new(true).mode(0o600).open(folder.join(name))
         };
-        let argv: Vec<_> = command.argv.iter().map(|word| word.to_string_lossy()).collect();
+        let argv: Vec<_> = words.map(OsStr::to_string_lossy).collect();
         let about = json!({ "version": 1, "argv": argv }).to_string();
         fs::write(folder.join("command.json"), about).map_err(failed)?;
         let [first, second, end] = FILES.map(make);

@@ -1,14 +1,16 @@
 //! Commands in a living sandbox.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use agentkernel_core::{Backend, Command, Process, Remains, Spec, Stdio};
+use agentkernel_core::{Backend, Command, Image, Process, Remains, Spec, Stdio};
 use agentkernel_protocol::{Role, Start, ToAgent};
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
 use agentkernel_sys::{process, socket};
+use agentkernel_wire::check_command;
 use serde_json::{Value, json};
 
 use super::Sandboxes;
@@ -34,11 +36,13 @@ impl Sandboxes<'_> {
     /// `--strict` it is an error, before the command starts.
     pub fn exec(&self, asked: &str, exec: Exec) -> Result<Outcome, EngineError> {
         let start = Instant::now();
-        let what = journal::command(&exec.command);
-        let ready = self.ready_to_exec(asked, exec);
-        let ready = ready.inspect_err(|error| self.note_refusal(Some(asked), what, error))?;
-        let Ready { record, spec, command, run, stdio, process, code, kills, link } = ready;
-        let note = || self.note(Kind::Command, &record, journal::command(&command));
+        let Exec { mut command, terminal, stdin } = exec;
+        let terminal = terminal.is_given(stdin);
+        let ready = self
+            .ready_to_exec(asked, &mut command, terminal, stdin)
+            .inspect_err(|error| self.note_refused_command(asked, &command, error))?;
+        let Ready { record, spec, run, stdio, process, code, kills, link } = ready;
+        let note = || self.note(Kind::Command, &record, journal::command(&command, &spec.image));
         if spec.strict {
             note()?;
         }
@@ -60,22 +64,35 @@ impl Sandboxes<'_> {
     }
 
     /// Does everything but start it.
-    fn ready_to_exec(&self, asked: &str, exec: Exec) -> Result<Ready, EngineError> {
+    fn ready_to_exec(
+        &self,
+        asked: &str,
+        command: &mut Command,
+        terminal: bool,
+        stdin: bool,
+    ) -> Result<Ready, EngineError> {
         let record = self.find(asked)?;
         self.expect_running(&record)?;
         let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
-        let mut command = exec.command;
-        let (streams, stdio) = Streams::connect(exec.terminal.is_given(exec.stdin), exec.stdin)?;
-        streams.name_terminal(&spec, &mut command);
+        check_command(command, &spec.image)?;
+        let (streams, stdio) = Streams::connect(terminal, stdin)?;
+        streams.name_terminal(&spec, command);
         demand::check(backend, &spec, streams.is_terminal())?;
         let place = Self::place(&record);
-        let process = backend.process(&spec, &command, &|| place.image())?;
+        let process = backend.process(&spec, command, &|| place.image())?;
         let code = code(backend, &spec)?;
         let run = CommandRun::new(streams, command.time_limit)?;
         let kills = backend.oom_kills(&place.groups);
         let link = self.dial(&record)?.into_link();
         backend.open_streams(&stdio)?;
-        Ok(Ready { record, spec, command, run, stdio, process, code, kills, link })
+        Ok(Ready { record, spec, run, stdio, process, code, kills, link })
+    }
+
+    /// Writes down that a command was refused, by the name of its program as far as that is known.
+    pub(super) fn note_refused_command(&self, asked: &str, command: &Command, error: &EngineError) {
+        let image = self.store.find(asked).ok().and_then(|record| self.spec(&record).ok());
+        let image = image.map_or(Image::Host, |spec| spec.image);
+        self.note_refusal(Some(asked), journal::command(command, &image), error);
     }
 
     fn outcome(
@@ -101,6 +118,7 @@ impl Sandboxes<'_> {
         Outcome {
             backend: self.backend(record).map_or("", |backend| backend.name()),
             route: Route::Live(record.name.to_string()),
+            module: spec.image.module_name().map(OsStr::to_owned),
             profile: spec.profile,
             ended,
             phases: timeline.phases(start, Instant::now()),
@@ -118,7 +136,6 @@ impl Sandboxes<'_> {
 struct Ready {
     record: Record,
     spec: Spec,
-    command: Command,
     run: CommandRun,
     stdio: Stdio,
     process: Process,

@@ -1,10 +1,11 @@
 //! A run whose sandbox is kept.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use agentkernel_core::{Command, Place, Profile, Stdio};
+use agentkernel_core::{Command, Place, Spec, Stdio};
 use agentkernel_protocol::Role;
 use agentkernel_store::audit::Kind;
 use agentkernel_store::{Name, Record, StoreError};
@@ -75,13 +76,13 @@ impl Sandboxes<'_> {
         self.note(Kind::Start, &record, Value::Null)?;
         backend.open_streams(&stdio)?;
         let client = Client::start(dial.into_link(), &stdio, process, code, Role::Foreground)?;
-        let noted = self.note(Kind::Command, &record, journal::command(command));
+        let noted = self.note(Kind::Command, &record, journal::command(command, &spec.image));
         let peer = Kept { client, place: &*place };
         let told = peer.client.told();
         match run.drive_ready(stdio, &peer, told, &Called::of(&spec, command), start) {
             Ok(course) => {
                 let finished = course.here(start);
-                Ok(Driven { record, profile: spec.profile, place, finished, noted })
+                Ok(Driven { record, spec, place, finished, noted })
             }
             Err(error) => {
                 let ended = Some(json!({ "error": error.why }));
@@ -94,7 +95,7 @@ impl Sandboxes<'_> {
 
     /// Ends the place, and keeps what it has left.
     fn conclude(&self, driven: Driven, start: Instant) -> Result<Outcome, EngineError> {
-        let Driven { record, profile, place, finished, noted } = driven;
+        let Driven { record, spec, place, finished, noted } = driven;
         let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
         let (mut notes, ports) = (place.notes().to_vec(), place.ports().to_vec());
         let destroyed = place.destroy();
@@ -112,7 +113,8 @@ impl Sandboxes<'_> {
                 Some(name) => Route::Kept(name.into()),
                 None => Route::Cold("it was to be kept, but somebody has removed it".into()),
             },
-            profile,
+            module: spec.image.module_name().map(OsStr::to_owned),
+            profile: spec.profile,
             ended,
             broken: finished.deliver_rest(),
             phases: timeline.phases(start, Instant::now()),
@@ -146,7 +148,7 @@ impl Sandboxes<'_> {
 /// A command that has ended in a place that has not.
 struct Driven {
     record: Record,
-    profile: Profile,
+    spec: Spec,
     place: Box<dyn Place>,
     finished: Finished,
     /// Whether its start is in the audit log.

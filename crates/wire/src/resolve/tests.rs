@@ -184,6 +184,34 @@ fn an_image_must_be_a_directory() {
     assert!(err(of(&scratch.0.join("gone"))).contains("can't be used"));
 }
 
+#[test]
+fn a_module_must_be_a_file() {
+    let scratch = Scratch::new("module");
+    let (file, link) = (scratch.0.join("app.wasm"), scratch.0.join("link.wasm"));
+    fs::write(&file, "").unwrap();
+    symlink(&file, &link).unwrap();
+    let of = |path: &Path| SpecRequest {
+        image: Some(ImageRequest::Module(path.into())),
+        ..SpecRequest::default()
+    };
+    for path in [&file, &link] {
+        assert_eq!(spec(of(path)).image, Image::Module(file.clone()));
+    }
+    assert!(err(of(&scratch.0)).ends_with("is not a file"));
+    assert!(err(of(&scratch.0.join("gone.wasm"))).contains("gone.wasm can't be used"));
+    assert!(err(of(Path::new("app.wasm"))).contains("relative to a directory that is not known"));
+}
+
+#[test]
+fn where_commands_are_modules_none_of_them_is_the_image_until_one_is_named() {
+    let modules = Caller { capabilities: Capabilities::new(&[Capability::ImageModule]), ..NOBODY };
+    for request in ["", "image = \"auto\""] {
+        let (image, why) = chosen(request, &modules);
+        assert_eq!(image, Image::Module(PathBuf::new()), "{request}");
+        assert_eq!(why.as_deref(), Some("the backend runs modules, and none was named"));
+    }
+}
+
 /// The image of a request and why it has it.
 fn chosen(request: &str, caller: &Caller<'_>) -> (Image, Option<String>) {
     let request: SpecRequest = toml::from_str(request).unwrap();
@@ -324,7 +352,33 @@ fn what_was_asked_for_replaces_the_profiles_word() {
 
 #[test]
 fn a_command_has_a_program_and_no_nul() {
-    assert!(command(vec!["true".into()], None).is_ok());
-    assert!(matches!(command(vec![], None), Err(RequestError::NoCommand)));
-    assert!(matches!(command(vec!["a\0".into()], None), Err(RequestError::Nul)));
+    let of = |argv: &[&str]| command(argv.iter().map(OsString::from).collect(), None, None);
+    for image in [Image::Host, Image::Reference("a".into()), Image::Rootfs("/a".into())] {
+        assert!(check_command(&of(&["true"]).unwrap(), &image).is_ok());
+        let none = check_command(&of(&[]).unwrap(), &image);
+        assert!(matches!(none, Err(RequestError::NoCommand)));
+    }
+    assert!(matches!(of(&["a\0"]), Err(RequestError::Nul)));
+}
+
+#[test]
+fn a_modules_command_may_have_no_words_and_call_a_function() {
+    let module = Image::Module("/app.wasm".into());
+    let of = |argv: &[&str], function: Option<&str>| {
+        command(argv.iter().map(OsString::from).collect(), function.map(String::from), None)
+    };
+    for (argv, function) in [(&[][..], None), (&["1"][..], Some("add")), (&[], Some("add"))] {
+        let command = of(argv, function).unwrap();
+        assert!(check_command(&command, &module).is_ok());
+        if function.is_some() {
+            let refused = check_command(&command, &Image::Host).unwrap_err();
+            let expected = "the function \"add\" can't be called: only a WebAssembly module has \
+                            functions";
+            assert_eq!(refused.to_string(), expected);
+            assert!(refused.hint().contains("--invoke"));
+        }
+    }
+    for name in ["", "a\0"] {
+        assert!(matches!(of(&[], Some(name)), Err(RequestError::FunctionName(_))), "{name:?}");
+    }
 }
