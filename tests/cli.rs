@@ -171,7 +171,7 @@ fn wrong_values_name_their_flag_and_what_it_takes() {
         (&["--profile", "moderat"], "did you mean \"moderate\"?"),
         (&["--network", "some"], "--network: \"some\" is not none, full or allow=HOST,..."),
         (&["--user", "70000"], "up to 65535"),
-        (&["--image", "Alpine"], "rootfs:DIR or the name of an image such as python:3.13-slim: "),
+        (&["--image", "Alpine"], "rootfs:DIR, a module's file such as app.wasm or the name of an "),
         (&["--image", "./rootfs"], "--image: \"./rootfs\" is a path: write rootfs:DIR"),
         (&["--image", "hots"], "use the image host or rootfs:DIR"),
         (&["--image", "ghcr.io/x/y:1"], "can't start an image by its name: ghcr.io/x/y:1"),
@@ -181,6 +181,11 @@ fn wrong_values_name_their_flag_and_what_it_takes() {
         (&["--build="], "--build: \"\" is not DIR, a folder with a Dockerfile"),
         (&["--pull", "allways"], "did you mean \"always\"?"),
         (&["--image", "rootfs:./gone"], "the image"),
+        (&["--image", "gone.wasm"], "work/gone.wasm can't be used: No such file"),
+        (&["--image", "module:."], "the module"),
+        (&["--image", "module:"], "--image: \"module:\" is not "),
+        (&["--invoke", "add"], "the function \"add\" can't be called: only a WebAssembly module"),
+        (&["--invoke", ""], "--invoke: \"\" is not a name"),
         (&["-v", "gone:/x"], "the volume"),
         (&["-v", ".:x"], "--volume: \"x\" is not absolute"),
         (&["-v", ".:/a:b:c"], "of paths without a colon"),
@@ -200,6 +205,39 @@ fn wrong_values_name_their_flag_and_what_it_takes() {
     }
     let said = scratch.failure(&["run", "--project", "-v", &format!(".:{project}"), "--", "true"]);
     assert!(said.contains("two volumes have the target"), "{said}");
+}
+
+#[test]
+fn a_module_is_refused_where_only_programs_run() {
+    let scratch = Scratch::new("modules");
+    let module = scratch.file("app.wasm", "\0asm");
+    let refused = format!(
+        "error: the native backend can't run a WebAssembly module: {}\n\
+         hint: choose a backend that `agentkernel doctor` lists with image module\n",
+        module.display()
+    );
+    for args in [
+        &["run", "-B", "native", "--image", "app.wasm"][..],
+        &["run", "-B", "native", "--image", "module:./app.wasm", "--", "a", "b"],
+        &["run", "-B", "native", "--invoke", "add", "--image", "app.wasm", "1", "2"],
+        &["run", "-B", "native", "--keep", "--image", "app.wasm"],
+        &["create", "-B", "native", "--image", "app.wasm", "web"],
+        &["pool", "set", "quick", "1", "-B", "native", "--image", "app.wasm"],
+    ] {
+        assert_eq!(scratch.failure(args), refused, "{args:?}");
+    }
+    let mut command = scratch.agentkernel();
+    let by_variable = command.env("AGENTKERNEL_IMAGE", "app.wasm").args(["run", "-B", "native"]);
+    assert_eq!(failure(by_variable), refused);
+    // A file's is relative to that file.
+    scratch.file("agentkernel.toml", "image = \"app.wasm\"\nbackend = \"native\"");
+    let below = scratch.0.join("work/below");
+    fs::create_dir(&below).unwrap();
+    assert_eq!(failure(scratch.agentkernel().current_dir(&below).arg("run")), refused);
+    fs::write(scratch.0.join("other.wasm"), "").unwrap();
+    scratch.file("agentkernel.toml", "image = \"../other.wasm\"");
+    let said = scratch.failure(&["run"]);
+    assert!(said.contains("asks by `image` for more than its project"), "{said}");
 }
 
 #[test]
@@ -432,8 +470,10 @@ fn the_words_of_living_sandboxes_are_checked() {
     for (args, part) in [
         (&["start"][..], "no sandbox was named"),
         (&["exec"], "no sandbox was named"),
-        (&["exec", "web"], "no command was given"),
-        (&["exec", "web", "--"], "no command was given"),
+        // Whether there must be one depends on the sandbox.
+        (&["exec", "web"], "there is no sandbox \"web\""),
+        (&["exec", "--invoke", "", "web"], "--invoke: \"\" is not a name"),
+        (&["create", "--invoke", "add"], "create has no flag --invoke"),
         (&["exec", "-dt", "web", "true"], "--tty means nothing"),
         (&["exec", "-d", "--report", "r", "web", "true"], "--report means nothing"),
         (&["exec", "-e", "=v", "web", "true"], "--env: the name"),

@@ -31,7 +31,7 @@ pub(super) fn run(
         output::line(&number.to_string())?;
         return Ok(0);
     }
-    let telling = Telling::new(&mut low, &command, false, None)?;
+    let telling = Telling::new(&mut low, &command, "that of the sandbox", None)?;
     let terminal = low.terminal.unwrap_or(Terminal::Auto);
     let exec = Exec { command, terminal, stdin: !low.no_stdin };
     let all = sandboxes::open_for(&engine, &name);
@@ -51,7 +51,8 @@ fn command(low: &mut LowArgs, argv: Vec<OsString>) -> Result<Command, CommandErr
     settings::lay_over_env_files(&mut flags, &low.env_files)?;
     let environment = spec::given_variables(flags.env);
     let (directory, user) = (flags.directory, flags.user);
-    Ok(Command { environment, directory, user, ..wire::command(argv, flags.timeout)? })
+    let command = wire::command(argv, low.function.take(), flags.timeout)?;
+    Ok(Command { environment, directory, user, ..command })
 }
 
 /// Refuses what a command in the background can't have.

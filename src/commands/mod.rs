@@ -18,6 +18,7 @@ mod help;
 mod inspect;
 mod kill;
 mod logs;
+mod module;
 mod pause;
 mod pool;
 mod port;

@@ -17,7 +17,7 @@ use crate::output;
 pub(super) struct Reports {
     file: Option<(PathBuf, File)>,
     json: bool,
-    /// Empty if there is nothing to report to.
+    /// Without a module that is the program. Empty if there is nothing to report to.
     argv: Vec<OsString>,
 }
 
@@ -55,12 +55,13 @@ impl Reports {
             return Ok(());
         }
         let phases = outcome.phases;
+        let argv: Vec<_> = outcome.module.iter().chain(&self.argv).cloned().collect();
         let report = Report::from(wire::Run {
             backend: outcome.backend,
             route: route(&outcome.route),
             profile: outcome.profile,
             image,
-            argv: &self.argv,
+            argv: &argv,
             ended: &outcome.ended,
             phases: [phases.boot, phases.ready, phases.exec, phases.shutdown],
             walls: &outcome.walls,
@@ -130,6 +131,7 @@ mod tests {
         let phases = Phases { exec: Duration::from_micros(5), ..Phases::default() };
         Outcome {
             backend: "native",
+            module: None,
             profile: Profile::Moderate,
             route: Route::Cold("there is no pool".into()),
             ended: Ended::Exited(3),
@@ -161,6 +163,13 @@ mod tests {
             r#""image":{"name":"host"},"command":["true"],"ended":{"kind":"exited","code":3}"#
         ));
         assert!(text.ends_with("}\n"));
+    }
+
+    #[test]
+    fn a_module_stands_before_its_arguments() {
+        let outcome = Outcome { module: Some("app.wasm".into()), ..outcome() };
+        let text = written("module", |reports| reports.ended(&outcome, None).unwrap());
+        assert!(text.contains(r#""command":["app.wasm","true"]"#), "{text}");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! `agentkernel run [FLAGS] [--] COMMAND [ARGUMENT...]`
 
-use std::ffi::OsString;
 use std::mem;
 use std::path::PathBuf;
 
@@ -27,11 +26,11 @@ pub(super) fn run(
             "pass --keep, or leave out --name",
         ));
     }
-    let (run, Asked { image, files, pools }) = resolve(&mut low, backends)?;
+    let (run, Asked { backend_why, image, files, pools }) = resolve(&mut low, backends)?;
     if !run.spec.ports.is_empty() {
         news::listen(low.json, low.verbose);
     }
-    let telling = Telling::new(&mut low, &run.command, run.backend.is_some(), Some(image))?;
+    let telling = Telling::new(&mut low, &run.command, backend_why, Some(image))?;
     let engine = Engine::new(backends);
     let outcome = match low.keep {
         true => sandboxes::open(&engine).and_then(|all| Ok(all.run_kept(run, low.name.take())?)),
@@ -62,6 +61,8 @@ fn run_once(engine: &Engine, run: Run, pools: FilesPools) -> Result<Outcome, Com
 
 /// What there is to tell of a request besides what is done.
 struct Asked {
+    /// Why its backend was taken.
+    backend_why: &'static str,
     image: ImageReport,
     /// The settings files that were read.
     files: Vec<PathBuf>,
@@ -74,10 +75,16 @@ fn resolve(
     low: &mut LowArgs,
     backends: &'static [&'static dyn Backend],
 ) -> Result<(Run, Asked), CommandError> {
-    let argv = mem::take(&mut low.words);
-    let program = argv.first().map(OsString::as_os_str);
-    let Gathered { resolved, files, pools } = super::spec::resolve(low, program, backends)?;
-    let command = wire::command(argv, resolved.time_limit)?;
+    let mut words = mem::take(&mut low.words);
+    let Gathered { resolved, files, pools, by_image } =
+        super::spec::resolve(low, Some(&mut words), backends)?;
+    let command = wire::command(words, low.function.take(), resolved.time_limit)?;
+    wire::check_command(&command, &resolved.spec.image)?;
+    let backend_why = match &resolved.backend {
+        Some(_) if by_image => "the first one for modules",
+        Some(_) => "as asked",
+        None => "the first one that is ready",
+    };
     let image = ImageReport::new(&resolved.spec.image, resolved.image_why);
     let run = Run {
         backend: resolved.backend,
@@ -89,5 +96,5 @@ fn resolve(
         thorough: low.report.is_some() || low.json || low.verbose,
         pooled: !low.no_pool,
     };
-    Ok((run, Asked { image, files, pools }))
+    Ok((run, Asked { backend_why, image, files, pools }))
 }

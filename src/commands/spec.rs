@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::mem;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,12 +15,16 @@ use crate::flags::LowArgs;
 use crate::settings::ReadFiles;
 use crate::{machine, settings};
 
+use super::module;
+
 /// What is asked for, resolved.
 pub(super) struct Gathered {
     pub resolved: Resolved,
     /// The settings files that were read.
     pub files: Vec<PathBuf>,
     pub pools: FilesPools,
+    /// Whether the backend is the one for its image, and nobody has named it.
+    pub by_image: bool,
 }
 
 /// The pools that settings files want, not looked into before somebody needs them.
@@ -63,22 +67,32 @@ pub(super) struct FilesPool {
     pub spec: Spec,
 }
 
-/// Resolves what is asked for, for a command of this program if it is for one.
+/// Resolves what is asked for, for a command of these words if it is for one. A module among them is
+/// taken out.
 pub(super) fn resolve(
     low: &mut LowArgs,
-    program: Option<&OsStr>,
+    mut words: Option<&mut Vec<OsString>>,
     backends: &'static [&'static dyn Backend],
 ) -> Result<Gathered, CommandError> {
     let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
     let flags = mem::take(&mut low.spec);
     let settings = settings::gather(flags, &low.env_files, read_files(low), &variables)?;
     let (mut request, files) = (settings.request, settings.files);
+    let runners = module::runners(backends);
+    let is_module = words.as_mut().is_some_and(|words| {
+        module::take(&mut request, words, env::current_dir().ok().as_deref(), &runners)
+    });
+    let by_image = module::choose_backend(&mut request, &runners);
     let capabilities = capabilities(&request, backends)?;
     let pools = mem::take(&mut request.pools);
     let base = if pools.is_empty() { SpecRequest::default() } else { request.clone() };
+    let program = words.and_then(|words| words.first()).map(OsString::as_os_str);
     let caller = Caller { variables: &variables, machine: machine::facts(), capabilities, program };
-    let resolved = request.resolve(&caller)?;
-    Ok(Gathered { resolved, files, pools: FilesPools { base, pools, backends } })
+    let mut resolved = request.resolve(&caller)?;
+    if is_module {
+        resolved.image_why = Some("the command names it".into());
+    }
+    Ok(Gathered { resolved, files, pools: FilesPools { base, pools, backends }, by_image })
 }
 
 /// The variables that were given. One without a value is the caller's, who may have none.

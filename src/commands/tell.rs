@@ -21,8 +21,8 @@ pub(super) struct Telling {
     reports: Reports,
     verbose: bool,
     json: bool,
-    /// Whether the backend was named.
-    backend_asked: bool,
+    /// Why its backend was taken.
+    backend_why: &'static str,
     /// What its sandbox is made of, if that was decided for this command.
     image: Option<ImageReport>,
     time_limit: Option<Duration>,
@@ -34,12 +34,12 @@ impl Telling {
     pub fn new(
         low: &mut LowArgs,
         command: &Command,
-        backend_asked: bool,
+        backend_why: &'static str,
         image: Option<ImageReport>,
     ) -> Result<Self, CommandError> {
         let reports = Reports::open(low.report.take(), low.json, command)?;
         let LowArgs { verbose, json, .. } = *low;
-        Ok(Self { reports, verbose, json, backend_asked, image, time_limit: command.time_limit })
+        Ok(Self { reports, verbose, json, backend_why, image, time_limit: command.time_limit })
     }
 
     /// Tells what came of it, and returns the exit status that stands for that. An error is left to
@@ -55,7 +55,7 @@ impl Telling {
             }
         };
         if self.verbose {
-            output::note(&describe(&outcome, self.backend_asked, self.image.as_ref()));
+            output::note(&describe(&outcome, self.backend_why, self.image.as_ref()));
         }
         if !self.json {
             ending(&outcome, self.time_limit);
@@ -110,12 +110,7 @@ fn lines(all: impl IntoIterator<Item = String>) -> String {
     text
 }
 
-fn describe(outcome: &Outcome, asked: bool, image: Option<&ImageReport>) -> String {
-    let why = match (&outcome.route, asked) {
-        (Route::Live(_), _) => "that of the sandbox",
-        (_, true) => "as asked",
-        (_, false) => "the first one that is ready",
-    };
+fn describe(outcome: &Outcome, why: &str, image: Option<&ImageReport>) -> String {
     let phases = outcome.phases;
     let total = phases.boot + phases.ready + phases.exec + phases.shutdown;
     let backend = format!("backend {}, {why}", outcome.backend);
@@ -210,6 +205,7 @@ mod tests {
             |kind, value| LimitInForce { kind, value, by: Limited::Exactly("cgroup v2".into()) };
         Outcome {
             backend: "native",
+            module: None,
             profile: Profile::Moderate,
             route: Route::Cold("there is no pool".into()),
             ended,
@@ -265,10 +261,13 @@ agentkernel: boot 1.5ms, ready 1ms, exec 2s, shutdown 1ms: 2.0035s in all
 agentkernel: the command exited with 0";
         let name = "python:3.13-slim".into();
         let image = ImageReport { name, why: Some("the command is python3".into()) };
-        assert_eq!(describe(&of(Ended::Exited(0)), false, Some(&image)), expected);
+        assert_eq!(
+            describe(&of(Ended::Exited(0)), "the first one that is ready", Some(&image)),
+            expected
+        );
         let asked =
-            describe(&of(Ended::Exited(0)), true, Some(&ImageReport { why: None, ..image }));
+            describe(&of(Ended::Exited(0)), "as asked", Some(&ImageReport { why: None, ..image }));
         assert!(asked.contains("\nagentkernel: image python:3.13-slim, as asked\n"), "{asked}");
-        assert!(!describe(&of(Ended::Exited(0)), true, None).contains("image"));
+        assert!(!describe(&of(Ended::Exited(0)), "as asked", None).contains("image"));
     }
 }

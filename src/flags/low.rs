@@ -24,6 +24,8 @@ pub(crate) struct LowArgs {
     pub json: bool,
     pub verbose: bool,
     pub no_pool: bool,
+    /// What of a module is to be called.
+    pub function: Option<String>,
     /// How long a sandbox may wait in a pool.
     pub max_age: Option<Duration>,
     pub background: bool,

@@ -108,6 +108,18 @@ pub(super) static FLAGS: &[Flag] = &[
         doc: "Give no standard input",
     },
     Flag {
+        long: "invoke",
+        short: None,
+        aliases: &[],
+        takes: Takes::Value {
+            name: "FUNCTION",
+            words: Words::Any,
+            read: |low, value| put(&mut low.function, &value),
+        },
+        verbs: COMMAND,
+        doc: "Call what a module exports, with numbers, and print",
+    },
+    Flag {
         long: "no-pool",
         short: None,
         aliases: &[],

@@ -25,11 +25,11 @@ pub(super) static FLAGS: &[Flag] = &[
         aliases: &[],
         takes: Takes::Value {
             name: "REF",
-            words: Words::Directories,
+            words: Words::Files,
             read: |low, value| put(&mut low.spec.image, &value),
         },
         verbs: SPEC,
-        doc: "Root: host, auto, an image's name, or rootfs:DIR",
+        doc: "Root: host, auto, a name, rootfs:DIR, or FILE.wasm",
     },
     Flag {
         long: "build",
