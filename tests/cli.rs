@@ -561,6 +561,7 @@ fn bash_completes_verbs_flags_and_values() {
         ("agentkernel completions fi", "fish"),
         ("agentkernel doctor --j", "--json"),
         ("agentkernel run --proj", "--project"),
+        ("agentkernel exec --inv", "--invoke"),
     ] {
         let program = "source \"$0\"; read -ra COMP_WORDS <<< \"$1\"; \
                        COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _agentkernel; echo \"${COMPREPLY[*]}\"";

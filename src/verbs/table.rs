@@ -16,6 +16,9 @@ The exit status is the command's own, or 124 if it ran out of time, 125 if
 agentkernel itself failed, 126 if the command is not executable, 127 if it is
 not found, 128+N if signal N killed it, 137 if the sandbox ran out of memory.
 
+A command that is the file of a WebAssembly module, such as app.wasm, is run by
+a backend for modules. With a module as the image all words are its arguments.
+
 What no flag says comes from AGENTKERNEL_* variables, then from the project's
 agentkernel.toml, then from the user's agentkernel/config.toml.
 ",
@@ -111,6 +114,7 @@ files, except for those in /run and /dev/shm.
         more: "\
 Flags end at the name; what follows the command is the command's own. The exit
 status is as that of run. Settings files are not read: the sandbox has its own.
+If its image is a module, that is the command, and all words are its arguments.
 
 With -d it goes on in the background: ps NAME lists it, logs and attach show its
 output, kill ends it. Its output is kept, the latest 4 MiB at least.
