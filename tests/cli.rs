@@ -229,6 +229,24 @@ fn a_module_is_refused_where_only_programs_run() {
     let mut command = scratch.agentkernel();
     let by_variable = command.env("AGENTKERNEL_IMAGE", "app.wasm").args(["run", "-B", "native"]);
     assert_eq!(failure(by_variable), refused);
+    fs::create_dir(scratch.0.join("work/below.wasm")).unwrap();
+    for (args, error, hint) in [
+        (&["run", "-B", "wasm"][..], "runs WebAssembly modules, and none was named", "app.wasm"),
+        (&["run", "-B", "wasm", "--image", "auto", "--", "a"], "and none was named", "app.wasm"),
+        (&["create", "-B", "wasm", "web"], "and none was named", "--image app.wasm"),
+        (&["run", "-B", "wasm", "gone", "--", "a"], "work/gone can't be used: No such", "path"),
+        (&["run", "-B", "wasm", "below.wasm"], "work/below.wasm is not a file", "app.wasm"),
+        (&["run", "-B", "wasm", "--image", "host", "ls"], "and not the image host", "a module"),
+        (&["run", "-B", "wasm", "--image", "a", "ls"], "and not the image a:latest", "a module"),
+        (&["run", "-B", "wasm", "--invoke", "f", "--image", "a"], "only a WebAssembly module", ""),
+        // Who runs modules is chosen by the image.
+        (&["run", "--image", "app.wasm", "--network", "full"], "enforce: network full", "doctor"),
+    ] {
+        let said = scratch.failure(args);
+        let (first, second) = said.split_once('\n').unwrap();
+        assert!(first.starts_with("error: ") && first.contains(error), "{args:?}: {said}");
+        assert!(second.starts_with("hint: ") && second.contains(hint), "{args:?}: {said}");
+    }
     // A file's is relative to that file.
     scratch.file("agentkernel.toml", "image = \"app.wasm\"\nbackend = \"native\"");
     let below = scratch.0.join("work/below");
