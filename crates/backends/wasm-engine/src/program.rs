@@ -21,14 +21,6 @@ pub(crate) struct State {
     pub budget: Budget,
 }
 
-/// What a module's view of the world is made with. Files are read and written by the thread that wants
-/// to.
-pub(crate) fn wasi() -> WasiCtxBuilder {
-    let mut builder = WasiCtxBuilder::new();
-    builder.allow_blocking_current_thread(true);
-    builder
-}
-
 impl State {
     /// `settings` are only asked for once the module wants something of WASI.
     pub fn new(settings: impl FnMut(&mut WasiCtxBuilder) + Send + 'static, memory: u64) -> Self {
@@ -40,9 +32,9 @@ impl State {
     }
 
     fn wasi(&mut self) -> &mut WasiP1Ctx {
-        let Self { wasi: made, settings, .. } = self;
-        made.get_or_insert_with(|| {
-            let mut builder = wasi();
+        let Self { wasi, settings, .. } = self;
+        wasi.get_or_insert_with(|| {
+            let mut builder = WasiCtxBuilder::new();
             settings(&mut builder);
             builder.build_p1()
         })

@@ -15,11 +15,11 @@ use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 use tokio::runtime;
 use wasmtime::{Engine, Store};
-use wasmtime_wasi::FsPerms;
 use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 
 use crate::end::{self, End};
-use crate::program::{self, Linkers, Program, State};
+use crate::program::{Linkers, Program, State};
 use crate::streams::{Input, Sink};
 use crate::{config, trusted, values};
 
@@ -131,7 +131,9 @@ const NOT_EXECUTABLE: i32 = 8;
 /// A module sees the place's root and the directory that it is started in, with its own streams, and
 /// random numbers that no other process can have: the kernel's.
 fn wasi(words: &[String], variables: &[String]) -> Result<WasiP1Ctx, String> {
-    let mut builder = program::wasi();
+    let mut builder = WasiCtxBuilder::new();
+    // The thread that wants something of a file does it; it is the only one.
+    builder.allow_blocking_current_thread(true);
     builder.args(words).stdin(Input).stdout(Sink::Output).stderr(Sink::Errors);
     for variable in variables {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));

@@ -22,7 +22,7 @@
   (core func $get (canon lower (func $stdout "get-stdout")))
   (core func $write (canon lower
     (func $streams "[method]output-stream.blocking-write-and-flush")
-    (memory $memory "memory")))
+    (memory (core memory $memory "memory"))))
   (core module $main-module
     (import "memory" "memory" (memory 1))
     (import "wasi" "get" (func $get (result i32)))
