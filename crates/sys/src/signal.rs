@@ -78,6 +78,12 @@ pub fn reset_to_default(keep: &[i32]) -> io::Result<()> {
         .map(drop)
 }
 
+/// Has this signal do nothing from now on.
+pub fn ignore(signal: i32) {
+    // SAFETY: to ignore is a valid disposition of whatever signal this is.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
 /// Ends the calling process by this signal, as the kernel would.
 pub fn die_of(signal: i32) -> ! {
     // If it can't be the signal, its number in a status is as near as can be.

@@ -1,0 +1,94 @@
+//! How a module ends.
+
+use wasmtime::{Error, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+/// How a run or a call has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// With this exit status. What is not 0 to 255 is 255, and the errors tell of it.
+    Exited(u8),
+    /// It could not go on. `signal` is what a program would have died of.
+    Trapped { signal: u8, reason: String, backtrace: String },
+    /// It was refused memory, and could not go on.
+    OutOfMemory { reason: String, backtrace: String },
+    /// Its time was over.
+    TimedOut,
+    /// It was not even begun, because of how it was called.
+    Misused(String),
+}
+
+/// What a module's `proc_exit` ends it with.
+#[derive(Debug, thiserror::Error)]
+#[error("exited with status {0}")]
+pub(crate) struct Exit(pub i32);
+
+mod signals {
+    use agentkernel_sys::signal;
+
+    pub(super) const ABORT: u8 = signal::SIGABRT as u8;
+    pub(super) const ARITHMETIC: u8 = signal::SIGFPE as u8;
+    pub(super) const MEMORY: u8 = signal::SIGSEGV as u8;
+}
+
+impl End {
+    /// What this error of wasmtime's means for a module that was or was not refused memory.
+    pub(crate) fn of(error: &Error, is_refused: bool) -> Self {
+        let exit = error.downcast_ref().map(|Exit(status)| *status);
+        let exit = exit.or_else(|| error.downcast_ref().map(|I32Exit(status)| *status));
+        if let Some(status) = exit {
+            return Self::Exited(u8::try_from(status).unwrap_or(u8::MAX));
+        }
+        let trap = error.downcast_ref::<Trap>();
+        if trap == Some(&Trap::Interrupt) {
+            return Self::TimedOut;
+        }
+        let reason = match trap {
+            Some(trap) => trap.to_string().replace("wasm trap: ", ""),
+            None => error.root_cause().to_string(),
+        };
+        let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+        if is_refused {
+            return Self::OutOfMemory { reason, backtrace };
+        }
+        Self::Trapped { signal: trap.map_or(signals::ABORT, signal_of), reason, backtrace }
+    }
+
+    /// A line or more for people, if the exit status alone does not tell it.
+    pub fn message(&self) -> Option<String> {
+        match self {
+            Self::Exited(_) | Self::TimedOut => None,
+            Self::Trapped { reason, backtrace, .. } => Some(format!("trap: {reason}\n{backtrace}")),
+            Self::OutOfMemory { reason, backtrace } => {
+                Some(format!("trap: out of memory: {reason}\n{backtrace}"))
+            }
+            Self::Misused(why) => Some(format!("error: {why}\n")),
+        }
+    }
+}
+
+/// The status that a module asked for, if it is none that there is.
+pub(crate) fn impossible_status(error: &Error) -> Option<String> {
+    let Exit(status) = error.downcast_ref()?;
+    u8::try_from(*status).is_err().then(|| {
+        let status = status.cast_unsigned();
+        format!("error: the module has exited with {status}, which is none of 0 to 255\n")
+    })
+}
+
+/// wasmtime's list of frames without its heading.
+fn frames(backtrace: &WasmBacktrace) -> String {
+    let text = backtrace.to_string();
+    let frames = text.lines().filter(|line| line.starts_with(' '));
+    frames.map(|line| format!("{line}\n")).collect()
+}
+
+fn signal_of(trap: &Trap) -> u8 {
+    match trap {
+        Trap::IntegerDivisionByZero | Trap::IntegerOverflow | Trap::BadConversionToInteger => {
+            signals::ARITHMETIC
+        }
+        Trap::MemoryOutOfBounds | Trap::TableOutOfBounds | Trap::StackOverflow => signals::MEMORY,
+        _ => signals::ABORT,
+    }
+}

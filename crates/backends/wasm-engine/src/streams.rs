@@ -1,0 +1,7 @@
+//! A module's standard streams.
+
+mod kept;
+mod passed;
+
+pub(crate) use kept::{Given, Kept};
+pub(crate) use passed::{Input, Sink};
