@@ -83,9 +83,8 @@ type Engine = (String, bool, bool, bool);
 
 /// The engine that a subject uses, if it uses one.
 fn engine(subject: &Subject) -> Option<Engine> {
-    let has_one = !subject.has(Capability::ImageHost);
     let Subject { backend, caller, host, foreign, .. } = subject;
-    has_one.then(|| (backend.clone(), caller.is_root(), host.is_some(), *foreign))
+    subject.has_engine().then(|| (backend.clone(), caller.is_root(), host.is_some(), *foreign))
 }
 
 fn is_roots_here(subject: &Subject) -> bool {

@@ -30,7 +30,7 @@ impl Route {
     }
 
     /// What leads `argv` with the flags of a run on this route, in the environment of `command`,
-    /// the bare program. Where that takes more than one step, the last is executed in place of
+    /// the bare program; with a module, `argv` are its arguments. Where that takes more than one step, the last is executed in place of
     /// the shell that does the others, so that signals and streams are its own, and the first
     /// step that fails is the whole's end. It may be executed more than once.
     pub(crate) fn lead(
@@ -38,12 +38,13 @@ impl Route {
         command: &Command,
         backend: &str,
         flags: &[impl AsRef<OsStr>],
+        module: Option<&OsStr>,
         argv: &[impl AsRef<OsStr>],
     ) -> Command {
-        let mut whole = match self.script(backend, flags) {
+        let mut whole = match self.script(backend, flags, module) {
             None => {
                 let mut run = Command::new(command.get_program());
-                run.args(["run", "-B", backend]).args(flags).arg("--");
+                run.args(["run", "-B", backend]).args(flags).args(module).arg("--");
                 run
             }
             Some(script) => {
@@ -62,26 +63,41 @@ impl Route {
     }
 
     /// The steps, for a shell with the program and the command's words as its arguments.
-    fn script(self, backend: &str, flags: &[impl AsRef<OsStr>]) -> Option<Vec<u8>> {
+    fn script(
+        self,
+        backend: &str,
+        flags: &[impl AsRef<OsStr>],
+        module: Option<&OsStr>,
+    ) -> Option<Vec<u8>> {
         let flags: Vec<OsString> = flags.iter().map(|flag| flag.as_ref().to_owned()).collect();
         let (of_spec, of_command) = split(flags.clone(), self);
         let backend = quoted(&["-B", backend]);
         let spec = [&backend[..], &quoted(&of_spec)].concat();
         let pool = pool_for(&spec);
+        let module: Vec<&OsStr> = module.into_iter().collect();
+        let image = match &module[..] {
+            [] => Vec::new(),
+            // A pool's places are for any module, whatever its file is called.
+            module => {
+                let mut image = OsString::from("module:");
+                module.iter().for_each(|path| image.push(path));
+                quoted(&["--image".into(), image])
+            }
+        };
         // As often as it is executed, it is another sandbox.
         let name = format!("{}-$$ ", fresh_name());
         let name = name.as_bytes();
         let steps = match self {
             Self::Cold => return None,
             Self::Live => vec![
-                step(&[&quoted(&["create"]), &spec, name]),
+                step(&[&quoted(&["create"]), &spec, &image, name]),
                 step(&[&quoted(&["start"]), name]),
                 last(&[&quoted(&["exec"]), &quoted(&of_command), name]),
             ],
             Self::Pool => vec![
                 DAEMON.to_vec(),
                 filled(&pool, &spec),
-                last(&[&quoted(&["run"]), &backend, &quoted(&flags)]),
+                last(&[&quoted(&["run"]), &backend, &quoted(&flags), &quoted(&module)]),
             ],
         };
         Some(steps.concat())
@@ -142,7 +158,7 @@ const OF_A_COMMAND: [&str; 9] =
     ["--tty", "-t", "--no-tty", "-T", "--interactive", "-i", "--no-stdin", "--json", "--verbose"];
 
 /// Those that have one.
-const OF_A_COMMAND_WITH_VALUE: [&str; 10] = [
+const OF_A_COMMAND_WITH_VALUE: [&str; 11] = [
     "-e",
     "--env",
     "--env-file",
@@ -153,6 +169,7 @@ const OF_A_COMMAND_WITH_VALUE: [&str; 10] = [
     "--user",
     "--timeout",
     "--report",
+    "--invoke",
 ];
 
 /// The flags of a sandbox that have no value, or none in a word of its own.
@@ -208,6 +225,27 @@ mod tests {
         assert_eq!(of_spec, words(&spec));
         let command = ["-e", "A=b", "-t", "--user=0", "--report", "file", "-w", "/tmp"];
         assert_eq!(of_command, words(&command));
+    }
+
+    #[test]
+    fn a_module_is_the_image_of_what_lives_and_a_word_else_and_no_part_of_a_pool() {
+        let bare = Command::new("agentkernel");
+        let lead = |route: Route| {
+            let flags = ["-m", "1g", "--invoke", "f"];
+            let command = route.lead(&bare, "wasm", &flags, Some("a.wat".as_ref()), &["1"]);
+            let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
+            words.collect::<Vec<_>>()
+        };
+        let cold = "run -B wasm -m 1g --invoke f a.wat -- 1";
+        assert_eq!(lead(Route::Cold).join(" "), cold);
+        let has = |route, part: &str| lead(route)[1].contains(part);
+        assert!(has(
+            Route::Live,
+            "'create' '-B' 'wasm' '-m' '1g' '--image' 'module:a.wat' sandbox-"
+        ));
+        assert!(has(Route::Live, "'exec' '--invoke' 'f' sandbox-"));
+        assert!(has(Route::Pool, "'run' '-B' 'wasm' '-m' '1g' '--invoke' 'f' 'a.wat' -- "));
+        assert!(has(Route::Pool, "'1' '-B' 'wasm' '-m' '1g' ; then "));
     }
 
     #[test]

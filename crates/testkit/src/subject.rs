@@ -252,7 +252,7 @@ impl Subject {
     /// The same on another route.
     pub fn on(&self, route: Route) -> Self {
         let lacking = match route {
-            _ if !self.has(Capability::ImageHost) && self.image().is_none() => {
+            _ if self.has_engine() && self.image().is_none() => {
                 Some("no image is named by TESTKIT_IMAGE, see scripts/lanes/containers.sh")
             }
             Route::Live if !self.has(Capability::Live) => Some("its sandboxes don't live on"),
@@ -281,20 +281,31 @@ impl Subject {
         self.capabilities.contains(capability.name())
     }
 
+    /// Whether the command is a WebAssembly module, and there are no programs.
+    pub fn runs_modules(&self) -> bool {
+        let programs = [Capability::ImageHost, Capability::ImageReference];
+        self.has(Capability::ImageModule) && !programs.into_iter().any(|image| self.has(image))
+    }
+
+    /// Whether sandboxes are made by an engine, of images that it has.
+    pub(crate) fn has_engine(&self) -> bool {
+        !self.has(Capability::ImageHost) && !self.runs_modules()
+    }
+
     /// How long the backend's engine may take to clear away what it has made of a sandbox, once all
     /// in that is dead; nothing where agentkernel does it itself.
     pub(crate) fn patience_for_engine(&self) -> Duration {
-        match self.has(Capability::ImageHost) {
-            true => Duration::ZERO,
-            false => patiently(Duration::from_secs(5)),
+        match self.has_engine() {
+            true => patiently(Duration::from_secs(5)),
+            false => Duration::ZERO,
         }
     }
 
     /// What is short on native and long enough to start sandboxes in: an engine takes its time for that.
     pub(crate) fn a_while(&self, on_native: Duration) -> Duration {
-        match self.has(Capability::ImageHost) {
-            true => patiently(on_native),
-            false => patiently(on_native * 4),
+        match self.has_engine() {
+            true => patiently(on_native * 4),
+            false => patiently(on_native),
         }
     }
 
@@ -344,7 +355,7 @@ impl Subject {
 
     /// The image to try a backend with that can't use the host's own programs.
     fn image(&self) -> Option<OsString> {
-        let wanted = !self.backend.is_empty() && !self.has(Capability::ImageHost);
+        let wanted = !self.backend.is_empty() && self.has_engine();
         wanted.then(|| std::env::var_os(TEST_IMAGE)).flatten()
     }
 
@@ -358,8 +369,29 @@ impl Subject {
         flags: &[impl AsRef<OsStr>],
         argv: &[impl AsRef<OsStr>],
     ) -> Command {
+        self.led(scratch, flags, None, argv)
+    }
+
+    /// The same with a module, the file at `module`, and its arguments.
+    pub(crate) fn run_module(
+        &self,
+        scratch: &Scratch,
+        flags: &[impl AsRef<OsStr>],
+        module: &Path,
+        arguments: &[impl AsRef<OsStr>],
+    ) -> Command {
+        self.led(scratch, flags, Some(module.as_os_str()), arguments)
+    }
+
+    fn led(
+        &self,
+        scratch: &Scratch,
+        flags: &[impl AsRef<OsStr>],
+        module: Option<&OsStr>,
+        argv: &[impl AsRef<OsStr>],
+    ) -> Command {
         let bare = self.agentkernel(scratch);
-        let mut command = self.route.lead(&bare, &self.backend, flags, argv);
+        let mut command = self.route.lead(&bare, &self.backend, flags, module, argv);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         self.caller.become_in(&mut command);
         command

@@ -25,9 +25,20 @@ pub struct Behaviour {
     pub needs: &'static [Capability],
     /// Whether nothing else may run beside it: it looks at the whole machine, or measures time.
     pub alone: bool,
+    pub commands: Commands,
     /// The routes on which it can't be seen, and why.
     pub left_out: Option<(&'static [Route], &'static str)>,
     pub test: fn(&Subject) -> Verdict,
+}
+
+/// What the commands of a behaviour are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commands {
+    Programs,
+    /// WebAssembly modules, as of a backend whose images are such.
+    Modules,
+    /// It has none, and holds with any backend.
+    None,
 }
 
 impl Behaviour {
@@ -37,7 +48,8 @@ impl Behaviour {
         needs: &'static [Capability],
         test: fn(&Subject) -> Verdict,
     ) -> Self {
-        Self { name, promise, needs, alone: false, left_out: None, test }
+        let commands = Commands::Programs;
+        Self { name, promise, needs, alone: false, commands, left_out: None, test }
     }
 
     /// The same behaviour, of those that have these capabilities.
@@ -48,6 +60,11 @@ impl Behaviour {
     /// The same behaviour, tried while nothing else is.
     pub const fn alone(self) -> Self {
         Self { alone: true, ..self }
+    }
+
+    /// The same behaviour, of backends with these commands.
+    pub const fn of(self, commands: Commands) -> Self {
+        Self { commands, ..self }
     }
 
     /// The same behaviour, tried on this route alone, for this reason.
@@ -67,6 +84,15 @@ impl Behaviour {
 
     pub(crate) fn is_on(&self, route: Route) -> bool {
         self.left_out.is_none_or(|(routes, _)| !routes.contains(&route))
+    }
+
+    /// Whether it is about such commands as the subject runs.
+    fn fits(&self, subject: &Subject) -> bool {
+        match self.commands {
+            Commands::Programs => !subject.runs_modules(),
+            Commands::Modules => subject.runs_modules(),
+            Commands::None => true,
+        }
     }
 
     fn judge(&self, subject: &Subject) -> Verdict {
@@ -148,7 +174,13 @@ fn pick<'a>(
             behaviour,
             subject,
         });
-        let picked: Vec<_> = named.filter(|trial| picked(&trial.name)).collect();
+        let picked = named.filter(|trial| picked(&trial.name));
+        let (picked, others): (Vec<_>, Vec<_>) =
+            picked.partition(|trial| trial.behaviour.fits(subject));
+        // What is promised of modules is none of a backend's that runs programs.
+        if subject.runs_modules() && !others.is_empty() {
+            tally.skip_all(subject, others.len(), "its command is a module");
+        }
         match &subject.unavailable {
             Some(why) if !picked.is_empty() => tally.skip_all(subject, picked.len(), why),
             Some(_) => {}
@@ -267,6 +299,25 @@ mod tests {
         };
         assert_eq!((count(&cold, &mut tally), count(&live, &mut tally)), (0, 1));
         assert_eq!(tally.skipped, 0);
+    }
+
+    #[test]
+    fn modules_are_tried_with_backends_of_modules_and_programs_with_others() {
+        let behaviour = |commands| Behaviour::new("a", "", &[], |_| Ok(())).of(commands);
+        let table = [Commands::Programs, Commands::Modules, Commands::None].map(behaviour);
+        let with = |capabilities: &[Capability]| {
+            let names = capabilities.iter().map(|capability| capability.name().into());
+            let subject = Subject { capabilities: names.collect(), ..subject(None) };
+            let mut tally = Tally::default();
+            let trials = pick(&table, std::slice::from_ref(&subject), None, &[], &mut tally);
+            let tried: Vec<_> = trials.iter().map(|trial| trial.behaviour.commands).collect();
+            (tried, tally.skipped)
+        };
+        let programs = vec![Commands::Programs, Commands::None];
+        assert_eq!(with(&[Capability::ImageHost]), (programs.clone(), 0));
+        assert_eq!(with(&[Capability::ImageModule, Capability::ImageReference]), (programs, 0));
+        let modules = vec![Commands::Modules, Commands::None];
+        assert_eq!(with(&[Capability::ImageModule]), (modules, 1));
     }
 
     #[test]

@@ -9,7 +9,8 @@ use agentkernel_core::Capability;
 
 use crate::host::tree;
 use crate::{
-    Behaviour, Captured, NO_FLAGS, NotPassed, Route, Scratch, Subject, Verdict, ensure, skip,
+    Behaviour, Captured, Commands, NO_FLAGS, NotPassed, Route, Scratch, Subject, Verdict, ensure,
+    skip,
 };
 
 pub(super) const TABLE: &[Behaviour] = &[
@@ -19,7 +20,8 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[],
         bad_command_line,
     )
-    .only(Route::Cold, "it is about the program's own command line"),
+    .only(Route::Cold, "it is about the program's own command line")
+    .of(Commands::None),
     Behaviour::new(
         "bad-names",
         "an unknown backend, profile, network, image, access or user is refused",
@@ -88,7 +90,8 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[],
         output_with_no_room,
     )
-    .only(Route::Cold, "doctor runs no command"),
+    .only(Route::Cold, "doctor runs no command")
+    .of(Commands::None),
 ];
 
 /// The run was refused as it should be, and `parts` are in its message.

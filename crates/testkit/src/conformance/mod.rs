@@ -9,6 +9,7 @@ mod isolation;
 mod leftovers;
 mod life;
 mod limits;
+mod modules;
 mod ports;
 mod report;
 mod streams;
@@ -36,7 +37,7 @@ pub fn table() -> Vec<Behaviour> {
         leftovers::TABLE,
     ]
     .concat();
-    [of_a_command, images::table(), life::table()].concat()
+    [of_a_command, images::table(), life::table(), modules::table()].concat()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use agentkernel_core::Capability;
 use serde_json::{Value, json};
 
-use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Route, Subject, Verdict, ensure};
+use crate::{Behaviour, Captured, Commands, NO_FLAGS, NotPassed, Route, Subject, Verdict, ensure};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -59,7 +59,8 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[],
         doctor_for_people,
     )
-    .only(Route::Cold, "doctor runs no command"),
+    .only(Route::Cold, "doctor runs no command")
+    .of(Commands::None),
 ];
 
 /// Runs `argv` with `flags` and `--report`; returns the report as well.
@@ -230,6 +231,14 @@ fn verbose_tells(subject: &Subject) -> Verdict {
 }
 
 fn doctor_agrees(subject: &Subject) -> Verdict {
+    agrees_with_doctor(subject, || Ok(reported(subject, &["--network", "none"], &["true"])?.1))
+}
+
+/// Doctor promises the walls that the report of a run without a network then tells of.
+pub(super) fn agrees_with_doctor(
+    subject: &Subject,
+    run: impl FnOnce() -> Result<Value, NotPassed>,
+) -> Verdict {
     let scratch = subject.scratch()?;
     let mut doctor = subject.agentkernel(&scratch);
     doctor.args(["doctor", "--json"]);
@@ -241,8 +250,7 @@ fn doctor_agrees(subject: &Subject) -> Verdict {
     let backends = document["backends"].as_array().map(Vec::as_slice).unwrap_or_default();
     let ours = backends.iter().find(|backend| backend["name"] == subject.backend.as_str());
     let promised = standing_walls(subject, &ours.unwrap_or(&Value::Null)["walls"])?;
-    let (_, report) = reported(subject, &["--network", "none"], &["true"])?;
-    let built = standing_walls(subject, &report["walls"])?;
+    let built = standing_walls(subject, &run()?["walls"])?;
     // What doctor can't tell before a run, it calls missing, with that reason.
     let mut told = built.clone();
     told.retain(|name| promised.contains(name) || !subject.missing_walls.contains(name));
@@ -254,7 +262,7 @@ fn doctor_agrees(subject: &Subject) -> Verdict {
     Ok(())
 }
 
-const ALL_CAPABILITIES: [Capability; 23] = [
+const ALL_CAPABILITIES: [Capability; 24] = [
     Capability::ImageBuild,
     Capability::NetworkNone,
     Capability::HostLoopback,
@@ -265,6 +273,7 @@ const ALL_CAPABILITIES: [Capability; 23] = [
     Capability::RootReadOnly,
     Capability::ImageHost,
     Capability::ImageRootfs,
+    Capability::ImageModule,
     Capability::MountReadOnly,
     Capability::MountReadWrite,
     Capability::MountCopyOnWrite,

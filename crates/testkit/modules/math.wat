@@ -1,0 +1,18 @@
+;; Functions to be called by their names. There is none to start with.
+(module
+  (func (export "add") (param i32 i32) (result i32)
+    (i32.add (local.get 0) (local.get 1)))
+  (func (export "long") (param i64) (result i64)
+    (i64.add (local.get 0) (i64.const 1)))
+  (func (export "half") (param f64) (result f64)
+    (f64.mul (local.get 0) (f64.const 0.5)))
+  (func (export "quarter") (param f32) (result f32)
+    (f32.div (local.get 0) (f32.const 4)))
+  (func (export "both") (param i32 i64) (result i64 i32)
+    (local.get 1) (local.get 0))
+  (func (export "nothing"))
+  (func (export "divide") (param i32 i32) (result i32)
+    (i32.div_s (local.get 0) (local.get 1)))
+  (func (export "endless")
+    (loop $again (br $again)))
+  (memory (export "no-function") 1))
