@@ -31,7 +31,10 @@ fn main() {
     let (one, of_bare, of_hello) = alternately(&add, &hello, &bare);
     println!("bare wasmtime, instantiate and call add   {}", shown(of_bare));
     println!("one call of add                           {}", shown(one));
-    println!("    times bare                            {:.2}", one.as_secs_f64() / of_bare.as_secs_f64());
+    println!(
+        "    times bare                            {:.2}",
+        one.as_secs_f64() / of_bare.as_secs_f64()
+    );
     println!("one call of hello, by WASI                {}", shown(of_hello));
 
     for (name, loaded, call) in [("add", &add, add_call()), ("hello", &hello, hello_call())] {
@@ -63,7 +66,11 @@ fn shown(time: Duration) -> String {
 }
 
 /// The mean of a few thousand calls of each, the median of those.
-fn alternately(add: &Loaded<'_>, hello: &Loaded<'_>, bare: &Bare) -> (Duration, Duration, Duration) {
+fn alternately(
+    add: &Loaded<'_>,
+    hello: &Loaded<'_>,
+    bare: &Bare,
+) -> (Duration, Duration, Duration) {
     const CALLS: u32 = 2000;
     let time = |action: &dyn Fn()| {
         let begin = Instant::now();

@@ -1,4 +1,5 @@
 //! What can be compiled, and what is refused with which words.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use agentkernel_wasm_engine::{ModuleError, compile};
 

@@ -1,4 +1,5 @@
 //! Calls in this process.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,4 +1,5 @@
 //! Modules as commands. Each runs in a process that was forked from one that was prepared, as in a place.
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::ffi::CString;
 use std::fs::File;
