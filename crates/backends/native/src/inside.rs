@@ -9,7 +9,7 @@ use agentkernel_guest::{Agent, Forked, LiveAgent, Nearest, Prepared, Term};
 use agentkernel_protocol::FromAgent;
 use agentkernel_sys::cgroup;
 use agentkernel_sys::process::{self, Namespaces};
-use agentkernel_sys::{entry, identity, landlock, mount, network, socket};
+use agentkernel_sys::{descriptor, entry, identity, landlock, mount, network, socket};
 
 use crate::doors::{Admission, Doors, step, word};
 use crate::plan::{Plan, Purpose};
@@ -28,13 +28,15 @@ pub fn run(plan: &Plan, doors: Doors) -> ! {
         Purpose::Live { outlives, ttl, idle } => {
             let term = Term { listener, fate, ttl: *ttl, idle: *idle };
             match make_to_live(plan, &term, *outlives, &agent, entry.as_ref(), &admission) {
-                Ok(behind) => {
+                Ok((behind, namespace)) => {
                     let mut count = 0;
                     let mut attach = |what, tree| match &behind {
                         Some(behind) => root::attach(behind, &mut count, what, tree),
                         None => Err(io::ErrorKind::Unsupported.into()),
                     };
-                    LiveAgent::new(agent, &plan.rules, term, &mut attach).serve()
+                    LiveAgent::new(agent, &plan.rules, term, &mut attach)
+                        .handing_out(namespace)
+                        .serve()
                 }
                 Err(failure) => refuse(&agent, failure),
             }
@@ -69,7 +71,8 @@ fn make_for_command(
     Ok(first)
 }
 
-/// Makes a place that lives. Where clients may add to it, returns what that takes.
+/// Makes a place that lives. Where clients may add to it, returns what that takes: the scratch space,
+/// and the place's user namespace.
 fn make_to_live(
     plan: &Plan,
     term: &Term,
@@ -77,7 +80,7 @@ fn make_to_live(
     agent: &Agent,
     entry: Option<&OwnedFd>,
     admission: &Admission,
-) -> Result<Option<Behind>, Failure> {
+) -> Result<(Option<Behind>, Option<OwnedFd>), Failure> {
     let at = |step| move |error| (step, error);
     part()?;
     settle_in(plan.own_network, admission).map_err(at(step::COMMAND))?;
@@ -85,11 +88,13 @@ fn make_to_live(
     agent
         .close_inherited(None, keep.map(|fd| fd.map(AsFd::as_fd)))
         .map_err(at(step::DESCRIPTORS))?;
-    let mut scratch = None;
+    let (mut scratch, mut namespace) = (None, None);
     let additions = term.listener.is_none();
     make_root(plan, agent, entry, !outlives, |next| {
         if additions && matches!(next, Step::Enter) {
             scratch = Some(Behind::hold()?);
+            // A root without programs has no `/proc`.
+            namespace = Some(descriptor::open_read(c"/proc/self/ns/user")?);
         }
         Ok(())
     })?;
@@ -100,7 +105,7 @@ fn make_to_live(
         let writable = plan.root.writable.iter().map(|path| path.as_c_str());
         landlock::restrict(version, writable).map_err(at(step::LANDLOCK))?;
     }
-    Ok(behind)
+    Ok((behind, namespace))
 }
 
 /// Parts from the caller's session, and from what needs no more than that.

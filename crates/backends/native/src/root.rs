@@ -130,7 +130,10 @@ impl Root {
         // what a sandbox has left behind too.
         let foreign = is_foreign(&spec.image) || layers.is_some();
         steps.devices(foreign, spec.root)?;
-        steps.processes(foreign)?;
+        // A module's process is the engine's, whose memory and start it must not see.
+        if !matches!(spec.image, Image::Module(_)) {
+            steps.processes(foreign)?;
+        }
         steps.private_directories(identity, spec.root, foreign)?;
         for (number, mount) in spec.mounts.iter().enumerate() {
             steps.user_mount(number, mount, &spec.mounts, mapping)?;

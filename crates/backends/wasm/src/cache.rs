@@ -23,6 +23,7 @@ use std::process;
 use std::time::{Duration, SystemTime};
 
 use agentkernel_core::BootError;
+use agentkernel_sys::descriptor;
 use rustix::fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, memfd_create};
 use sha2::{Digest, Sha256};
 
@@ -38,9 +39,9 @@ const MOST_BYTES: u64 = 2 << 30;
 /// How many modules' files are remembered at most.
 const MOST_SEEN: usize = 4096;
 
-/// How long a file must have rested to be known by its stamp. Of two changes within the clock's own
-/// step the second does not show.
-const REST: Duration = Duration::from_millis(100);
+/// How long a file must have rested to be known by its stamp. Of two changes within a step of the clock
+/// that stamps files, 10 ms at most, the second does not show.
+const REST: Duration = Duration::from_millis(20);
 
 /// The code of the module in this file: what is kept, or what the driver makes of it. Without one it is
 /// an error that there is none.
@@ -54,7 +55,7 @@ pub fn code(path: &Path, driver: Option<&dyn Driver>) -> Result<OwnedFd, BootErr
         why: format!("{} has not been compiled yet", path.display()),
         fix: "run it with agentkerneld, which is installed beside agentkernel".into(),
     })?;
-    let looked = SystemTime::now();
+    stamp.await_rest();
     let mut module = Vec::new();
     (&mut file)
         .take(MOST_MODULE + 1)
@@ -73,7 +74,10 @@ pub fn code(path: &Path, driver: Option<&dyn Driver>) -> Result<OwnedFd, BootErr
             }
         }
     };
-    if let Some(folder) = folder.filter(|_| stamp.rested(looked)) {
+    // It may have changed while it was read.
+    let is_same = file.metadata().is_ok_and(|found| Stamp::of(&found) == stamp);
+    if let Some(folder) = folder.filter(|_| is_same) {
+        // Else it is read again the next time.
         let _ = folder.remember(stamp, &key);
     }
     Ok(code)
@@ -121,11 +125,13 @@ impl Stamp {
         format!("{device:x}-{inode:x}-{size:x}-{changed:x}")
     }
 
-    /// Whether it had rested when it was looked at.
-    fn rested(self, looked: SystemTime) -> bool {
-        let looked = looked.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let looked = i128::try_from(looked.as_nanos()).unwrap_or(i128::MAX);
-        looked - self.changed >= REST.as_nanos().cast_signed()
+    /// Waits until it has rested: a moment, and only for a file that was just written.
+    fn await_rest(self) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
+        let rested = u64::try_from(now - self.changed).unwrap_or(0);
+        let left = REST.saturating_sub(Duration::from_nanos(rested));
+        let _ = descriptor::poll(&mut [], Some(left));
     }
 }
 

@@ -83,6 +83,8 @@ pub struct LiveAgent<'a> {
     logs: Vec<Log>,
     /// Ready to become the next command.
     understudy: Option<Understudy>,
+    /// The place's user namespace, for whoever may add to it.
+    namespace: Option<OwnedFd>,
     /// Where background commands read from, opened before anybody could put something in its place.
     null: Option<OwnedFd>,
     /// Until when nobody is let in.
@@ -138,6 +140,7 @@ impl<'a> LiveAgent<'a> {
             commands: Vec::new(),
             logs: Vec::new(),
             understudy,
+            namespace: None,
             null,
             rests_until: None,
             began,
@@ -149,6 +152,11 @@ impl<'a> LiveAgent<'a> {
             stopping: None,
             over: false,
         }
+    }
+
+    /// Hands out the place's user namespace.
+    pub fn handing_out(self, namespace: Option<OwnedFd>) -> Self {
+        Self { namespace, ..self }
     }
 
     /// Has clients come in by `beside`, too.

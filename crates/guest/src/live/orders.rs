@@ -57,7 +57,8 @@ impl LiveAgent<'_> {
                 self.hand_over(link, command, descriptor::open_path(c"/"));
             }
             ToAgent::UserNamespace { command } => {
-                let namespace = descriptor::open_read(c"/proc/self/ns/user");
+                let namespace = self.namespace.as_ref().ok_or(io::ErrorKind::Unsupported.into());
+                let namespace = namespace.and_then(OwnedFd::try_clone);
                 self.hand_over(link, command, namespace);
             }
             ToAgent::Pause { command } => self.pause(link, command, true),
