@@ -206,6 +206,8 @@ pub struct Owners {
 pub struct Launch<'a> {
     pub command: &'a Command,
     pub stdio: Stdio,
+    /// What [`code`](Backend::code) is, if the command is a module.
+    pub code: Option<OwnedFd>,
 }
 
 /// A booted sandbox without its agent's services: an engine's side of the bargain.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use crate::demand;
 use crate::diary::Diary;
 use crate::journal::Journal;
 use crate::lease::{Asked, Held, Lease};
-use crate::live::Client;
+use crate::live::{Client, code};
 use crate::streams::Streams;
 
 /// Carries out requests on a given list of backends.
@@ -47,6 +47,8 @@ impl Engine {
             self.provide(Some(backend.name()), &run.spec, &run.provision)?;
         }
         demand::check(backend, &run.spec, terminal)?;
+        // Before a sandbox is taken that would be of no use without it.
+        let code = code(backend, &run.spec)?;
         // As early as can be: it is answered while all else is made ready.
         let asked = match journal {
             _ if run.provision.renews() => Err("its image was to be built or fetched anew".into()),
@@ -67,7 +69,8 @@ impl Engine {
         // Before anything is started, so that no signal comes too early to be forwarded.
         let driver = CommandRun::new(streams, run.command.time_limit)?;
         let diary = Diary::open(journal, backend, &run)?;
-        let begun = offered.and_then(|offer| begin_leased(offer, backend, &run, &stdio));
+        let begun =
+            offered.and_then(|offer| begin_leased(offer, backend, &run, &stdio, code.as_ref()));
         let outcome = match begun {
             Ok((peer, mut held)) => {
                 let called = Called::of(&run.spec, &run.command);
@@ -79,7 +82,7 @@ impl Engine {
                 match driver.drive_ready(stdio, &peer, peer.told(), &called, start) {
                     Ok(Course::Unread(driver, stdio)) if backend.can_boot() => {
                         let why = format!("what the pool {} gave had just died", held.pool);
-                        run_cold(why, backend, driver, &run, stdio, start)
+                        run_cold(why, backend, driver, &run, (stdio, code), start)
                     }
                     Ok(course) => {
                         let outcome =
@@ -94,7 +97,7 @@ impl Engine {
                 }
             }
             Err(_) if !backend.can_boot() => Err(EngineError::elsewhere(backend)),
-            Err(why) => run_cold(why, backend, driver, &run, stdio, start),
+            Err(why) => run_cold(why, backend, driver, &run, (stdio, code), start),
         };
         diary.close(outcome)
     }
@@ -183,13 +186,13 @@ fn run_cold(
     backend: &dyn Backend,
     driver: CommandRun,
     run: &Run,
-    stdio: Stdio,
+    (stdio, code): (Stdio, Option<OwnedFd>),
     start: Instant,
 ) -> Result<Outcome, EngineError> {
     if run.provision.is_needed() && !run.provision.renews() {
         backend.provide(&run.spec, &run.provision)?;
     }
-    let place = backend.boot(&run.spec, Launch { command: &run.command, stdio })?;
+    let place = backend.boot(&run.spec, Launch { command: &run.command, stdio, code })?;
     tell_ports(&run.spec, place.ports());
     let finished = driver.drive(&Own(&*place), &Called::of(&run.spec, &run.command), start);
     let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());
@@ -246,6 +249,7 @@ fn begin_leased(
     backend: &dyn Backend,
     run: &Run,
     stdio: &Stdio,
+    code: Option<&OwnedFd>,
 ) -> Result<(Client, Held), String> {
     let why = |error: EngineError| error.why;
     backend.open_streams(stdio).map_err(|error| why(error.into()))?;
@@ -255,7 +259,6 @@ fn begin_leased(
     };
     let process = backend.process(&run.spec, &run.command, &|| lease.image());
     let process = process.map_err(|error| why(error.into()))?;
-    let code = backend.code(&run.spec).map_err(|error| why(error.into()))?;
     let lease = lease.attach(backend, &run.spec).map_err(why)?;
     let (link, held) = lease.split();
     Ok((Client::start(link, stdio, process, code, Role::Only).map_err(why)?, held))

@@ -138,8 +138,7 @@ impl Backend for Native {
     }
 
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
-        let code = self.code(spec)?;
-        let plan = Plan::for_command(spec, first, code, self.runner()?)?;
+        let plan = Plan::for_command(spec, first, self.runner()?)?;
         Ok(Box::new(outside::boot(plan, Given::default())?))
     }
 

@@ -1,6 +1,6 @@
 //! A boot, planned: all that must be allocated, looked up or refused before the process splits.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -59,10 +59,9 @@ impl Plan {
     pub fn for_command(
         spec: &Spec,
         launch: Launch<'_>,
-        code: Option<OwnedFd>,
         runner: Option<&'static dyn Runner>,
     ) -> Result<Self, BootError> {
-        let Launch { command, stdio } = launch;
+        let Launch { command, stdio, code } = launch;
         let mapping = Mapping::for_caller();
         let process = process(spec, command)?;
         let policy = Policy { no_setuid_files: process.no_setuid_files };

@@ -4,8 +4,8 @@ use agentkernel_core::BootError;
 use agentkernel_guest::Runner;
 use agentkernel_wasm::Driver;
 
-use crate::runner::{self, RUNNER};
 use crate::compile;
+use crate::runner::{self, RUNNER};
 
 /// Compiles and runs what the backend is asked for.
 pub struct Wasmtime;

@@ -35,13 +35,7 @@ impl Scene {
         home.must(&[&["create", "--start", "box"], flags].concat());
         let record = store(&home).find("box").unwrap();
         let spec: Spec = SpecRecord::from_json(&record.spec).unwrap().try_into().unwrap();
-        let command = Command {
-            argv: vec!["sleep".into(), "1000".into()],
-            environment: Default::default(),
-            directory: None,
-            user: None,
-            time_limit: None,
-        };
+        let command = Command { argv: vec!["sleep".into(), "1000".into()], ..Command::default() };
         let process = NATIVE.process(&spec, &command, &ImageFacts::default).unwrap();
         let pid = record.process.unwrap().pid;
         let socket = home.path("runtime/agentkernel/sandboxes").join(format!("{}.sock", record.id));

@@ -46,7 +46,7 @@ impl Sandboxes<'_> {
         if spec.strict {
             note()?;
         }
-        let peer = Client::start(link, &stdio, process, code, Role::Foreground)?;
+        let peer = Client::start(link, &stdio, process, code.as_ref(), Role::Foreground)?;
         // Beside its start, where it costs nobody time.
         let noted = if spec.strict { Ok(()) } else { note() };
         let called = Called::of(&spec, &command);
@@ -146,7 +146,7 @@ struct Ready {
 }
 
 /// The code of commands' module, if that is what they are, which may take another program to be had.
-pub(super) fn code(backend: &dyn Backend, spec: &Spec) -> Result<Option<OwnedFd>, EngineError> {
+pub fn code(backend: &dyn Backend, spec: &Spec) -> Result<Option<OwnedFd>, EngineError> {
     match backend.code(spec) {
         Err(_) if !backend.can_boot() => Err(EngineError::elsewhere(backend)),
         code => Ok(code?),
@@ -172,7 +172,7 @@ impl Client {
         link: OwnedFd,
         stdio: &Stdio,
         process: Process,
-        code: Option<OwnedFd>,
+        code: Option<&OwnedFd>,
         role: Role,
     ) -> Result<Self, EngineError> {
         let terminal = match stdio {
@@ -190,7 +190,7 @@ impl Client {
             Stdio::Streams(streams) => streams.iter().map(AsFd::as_fd).collect(),
             Stdio::Terminal { .. } => Vec::new(),
         };
-        streams.extend(code.iter().map(AsFd::as_fd));
+        streams.extend(code.map(AsFd::as_fd));
         let told = process::clock();
         socket::send(link.as_fd(), &order, &streams).map_err(not_sent)?;
         Ok(Self { link, told })

@@ -75,7 +75,8 @@ impl Sandboxes<'_> {
         drop(lock);
         self.note(Kind::Start, &record, Value::Null)?;
         backend.open_streams(&stdio)?;
-        let client = Client::start(dial.into_link(), &stdio, process, code, Role::Foreground)?;
+        let client =
+            Client::start(dial.into_link(), &stdio, process, code.as_ref(), Role::Foreground)?;
         let noted = self.note(Kind::Command, &record, journal::command(command, &spec.image));
         let peer = Kept { client, place: &*place };
         let told = peer.client.told();

@@ -28,7 +28,7 @@ use serde_json::{Value, json};
 
 pub use background::{Attached, Background, BackgroundState, Reading, Since};
 pub use dial::{Dial, DialError, PATIENCE};
-pub use exec::{Client, Exec};
+pub use exec::{Client, Exec, code};
 pub use log::Entry;
 pub use prune::{Leftover, Pruned};
 pub use settle::REBOOTED;

@@ -65,9 +65,7 @@ impl Home {
         let command = Command {
             argv: argv.iter().map(Into::into).collect(),
             environment: [("TERM".into(), "dumb".into())].into(),
-            directory: None,
-            user: None,
-            time_limit: None,
+            ..Command::default()
         };
         NATIVE.process(&self.spec, &command, &ImageFacts::default).unwrap()
     }

@@ -157,6 +157,7 @@ mod tests {
     fn process(programs: &[&str], argv: &[&str], directory: &str, variables: &[&str]) -> Process {
         let texts = |all: &[&str]| all.iter().map(|one| CString::new(*one).unwrap()).collect();
         Process {
+            is_module: false,
             programs: texts(programs),
             argv: texts(argv),
             environment: texts(variables),
