@@ -147,6 +147,7 @@ fn strings(texts: &[&str]) -> Vec<CString> {
 
 fn start(role: Role, terminal: Option<(u16, u16)>) -> ToAgent {
     let process = Process {
+        is_module: false,
         programs: strings(&["/bin/sh"]),
         argv: strings(&["sh", "-c", ""]),
         environment: strings(&["A=b"]),

@@ -29,6 +29,7 @@ struct Client {
 
 fn start(command: CommandId, terminal: Option<(u16, u16)>) -> Vec<u8> {
     let process = Process {
+        is_module: false,
         programs: vec![c"/bin/true".into()],
         argv: vec![c"true".into()],
         environment: Vec::new(),
