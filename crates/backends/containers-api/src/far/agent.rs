@@ -58,8 +58,8 @@ impl Client {
 
     /// Whether all of it is there.
     fn has_agent(&self, name: &str) -> Result<bool, Error> {
-        let sign = sign(name);
-        let [volume, sign] = [name, &sign].map(|name| self.docker.inspect_volume(name));
+        let full = sign(name);
+        let [volume, sign] = [name, &full].map(|name| self.docker.inspect_volume(name));
         let (volume, sign) = self.runtime.block_on(join(volume, sign));
         let is_there = |found: Result<_, Error>| match found {
             Ok(_) => Ok(true),
@@ -69,7 +69,7 @@ impl Client {
         let (volume, sign) = (is_there(volume)?, is_there(sign)?);
         if sign && !volume {
             // Somebody else has removed the other one. It would be a lie as soon as that is made anew.
-            self.remove_volume(&self::sign(name))?;
+            self.remove_volume(&full)?;
         }
         Ok(volume && sign)
     }
@@ -155,12 +155,11 @@ impl Client {
         let volumes = listed.ok().and_then(|listed| listed.volumes).unwrap_or_default();
         let old = volumes.into_iter().filter(|volume| {
             let sealed = volume.labels.get(LABEL) == Some(&seal(&volume.name));
-            let is_agent = volume.name.starts_with(PREFIX) && !volume.name.ends_with(FULL);
-            sealed && is_agent && Some(&volume.name) != own.as_ref()
+            let of = volume.name.strip_suffix(FULL).unwrap_or(&volume.name);
+            sealed && of.starts_with(PREFIX) && Some(of) != own.as_deref()
         });
         let removed = old.filter(|volume| self.remove_volume(&volume.name).is_ok());
-        let names = removed.map(|volume| volume.name);
-        names.inspect(|name| _ = self.remove_volume(&sign(name))).collect()
+        removed.map(|volume| volume.name).collect()
     }
 }
 
