@@ -240,7 +240,7 @@ fn a_module_is_refused_where_only_programs_run() {
         (&["run", "-B", "wasm", "--image", "a", "ls"], "and not the image a:latest", "a module"),
         (&["run", "-B", "wasm", "--invoke", "f", "--image", "a"], "only a WebAssembly module", ""),
         // Who runs modules is chosen by the image.
-        (&["run", "--image", "app.wasm", "--network", "full"], "enforce: network full", "doctor"),
+        (&["run", "--image", "app.wasm", "-p", "80"], "enforce: ports", "doctor"),
     ] {
         let said = scratch.failure(args);
         let (first, second) = said.split_once('\n').unwrap();

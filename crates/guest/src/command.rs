@@ -181,6 +181,7 @@ impl Prepared {
             argv: self.argv.strings(),
             environment: self.environment.strings(),
             memory: modules.memory,
+            network: modules.network,
         };
         match modules.runner.run(module, &mut || say_that_it_runs(told)) {
             Ok(Status::Exited(code)) => process::exit_now(i32::from(code)),

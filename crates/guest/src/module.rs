@@ -32,6 +32,8 @@ pub struct Module<'a> {
     pub environment: &'a [CString],
     /// How much memory it may have of its own, in bytes.
     pub memory: Option<u64>,
+    /// Whether it may use the network that its process is in.
+    pub network: bool,
 }
 
 /// How a place runs modules.
@@ -40,6 +42,8 @@ pub struct Modules {
     pub runner: &'static dyn Runner,
     /// [`Module::memory`].
     pub memory: Option<u64>,
+    /// [`Module::network`].
+    pub network: bool,
 }
 
 /// The signals that a runner may handle, of what a module does wrong.

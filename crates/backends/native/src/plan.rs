@@ -103,12 +103,12 @@ impl Plan {
         let landlock = landlock::version().ok();
         let walls = walls(spec, landlock);
         let on_tmpfs = layers.is_none() && writes_to_copies(spec);
+        let own_network = spec.network == Network::None;
         let notes = if on_tmpfs { note_on_copies() } else { Vec::new() };
         if spec.strict {
             refuse_missing(&walls)?;
             refuse_noted(&notes)?;
         }
-        let own_network = spec.network == Network::None;
         let rules = Rules {
             drop_groups: mapping == Mapping::Many,
             limits: ResourceLimit::for_all(),
@@ -118,7 +118,7 @@ impl Plan {
             landlock: landlock.filter(|_| !shared),
             modules: runner.map(|runner| {
                 let memory = spec.limits.memory.map(|asked| asked.value.get());
-                Modules { runner, memory }
+                Modules { runner, memory, network: !own_network }
             }),
         };
         let landlock = landlock.filter(|_| shared);

@@ -8,7 +8,8 @@
 //! - [`Host`] runs code in this process, many calls at once, each in an instance of its own that has
 //!   no files and no network, and only the memory and the time that it is given.
 //!
-//! WASI is preview 1 for modules and preview 2 for components, both without sockets.
+//! WASI is preview 1 for modules and preview 2 for components. Sockets are a command's only, and only of
+//! the network that its process is in.
 #![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
 

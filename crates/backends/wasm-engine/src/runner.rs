@@ -107,12 +107,16 @@ impl Ready {
         let function = module.function.map(|name| name.to_str()).transpose();
         let function = function.map_err(|_| "the function's name is not UTF-8")?;
         let entry = program.entry(function, words.get(1..).unwrap_or_default())?;
-        let wasi = wasi(&words, &texts(module.environment, "variable")?)?;
+        let wasi = wasi(&words, &texts(module.environment, "variable")?, module.network)?;
         let state = State::with(wasi, module.memory.unwrap_or(u64::MAX));
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.budget);
         store.set_epoch_deadline(NEVER);
-        let runtime = runtime::Builder::new_current_thread().enable_time().build();
+        let mut runtime = runtime::Builder::new_current_thread();
+        if module.network {
+            runtime.enable_io();
+        }
+        let runtime = runtime.enable_time().build();
         let runtime = runtime.map_err(|error| format!("the module can't be run: {error}"))?;
         let result = runtime.block_on(program.run(&mut store, &entry));
         let is_refused = store.data().budget.has_refused();
@@ -133,9 +137,9 @@ impl Ready {
 /// ENOEXEC, the same on every architecture.
 const NOT_EXECUTABLE: i32 = 8;
 
-/// A module sees the place's root and the directory that it is started in, with its own streams, and
-/// random numbers that no other process can have: the kernel's.
-fn wasi(words: &[String], variables: &[String]) -> Result<WasiP1Ctx, String> {
+/// A module sees the place's root and the directory that it is started in, with its own streams, the
+/// `network` if it may, and random numbers that no other process can have: the kernel's.
+fn wasi(words: &[String], variables: &[String], network: bool) -> Result<WasiP1Ctx, String> {
     let mut builder = WasiCtxBuilder::new();
     // The thread that wants something of a file does it; it is the only one.
     builder.allow_blocking_current_thread(true);
@@ -143,6 +147,9 @@ fn wasi(words: &[String], variables: &[String]) -> Result<WasiP1Ctx, String> {
     for variable in variables {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         builder.env(name, value);
+    }
+    if network {
+        builder.inherit_network().allow_ip_name_lookup(true);
     }
     builder
         .preopened_dir("/", "/", FsPerms::ReadWrite)

@@ -50,6 +50,15 @@ fn where_a_text_is_wrong_is_told() {
     assert!(matches!(refusal(deep.as_bytes()), ModuleError::Text(_)));
 }
 
+/// Code of another version is another's, and a program without the engine can't ask which that is.
+#[test]
+fn the_form_of_code_names_the_version_that_is_built_in() {
+    let lock = include_str!("../../../../Cargo.lock");
+    let (_, rest) = lock.split_once("name = \"wasmtime\"\nversion = \"").unwrap();
+    let form = format!("wasmtime {}, ", rest.split_once('"').unwrap().0);
+    assert!(agentkernel_wasm::CODE_FORM.starts_with(&form), "{form}");
+}
+
 /// Each file that is cut off is refused, and nearly each is told to be just that.
 #[test]
 fn a_file_that_was_cut_off_is_refused() {

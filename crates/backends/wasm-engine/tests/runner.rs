@@ -81,6 +81,7 @@ fn child() -> ! {
             argv: &argv,
             environment: &environment,
             memory: memory.parse().ok(),
+            network: false,
         };
         signal::reset_to_default(&[
             signal::SIGSEGV,

@@ -139,7 +139,7 @@ impl Stamp {
 fn key(module: &[u8]) -> String {
     let mut digest = Sha256::new();
     digest.update(env!("CARGO_PKG_VERSION"));
-    digest.update(CODE_FORM.to_le_bytes());
+    digest.update(CODE_FORM);
     digest.update(processor());
     digest.update(module);
     hex(&digest.finalize())

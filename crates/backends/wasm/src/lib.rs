@@ -20,9 +20,9 @@ use agentkernel_core::{About, BootError, Capabilities, Capability, Class};
 use agentkernel_guest::Runner;
 use agentkernel_native::{Kind, Modules, Native};
 
-/// The number of the form of compiled code: another one whenever the engine, or how it is told to
-/// compile, has changed.
-pub const CODE_FORM: u32 = 1;
+/// The form of compiled code: the engine's version, and a number that is another one whenever how the
+/// engine is told to compile has changed.
+pub const CODE_FORM: &str = "wasmtime 48.0.8, 1";
 
 /// An engine.
 pub trait Driver: Sync {
@@ -50,6 +50,8 @@ static KIND: Kind = Kind {
     yardsticks: yardsticks::YARDSTICKS,
     capabilities: Capabilities::new(&[
         Capability::NetworkNone,
+        Capability::NetworkFull,
+        Capability::HostLoopback,
         Capability::RootReadOnly,
         Capability::ImageModule,
         Capability::MountReadOnly,

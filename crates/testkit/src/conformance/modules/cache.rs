@@ -30,6 +30,11 @@ pub(super) const TABLE: &[Behaviour] = &[
         module_cache_of_no_use,
     ),
     module(
+        "module-cache-full",
+        "a module runs as well where the disk for what is kept of it is full",
+        module_cache_full,
+    ),
+    module(
         "module-changed",
         "a module that has changed runs as it is now, even within the same moment",
         module_changed,
@@ -182,6 +187,33 @@ fn module_cache_of_no_use(subject: &Subject) -> Verdict {
         }
     }
     ensure!(fs::read_to_string(&file)? == "no folder", "the file was changed");
+    Ok(())
+}
+
+/// With room for the first kind of file, or for none.
+fn module_cache_full(subject: &Subject) -> Verdict {
+    if !rustix::process::geteuid().is_root() {
+        skip!("only root can make a disk that is full");
+    }
+    let shelf = Shelf::new(subject)?;
+    let cache = shelf.scratch.folder("cache")?;
+    for room in ["nr_inodes=1", "size=4k", "size=8k,nr_inodes=6"] {
+        let script = format!(
+            "mount -t tmpfs -o mode=0777,{room} none '{}' || exit 77; \
+             exec setpriv --reuid {} --regid {} --clear-groups \"$0\" \"$@\"",
+            cache.display(),
+            subject.caller.uid(),
+            subject.caller.gid()
+        );
+        let mut command = shelf.command(&NO_FLAGS, "hello", &NO_FLAGS)?;
+        command.env("XDG_CACHE_HOME", &cache);
+        let unshare = ["unshare", "--mount", "sh", "-c", &script];
+        let got = Captured::of(crate::Caller::Me.through(&unshare, &command))?;
+        if got.status.code() == Some(77) {
+            skip!("this machine does not let root mount: {got}");
+        }
+        got.exits(0)?.prints("hello\n")?.complains("")?;
+    }
     Ok(())
 }
 

@@ -1,0 +1,22 @@
+"""A command as a component: tells its words, a line of its input, a file, and what a server answers."""
+
+import socket
+import sys
+
+from wit_world import exports
+
+
+class Run(exports.Run):
+    def run(self):
+        port, path = sys.argv[1:]
+        print("words", port.isdigit(), path)
+        print("input", sys.stdin.readline().strip())
+        with open(path) as file:
+            print("file", file.readline().strip())
+        try:
+            with socket.create_connection(("localhost", int(port))) as server:
+                server.sendall(b"ping")
+                print("answer", server.recv(64).decode())
+        except OSError as error:
+            print("no answer")
+            print(error, file=sys.stderr)
