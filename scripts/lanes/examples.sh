@@ -67,7 +67,7 @@ for BACKEND in wasm hyperlight; do
     try power -6289078614652622815 0 call power 3 40
     try divide "" 136 call divide 1 0
     if command -v npm >/dev/null; then
-        try esbuild 'let t=3;export{t as n};' 0 typescript
+        try esbuild 'let e=3;export{e as n};' 0 typescript
     else
         echo "skipped $BACKEND esbuild: there is no npm to fetch it with"
     fi

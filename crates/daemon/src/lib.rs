@@ -40,8 +40,8 @@ static BACKENDS: &[&dyn Backend] = &[
     &agentkernel_apple::APPLE_BACKEND,
 ];
 
-static MODULES: Code = Code::by(&agentkernel_wasm_engine::WASMTIME);
-static WASM: Native = MODULES.backend();
+static MODULES: Code = Code::for_wasm(&agentkernel_wasm_engine::WASMTIME);
+static WASM: Native = MODULES.wasm();
 
 static ENGINE: Engine = Engine::new(BACKENDS);
 

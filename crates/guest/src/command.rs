@@ -110,7 +110,9 @@ impl Prepared {
         let [a, b, c] = keep.map(|fd| fd.as_raw_fd());
         let code = self.code.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         self.take_streams().map_err(at(Stage::Streams))?;
-        descriptor::close_all_but(&mut [0, 1, 2, a, b, c, code]).map_err(at(Stage::Streams))?;
+        let needed = Modules::needed(rules.modules);
+        descriptor::close_all_but(&mut [0, 1, 2, a, b, c, code, needed])
+            .map_err(at(Stage::Streams))?;
         settle_apart(rules)?;
         rules.filters.install(self.policy()).map_err(at(Stage::Seccomp))
     }
@@ -235,7 +237,8 @@ impl Prepared {
 /// standard streams, which are nobody's yet, and `keep` stay open.
 pub(crate) fn settle(rules: &Rules, keep: [BorrowedFd<'_>; 2]) -> Result<(), Failure> {
     let [a, b] = keep.map(|fd| fd.as_raw_fd());
-    descriptor::close_all_but(&mut [0, 1, 2, a, b]).map_err(at(Stage::Streams))?;
+    let needed = Modules::needed(rules.modules);
+    descriptor::close_all_but(&mut [0, 1, 2, a, b, needed]).map_err(at(Stage::Streams))?;
     settle_apart(rules)?;
     rules.filters.install(Policy::default()).map_err(at(Stage::Seccomp))
 }

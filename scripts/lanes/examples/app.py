@@ -1,5 +1,7 @@
 """A command as a component: tells its words, a line of its input, a file, and what a server answers."""
 
+# Modules are taken along as they are when the component is made; this one is otherwise loaded when wanted.
+import encodings.idna  # noqa: F401
 import socket
 import sys
 

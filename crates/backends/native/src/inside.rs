@@ -84,9 +84,11 @@ fn make_to_live(
     let at = |step| move |error| (step, error);
     part()?;
     settle_in(plan.own_network, admission).map_err(at(step::COMMAND))?;
-    let keep = [entry, term.listener.as_ref(), term.fate.as_ref(), None];
+    let [entry_fd, listener, fate] =
+        [entry, term.listener.as_ref(), term.fate.as_ref()].map(|fd| fd.map(AsFd::as_fd));
+    let needed = plan.rules.modules.and_then(|modules| modules.runner.needs());
     agent
-        .close_inherited(None, keep.map(|fd| fd.map(AsFd::as_fd)))
+        .close_inherited(None, [entry_fd, listener, fate, needed])
         .map_err(at(step::DESCRIPTORS))?;
     let (mut scratch, mut namespace) = (None, None);
     let additions = term.listener.is_none();

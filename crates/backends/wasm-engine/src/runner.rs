@@ -149,7 +149,7 @@ fn wasi(words: &[String], variables: &[String], network: bool) -> Result<WasiP1C
         builder.env(name, value);
     }
     if network {
-        builder.inherit_network().allow_ip_name_lookup(true);
+        builder.inherit_network().allow_tcp(true).allow_udp(true).allow_ip_name_lookup(true);
     }
     builder
         .preopened_dir("/", "/", FsPerms::ReadWrite)

@@ -2,7 +2,7 @@
 //!
 //! Whoever has the code of a module runs it as the machine's own, so nothing is taken for code that
 //! somebody else could have written, or that has changed since it was. Three kinds of files are in the
-//! folder `agentkernel/wasm` of the user's cache:
+//! folder of a [`Form`] in `agentkernel` in the user's cache:
 //!
 //! - `code/KEY`: what was compiled. The key is made of the module's content, the form of the code, and
 //!   what the processor can do.
@@ -27,7 +27,7 @@ use agentkernel_sys::descriptor;
 use rustix::fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, memfd_create};
 use sha2::{Digest, Sha256};
 
-use crate::{CODE_FORM, Driver};
+use crate::{Driver, Form};
 
 /// A module that is larger is none.
 const MOST_MODULE: u64 = 256 << 20;
@@ -45,9 +45,9 @@ const REST: Duration = Duration::from_millis(20);
 
 /// The code of the module in this file: what is kept, or what the driver makes of it. Without one it is
 /// an error that there is none.
-pub fn code(path: &Path, driver: Option<&dyn Driver>) -> Result<OwnedFd, BootError> {
+pub fn code(path: &Path, form: Form, driver: Option<&dyn Driver>) -> Result<OwnedFd, BootError> {
     let (mut file, stamp) = open_module(path).map_err(|error| unusable(path, error))?;
-    let folder = Folder::open();
+    let folder = Folder::open(form.folder);
     if let Some(found) = folder.as_ref().and_then(|folder| folder.find(stamp)) {
         return Ok(found);
     }
@@ -61,7 +61,7 @@ pub fn code(path: &Path, driver: Option<&dyn Driver>) -> Result<OwnedFd, BootErr
         .take(MOST_MODULE + 1)
         .read_to_end(&mut module)
         .map_err(|error| unusable(path, error))?;
-    let key = key(&module);
+    let key = key(&module, form);
     let kept = folder.as_ref().and_then(|folder| folder.open_code(&key, driver));
     let code = match kept {
         Some(kept) => kept,
@@ -136,10 +136,10 @@ impl Stamp {
 }
 
 /// By what the code of a module is kept.
-fn key(module: &[u8]) -> String {
+fn key(module: &[u8], form: Form) -> String {
     let mut digest = Sha256::new();
     digest.update(env!("CARGO_PKG_VERSION"));
-    digest.update(CODE_FORM);
+    digest.update(form.is);
     digest.update(processor());
     digest.update(module);
     hex(&digest.finalize())
@@ -172,11 +172,11 @@ struct Folder(PathBuf);
 
 impl Folder {
     /// The folder, if it is ours alone, or can be made so.
-    fn open() -> Option<Self> {
+    fn open(name: &str) -> Option<Self> {
         let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
         let cache =
             absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-        let folder = Self(cache.join("agentkernel").join("wasm"));
+        let folder = Self(cache.join("agentkernel").join(name));
         if folder.is_ours() {
             return Some(folder);
         }

@@ -20,10 +20,6 @@ use agentkernel_core::{About, BootError, Capabilities, Capability, Class};
 use agentkernel_guest::Runner;
 use agentkernel_native::{Kind, Modules, Native};
 
-/// The form of compiled code: the engine's version, and a number that is another one whenever how the
-/// engine is told to compile has changed.
-pub const CODE_FORM: &str = "wasmtime 48.0.8, 1";
-
 /// An engine.
 pub trait Driver: Sync {
     fn runner(&self) -> &'static dyn Runner;
@@ -36,7 +32,10 @@ pub trait Driver: Sync {
 }
 
 /// The backend for a program without an engine.
-pub static WASM: Native = Native::for_modules(&KIND, &Code(None));
+pub static WASM: Native = Native::for_modules(&KIND, &Code { form: WASM_CODE, driver: None });
+
+/// The code of modules for [`WASM`].
+pub const WASM_CODE: Form = Form { folder: "wasm", is: "wasmtime 48.0.8, 1" };
 
 static KIND: Kind = Kind {
     name: "wasm",
@@ -70,26 +69,40 @@ static KIND: Kind = Kind {
     ]),
 };
 
+/// A form of compiled code.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// In the cache.
+    folder: &'static str,
+    /// The engine's version, and a number that is another one whenever how the engine is told to compile
+    /// has changed.
+    pub is: &'static str,
+}
+
 /// Where code comes from.
-pub struct Code(Option<&'static dyn Driver>);
+pub struct Code {
+    form: Form,
+    driver: Option<&'static dyn Driver>,
+}
 
 impl Code {
-    pub const fn by(driver: &'static dyn Driver) -> Self {
-        Self(Some(driver))
+    /// By an engine for [`WASM`].
+    pub const fn for_wasm(driver: &'static dyn Driver) -> Self {
+        Self { form: WASM_CODE, driver: Some(driver) }
     }
 
-    /// The backend for a program that has an engine.
-    pub const fn backend(&'static self) -> Native {
+    /// [`WASM`] for a program that has an engine.
+    pub const fn wasm(&'static self) -> Native {
         Native::for_modules(&KIND, self)
     }
 }
 
 impl Modules for Code {
     fn runner(&self) -> Option<&'static dyn Runner> {
-        self.0.map(Driver::runner)
+        self.driver.map(Driver::runner)
     }
 
     fn code(&self, module: &Path) -> Result<OwnedFd, BootError> {
-        cache::code(module, self.0)
+        cache::code(module, self.form, self.driver)
     }
 }

@@ -82,6 +82,9 @@ fn wait_and_become(rules: &Rules, stage: BorrowedFd<'_>, failure: BorrowedFd<'_>
         return why;
     }
     let own = Own::find();
+    if let Some(modules) = rules.modules {
+        modules.runner.stand_by();
+    }
     let (command, start, descriptors) = match receive(stage) {
         Ok(Some(part)) => part,
         // It is not needed any more.
