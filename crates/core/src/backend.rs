@@ -331,6 +331,8 @@ pub enum Capability {
     ImageReference,
     /// The image is a WebAssembly module, which is the program of every command.
     ImageModule,
+    /// It can be a component, too.
+    ImageComponent,
     /// An image can be built from a folder.
     ImageBuild,
     MountReadOnly,
@@ -365,6 +367,7 @@ impl Capability {
             Self::ImageRootfs => "image rootfs",
             Self::ImageReference => "image reference",
             Self::ImageModule => "image module",
+            Self::ImageComponent => "image component",
             Self::ImageBuild => "image build",
             Self::MountReadOnly => "mount ro",
             Self::MountReadWrite => "mount rw",

@@ -53,6 +53,7 @@ static KIND: Kind = Kind {
         Capability::HostLoopback,
         Capability::RootReadOnly,
         Capability::ImageModule,
+        Capability::ImageComponent,
         Capability::MountReadOnly,
         Capability::MountReadWrite,
         Capability::MountCopyOnWrite,

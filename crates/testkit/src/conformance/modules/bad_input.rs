@@ -132,7 +132,6 @@ fn module_without_start(subject: &Subject) -> Verdict {
     for text in ["(module)", "(module (memory (export \"_start\") 1))"] {
         refused(&shelf.run_content("startless.wat", text, &[])?, &["_start"])?;
     }
-    refused(&shelf.run_content("startless.wat", "(component)", &[])?, &["run"])?;
     // What has other functions may be made for those, which only the command tells.
     for text in
         ["(module (func (export \"start\")))", "(module (func (export \"_start\") (param i32)))"]
@@ -156,8 +155,6 @@ fn module_unknown_imports(subject: &Subject) -> Verdict {
             format!("(module (import \"{module}\" \"{name}\" {kind}) (func (export \"_start\")))");
         refused(&shelf.run_content("needy.wat", text, &[])?, &[module, name])?;
     }
-    let text = "(component (import \"company:missiles/launch\" (instance (export \"go\" (func)))))";
-    refused(&shelf.run_content("needy-component.wat", text, &[])?, &["company:missiles/launch"])?;
     Ok(())
 }
 

@@ -131,7 +131,7 @@ fn module_cache_poisoned(subject: &Subject) -> Verdict {
 fn one_for_another(subject: &Subject) -> Verdict {
     let shelf = Shelf::new(subject)?;
     let cache = shelf.scratch.folder("cache")?;
-    let both = [("hello", "hello\n"), ("component", "hello from a component\n")];
+    let both = [("hello", "hello\n"), ("args", "args.wat\0")];
     for (module, _) in both {
         shelf.file(module)?;
     }

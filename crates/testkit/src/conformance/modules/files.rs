@@ -16,7 +16,8 @@ pub(super) const TABLE: &[Behaviour] = &[
         "module-files-of-its-own",
         "a module has /tmp to write in, and sees nothing of what another has written there",
         module_files_of_its_own,
-    ),
+    )
+    .needing(&[Capability::ImageModule, Capability::RootChanges]),
     module(
         "module-sees-no-host",
         "a module sees none of the host's files: they are not there, by whatever path",

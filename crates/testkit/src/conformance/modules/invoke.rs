@@ -91,8 +91,6 @@ fn invoke_no_function(subject: &Subject) -> Verdict {
         mistaken(&call(&shelf, name, &["1", "2"])?, &[name])?;
     }
     mistaken(&call(&shelf, "", &["1", "2"])?, &["invoke"])?;
-    // A component's functions take more than numbers.
-    mistaken(&shelf.run(&["--invoke", "run"], "component", &crate::NO_FLAGS)?, &["run"])?;
     // Without the flag there is nothing to start with.
     mistaken(&shelf.run_content("other.wat", MATH, &[])?, &["_start"])
 }

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod cache;
+mod components;
 mod endings;
 mod files;
 mod invoke;
@@ -34,6 +35,7 @@ pub(super) fn table() -> Vec<Behaviour> {
         files::TABLE,
         invoke::TABLE,
         bad_input::TABLE,
+        components::TABLE,
         cache::TABLE,
         life::TABLE,
     ];

@@ -17,7 +17,6 @@ pub(super) const TABLE: &[Behaviour] = &[
         "a module does the same whether its file is text or binary, whatever its name",
         module_text_or_binary,
     ),
-    module("module-component", "a component that is a command runs as a module does", component),
     module(
         "module-arguments",
         "arguments of a module arrive as they are: empty, with spaces, dashes, more than ASCII",
@@ -102,12 +101,6 @@ fn module_text_or_binary(subject: &Subject) -> Verdict {
         let got = shelf.run_content(name, content, &[])?;
         got.exits(0)?.prints("hello\n")?.complains("")?;
     }
-    Ok(())
-}
-
-fn component(subject: &Subject) -> Verdict {
-    let got = Shelf::new(subject)?.run(&NO_FLAGS, "component", &NO_FLAGS)?;
-    got.exits(0)?.prints("hello from a component\n")?.complains("")?;
     Ok(())
 }
 
