@@ -13,6 +13,7 @@ pub mod identity;
 pub mod keeper;
 pub mod landlock;
 pub mod machine;
+pub mod mapping;
 pub mod mount;
 pub mod network;
 pub mod process;

@@ -5,11 +5,11 @@ use std::sync::OnceLock;
 
 use wasmtime::component::Component;
 use wasmtime::wasmparser::{BinaryReaderError, Encoding, ExternalKind, Parser, Payload};
-use wasmtime::{Engine, Module, Store};
+use wasmtime::{Config, Engine, Module, Store};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
-use crate::config;
 use crate::program::{Linkers, State};
+use crate::{config, trusted};
 
 /// The longest file that is looked at, in bytes.
 const MOST: usize = 256 << 20;
@@ -39,6 +39,8 @@ pub enum ModuleError {
     NothingToRun,
     #[error("the component exports no `wasi:cli/run`, so it is no command")]
     NoCommand,
+    #[error("this is a component, and only modules can be run here")]
+    Component,
     #[error("the module can't be compiled here: {0}")]
     Engine(String),
 }
@@ -62,6 +64,9 @@ impl ModuleError {
             Self::NothingToRun | Self::NoCommand => {
                 "build it as a command, or export a function and name it with --invoke"
             }
+            Self::Component => {
+                "build it as a module, for the target `wasm32-wasip1`, or use the wasm backend"
+            }
             Self::Engine(_) => "this is not the module's fault; please report it",
         }
     }
@@ -70,13 +75,8 @@ impl ModuleError {
 /// Compiles a module or a component, binary or text, after a look at whether it could be run. The code
 /// is for [`RUNNER`](crate::RUNNER) and [`Host`](crate::Host), of this version on this machine.
 pub fn compile(bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
-    let binary = binary(bytes)?;
-    let compiler = compiler()?;
-    let look = Look::at(&binary)?;
-    match look.encoding {
-        Encoding::Module => compiler.module(&binary, &look),
-        Encoding::Component => compiler.component(&binary),
-    }
+    static OWN: OnceLock<Compiler> = OnceLock::new();
+    Compiler::kept(&OWN, || Compiler::new(&config(), Kinds::All))?.compile(bytes)
 }
 
 fn binary(bytes: &[u8]) -> Result<Cow<'_, [u8]>, ModuleError> {
@@ -158,23 +158,58 @@ impl Look {
     }
 }
 
-#[derive(Debug)]
-struct Compiler {
-    engine: Engine,
-    linkers: Linkers,
+/// What can be run where code goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kinds {
+    Modules,
+    /// Modules and components.
+    All,
 }
 
-fn compiler() -> Result<&'static Compiler, ModuleError> {
-    static COMPILER: OnceLock<Compiler> = OnceLock::new();
-    if let Some(compiler) = COMPILER.get() {
-        return Ok(compiler);
-    }
-    let engine = Engine::new(&config()).map_err(unable)?;
-    let linkers = Linkers::new(&engine).map_err(unable)?;
-    Ok(COMPILER.get_or_init(|| Compiler { engine, linkers }))
+/// Makes code for an engine.
+#[derive(Debug)]
+pub struct Compiler {
+    engine: Engine,
+    linkers: Linkers,
+    kinds: Kinds,
 }
 
 impl Compiler {
+    /// One for engines that are configured so. They are to offer all of WASI's preview 1.
+    pub fn new(config: &Config, kinds: Kinds) -> Result<Self, ModuleError> {
+        let engine = Engine::new(config).map_err(unable)?;
+        let linkers = Linkers::new(&engine).map_err(unable)?;
+        Ok(Self { engine, linkers, kinds })
+    }
+
+    /// The one that is kept there, which is made first if it is not.
+    pub fn kept(
+        place: &'static OnceLock<Self>,
+        make: impl FnOnce() -> Result<Self, ModuleError>,
+    ) -> Result<&'static Self, ModuleError> {
+        if let Some(compiler) = place.get() {
+            return Ok(compiler);
+        }
+        let made = make()?;
+        Ok(place.get_or_init(|| made))
+    }
+
+    /// Whether this is code that it could have made.
+    pub fn accepts(&self, code: &[u8]) -> bool {
+        trusted::load(&self.engine, code).is_ok()
+    }
+
+    /// Compiles a module, binary or text, after a look at whether it could be run.
+    pub fn compile(&self, bytes: &[u8]) -> Result<Vec<u8>, ModuleError> {
+        let binary = binary(bytes)?;
+        let look = Look::at(&binary)?;
+        match look.encoding {
+            Encoding::Module => self.module(&binary, &look),
+            Encoding::Component if self.kinds == Kinds::Modules => Err(ModuleError::Component),
+            Encoding::Component => self.component(&binary),
+        }
+    }
+
     fn module(&self, binary: &[u8], look: &Look) -> Result<Vec<u8>, ModuleError> {
         self.check_imports(&look.imports)?;
         if !look.has_functions {

@@ -1,5 +1,6 @@
 //! How a module ends.
 
+use agentkernel_protocol::Status;
 use wasmtime::{Error, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -23,11 +24,15 @@ pub enum End {
 #[error("exited with status {0}")]
 pub(crate) struct Exit(pub i32);
 
+/// The exit status where a module was called wrongly.
+const MISUSED: u8 = 2;
+
 mod signals {
     use agentkernel_sys::signal;
 
     pub(super) const ABORT: u8 = signal::SIGABRT as u8;
     pub(super) const ARITHMETIC: u8 = signal::SIGFPE as u8;
+    pub(super) const KILL: u8 = signal::SIGKILL as u8;
     pub(super) const MEMORY: u8 = signal::SIGSEGV as u8;
 }
 
@@ -44,14 +49,36 @@ impl End {
             return Self::TimedOut;
         }
         let reason = match trap {
-            Some(trap) => trap.to_string().replace("wasm trap: ", ""),
+            Some(trap) => trap.to_string(),
             None => error.root_cause().to_string(),
         };
         let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-        if is_refused {
+        Self::trapped(trap.copied(), &reason, backtrace, is_refused)
+    }
+
+    /// What it means that a module can't go on, for this `reason`.
+    pub fn trapped(
+        trap: Option<Trap>,
+        reason: &str,
+        backtrace: String,
+        is_refused_memory: bool,
+    ) -> Self {
+        let reason = reason.replace("wasm trap: ", "");
+        if is_refused_memory {
             return Self::OutOfMemory { reason, backtrace };
         }
         Self::Trapped { signal: trap.map_or(signals::ABORT, signal_of), reason, backtrace }
+    }
+
+    /// How a command that ends so has ended.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Exited(status) => Status::Exited(*status),
+            Self::Trapped { signal, .. } => Status::Signaled(*signal),
+            // As the kernel does where there is no more.
+            Self::OutOfMemory { .. } | Self::TimedOut => Status::Signaled(signals::KILL),
+            Self::Misused(_) => Status::Exited(MISUSED),
+        }
     }
 
     /// A line or more for people, if the exit status alone does not tell it.
@@ -67,11 +94,15 @@ impl End {
     }
 }
 
-/// The status that a module asked for, if it is none that there is.
+/// What is said of the status that a module asked for, if it is none that there is.
 pub(crate) fn impossible_status(error: &Error) -> Option<String> {
     let Exit(status) = error.downcast_ref()?;
-    u8::try_from(*status).is_err().then(|| {
-        let status = status.cast_unsigned();
+    beyond(status.cast_unsigned())
+}
+
+/// What is said of an exit status that is none.
+pub fn beyond(status: u32) -> Option<String> {
+    u8::try_from(status).is_err().then(|| {
         format!("error: the module has exited with {status}, which is none of 0 to 255\n")
     })
 }
@@ -83,7 +114,7 @@ fn frames(backtrace: &WasmBacktrace) -> String {
     frames.map(|line| format!("{line}\n")).collect()
 }
 
-fn signal_of(trap: &Trap) -> u8 {
+fn signal_of(trap: Trap) -> u8 {
     match trap {
         Trap::IntegerDivisionByZero | Trap::IntegerOverflow | Trap::BadConversionToInteger => {
             signals::ARITHMETIC

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use agentkernel_wasm_calls::{Entry, lines};
 use bytes::Bytes;
 use tokio::runtime::{self, Runtime};
 use wasmtime::{
@@ -13,10 +14,10 @@ use wasmtime::{
 };
 
 use crate::end::{self, End};
-use crate::program::{Entry, Linkers, Program, State};
+use crate::program::{Linkers, Program, State};
 use crate::streams::{Given, Kept};
 use crate::ticker::Ticker;
-use crate::{config, trusted, values};
+use crate::{config, trusted};
 
 /// How many calls there can be at once. More wait for one of them to end.
 const AT_ONCE: u32 = 512;
@@ -136,7 +137,7 @@ impl Loaded<'_> {
         let result = self.run(&mut store, &entry, call.time_limit);
         let end = match result {
             Ok(results) => {
-                output.add(values::lines(&results).as_bytes());
+                output.add(lines(&results).as_bytes());
                 End::Exited(0)
             }
             Err(error) => {

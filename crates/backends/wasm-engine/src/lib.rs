@@ -13,7 +13,6 @@
 #![cfg(target_os = "linux")]
 #![deny(unsafe_code)]
 
-mod budget;
 mod compile;
 mod driver;
 mod end;
@@ -24,11 +23,11 @@ mod runner;
 mod streams;
 mod ticker;
 mod trusted;
-mod values;
 
-pub use compile::{ModuleError, compile};
+pub use compile::{Compiler, Kinds, ModuleError, compile};
 pub use driver::{WASMTIME, Wasmtime};
-pub use end::End;
+pub use end::{End, beyond};
 pub use engine::config;
 pub use host::{Call, Called, Host, HostError, Loaded, Output};
-pub use runner::RUNNER;
+pub use runner::{RUNNER, texts};
+pub use streams::{Input, Sink};

@@ -3,16 +3,15 @@
 use std::fmt::{self, Debug, Formatter};
 use std::sync::OnceLock;
 
+use agentkernel_wasm_calls::{Budget, Entry};
 use wasmtime::component;
-use wasmtime::{Engine, ExternType, InstancePre, Linker, Module, Result, Store, Val};
+use wasmtime::{Engine, InstancePre, Linker, Result, Store, Val};
 use wasmtime_wasi::p1::{self, WasiP1Ctx};
 use wasmtime_wasi::p2::{self, bindings::CommandPre};
 use wasmtime_wasi::{WasiCtxBuilder, WasiCtxView, WasiView};
 
-use crate::budget::Budget;
 use crate::end::Exit;
 use crate::trusted::Code;
-use crate::values;
 
 /// What an instance's store holds.
 pub(crate) struct State {
@@ -104,18 +103,6 @@ pub(crate) enum Program {
     Component(CommandPre<State>),
 }
 
-/// What of a program is to be called.
-#[derive(Debug)]
-pub(crate) enum Entry {
-    /// What it does as a command.
-    Start,
-    Function {
-        name: String,
-        arguments: Vec<Val>,
-        results: usize,
-    },
-}
-
 impl Program {
     /// Finds `function`, or what it does as a command, and reads the `words` of its arguments. The error
     /// is for people.
@@ -130,8 +117,7 @@ impl Program {
                 "`{name}` can't be called by name: the functions of a component take more than words \
                  can say"
             )),
-            (Self::Module(linked), None) => start(linked.module()),
-            (Self::Module(linked), Some(name)) => call(linked.module(), name, words),
+            (Self::Module(linked), function) => Entry::of(linked.module(), function, words),
         }
     }
 
@@ -158,28 +144,9 @@ impl Program {
     pub fn run_plain(&self, store: &mut Store<State>, entry: &Entry) -> Result<Vec<Val>> {
         let Self::Module(linked) = self else { return Ok(Vec::new()) };
         let instance = linked.instantiate(&mut *store)?;
-        match entry {
-            Entry::Start => {
-                instance.get_typed_func::<(), ()>(&mut *store, START)?.call(store, ())?;
-                Ok(Vec::new())
-            }
-            Entry::Function { name, arguments, results } => {
-                if let Ok(first) = instance.get_typed_func::<(), ()>(&mut *store, INITIALIZE) {
-                    first.call(&mut *store, ())?;
-                }
-                let mut results = vec![Val::I32(0); *results];
-                let function = instance.get_func(&mut *store, name).ok_or_else(gone)?;
-                function.call(store, arguments, &mut results)?;
-                Ok(results)
-            }
-        }
+        entry.call(store, instance)
     }
 }
-
-/// What a module that is a command exports.
-pub(crate) const START: &str = "_start";
-/// What is called first in a module that is a library.
-const INITIALIZE: &str = "_initialize";
 
 async fn run_module(
     linked: &InstancePre<State>,
@@ -187,53 +154,11 @@ async fn run_module(
     entry: &Entry,
 ) -> Result<Vec<Val>> {
     let instance = linked.instantiate_async(&mut *store).await?;
-    match entry {
-        Entry::Start => {
-            let start = instance.get_typed_func::<(), ()>(&mut *store, START)?;
-            start.call_async(store, ()).await?;
-            Ok(Vec::new())
-        }
-        Entry::Function { name, arguments, results } => {
-            if let Ok(first) = instance.get_typed_func::<(), ()>(&mut *store, INITIALIZE) {
-                first.call_async(&mut *store, ()).await?;
-            }
-            let mut results = vec![Val::I32(0); *results];
-            let function = instance.get_func(&mut *store, name).ok_or_else(gone)?;
-            function.call_async(store, arguments, &mut results).await?;
-            Ok(results)
-        }
+    if let Some(first) = entry.first(&mut *store, instance) {
+        first.call_async(&mut *store, ()).await?;
     }
-}
-
-fn start(module: &Module) -> Result<Entry, String> {
-    match module.get_export(START) {
-        Some(ExternType::Func(of)) if of.params().len() + of.results().len() == 0 => {
-            Ok(Entry::Start)
-        }
-        _ => Err(format!("the module has no `{START}`, so it is no command; {}", offer(module))),
-    }
-}
-
-fn call(module: &Module, name: &str, words: &[impl AsRef<str>]) -> Result<Entry, String> {
-    let Some(ExternType::Func(of)) = module.get_export(name) else {
-        return Err(format!("the module exports no function `{name}`; {}", offer(module)));
-    };
-    let arguments = values::parse(name, &of, words)?;
-    Ok(Entry::Function { name: name.to_owned(), arguments, results: of.results().len() })
-}
-
-/// The functions that there are to call, the first few of them.
-fn offer(module: &Module) -> String {
-    const MOST: usize = 12;
-    let functions = module.exports().filter(|export| export.ty().func().is_some());
-    let names: Vec<_> = functions.map(|export| format!("`{}`", export.name())).collect();
-    match names.len() {
-        0 => "it exports no function".into(),
-        n if n > MOST => format!("it exports {}, and more", names[..MOST].join(", ")),
-        _ => format!("it exports {}", names.join(", ")),
-    }
-}
-
-fn gone() -> wasmtime::Error {
-    wasmtime::format_err!("the function is gone")
+    let mut results = entry.results();
+    let function = entry.function(&mut *store, instance)?;
+    function.call_async(store, entry.arguments(), &mut results).await?;
+    Ok(results)
 }

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 use agentkernel_guest::{Module, Runner};
 use agentkernel_protocol::Status;
 use agentkernel_sys::signal;
+use agentkernel_wasm_calls::lines;
 use rand::TryRng;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
@@ -21,13 +22,11 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 use crate::end::{self, End};
 use crate::program::{Linkers, Program, State};
 use crate::streams::{Input, Sink};
-use crate::{config, trusted, values};
+use crate::{config, trusted};
 
 /// Runs modules as commands.
 pub static RUNNER: &dyn Runner = &Commands;
 
-/// The exit status where a module was called wrongly.
-const MISUSED: u8 = 2;
 /// An epoch that never comes: a command's time limit is its agent's to keep, by killing it.
 const NEVER: u64 = u64::MAX / 2;
 
@@ -71,13 +70,7 @@ impl Runner for Commands {
         if let Some(message) = end.message() {
             let _ = Sink::Errors.write_all(message.as_bytes());
         }
-        Ok(match end {
-            End::Exited(status) => Status::Exited(status),
-            End::Trapped { signal, .. } => Status::Signaled(signal),
-            // As the kernel does where there is no more.
-            End::OutOfMemory { .. } | End::TimedOut => Status::Signaled(signal::SIGKILL as u8),
-            End::Misused(_) => Status::Exited(MISUSED),
-        })
+        Ok(end.status())
     }
 }
 
@@ -123,7 +116,7 @@ impl Ready {
         // The process ends: nobody needs to clear up in it.
         std::mem::forget((store, runtime));
         Ok(match result {
-            Ok(results) => printed(&values::lines(&results)),
+            Ok(results) => printed(&lines(&results)),
             Err(error) => {
                 if let Some(message) = end::impossible_status(&error) {
                     let _ = Sink::Errors.write_all(message.as_bytes());
@@ -169,8 +162,8 @@ fn wasi(words: &[String], variables: &[String], network: bool) -> Result<WasiP1C
     Ok(builder.build_p1())
 }
 
-/// WASI knows text only.
-fn texts(all: &[CString], what: &str) -> Result<Vec<String>, String> {
+/// WASI knows text only. The error says which of `what` is none.
+pub fn texts(all: &[CString], what: &str) -> Result<Vec<String>, String> {
     let text = |(number, bytes): (usize, &CString)| {
         bytes.to_str().map(str::to_owned).map_err(|_| {
             format!("{what} {number} is not UTF-8, and WebAssembly modules get nothing else")

@@ -4,4 +4,4 @@ mod kept;
 mod passed;
 
 pub(crate) use kept::{Given, Kept};
-pub(crate) use passed::{Input, Sink};
+pub use passed::{Input, Sink};

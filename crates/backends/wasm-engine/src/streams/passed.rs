@@ -17,11 +17,11 @@ const MOST: usize = 64 << 10;
 
 /// Standard input.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Input;
+pub struct Input;
 
 /// Standard output or error.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Sink {
+pub enum Sink {
     Output,
     Errors,
 }
@@ -32,16 +32,19 @@ impl Input {
     }
 
     /// Whether there is something to read, or nothing more to come, before `timeout` is over.
-    fn is_ready(self, timeout: Duration) -> bool {
+    pub fn is_ready(self, timeout: Duration) -> bool {
         let polled = self.now(|fd| descriptor::poll(&mut [Interest::readable(fd)], Some(timeout)));
         polled.unwrap_or(true)
     }
 
+    /// Reads what there is, however long that takes to come. Nothing is the end.
+    pub fn read_some(self, to: &mut [u8]) -> io::Result<usize> {
+        self.now(|fd| waiting(fd, Interest::readable, || descriptor::read(fd, to)))
+    }
+
     fn read_once(self, size: usize) -> StreamResult<Bytes> {
         let mut buffer = vec![0; size.min(MOST)];
-        let read =
-            self.now(|fd| waiting(fd, Interest::readable, || descriptor::read(fd, &mut buffer)));
-        match read.map_err(failed)? {
+        match self.read_some(&mut buffer).map_err(failed)? {
             0 if size > 0 => Err(StreamError::Closed),
             n => {
                 buffer.truncate(n);

@@ -1,5 +1,10 @@
 //! A function's arguments and results, as words.
 
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
 use wasmtime::{FuncType, Val, ValType};
 
 /// Reads the arguments of `function`, which is of this type. The error is for people.
@@ -45,7 +50,7 @@ fn value(of: &ValType, word: &str) -> Option<Val> {
 }
 
 /// The results, one a line, as wasmtime's command line prints them.
-pub(crate) fn lines(values: &[Val]) -> String {
+pub fn lines(values: &[Val]) -> String {
     let line = |value: &Val| match value {
         Val::I32(value) => format!("{value}\n"),
         Val::I64(value) => format!("{value}\n"),

@@ -8,7 +8,7 @@ const ELEMENT: u64 = size_of::<usize>() as u64;
 /// Bytes that all memories and tables of an instance may have together. Growth beyond them is refused,
 /// which the module is told as by any machine that has no more.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub struct Budget {
     left: u64,
     /// What was granted last, in case that it can't be had.
     granted: u64,
@@ -34,7 +34,7 @@ impl Budget {
     }
 
     fn take_back(&mut self) {
-        self.left += std::mem::take(&mut self.granted);
+        self.left += core::mem::take(&mut self.granted);
         self.refused = true;
     }
 }
