@@ -10,6 +10,8 @@ pub static BACKENDS: &[&dyn Backend] = &[
     &agentkernel_native::NATIVE,
     #[cfg(target_os = "linux")]
     &agentkernel_wasm::WASM,
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    &agentkernel_wasm::HYPERLIGHT,
     #[cfg(target_os = "linux")]
     &Containers::without_driver(&DOCKER),
     #[cfg(target_os = "linux")]

@@ -35,6 +35,8 @@ pub use error::DaemonError;
 static BACKENDS: &[&dyn Backend] = &[
     &agentkernel_native::NATIVE,
     &WASM,
+    #[cfg(target_arch = "x86_64")]
+    &HYPERLIGHT,
     &agentkernel_containers_api::DOCKER_BACKEND,
     &agentkernel_containers_api::PODMAN_BACKEND,
     &agentkernel_apple::APPLE_BACKEND,
@@ -42,6 +44,11 @@ static BACKENDS: &[&dyn Backend] = &[
 
 static MODULES: Code = Code::for_wasm(&agentkernel_wasm_engine::WASMTIME);
 static WASM: Native = MODULES.wasm();
+
+#[cfg(target_arch = "x86_64")]
+static GUESTS: Code = Code::for_hyperlight(&agentkernel_hyperlight_engine::DRIVER);
+#[cfg(target_arch = "x86_64")]
+static HYPERLIGHT: Native = GUESTS.hyperlight();
 
 static ENGINE: Engine = Engine::new(BACKENDS);
 

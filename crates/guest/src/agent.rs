@@ -10,6 +10,7 @@ use agentkernel_sys::process::{self, Child, Death, Fork, Namespaces, Usage};
 use agentkernel_sys::signal::{self, Signals};
 use agentkernel_sys::socket;
 
+use crate::Modules;
 use crate::command::{Failure, Own, Prepared, Rules};
 
 /// The command that a place is booted with.
@@ -93,15 +94,16 @@ impl Agent {
         }
     }
 
-    /// Closes what came along from the engine, but for what the agent and `first` need, and
-    /// `others`.
+    /// Closes what came along from the engine, but for what the agent and `first` need, those who
+    /// will run `modules`, and `others`.
     pub fn close_inherited(
         &self,
         first: Option<&Forked>,
         others: [Option<BorrowedFd<'_>>; 4],
+        modules: Option<Modules>,
     ) -> io::Result<()> {
-        let mut keep =
-            [self.link.as_raw_fd(), self.deaths.as_fd().as_raw_fd(), -1, -1, -1, -1, -1, -1, -1];
+        let (link, deaths) = (self.link.as_raw_fd(), self.deaths.as_fd().as_raw_fd());
+        let mut keep = [link, deaths, -1, -1, -1, -1, -1, -1, -1, Modules::needed(modules)];
         if let Some(Forked { child, gate, failure }) = first {
             keep[2] = child.pidfd().as_raw_fd();
             keep[3] = gate.as_raw_fd();

@@ -3,24 +3,25 @@
 use std::ffi::{CStr, CString};
 use std::fmt::Debug;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{BorrowedFd, RawFd};
 
+use agentkernel_core::BootError;
 use agentkernel_protocol::Status;
 use agentkernel_sys::signal;
 
 /// Runs modules.
 pub trait Runner: Debug + Sync {
-    /// Has ready what every module needs, in a process that others are copied from, and that has one
-    /// thread. Doing so again changes nothing.
-    fn prepare(&self);
+    /// Has ready what every module with so much memory needs, in a process that others are copied from,
+    /// and that has one thread. Doing so again changes nothing.
+    fn prepare(&self, memory: Option<u64>) -> Result<(), BootError>;
 
     /// What of the descriptors that are open by then a command's process must have to run a module.
-    fn needs(&self) -> Option<BorrowedFd<'_>> {
+    fn needs(&self) -> Option<RawFd> {
         None
     }
 
     /// Has ready what it can before it is known which module is to be run, in the process that will.
-    fn stand_by(&self) {}
+    fn stand_by(&self, _memory: Option<u64>) {}
 
     /// Runs a module to its end, in a process that is its command's alone. Its standard streams are
     /// those of the process, and it sees the process's root and current directory. Whoever calls `runs`
@@ -57,7 +58,7 @@ pub struct Modules {
 impl Modules {
     /// The number of the descriptor that is [needed](Runner::needs), or -1.
     pub(crate) fn needed(this: Option<Self>) -> RawFd {
-        this.and_then(|modules| modules.runner.needs()).map_or(-1, |fd| fd.as_raw_fd())
+        this.and_then(|modules| modules.runner.needs()).unwrap_or(-1)
     }
 }
 

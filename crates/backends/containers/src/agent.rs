@@ -93,7 +93,8 @@ fn serve_near() -> io::Result<()> {
     let term = term(&setting, listener, fate);
     let agent = Agent::new(link)?;
     let (listener, fate) = (term.listener.as_ref(), term.fate.as_ref());
-    agent.close_inherited(None, [listener.map(AsFd::as_fd), fate.map(AsFd::as_fd), None, None])?;
+    let keep = [listener.map(AsFd::as_fd), fate.map(AsFd::as_fd), None, None];
+    agent.close_inherited(None, keep, None)?;
     live(agent, term, setting.listener, None)
 }
 

@@ -13,6 +13,7 @@
 
 mod clock;
 mod code;
+mod driver;
 mod errno;
 mod guest;
 mod machine;
@@ -23,6 +24,7 @@ mod streams;
 mod trusted;
 
 pub use code::{accepts, compile};
+pub use driver::{DRIVER, Hyperlight};
 pub use machine::MachineError;
 pub use pool::{Lease, Pool};
 pub use probe::probe;

@@ -91,6 +91,11 @@ impl Template {
         self.memory
     }
 
+    /// Whether it was [booted](Self::boot) for so much.
+    pub fn is_of(&self, memory: u64) -> bool {
+        self.memory == memory.min(MOST_MEMORY)
+    }
+
     /// One that has this code loaded.
     pub fn loaded(&self, code: &Arc<Mapping>) -> Result<Self, MachineError> {
         let mut machine = self.machine()?;

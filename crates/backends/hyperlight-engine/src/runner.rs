@@ -1,10 +1,12 @@
 //! Code as a command, in a micro-VM of the command's own process.
 
+use std::fs::{self, DirEntry, File};
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::fs::File;
-use std::sync::{Arc, OnceLock};
+use std::os::fd::{BorrowedFd, RawFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use agentkernel_core::BootError;
 use agentkernel_guest::{Module, Runner};
 use agentkernel_hyperlight_guest::Request;
 use agentkernel_protocol::Status;
@@ -21,18 +23,30 @@ pub static RUNNER: &dyn Runner = &Commands;
 #[derive(Debug)]
 struct Commands;
 
-/// How much memory the guests' modules can have that are booted before anybody wants one, in bytes: what
-/// the profiles say. Whoever wants more, or has no limit, has one booted for it.
-const KEPT: [u64; 2] = [256 << 20, 1 << 30];
-/// What a module can have that has no limit.
+/// What a module can have that has no limit, in bytes.
 const UNLIMITED: u64 = 4 << 30;
 
-static TEMPLATES: OnceLock<Vec<Template>> = OnceLock::new();
+/// Guests that were booted, one for each size of memory. A process's copies have them, too.
+static TEMPLATES: Mutex<Vec<Template>> = Mutex::new(Vec::new());
+
+/// The micro-VM that a process has made before it knew what for. A copy could not use it.
+static READY: Mutex<Option<Machine>> = Mutex::new(None);
 
 impl Runner for Commands {
-    fn prepare(&self) {
-        // What can't be had is told to whoever runs something.
-        TEMPLATES.get_or_init(|| KEPT.iter().filter_map(|size| Template::boot(*size).ok()).collect());
+    fn prepare(&self, memory: Option<u64>) -> Result<(), BootError> {
+        template(memory.unwrap_or(UNLIMITED)).map(drop).map_err(|error| (&error).into())
+    }
+
+    /// hyperlight opens it once for each program, and a place has no such device.
+    fn needs(&self) -> Option<RawFd> {
+        static KVM: OnceLock<Option<RawFd>> = OnceLock::new();
+        *KVM.get_or_init(|| descriptor_of(Path::new("/dev/kvm")))
+    }
+
+    fn stand_by(&self, memory: Option<u64>) {
+        // Whoever runs a command tries again, and is told.
+        let machine = template(memory.unwrap_or(UNLIMITED)).and_then(|template| template.machine());
+        *lock(&READY) = machine.ok();
     }
 
     fn run(&self, module: Module<'_>, runs: &mut dyn FnMut()) -> io::Result<Status> {
@@ -45,7 +59,12 @@ impl Runner for Commands {
             }
         };
         let code = Arc::new(mapped(module.code)?);
-        let mut machine = machine(memory).map_err(refused)?;
+        let ready = lock(&READY).take();
+        let machine = match ready {
+            Some(machine) => Ok(machine),
+            None => template(memory).and_then(|template| template.machine()),
+        };
+        let mut machine = machine.map_err(refused)?;
         machine.load(&code, false).map_err(refused)?;
         // What a module writes to a reader that is gone fails, as everywhere in WASI.
         signal::ignore(signal::SIGPIPE);
@@ -57,13 +76,26 @@ impl Runner for Commands {
     }
 }
 
-/// One for a module with so much memory.
-fn machine(memory: u64) -> Result<Machine, MachineError> {
-    let kept = TEMPLATES.get().map(Vec::as_slice).unwrap_or_default();
-    match kept.iter().find(|template| template.memory() >= memory) {
-        Some(template) => template.machine(),
-        None => Template::boot(memory)?.machine(),
+/// One whose modules can have so much memory.
+fn template(memory: u64) -> Result<Template, MachineError> {
+    let mut kept = lock(&TEMPLATES);
+    if let Some(found) = kept.iter().find(|template| template.is_of(memory)) {
+        return Ok(found.clone());
     }
+    let template = Template::boot(memory)?;
+    kept.push(template.clone());
+    Ok(template)
+}
+
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The number under which this process has the file open.
+fn descriptor_of(path: &Path) -> Option<RawFd> {
+    let all = fs::read_dir("/proc/self/fd").ok()?.flatten();
+    let is_it = |entry: &DirEntry| fs::read_link(entry.path()).is_ok_and(|target| target == path);
+    all.into_iter().find(is_it)?.file_name().to_str()?.parse().ok()
 }
 
 fn request(module: &Module<'_>, memory: u64) -> Result<Request, String> {

@@ -65,7 +65,7 @@ fn make_for_command(
     let first = agent.fork_first(command, &plan.rules, place).map_err(at(step::COMMAND))?;
     let entrance = entry.map(AsFd::as_fd);
     agent
-        .close_inherited(Some(&first), [entrance, None, None, None])
+        .close_inherited(Some(&first), [entrance, None, None, None], None)
         .map_err(at(step::DESCRIPTORS))?;
     make_root(plan, agent, entry, true, |_| Ok(()))?;
     Ok(first)
@@ -84,11 +84,9 @@ fn make_to_live(
     let at = |step| move |error| (step, error);
     part()?;
     settle_in(plan.own_network, admission).map_err(at(step::COMMAND))?;
-    let [entry_fd, listener, fate] =
-        [entry, term.listener.as_ref(), term.fate.as_ref()].map(|fd| fd.map(AsFd::as_fd));
-    let needed = plan.rules.modules.and_then(|modules| modules.runner.needs());
+    let keep = [entry, term.listener.as_ref(), term.fate.as_ref(), None];
     agent
-        .close_inherited(None, [entry_fd, listener, fate, needed])
+        .close_inherited(None, keep.map(|fd| fd.map(AsFd::as_fd)), plan.rules.modules)
         .map_err(at(step::DESCRIPTORS))?;
     let (mut scratch, mut namespace) = (None, None);
     let additions = term.listener.is_none();

@@ -57,6 +57,11 @@ pub trait Modules: Sync {
 
     /// The code of the module in the file `module`.
     fn code(&self, module: &Path) -> Result<OwnedFd, BootError>;
+
+    /// Whether modules can be run on this machine, found out by running one.
+    fn probe(&self) -> Result<(), BootError> {
+        Ok(())
+    }
 }
 
 /// The backend for programs, for a registry.
@@ -100,14 +105,14 @@ impl Native {
         Self { kind, modules: Some(modules) }
     }
 
-    /// Who runs commands, if they are modules. It is ready by then.
-    fn runner(&self) -> Result<Option<&'static dyn Runner>, BootError> {
+    /// Who runs the commands of such places, if they are modules. It is ready by then.
+    fn runner(&self, spec: &Spec) -> Result<Option<&'static dyn Runner>, BootError> {
         let Some(modules) = self.modules else { return Ok(None) };
         let runner = modules.runner().ok_or_else(|| BootError::Unavailable {
             why: format!("the {} backend is driven by agentkerneld", self.kind.name),
             fix: "install agentkerneld beside agentkernel".into(),
         })?;
-        runner.prepare();
+        runner.prepare(plan::memory(spec))?;
         Ok(Some(runner))
     }
 }
@@ -138,12 +143,12 @@ impl Backend for Native {
     }
 
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
-        let plan = Plan::for_command(spec, first, self.runner()?)?;
+        let plan = Plan::for_command(spec, first, self.runner(spec)?)?;
         Ok(Box::new(outside::boot(plan, Given::default())?))
     }
 
     fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
-        let plan = Plan::for_life(spec, &life, self.runner()?)?;
+        let plan = Plan::for_life(spec, &life, self.runner(spec)?)?;
         if let Some(layers) = &life.layers {
             layers::give(layers, &plan)?;
         }

@@ -116,9 +116,10 @@ impl Plan {
             // Commands of one place that each made a promise of their own could not signal each
             // other.
             landlock: landlock.filter(|_| !shared),
-            modules: runner.map(|runner| {
-                let memory = spec.limits.memory.map(|asked| asked.value.get());
-                Modules { runner, memory, network: !own_network }
+            modules: runner.map(|runner| Modules {
+                runner,
+                memory: memory(spec),
+                network: !own_network,
             }),
         };
         let landlock = landlock.filter(|_| shared);
@@ -135,6 +136,11 @@ impl Plan {
             notes,
         })
     }
+}
+
+/// How much memory a module may have of its own, in bytes.
+pub fn memory(spec: &Spec) -> Option<u64> {
+    spec.limits.memory.map(|asked| asked.value.get())
 }
 
 /// `user` in the image of `spec`.

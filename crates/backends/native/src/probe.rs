@@ -33,7 +33,10 @@ pub fn probe(native: &Native) -> Probe {
 
 fn try_one(native: &Native) -> Result<Box<dyn Place>, BootError> {
     let image = match native.modules {
-        Some(_) => Image::Module(PathBuf::new()),
+        Some(modules) => {
+            modules.probe()?;
+            Image::Module(PathBuf::new())
+        }
         None => Image::Host,
     };
     let place = native.boot_live(&Spec { image, ..trial() }, Life::default())?;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
+use agentkernel_core::BootError;
 use wasmtime::component::Component;
 use wasmtime::wasmparser::{BinaryReaderError, Encoding, ExternalKind, Parser, Payload};
 use wasmtime::{Config, Engine, Module, Store};
@@ -43,6 +44,12 @@ pub enum ModuleError {
     Component,
     #[error("the module can't be compiled here: {0}")]
     Engine(String),
+}
+
+impl From<ModuleError> for BootError {
+    fn from(error: ModuleError) -> Self {
+        Self::Refused { fix: error.hint().into(), why: error.to_string() }
+    }
 }
 
 impl ModuleError {

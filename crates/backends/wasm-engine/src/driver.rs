@@ -19,10 +19,7 @@ impl Driver for Wasmtime {
     }
 
     fn compile(&self, module: &[u8]) -> Result<Vec<u8>, BootError> {
-        compile(module).map_err(|error| BootError::Refused {
-            fix: error.hint().into(),
-            why: error.to_string(),
-        })
+        Ok(compile(module)?)
     }
 
     fn accepts(&self, code: &[u8]) -> bool {

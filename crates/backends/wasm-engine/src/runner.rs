@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
+use agentkernel_core::BootError;
 use agentkernel_guest::{Module, Runner};
 use agentkernel_protocol::Status;
 use agentkernel_sys::signal;
@@ -56,8 +57,11 @@ pub(crate) fn accepts(code: &[u8]) -> bool {
 }
 
 impl Runner for Commands {
-    fn prepare(&self) {
-        ready();
+    fn prepare(&self, _memory: Option<u64>) -> Result<(), BootError> {
+        ready().map(drop).ok_or_else(|| BootError::Unavailable {
+            why: "the engine for WebAssembly can't be had on this machine".into(),
+            fix: "please report this, with the kind of processor".into(),
+        })
     }
 
     fn run(&self, module: Module<'_>, runs: &mut dyn FnMut()) -> io::Result<Status> {

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod micro_vm;
 mod yardsticks;
 
 use std::os::fd::OwnedFd;
@@ -19,6 +20,8 @@ use std::path::Path;
 use agentkernel_core::{About, BootError, Capabilities, Capability, Class};
 use agentkernel_guest::Runner;
 use agentkernel_native::{Kind, Modules, Native};
+
+pub use micro_vm::{HYPERLIGHT, HYPERLIGHT_CODE};
 
 /// An engine.
 pub trait Driver: Sync {
@@ -29,6 +32,11 @@ pub trait Driver: Sync {
 
     /// Whether it can run this code, which it may have compiled long ago.
     fn accepts(&self, code: &[u8]) -> bool;
+
+    /// Whether it can run anything on this machine, found out by doing so.
+    fn probe(&self) -> Result<(), BootError> {
+        Ok(())
+    }
 }
 
 /// The backend for a program without an engine.
@@ -96,6 +104,16 @@ impl Code {
     pub const fn wasm(&'static self) -> Native {
         Native::for_modules(&KIND, self)
     }
+
+    /// By an engine for [`HYPERLIGHT`].
+    pub const fn for_hyperlight(driver: &'static dyn Driver) -> Self {
+        Self { form: HYPERLIGHT_CODE, driver: Some(driver) }
+    }
+
+    /// [`HYPERLIGHT`] for a program that has an engine.
+    pub const fn hyperlight(&'static self) -> Native {
+        Native::for_modules(&micro_vm::KIND, self)
+    }
 }
 
 impl Modules for Code {
@@ -105,5 +123,9 @@ impl Modules for Code {
 
     fn code(&self, module: &Path) -> Result<OwnedFd, BootError> {
         cache::code(module, self.form, self.driver)
+    }
+
+    fn probe(&self) -> Result<(), BootError> {
+        self.driver.map_or(Ok(()), Driver::probe)
     }
 }

@@ -83,7 +83,7 @@ fn wait_and_become(rules: &Rules, stage: BorrowedFd<'_>, failure: BorrowedFd<'_>
     }
     let own = Own::find();
     if let Some(modules) = rules.modules {
-        modules.runner.stand_by();
+        modules.runner.stand_by(modules.memory);
     }
     let (command, start, descriptors) = match receive(stage) {
         Ok(Some(part)) => part,

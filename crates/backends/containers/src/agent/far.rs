@@ -40,7 +40,7 @@ pub fn serve() -> io::Result<()> {
     let (link, first) = socket::pair()?;
     let agent = Agent::new(link)?;
     let keep = [&input, &output, &errors, &first];
-    agent.close_inherited(None, keep.map(|fd| Some(fd.as_fd())))?;
+    agent.close_inherited(None, keep.map(|fd| Some(fd.as_fd())), None)?;
     // The bridge knows what the last words mean.
     let fate = setting.fate.then(|| errors.try_clone()).transpose()?;
     let term = term(&setting, None, fate);
