@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::fmt::Debug;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
 use agentkernel_protocol::Status;
 use agentkernel_sys::signal;
@@ -13,6 +13,16 @@ pub trait Runner: Debug + Sync {
     /// Has ready what every module needs, in a process that others are copied from, and that has one
     /// thread. Doing so again changes nothing.
     fn prepare(&self);
+
+    /// The descriptor, opened by [`prepare`](Self::prepare), that a command's process needs besides its
+    /// own, if it does: all others may be closed.
+    fn descriptor(&self) -> Option<RawFd> {
+        None
+    }
+
+    /// Has ready, in a process that is to become a command's, what takes long of running a module with so
+    /// much memory. Whoever runs one does without, too.
+    fn stand_by(&self, _memory: Option<u64>) {}
 
     /// Runs a module to its end, in a process that is its command's alone. Its standard streams are
     /// those of the process, and it sees the process's root and current directory. Whoever calls `runs`

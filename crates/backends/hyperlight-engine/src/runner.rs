@@ -1,9 +1,10 @@
 //! Code as a command, in a micro-VM of the command's own process.
 
-use std::io;
-use std::os::fd::BorrowedFd;
 use std::fs::File;
-use std::sync::{Arc, OnceLock};
+use std::io;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use agentkernel_guest::{Module, Runner};
 use agentkernel_hyperlight_guest::Request;
@@ -27,12 +28,36 @@ const KEPT: [u64; 2] = [256 << 20, 1 << 30];
 /// What a module can have that has no limit.
 const UNLIMITED: u64 = 4 << 30;
 
-static TEMPLATES: OnceLock<Vec<Template>> = OnceLock::new();
+static READY: OnceLock<Ready> = OnceLock::new();
+/// The micro-VM that stands by in this process.
+static STANDING_BY: Mutex<Option<Machine>> = Mutex::new(None);
+
+#[derive(Debug)]
+struct Ready {
+    templates: Vec<Template>,
+    hypervisor: Option<RawFd>,
+}
 
 impl Runner for Commands {
     fn prepare(&self) {
-        // What can't be had is told to whoever runs something.
-        TEMPLATES.get_or_init(|| KEPT.iter().filter_map(|size| Template::boot(*size).ok()).collect());
+        READY.get_or_init(|| {
+            let before = hypervisors();
+            // What can't be had is told to whoever runs something.
+            let boot = |size: &u64| Template::boot(*size).ok();
+            let templates = KEPT.iter().filter_map(boot).collect();
+            // hyperlight opens it once, and keeps to itself which it is.
+            let hypervisor = hypervisors().into_iter().find(|fd| !before.contains(fd));
+            Ready { templates, hypervisor }
+        });
+    }
+
+    fn descriptor(&self) -> Option<RawFd> {
+        READY.get()?.hypervisor
+    }
+
+    fn stand_by(&self, memory: Option<u64>) {
+        // A micro-VM is its process's alone, so that whoever is forked from this one can't use it.
+        *standing_by() = machine(memory.unwrap_or(UNLIMITED)).ok();
     }
 
     fn run(&self, module: Module<'_>, runs: &mut dyn FnMut()) -> io::Result<Status> {
@@ -45,7 +70,11 @@ impl Runner for Commands {
             }
         };
         let code = Arc::new(mapped(module.code)?);
-        let mut machine = machine(memory).map_err(refused)?;
+        let standing_by = standing_by().take();
+        let mut machine = match standing_by.filter(|machine| machine.memory() >= memory) {
+            Some(machine) => machine,
+            None => machine(memory).map_err(refused)?,
+        };
         machine.load(&code, false).map_err(refused)?;
         // What a module writes to a reader that is gone fails, as everywhere in WASI.
         signal::ignore(signal::SIGPIPE);
@@ -57,9 +86,22 @@ impl Runner for Commands {
     }
 }
 
+fn standing_by() -> MutexGuard<'static, Option<Machine>> {
+    STANDING_BY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Descriptors of the hypervisor that this process has open.
+fn hypervisors() -> Vec<RawFd> {
+    let all = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    let is_one =
+        |path: &PathBuf| std::fs::read_link(path).is_ok_and(|to| to == Path::new("/dev/kvm"));
+    let number = |path: PathBuf| path.file_name()?.to_str()?.parse().ok();
+    all.map(|entry| entry.path()).filter(is_one).filter_map(number).collect()
+}
+
 /// One for a module with so much memory.
 fn machine(memory: u64) -> Result<Machine, MachineError> {
-    let kept = TEMPLATES.get().map(Vec::as_slice).unwrap_or_default();
+    let kept = READY.get().map(|ready| &ready.templates[..]).unwrap_or_default();
     match kept.iter().find(|template| template.memory() >= memory) {
         Some(template) => template.machine(),
         None => Template::boot(memory)?.machine(),
@@ -102,7 +144,9 @@ pub(crate) fn ended(ran: Result<Ran, MachineError>) -> Ran {
     ran.unwrap_or_else(|error| {
         Ran::from(match &error {
             MachineError::Interrupted => End::TimedOut,
-            MachineError::OutOfMemory => End::trapped(None, &error.to_string(), String::new(), true),
+            MachineError::OutOfMemory => {
+                End::trapped(None, &error.to_string(), String::new(), true)
+            }
             _ => End::trapped(None, &error.to_string(), String::new(), false),
         })
     })
