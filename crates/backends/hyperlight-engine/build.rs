@@ -27,11 +27,15 @@ fn main() -> Result<()> {
 fn build(out: &Path) -> Result<PathBuf> {
     let crates = Path::new(&env::var("CARGO_MANIFEST_DIR")?).join("..").canonicalize()?;
     let root = crates.join("../..").canonicalize()?;
-    for watched in [&crates.join("hyperlight-guest"), &crates.join("wasm-calls"), &root.join("Cargo.lock")] {
+    for watched in
+        [&crates.join("hyperlight-guest"), &crates.join("wasm-calls"), &root.join("Cargo.lock")]
+    {
         println!("cargo:rerun-if-changed={}", watched.display());
     }
     println!("cargo:rerun-if-changed=build.rs");
-    if (env::var("CARGO_CFG_TARGET_ARCH")?, env::var("CARGO_CFG_TARGET_OS")?) != ("x86_64".into(), "linux".into()) {
+    if (env::var("CARGO_CFG_TARGET_ARCH")?, env::var("CARGO_CFG_TARGET_OS")?)
+        != ("x86_64".into(), "linux".into())
+    {
         return Err("micro-VMs are for Linux on x86_64".into());
     }
     let package = package(out, &crates, &root)?;
@@ -51,7 +55,8 @@ fn package(out: &Path, crates: &Path, root: &Path) -> Result<PathBuf> {
     // never used.
     let lock = fs::read_to_string(root.join("Cargo.lock"))?;
     let version = locked(&lock, "memfd").ok_or("the lock file has no memfd")?;
-    let memfd = format!("[package]\nname = \"memfd\"\nversion = \"{version}\"\nedition = \"2024\"\n");
+    let memfd =
+        format!("[package]\nname = \"memfd\"\nversion = \"{version}\"\nedition = \"2024\"\n");
     write_if_changed(&package.join("memfd/Cargo.toml"), &memfd)?;
     write_if_changed(&package.join("memfd/src/lib.rs"), "#![no_std]\n")?;
     let manifest = MANIFEST.replace("CRATES", crates.to_str().ok_or("a path is not UTF-8")?);
@@ -127,7 +132,15 @@ fn cargo(package: &Path, out: &Path) -> Result<Command> {
         KEPT.iter().filter_map(|name| Some((*name, env::var_os(name)?))).collect();
     command.env_clear().envs(kept).env("CARGO_ENCODED_RUSTFLAGS", flags().join("\x1f"));
     command.current_dir(package);
-    command.args(["build", "--release", "--offline", "--quiet", "--color=never", "--target", TARGET]);
+    command.args([
+        "build",
+        "--release",
+        "--offline",
+        "--quiet",
+        "--color=never",
+        "--target",
+        TARGET,
+    ]);
     command.arg("--target-dir").arg(out.join("target"));
     Ok(command)
 }

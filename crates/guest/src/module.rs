@@ -15,12 +15,14 @@ pub trait Runner: Debug + Sync {
     /// and that has one thread. Doing so again changes nothing.
     fn prepare(&self, memory: Option<u64>) -> Result<(), BootError>;
 
-    /// What of the descriptors that are open by then a command's process must have to run a module.
+    /// The descriptor, open since [`prepare`](Self::prepare), that a command's process needs besides its
+    /// own, if it does: all others may be closed.
     fn needs(&self) -> Option<RawFd> {
         None
     }
 
-    /// Has ready what it can before it is known which module is to be run, in the process that will.
+    /// Has ready, in a process that is to become a command's, what takes long of running a module with so
+    /// much memory. Whoever runs one does without, too.
     fn stand_by(&self, _memory: Option<u64>) {}
 
     /// Runs a module to its end, in a process that is its command's alone. Its standard streams are

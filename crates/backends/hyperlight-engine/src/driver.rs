@@ -37,7 +37,9 @@ impl Driver for Hyperlight {
 impl From<&MachineError> for BootError {
     fn from(error: &MachineError) -> Self {
         let fix = match error {
-            MachineError::NoGuest(_) => "build it with a stable toolchain of Rust's that has rust-lld",
+            MachineError::NoGuest(_) => {
+                "build it with a stable toolchain of Rust's that has rust-lld"
+            }
             _ => {
                 "it takes /dev/kvm, which you may read and write, and a processor or a hypervisor below \
                  that runs guests with SSE; else use the wasm backend"

@@ -58,6 +58,8 @@ pub(crate) struct Machine {
     streams: Shared,
     /// The code that it has been shown.
     code: Option<Arc<Mapping>>,
+    /// What a module can have, in bytes.
+    memory: u64,
 }
 
 /// The streams of the one who runs something, at the time.
@@ -78,12 +80,12 @@ impl Template {
             .h2g_buffer_size(2 * MOST)
             .h2g_queue_size(128)
             .h2g_pool_pages(1024);
-        let mut machine = Machine::of(builder)?;
+        let mut machine = Machine::of(builder, memory)?;
         let why: String = machine.sandbox.call(PREPARE, ()).map_err(unavailable)?;
         if !why.is_empty() {
             return Err(MachineError::Unavailable(why));
         }
-        machine.template(memory)
+        machine.template()
     }
 
     /// What a module can have, in bytes.
@@ -100,24 +102,29 @@ impl Template {
     pub fn loaded(&self, code: &Arc<Mapping>) -> Result<Self, MachineError> {
         let mut machine = self.machine()?;
         machine.load(code, true)?;
-        machine.template(self.memory)
+        machine.template()
     }
 
     pub fn machine(&self) -> Result<Machine, MachineError> {
-        Machine::of(SandboxBuilder::from_snapshot(Arc::clone(&self.snapshot)))
+        Machine::of(SandboxBuilder::from_snapshot(Arc::clone(&self.snapshot)), self.memory)
     }
 }
 
 impl Machine {
-    fn of(builder: SandboxBuilder) -> Result<Self, MachineError> {
+    fn of(builder: SandboxBuilder, memory: u64) -> Result<Self, MachineError> {
         let streams = Shared::default();
         let sandbox = serve(builder.guest_log_level(LevelFilter::OFF), &streams).build();
-        Ok(Self { sandbox: sandbox.map_err(unavailable)?, streams, code: None })
+        Ok(Self { sandbox: sandbox.map_err(unavailable)?, streams, code: None, memory })
     }
 
-    fn template(&mut self, memory: u64) -> Result<Template, MachineError> {
+    fn template(&mut self) -> Result<Template, MachineError> {
         let snapshot = self.sandbox.snapshot().map_err(unavailable)?;
-        Ok(Template { snapshot, memory })
+        Ok(Template { snapshot, memory: self.memory })
+    }
+
+    /// What a module can have, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.memory
     }
 
     /// Loads a module, page by page as it is needed, or all of it at once for a template.

@@ -87,9 +87,8 @@ impl Pool {
             if let Some(why) = &machines.failure {
                 return Err(MachineError::Unavailable(why.clone()));
             }
-            let is_empty = |machines: &mut Machines| {
-                machines.ready.is_empty() && machines.failure.is_none()
-            };
+            let is_empty =
+                |machines: &mut Machines| machines.ready.is_empty() && machines.failure.is_none();
             drop(self.shared.changed.wait_while(machines, is_empty));
         }
     }

@@ -6,9 +6,9 @@ use agentkernel_hyperlight_guest::Request;
 use agentkernel_sys::mapping::Mapping;
 use agentkernel_wasm_engine::End;
 
+use crate::compile;
 use crate::machine::{MachineError, Template};
 use crate::streams::Own;
-use crate::compile;
 
 /// What a probe's module is: it asks the host for something, and ends with that.
 const MODULE: &str = r#"(module
@@ -24,7 +24,9 @@ const MEMORY: u64 = 1 << 20;
 /// can't do this. The error says what is wrong.
 pub fn probe() -> Result<(), MachineError> {
     let code = compile(MODULE.as_bytes()).map_err(|why| MachineError::Code(why.to_string()))?;
-    let code = Arc::new(Mapping::of_bytes(&code).map_err(|why| MachineError::Unavailable(why.to_string()))?);
+    let code = Arc::new(
+        Mapping::of_bytes(&code).map_err(|why| MachineError::Unavailable(why.to_string()))?,
+    );
     let mut machine = Template::boot(MEMORY)?.machine()?;
     machine.load(&code, false)?;
     let ran = machine.run(&Request { memory: MEMORY, ..Request::default() }, Box::new(Own))?;

@@ -59,7 +59,7 @@ impl Runner for Commands {
             }
         };
         let code = Arc::new(mapped(module.code)?);
-        let ready = lock(&READY).take();
+        let ready = lock(&READY).take().filter(|machine| machine.memory() >= memory);
         let machine = match ready {
             Some(machine) => Ok(machine),
             None => template(memory).and_then(|template| template.machine()),
@@ -134,7 +134,9 @@ pub(crate) fn ended(ran: Result<Ran, MachineError>) -> Ran {
     ran.unwrap_or_else(|error| {
         Ran::from(match &error {
             MachineError::Interrupted => End::TimedOut,
-            MachineError::OutOfMemory => End::trapped(None, &error.to_string(), String::new(), true),
+            MachineError::OutOfMemory => {
+                End::trapped(None, &error.to_string(), String::new(), true)
+            }
             _ => End::trapped(None, &error.to_string(), String::new(), false),
         })
     })

@@ -17,8 +17,6 @@ pub(crate) fn config() -> wasmtime::Result<Config> {
     // The guest's engine is without what it would take for these.
     config.wasm_component_model(false);
     if guest::IS_PLAIN {
-        // Vectors need more of the processor than there is.
-        config.wasm_simd(false).wasm_relaxed_simd(false);
         return Ok(config);
     }
     // What comes after these needs an operating system to save more registers than the guest does.

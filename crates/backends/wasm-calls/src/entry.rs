@@ -6,9 +6,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use wasmtime::{
-    AsContextMut, ExternType, Func, Instance, Module, Result, TypedFunc, Val,
-};
+use wasmtime::{AsContextMut, ExternType, Func, Instance, Module, Result, TypedFunc, Val};
 
 use crate::values;
 

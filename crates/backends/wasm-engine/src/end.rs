@@ -102,9 +102,9 @@ pub(crate) fn impossible_status(error: &Error) -> Option<String> {
 
 /// What is said of an exit status that is none.
 pub fn beyond(status: u32) -> Option<String> {
-    u8::try_from(status).is_err().then(|| {
-        format!("error: the module has exited with {status}, which is none of 0 to 255\n")
-    })
+    u8::try_from(status)
+        .is_err()
+        .then(|| format!("error: the module has exited with {status}, which is none of 0 to 255\n"))
 }
 
 /// wasmtime's list of frames without its heading.

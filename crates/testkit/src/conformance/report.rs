@@ -262,7 +262,7 @@ pub(super) fn agrees_with_doctor(
     Ok(())
 }
 
-const ALL_CAPABILITIES: [Capability; 24] = [
+const ALL_CAPABILITIES: [Capability; 25] = [
     Capability::ImageBuild,
     Capability::NetworkNone,
     Capability::HostLoopback,
@@ -274,6 +274,7 @@ const ALL_CAPABILITIES: [Capability; 24] = [
     Capability::ImageHost,
     Capability::ImageRootfs,
     Capability::ImageModule,
+    Capability::ImageComponent,
     Capability::MountReadOnly,
     Capability::MountReadWrite,
     Capability::MountCopyOnWrite,
