@@ -151,6 +151,8 @@ pub struct Subject {
     pub host: Option<String>,
     /// Whether that machine is said to be one that the agent is not for.
     pub foreign: bool,
+    /// Whether a few of many cases that are alike are enough, since an engine takes too long for all.
+    pub sampled: bool,
 }
 
 impl Subject {
@@ -168,6 +170,7 @@ impl Subject {
             unavailable: None,
             host: None,
             foreign: false,
+            sampled: false,
         }
     }
 
@@ -252,7 +255,7 @@ impl Subject {
     /// The same on another route.
     pub fn on(&self, route: Route) -> Self {
         let lacking = match route {
-            _ if !self.has(Capability::ImageHost) && self.image().is_none() => {
+            _ if self.has_engine() && self.image().is_none() => {
                 Some("no image is named by TESTKIT_IMAGE, see scripts/lanes/containers.sh")
             }
             Route::Live if !self.has(Capability::Live) => Some("its sandboxes don't live on"),
@@ -281,20 +284,25 @@ impl Subject {
         self.capabilities.contains(capability.name())
     }
 
+    /// Whether an engine makes its places, which takes a hundred times as long as the kernel does.
+    pub(crate) fn has_engine(&self) -> bool {
+        !self.has(Capability::ImageHost)
+    }
+
     /// How long the backend's engine may take to clear away what it has made of a sandbox, once all
     /// in that is dead; nothing where agentkernel does it itself.
     pub(crate) fn patience_for_engine(&self) -> Duration {
-        match self.has(Capability::ImageHost) {
-            true => Duration::ZERO,
-            false => patiently(Duration::from_secs(5)),
+        match self.has_engine() {
+            false => Duration::ZERO,
+            true => patiently(Duration::from_secs(5)),
         }
     }
 
     /// What is short on native and long enough to start sandboxes in: an engine takes its time for that.
     pub(crate) fn a_while(&self, on_native: Duration) -> Duration {
-        match self.has(Capability::ImageHost) {
-            true => patiently(on_native),
-            false => patiently(on_native * 4),
+        match self.has_engine() {
+            false => patiently(on_native),
+            true => patiently(on_native * 4),
         }
     }
 
@@ -344,7 +352,7 @@ impl Subject {
 
     /// The image to try a backend with that can't use the host's own programs.
     fn image(&self) -> Option<OsString> {
-        let wanted = !self.backend.is_empty() && !self.has(Capability::ImageHost);
+        let wanted = !self.backend.is_empty() && self.has_engine();
         wanted.then(|| std::env::var_os(TEST_IMAGE)).flatten()
     }
 
