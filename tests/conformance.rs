@@ -23,7 +23,7 @@ fn main() -> ExitCode {
             callers.map(|caller| Subject::all(program.path(), caller)).collect();
         Ok(found?.concat().iter().flat_map(Subject::on_all_routes).collect())
     };
-    match run_suite(&conformance::table(), Cover::RootsOnAllRoutes, &arguments, find_subjects) {
+    match run_suite(&conformance::table(), Cover::ByMatter, &arguments, find_subjects) {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }

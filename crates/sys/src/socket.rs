@@ -6,8 +6,9 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::descriptor::{self, Interest};
 use crate::{check, retry};
 
 /// The most descriptors that one message carries here.
@@ -257,6 +258,28 @@ pub fn receive_now(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usi
     receive_with(socket, buffer, libc::MSG_DONTWAIT)
 }
 
+/// Waits until there is something to receive, and leaves it there. Fails if the peer has gone without a
+/// further word (`UnexpectedEof`), or has said none within `patience` (`TimedOut`).
+pub fn await_word(socket: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
+    let until = Instant::now() + patience;
+    let mut heard = [Interest::readable(socket)];
+    while !descriptor::poll(&mut heard, Some(until.saturating_duration_since(Instant::now())))? {
+        // A signal may have ended the wait early.
+        if Instant::now() >= until {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
+    let mut byte = [0_u8];
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: there is room for the one byte.
+    let read =
+        retry(|| unsafe { libc::recv(socket.as_raw_fd(), byte.as_mut_ptr().cast(), 1, flags) })?;
+    match read {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
+}
+
 fn receive_with(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -298,9 +321,21 @@ fn receive_with(
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
-    use std::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn a_word_is_awaited_and_left_there() {
+        let (ours, theirs) = pair().unwrap();
+        let silent = await_word(ours.as_fd(), Duration::from_millis(1)).unwrap_err();
+        assert_eq!(silent.kind(), io::ErrorKind::TimedOut);
+        send(theirs.as_fd(), b"word", &[]).unwrap();
+        drop(theirs);
+        await_word(ours.as_fd(), Duration::ZERO).unwrap();
+        assert_eq!(receive(ours.as_fd(), &mut [0; 8]).unwrap().0, 4);
+        let gone = await_word(ours.as_fd(), Duration::ZERO).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::UnexpectedEof);
+    }
 
     #[test]
     fn no_more_descriptors_are_received_than_are_handed_on() {

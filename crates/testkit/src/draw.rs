@@ -2,25 +2,28 @@
 //!
 //! A container engine takes a hundred times as long for a place as the kernel does, and all of them
 //! are driven by the same code: a product is a table. A route leads to a place by whatever engine, and
-//! an engine makes the same place for each. So what root's engines have shown on all routes others
-//! show on one, and which that is is drawn, by the behaviour's name: over all behaviours every engine
-//! is tried on every route, and over all engines every behaviour. Of one on a foreign machine only that is
-//! tried which is different there.
+//! an engine makes the same place for each. So lots are drawn by the behaviour's name: over all
+//! behaviours every engine is tried on every route, and over all engines every behaviour, according to
+//! who has a part in it ([`Matter`]). Of one on a foreign machine only that is tried which is different
+//! there. The kernel's own places (native) take all on all routes, and so does everybody by
+//! `--all-routes`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use agentkernel_core::Capability;
 
 use crate::lent::is_lent_to;
-use crate::{Behaviour, Route, Subject, far};
+use crate::{Behaviour, Matter, Route, Subject, far};
 
 /// How much of a table is tried over container engines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cover {
-    /// All of it on all routes with root's engines here. With others all of it on one route each, and
-    /// on all for an ordinary user's what is different there: mounts, limits and users. Of root's
-    /// Docker as an ordinary user has it that alone, on one route each.
-    RootsOnAllRoutes,
+    /// What is a matter of the engine: all of it on all routes with the first one, and on one route
+    /// with each other; mounts on all with an ordinary user's own; half of it with one elsewhere. What
+    /// is one of the link: all of it on one route with each engine, no two of which take the same one.
+    /// What is one of the program: all of it with the first, cold if it can be seen there. Of root's
+    /// Docker as an ordinary user has it what needs mounts, limits or users, on one route each.
+    ByMatter,
     /// All of it on one route with each engine, no two of which take the same one; of root's Docker as
     /// an ordinary user has it what is different there alone.
     EachOnOneRoute,
@@ -38,6 +41,9 @@ const OTHERWISE: [Capability; 7] = [
     Capability::LimitDisk,
     Capability::User,
 ];
+
+/// What an ordinary user's own engine gets by another way on each route.
+const MOUNTS: [Capability; 2] = [Capability::MountReadWrite, Capability::MountCopyOnWrite];
 
 /// The engines among which is drawn, in their order.
 #[derive(Debug)]
@@ -59,20 +65,27 @@ impl Draw {
         let number = engine(subject)
             .and_then(|engine| self.engines.iter().position(|other| *other == engine));
         let Some(number) = number else { return true };
-        let differs = || {
-            !subject.caller.is_root() && behaviour.needs.iter().any(|need| OTHERWISE.contains(need))
-        };
+        let users = !subject.caller.is_root();
+        let needs_any = |of: &[Capability]| behaviour.needs.iter().any(|need| of.contains(need));
+        let is_drawn = || drawn(behaviour, number) == Some(subject.route);
         match self.cover {
             Cover::All => true,
-            _ if subject.foreign && !far::is_taken_foreign(behaviour.name) => false,
+            _ if subject.foreign => far::is_taken_foreign(behaviour.name) && is_drawn(),
             cover if is_lent_to(subject) => {
-                let mounts = cover == Cover::RootsOnAllRoutes
+                let mounts = cover == Cover::ByMatter
                     && behaviour.needs.contains(&Capability::MountReadOnly);
                 let able = behaviour.needs.iter().all(|need| subject.has(*need));
-                able && (mounts || differs()) && drawn(behaviour, number) == Some(subject.route)
+                able && (mounts || users && needs_any(&OTHERWISE)) && is_drawn()
             }
-            Cover::RootsOnAllRoutes if is_roots_here(subject) || differs() => true,
-            _ => drawn(behaviour, number) == Some(subject.route),
+            Cover::EachOnOneRoute => is_drawn(),
+            Cover::ByMatter => match behaviour.matter {
+                Matter::Engine if subject.host.is_some() => {
+                    lot(behaviour).is_multiple_of(2) && is_drawn()
+                }
+                Matter::Engine => number == 0 || users && needs_any(&MOUNTS) || is_drawn(),
+                Matter::Link => is_drawn(),
+                Matter::Program => number == 0 && is_first(behaviour, subject),
+            },
         }
     }
 }
@@ -87,17 +100,22 @@ fn engine(subject: &Subject) -> Option<Engine> {
     subject.has_engine().then(|| (backend.clone(), caller.is_root(), host.is_some(), *foreign))
 }
 
-fn is_roots_here(subject: &Subject) -> bool {
-    subject.caller.is_root() && subject.host.is_none()
+/// Whether no route before the subject's shows it.
+fn is_first(behaviour: &Behaviour, subject: &Subject) -> bool {
+    Route::ALL.into_iter().find(|route| behaviour.is_on(*route)) == Some(subject.route)
 }
 
 fn drawn(behaviour: &Behaviour, number: usize) -> Option<Route> {
     let routes = Route::ALL.into_iter().filter(|route| behaviour.is_on(*route));
     let routes: Vec<Route> = routes.collect();
+    let lot = lot(behaviour).wrapping_add(number);
+    routes.get(lot.checked_rem(routes.len())?).copied()
+}
+
+fn lot(behaviour: &Behaviour) -> usize {
     let mut hasher = DefaultHasher::new();
     behaviour.name.hash(&mut hasher);
-    let lot = (hasher.finish() as usize).wrapping_add(number);
-    routes.get(lot.checked_rem(routes.len())?).copied()
+    hasher.finish() as usize
 }
 
 #[cfg(test)]
@@ -145,16 +163,21 @@ mod tests {
     }
 
     #[test]
-    fn roots_engines_show_all_routes_and_an_ordinary_users_what_differs_there() {
-        let alike = Behaviour::new("alike", "", &[Capability::Terminal], |_| Ok(()));
-        let differs = Behaviour::new("differs", "", &[Capability::LimitPids], |_| Ok(()));
-        let counts = [(alike, 3, 3, 1), (differs, 3, 3, 3)];
-        for (behaviour, docker, root, user) in counts {
-            let taken = taken(&behaviour, Cover::RootsOnAllRoutes);
+    fn who_has_a_part_in_it_decides_how_much_is_tried() {
+        let place = Behaviour::new("place", "", &[Capability::LimitPids], |_| Ok(()));
+        let mount = Behaviour::new("mount", "", &[Capability::MountReadWrite], |_| Ok(()));
+        let link = Behaviour { matter: Matter::Link, ..place };
+        let program = Behaviour { matter: Matter::Program, ..place };
+        let counts = [(place, [3, 1, 1]), (mount, [3, 1, 3]), (link, [1, 1, 1])];
+        for (behaviour, expected) in counts {
+            let taken = taken(&behaviour, Cover::ByMatter);
             let of = |engine: &str| taken.iter().filter(|label| label.starts_with(engine)).count();
-            let found = (of("docker"), of("podman/root"), of("podman/user"));
-            assert_eq!(found, (docker, root, user), "{taken:?}");
+            let found = ["docker", "podman/root", "podman/user"].map(of);
+            assert_eq!(found, expected, "{taken:?}");
         }
+        let taken = taken(&program, Cover::ByMatter);
+        let native = taken.iter().filter(|label| label.starts_with("native")).count();
+        assert_eq!((taken.len(), native), (4, 3), "{taken:?}");
     }
 
     #[test]

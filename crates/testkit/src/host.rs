@@ -209,10 +209,7 @@ impl Remains {
         let mounts = mounts.map(|line| format!("mount {line}"));
         let files = tree(scratch.path()).into_keys().chain(shared_files());
         let files = files.map(|file| format!("file {}", file.display()));
-        Self {
-            groups: folders_under(Path::new("/sys/fs/cgroup")).into_iter().collect(),
-            others: processes.chain(mounts).chain(files).collect(),
-        }
+        Self { groups: groups(), others: processes.chain(mounts).chain(files).collect() }
     }
 
     /// What is here now and was not there before, but for control groups.
@@ -228,16 +225,18 @@ impl Remains {
         scratch: &Scratch,
         before: &Self,
     ) -> Result<Vec<String>, NotPassed> {
-        let until = Instant::now() + patience;
-        loop {
+        within(patience, || {
             let now = Self::look(orphanage, scratch);
-            let left = [now.beyond(before), now.groups_beyond(before)?].concat();
-            if left.is_empty() || Instant::now() >= until {
-                return Ok(left);
-            }
-            #[expect(clippy::disallowed_methods, reason = "nothing tells of an engine's doings")]
-            std::thread::sleep(Duration::from_millis(20));
-        }
+            Ok([now.beyond(before), now.groups_beyond(before)?].concat())
+        })
+    }
+
+    /// The same of control groups alone, where other things may well be left.
+    pub fn groups_left_within(patience: Duration, before: &Self) -> Result<Vec<String>, NotPassed> {
+        within(patience, || {
+            let now = Self { groups: groups(), others: BTreeSet::new() };
+            now.groups_beyond(before)
+        })
     }
 
     /// The control groups that are here now, were not there before, and stay without use.
@@ -256,6 +255,26 @@ impl Remains {
 fn is_its_own(mount: &str) -> bool {
     let mut fields = mount.split(' ').skip(3);
     fields.next() == fields.next()
+}
+
+/// What there is of what was left, as soon as that is nothing, or after `patience`.
+fn within(
+    patience: Duration,
+    left: impl Fn() -> Result<Vec<String>, NotPassed>,
+) -> Result<Vec<String>, NotPassed> {
+    let until = Instant::now() + patience;
+    loop {
+        let left = left()?;
+        if left.is_empty() || Instant::now() >= until {
+            return Ok(left);
+        }
+        #[expect(clippy::disallowed_methods, reason = "nothing tells of an engine's doings")]
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn groups() -> BTreeSet<PathBuf> {
+    folders_under(Path::new("/sys/fs/cgroup")).into_iter().collect()
 }
 
 /// Whether the control group has no process in it and keeps none. Those of other programs on the

@@ -28,6 +28,6 @@ pub use route::Route;
 pub use running::Running;
 pub use scratch::Scratch;
 pub use subject::{Caller, LimitInForce, NO_FLAGS, Program, Subject};
-pub use suite::{Behaviour, Commands, bad_names, bad_promises, run_suite};
+pub use suite::{Behaviour, Commands, Matter, bad_names, bad_promises, run_suite};
 pub use terminal::{Modes, TerminalSession};
 pub use verdict::{NotPassed, Verdict, known_limit};

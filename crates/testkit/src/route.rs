@@ -121,7 +121,8 @@ fn pool_for(spec: &[u8]) -> String {
 fn filled(pool: &str, spec: &[u8]) -> Vec<u8> {
     let set = [&b"\"$0\" "[..], &quoted(&["pool", "set", pool, "1"]), spec].concat();
     let known = format!("\"name\":\"{pool}\"[^}}]*\"(ready|failures)\":[1-9]");
-    let look = format!("\"$0\" pool ls --json | grep -Eq '{known}' && break");
+    // Whoever fills it needs the processor, too.
+    let look = format!("\"$0\" pool ls --json | grep -Eq '{known}' && break; sleep 0.02");
     let wait =
         format!("then for i in $(seq 300); do {look}; done; fi </dev/null >/dev/null 2>&1; ");
     [&b"if "[..], &set, b"; ", wait.as_bytes()].concat()

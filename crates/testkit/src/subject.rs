@@ -151,6 +151,8 @@ pub struct Subject {
     pub host: Option<String>,
     /// Whether that machine is said to be one that the agent is not for.
     pub foreign: bool,
+    /// Whether a few of many cases that are alike are enough, since an engine takes too long for all.
+    pub sampled: bool,
 }
 
 impl Subject {
@@ -168,6 +170,7 @@ impl Subject {
             unavailable: None,
             host: None,
             foreign: false,
+            sampled: false,
         }
     }
 
@@ -287,7 +290,7 @@ impl Subject {
         self.has(Capability::ImageModule) && !programs.into_iter().any(|image| self.has(image))
     }
 
-    /// Whether sandboxes are made by an engine, of images that it has.
+    /// Whether an engine makes its places, which takes a hundred times as long as the kernel does.
     pub(crate) fn has_engine(&self) -> bool {
         !self.has(Capability::ImageHost) && !self.runs_modules()
     }

@@ -15,6 +15,17 @@ use crate::{NotPassed, Route, Subject, Verdict, far};
 /// How many behaviours are tried at the same time, unless `--workers=N` says otherwise.
 const WORKERS: usize = 2;
 
+/// Who has a part in a behaviour. It decides with which engines it is tried; see [`Cover`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matter {
+    /// Whoever makes the place.
+    Engine,
+    /// The agent and the link that leads to it, which are the same once there is a place.
+    Link,
+    /// The program alone, which refuses or writes down something here.
+    Program,
+}
+
 /// One thing that every backend with the capabilities for it must do.
 #[derive(Debug, Clone, Copy)]
 pub struct Behaviour {
@@ -23,6 +34,8 @@ pub struct Behaviour {
     /// What users can rely on, as a sentence without its full stop.
     pub promise: &'static str,
     pub needs: &'static [Capability],
+    /// Who is on the way between it and the test.
+    pub matter: Matter,
     /// Whether nothing else may run beside it: it looks at the whole machine, or measures time.
     pub alone: bool,
     pub commands: Commands,
@@ -49,12 +62,18 @@ impl Behaviour {
         test: fn(&Subject) -> Verdict,
     ) -> Self {
         let commands = Commands::Programs;
-        Self { name, promise, needs, alone: false, commands, left_out: None, test }
+        let (matter, alone, left_out) = (Matter::Engine, false, None);
+        Self { name, promise, needs, matter, alone, commands, left_out, test }
     }
 
     /// The same behaviour, of those that have these capabilities.
     pub const fn needing(self, needs: &'static [Capability]) -> Self {
         Self { needs, ..self }
+    }
+
+    /// The same behaviours, as a matter of others than whoever makes the place.
+    pub(crate) fn all_of(matter: Matter, table: &[Self]) -> Vec<Self> {
+        table.iter().map(|behaviour| Self { matter, ..*behaviour }).collect()
     }
 
     /// The same behaviour, tried while nothing else is.
@@ -111,9 +130,9 @@ impl Behaviour {
 
 /// Runs every behaviour of `table` over every subject that `find_subjects` finds, and prints one
 /// line for each and a closing line with the counts. `arguments` are the program's own: `--list`
-/// only prints the table, `--slowest` adds what took longest, `--all-routes` draws no lots (see
-/// [`Cover`]), `--workers=N` tries so many at a time, which pays where engines are waited for, and any
-/// other word picks what has it in `backend/caller/route/name`.
+/// only prints the table, `--slowest` adds what took longest, `--all-routes` draws no lots and takes
+/// no samples (see [`Cover`]), `--workers=N` tries so many at a time, which pays where engines are
+/// waited for, and any other word picks what has it in `backend/caller/route/name`.
 ///
 /// Returns whether nothing failed.
 pub fn run_suite(
@@ -139,7 +158,10 @@ pub fn run_suite(
     let workers = options.iter().find_map(|option| option.strip_prefix("--workers=")?.parse().ok());
     let workers = workers.unwrap_or(WORKERS);
     match find_subjects() {
-        Ok(subjects) => {
+        Ok(mut subjects) => {
+            for subject in &mut subjects {
+                subject.sampled = subject.has_engine() && !has("--all-routes");
+            }
             let draw = (!has("--all-routes")).then(|| Draw::among(&subjects, cover));
             let trials = pick(table, &subjects, draw.as_ref(), &filters, &mut tally);
             go_through(trials, workers, &mut tally);

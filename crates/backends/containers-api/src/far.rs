@@ -20,6 +20,7 @@ use agentkernel_core::{
 };
 use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
 use agentkernel_sys::cgroup::Found;
+use agentkernel_sys::socket;
 use bollard::query_parameters::{KillContainerOptions, StartContainerOptions};
 use futures_util::future::{Either, select};
 use tokio::net::UnixStream;
@@ -79,7 +80,22 @@ pub fn boot(client: Client, spec: &Spec, life: &Life) -> Result<FarPlace, BootEr
         Some(machine) => client.refuse_without_shell(&name, machine),
         None => Ok(()),
     });
-    match usable.and_then(|()| greet(&made, bridge, spec, life, image, machine)) {
+    let greeted = usable.and_then(|()| {
+        match greet(&made, bridge, spec, life, &image, machine) {
+            // A killed start may have left its attachment behind. An engine has one standard input for all
+            // of a container's, so the end of that one can be the end of ours. The agent had not said hello,
+            // so nothing has run: it can be tried again, by which time the other is gone.
+            Err(Unserved::Gone(_)) if kept => {
+                client.await_rest(&name);
+                let bridge =
+                    Bridge::start(&mut program(product, machine.is_some())).map_err(broken)?;
+                greet(&made, bridge, spec, life, &image, machine)
+            }
+            greeted => greeted,
+        }
+        .map_err(Unserved::into_error)
+    });
+    match greeted {
         Ok((bridge, greeted)) => {
             let Greeted { link, image, walls, limits } = greeted;
             let told = Told { image, walls, limits, notes: notes(&client, machine) };
@@ -136,21 +152,45 @@ struct Greeted {
     limits: Vec<LimitInForce>,
 }
 
-/// Starts a container, and tells its agent how the place is to be.
+/// Why an agent does not serve its link.
+enum Unserved {
+    /// It has ended before its hello, so no command has run.
+    Gone(BootError),
+    Failed(BootError),
+}
+
+impl Unserved {
+    fn into_error(self) -> BootError {
+        match self {
+            Self::Gone(error) | Self::Failed(error) => error,
+        }
+    }
+}
+
+impl From<BootError> for Unserved {
+    fn from(error: BootError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// Starts a container, tells its agent how the place is to be, and waits until it says something.
 fn greet(
     made: &Made<'_>,
     mut bridge: Bridge,
     spec: &Spec,
     life: &Life,
-    mut image: ImageFacts,
+    image: &ImageFacts,
     machine: Option<&str>,
-) -> Result<(Bridge, Greeted), BootError> {
+) -> Result<(Bridge, Greeted), Unserved> {
     let product = made.client.product;
     let (input, output) = bridge.open(made.name).map_err(broken)?;
     made.start_far(&input)?;
     let said = match word::read::<FarAbout>(input.as_fd(), ARRIVAL) {
         Ok(said) => said,
-        Err(error) => return Err(unheard(&mut bridge, error)),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return Err(Unserved::Gone(unheard(&mut bridge, error)));
+        }
+        Err(error) => return Err(unheard(&mut bridge, error).into()),
     };
     let FarAbout { about, own_users, has_landlock, cpu, memory, pids, .. } = said;
     let walls = match machine {
@@ -158,7 +198,7 @@ fn greet(
         None => walls(&spec.network, own_users, (!has_landlock).then_some(NO_LANDLOCK)),
     };
     refuse_missing(&walls, spec)?;
-    (image.passwd, image.group) = (about.passwd, about.group);
+    let image = ImageFacts { passwd: about.passwd, group: about.group, ..image.clone() };
     let user = identity_of(&spec.user, &image)?;
     refuse_open_devices(product, spec, &user)?;
     let found = Found { directories: Vec::new(), cpu, memory, pids };
@@ -168,10 +208,15 @@ fn greet(
         None => limits,
     };
     let setting = Setting::new(&user, nearest, life);
-    word::write(output.as_fd(), &setting).map_err(|error| unheard(&mut bridge, error))?;
+    let told = word::write(output.as_fd(), &setting);
+    told.map_err(|error| Unserved::Gone(unheard(&mut bridge, error)))?;
     let [listener, fate] = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
-    let link = bridge.serve(listener, fate).map_err(broken)?;
-    Ok((bridge, Greeted { link, image, walls, limits }))
+    let link = bridge.serve(listener, fate).map_err(|error| Unserved::Gone(broken(error)))?;
+    // The hello itself is for whoever gets the place.
+    match socket::await_word(link.as_fd(), ARRIVAL) {
+        Ok(()) => Ok((bridge, Greeted { link, image, walls, limits })),
+        Err(error) => Err(Unserved::Gone(unheard(&mut bridge, error))),
+    }
 }
 
 /// Only from outside could devices' directory be closed to root, too.

@@ -121,7 +121,11 @@ pub(super) const TABLE: &[Behaviour] = &[
 ];
 
 fn exit_statuses(subject: &Subject) -> Verdict {
-    let codes: Vec<i32> = (0..=255).collect();
+    // Whatever makes the place, the same agent tells it; an engine takes too long for all of them.
+    let codes: Vec<i32> = match subject.sampled {
+        false => (0..=255).collect(),
+        true => vec![0, 1, 2, 63, 64, 77, 100, 124, 125, 126, 127, 128, 129, 137, 254, 255],
+    };
     for batch in codes.chunks(8) {
         // A sandbox that lives on does so for as long as its folder.
         let scratch = subject.scratch()?;
@@ -138,7 +142,11 @@ fn exit_statuses(subject: &Subject) -> Verdict {
 }
 
 fn deaths_by_signal(subject: &Subject) -> Verdict {
-    for signal in [1, 2, 3, 6, 8, 9, 10, 11, 13, 14, 15, 34, 64] {
+    let signals: &[i32] = match subject.sampled {
+        false => &[1, 2, 3, 6, 8, 9, 10, 11, 13, 14, 15, 34, 64],
+        true => &[1, 9, 11, 64],
+    };
+    for signal in signals {
         let script = format!("kill -{signal} $$; echo survived");
         let (got, report) = reported(subject, &NO_FLAGS, &["sh", "-c", &script])?;
         got.exits(128 + signal)?.prints("")?;

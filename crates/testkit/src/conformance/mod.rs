@@ -15,7 +15,7 @@ mod report;
 mod streams;
 mod terminal;
 
-use crate::Behaviour;
+use crate::{Behaviour, Matter};
 
 /// Starts `sleep $mark` in the background of a shell, and goes on once that is what the process
 /// shows: until then it is the shell's copy, with the shell's arguments.
@@ -23,21 +23,25 @@ const SLEEP: &str = "sleep $mark & until grep -aq ^sleep /proc/$!/cmdline; do :;
 
 /// Every behaviour of the suite.
 pub fn table() -> Vec<Behaviour> {
-    let of_a_command = [
-        endings::TABLE,
-        streams::TABLE,
-        command::TABLE,
-        terminal::TABLE,
+    let of_the_link = [endings::TABLE, streams::TABLE, command::TABLE, terminal::TABLE].concat();
+    let of_a_place = [
         files::TABLE,
         isolation::TABLE,
         ports::TABLE,
         limits::TABLE,
         report::TABLE,
-        bad_input::TABLE,
         leftovers::TABLE,
     ]
     .concat();
-    [of_a_command, images::table(), life::table(), modules::table()].concat()
+    [
+        Behaviour::all_of(Matter::Link, &of_the_link),
+        of_a_place,
+        Behaviour::all_of(Matter::Program, bad_input::TABLE),
+        images::table(),
+        life::table(),
+        modules::table(),
+    ]
+    .concat()
 }
 
 #[cfg(test)]

@@ -38,17 +38,22 @@ pub(super) const TABLE: &[Behaviour] = &[
 const PRIVATE: [&str; 4] = ["/tmp", "/run", "/dev/shm", "$HOME"];
 
 fn private_directories(subject: &Subject) -> Verdict {
+    let script = PRIVATE.map(|place| {
+        format!(
+            "echo {place}; ls -A {place}; echo new > {place}/mark-of-a-test && \
+             cat {place}/mark-of-a-test"
+        )
+    });
+    let script = script.join("; ");
     for profile in ["restrictive", "moderate", "permissive"] {
-        for place in PRIVATE {
-            let script = format!(
-                "echo {place}; ls -A {place}; echo new > {place}/mark-of-a-test && \
-                 cat {place}/mark-of-a-test"
-            );
-            let flags = ["--profile", profile];
-            for _ in 0..2 {
-                let got = subject.shell(&flags, &script)?;
-                let text = got.exits(0)?.complains("")?.text();
-                let (place, rest) = text.split_once('\n').unwrap_or_default();
+        let flags = ["--profile", profile];
+        for _ in 0..2 {
+            let got = subject.shell(&flags, &script)?;
+            let text = got.exits(0)?.complains("")?.text();
+            let places: Vec<&str> = text.split_inclusive("new\n").collect();
+            ensure!(places.len() == PRIVATE.len(), "expected all places: {got}");
+            for said in places {
+                let (place, rest) = said.split_once('\n').unwrap_or_default();
                 ensure!(rest == "new\n", "{place} is not empty at first, or not writable: {got}");
                 let mark = Path::new(place).join("mark-of-a-test");
                 ensure!(!mark.exists(), "{} is there on the host", mark.display());

@@ -2,7 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use agentkernel_core::Capability;
 use rustix::process::Signal;
 
 use super::{Home, SOON, life};
@@ -74,10 +73,12 @@ impl<'a> Deathbed<'a> {
     fn is_quiet(&self, what: &str) -> Verdict {
         let empty = self.orphanage.empties_within(patiently(SOON))?;
         ensure!(empty, "still running after {what}: {:?}", self.orphanage.inmates());
+        // The first look puts away what the dead have left, once their lock is gone with them.
+        self.home.listed()?;
         let sockets = self.home.names_in("runtime/agentkernel/sandboxes");
         ensure!(sockets.is_empty(), "sockets were left by {what}: {sockets:?}");
-        let left = self.left()?.into_iter().filter(|left| left.starts_with("control group"));
-        let groups: Vec<String> = left.collect();
+        let patience = self.home.subject.patience_for_engine();
+        let groups = Remains::groups_left_within(patience, &self.before)?;
         ensure!(groups.is_empty(), "left behind by {what}: {}", groups.join("; "));
         Ok(())
     }
@@ -173,11 +174,11 @@ fn killed_maker(subject: &Subject) -> Verdict {
     let usual = bed.usual(|name| home.run(&["start", name]))?;
     let (mut ran, mut did_not) = (0, 0);
     // An engine takes a thousand times as long for it, and most of that by itself.
-    let steps: u32 = if subject.has(Capability::ImageHost) { 32 } else { 16 };
-    // From right after the start to past the usual end.
-    for step in 0..steps {
+    let steps: u32 = if subject.has_engine() { 16 } else { 32 };
+    // From right after the start to past the usual end, and at last long past it.
+    let delays = (0..steps).map(|step| usual * step * 4 / (steps * 3)).chain([usual * 8]);
+    for delay in delays {
         let name = home.created(&NO_FLAGS)?;
-        let delay = usual * step * 4 / (steps * 3);
         kill_after(home.start(&["start", &name])?, delay)?;
         let what = format!("a start that was killed after {delay:?}");
         if bed.lives(&name, &what)? {

@@ -21,25 +21,30 @@ use serde_json::Value;
 
 use super::bad_input;
 use crate::route::fresh_name;
-use crate::{Behaviour, Captured, NotPassed, Route, Running, Scratch, Subject, Verdict, ensure};
+use crate::{
+    Behaviour, Captured, Matter, NotPassed, Route, Running, Scratch, Subject, Verdict, ensure,
+};
 
 const SOON: Duration = Duration::from_secs(8);
 
 /// Every behaviour of this part.
 pub(super) fn table() -> Vec<Behaviour> {
-    let tables = [
+    let of_the_link = [exec::TABLE, background::TABLE].concat();
+    let of_the_program = [store::TABLE, audit::TABLE].concat();
+    let of_a_place = [
         states::TABLE,
-        exec::TABLE,
         ports::TABLE,
-        background::TABLE,
         deaths::TABLE,
-        store::TABLE,
-        audit::TABLE,
         changes::TABLE,
         snapshots::TABLE,
         copies::TABLE,
     ];
-    tables.concat()
+    [
+        Behaviour::all_of(Matter::Link, &of_the_link),
+        Behaviour::all_of(Matter::Program, &of_the_program),
+        of_a_place.concat(),
+    ]
+    .concat()
 }
 
 /// A behaviour of sandboxes that live on.
