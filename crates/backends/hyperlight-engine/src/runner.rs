@@ -29,18 +29,22 @@ const UNLIMITED: u64 = 4 << 30;
 /// Guests that were booted, one for each size of memory. A process's copies have them, too.
 static TEMPLATES: Mutex<Vec<Template>> = Mutex::new(Vec::new());
 
+/// The descriptor of the hypervisor, which hyperlight opens once, and a place has no such device.
+static KVM: OnceLock<Option<RawFd>> = OnceLock::new();
+
 /// The micro-VM that a process has made before it knew what for. A copy could not use it.
 static READY: Mutex<Option<Machine>> = Mutex::new(None);
 
 impl Runner for Commands {
     fn prepare(&self, memory: Option<u64>) -> Result<(), BootError> {
-        template(memory.unwrap_or(UNLIMITED)).map(drop).map_err(|error| (&error).into())
+        template(memory.unwrap_or(UNLIMITED)).map_err(|error| BootError::from(&error))?;
+        // Which it is can't be seen any more in a place.
+        KVM.get_or_init(|| descriptor_of(Path::new("/dev/kvm")));
+        Ok(())
     }
 
-    /// hyperlight opens it once for each program, and a place has no such device.
     fn needs(&self) -> Option<RawFd> {
-        static KVM: OnceLock<Option<RawFd>> = OnceLock::new();
-        *KVM.get_or_init(|| descriptor_of(Path::new("/dev/kvm")))
+        *KVM.get()?
     }
 
     fn stand_by(&self, memory: Option<u64>) {
