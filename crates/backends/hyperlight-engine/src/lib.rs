@@ -16,6 +16,7 @@ mod code;
 mod errno;
 mod guest;
 mod machine;
+pub mod measure;
 mod pool;
 mod probe;
 mod runner;

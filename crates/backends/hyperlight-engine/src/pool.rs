@@ -1,6 +1,6 @@
 //! Micro-VMs that are ready, in this process.
 
-mod given;
+pub(crate) mod given;
 mod watch;
 
 use std::collections::VecDeque;
