@@ -18,14 +18,14 @@ const ROUNDS: usize = 21;
 const LIVE: usize = 100;
 
 fn main() {
+    let begin = Instant::now();
     if let Err(why) = probe() {
         println!("skipped: {why}");
         return;
     }
+    let cold = begin.elapsed();
     println!("hypervisor                                {}", hypervisor());
-    let begin = Instant::now();
-    probe().expect("micro-VMs");
-    println!("boot a guest and run a module, cold       {}", shown(begin.elapsed()));
+    println!("compile, boot and run a module, cold      {}", shown(cold));
     let code = compile(ADD.as_bytes()).expect("code");
     let times = measure::times(&code, MEMORY, ROUNDS).expect("micro-VMs");
     println!("boot a guest                              {}", shown(times.boot));

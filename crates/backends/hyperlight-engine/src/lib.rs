@@ -13,8 +13,10 @@
 
 mod clock;
 mod code;
+mod driver;
 mod errno;
 mod guest;
+mod hypervisor;
 mod machine;
 pub mod measure;
 mod pool;
@@ -24,6 +26,7 @@ mod streams;
 mod trusted;
 
 pub use code::{accepts, compile};
+pub use driver::{HYPERLIGHT, Hyperlight};
 pub use machine::MachineError;
 pub use pool::{Lease, Pool};
 pub use probe::probe;

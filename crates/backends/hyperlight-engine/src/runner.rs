@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use agentkernel_guest::{Module, Runner};
@@ -13,6 +12,7 @@ use agentkernel_sys::mapping::Mapping;
 use agentkernel_sys::signal;
 use agentkernel_wasm_engine::{End, Sink, texts};
 
+use crate::hypervisor;
 use crate::machine::{Machine, MachineError, Ran, Template};
 use crate::streams::Own;
 
@@ -41,12 +41,12 @@ struct Ready {
 impl Runner for Commands {
     fn prepare(&self) {
         READY.get_or_init(|| {
-            let before = hypervisors();
+            let before = hypervisor::descriptors();
             // What can't be had is told to whoever runs something.
             let boot = |size: &u64| Template::boot(*size).ok();
             let templates = KEPT.iter().filter_map(boot).collect();
             // hyperlight opens it once, and keeps to itself which it is.
-            let hypervisor = hypervisors().into_iter().find(|fd| !before.contains(fd));
+            let hypervisor = hypervisor::descriptors().into_iter().find(|fd| !before.contains(fd));
             Ready { templates, hypervisor }
         });
     }
@@ -88,15 +88,6 @@ impl Runner for Commands {
 
 fn standing_by() -> MutexGuard<'static, Option<Machine>> {
     STANDING_BY.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Descriptors of the hypervisor that this process has open.
-fn hypervisors() -> Vec<RawFd> {
-    let all = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    let is_one =
-        |path: &PathBuf| std::fs::read_link(path).is_ok_and(|to| to == Path::new("/dev/kvm"));
-    let number = |path: PathBuf| path.file_name()?.to_str()?.parse().ok();
-    all.map(|entry| entry.path()).filter(is_one).filter_map(number).collect()
 }
 
 /// One for a module with so much memory.
