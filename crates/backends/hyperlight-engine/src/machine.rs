@@ -11,8 +11,6 @@ use agentkernel_wasm_engine::End;
 use hyperlight_host::hypervisor::InterruptHandle;
 use hyperlight_host::sandbox::snapshot::Snapshot;
 use hyperlight_host::{HyperlightError, Sandbox, SandboxBuilder};
-use rand::TryRng;
-use rand::rngs::SysRng;
 use tracing_core::LevelFilter;
 use wasmtime::Trap;
 
@@ -246,7 +244,7 @@ fn serve(builder: SandboxBuilder, streams: &Shared) -> SandboxBuilder {
         .host_function(host::RANDOM, |length: u32| -> Vec<u8> {
             let mut bytes = vec![0; (length as usize).min(MOST)];
             // Too few tell the guest that there are none.
-            SysRng.try_fill_bytes(&mut bytes).map_or_else(|_| Vec::new(), |()| bytes)
+            agentkernel_sys::machine::random(&mut bytes).map_or_else(|_| Vec::new(), |()| bytes)
         })
         .host_function(host::IS_TERMINAL, move |stream: u32| -> bool {
             on(&kind, |streams| streams.is_terminal(stream)).unwrap_or(false)
