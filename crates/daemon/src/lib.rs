@@ -46,7 +46,7 @@ static MODULES: Code = Code::for_wasm(&agentkernel_wasm_engine::WASMTIME);
 static WASM: Native = MODULES.wasm();
 
 #[cfg(target_arch = "x86_64")]
-static GUESTS: Code = Code::for_hyperlight(&agentkernel_hyperlight_engine::DRIVER);
+static GUESTS: Code = Code::for_hyperlight(&agentkernel_hyperlight_engine::HYPERLIGHT);
 #[cfg(target_arch = "x86_64")]
 static HYPERLIGHT: Native = GUESTS.hyperlight();
 

@@ -31,6 +31,18 @@ pub fn processors() -> u32 {
     u32::try_from(count).unwrap_or(1).max(1)
 }
 
+/// Fills `bytes` with random ones of the kernel's, by a call that takes no descriptor: what others keep one
+/// open for is gone, or another file, where descriptors were closed. Child-safe.
+pub fn random(mut bytes: &mut [u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        // SAFETY: the kernel writes no more than the length that it is told.
+        let filled =
+            crate::retry(|| unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) })?;
+        bytes = &mut bytes[filled.unsigned_abs()..];
+    }
+    Ok(())
+}
+
 /// A kernel setting under `/proc/sys`, if it exists and can be read.
 pub fn setting(name: &str) -> Option<String> {
     fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|s| s.trim().to_owned())

@@ -290,6 +290,12 @@ impl Subject {
         self.has(Capability::ImageModule) && !programs.into_iter().any(|image| self.has(image))
     }
 
+    /// Whether modules can count with fractions. The guest of micro-VMs that is for tests can't: see
+    /// `scripts/lanes/kvm.sh`.
+    pub(crate) fn has_floats(&self) -> bool {
+        self.backend != "hyperlight" || std::env::var_os("TESTKIT_PLAIN_GUEST").is_none()
+    }
+
     /// Whether an engine makes its places, which takes a hundred times as long as the kernel does.
     pub(crate) fn has_engine(&self) -> bool {
         !self.has(Capability::ImageHost) && !self.runs_modules()

@@ -16,7 +16,9 @@ mod code;
 mod driver;
 mod errno;
 mod guest;
+mod hypervisor;
 mod machine;
+pub mod measure;
 mod pool;
 mod probe;
 mod runner;
@@ -24,7 +26,7 @@ mod streams;
 mod trusted;
 
 pub use code::{accepts, compile};
-pub use driver::{DRIVER, Hyperlight};
+pub use driver::{HYPERLIGHT, Hyperlight};
 pub use machine::MachineError;
 pub use pool::{Lease, Pool};
 pub use probe::probe;

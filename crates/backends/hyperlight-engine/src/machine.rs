@@ -1,6 +1,7 @@
 //! Micro-VMs.
 
 use std::fmt::{self, Debug, Formatter};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,13 +11,11 @@ use agentkernel_wasm_engine::End;
 use hyperlight_host::hypervisor::InterruptHandle;
 use hyperlight_host::sandbox::snapshot::Snapshot;
 use hyperlight_host::{HyperlightError, Sandbox, SandboxBuilder};
-use rand::TryRng;
-use rand::rngs::SysRng;
 use tracing_core::LevelFilter;
 use wasmtime::Trap;
 
 use crate::streams::Streams;
-use crate::{clock, errno, guest, trusted};
+use crate::{clock, errno, guest, hypervisor, trusted};
 
 /// What the engine in the guest has for itself, in bytes.
 const HEAP: u64 = 16 << 20;
@@ -30,6 +29,8 @@ const MOST_MEMORY: u64 = 12 << 30;
 pub enum MachineError {
     #[error("this build has no guest for micro-VMs: {0}")]
     NoGuest(&'static str),
+    #[error("/dev/kvm can't be opened: {0}")]
+    NoHypervisor(#[source] io::Error),
     #[error("a micro-VM can't be had: {0}")]
     Unavailable(String),
     #[error("the code is not of this version of agentkernel, or not of this machine: {0}")]
@@ -41,6 +42,31 @@ pub enum MachineError {
     OutOfMemory,
     #[error("the micro-VM was interrupted")]
     Interrupted,
+}
+
+impl MachineError {
+    /// What to do.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NoGuest(_) => {
+                "build agentkernel with a Rust toolchain of rustup's, which has the linker and the core \
+                 library that a guest is made with"
+            }
+            Self::NoHypervisor(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                "become a member of the group that owns /dev/kvm, which is often `kvm`"
+            }
+            Self::NoHypervisor(_) => {
+                "turn virtualisation on in the machine's firmware, or nested virtualisation for a virtual \
+                 machine, and load the kernel's module for it (kvm_intel or kvm_amd)"
+            }
+            Self::Code(_) => "this is not the module's fault; please report it",
+            Self::OutOfMemory => "give it more with --memory",
+            Self::Unavailable(_) | Self::Failed(_) | Self::Interrupted => {
+                "KVM must be that of a real processor or of one that is virtualised completely; use the \
+                 wasm backend where there is none"
+            }
+        }
+    }
 }
 
 /// A guest that was booted, to make any number of micro-VMs of. It is only memory, so that a process's
@@ -69,7 +95,13 @@ impl Template {
     /// Boots a guest whose modules can have so much memory, as far as that can be.
     pub fn boot(memory: u64) -> Result<Self, MachineError> {
         let memory = memory.min(MOST_MEMORY);
-        let builder = SandboxBuilder::from_bytes(guest::image().map_err(MachineError::NoGuest)?);
+        let image = guest::image().map_err(MachineError::NoGuest)?;
+        // A micro-VM needs it as well, but says less of why it can't be had. Who has it already may not be
+        // able to open it again.
+        if !hypervisor::is_open() {
+            hypervisor::open().map_err(MachineError::NoHypervisor)?;
+        }
+        let builder = SandboxBuilder::from_bytes(image);
         // Behind each page of the guest there is an entry of 8 bytes for it, and there are more for those.
         let scratch = memory + memory / 128 + OWN;
         let builder = builder
@@ -217,7 +249,7 @@ fn serve(builder: SandboxBuilder, streams: &Shared) -> SandboxBuilder {
         .host_function(host::RANDOM, |length: u32| -> Vec<u8> {
             let mut bytes = vec![0; (length as usize).min(MOST)];
             // Too few tell the guest that there are none.
-            SysRng.try_fill_bytes(&mut bytes).map_or_else(|_| Vec::new(), |()| bytes)
+            agentkernel_sys::machine::random(&mut bytes).map_or_else(|_| Vec::new(), |()| bytes)
         })
         .host_function(host::IS_TERMINAL, move |stream: u32| -> bool {
             on(&kind, |streams| streams.is_terminal(stream)).unwrap_or(false)

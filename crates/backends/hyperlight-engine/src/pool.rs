@@ -1,6 +1,6 @@
 //! Micro-VMs that are ready, in this process.
 
-mod given;
+pub(crate) mod given;
 mod watch;
 
 use std::collections::VecDeque;
@@ -35,8 +35,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Machines {
-    ready: VecDeque<Machine>,
-    used: VecDeque<Machine>,
+    ready: VecDeque<Box<Machine>>,
+    used: VecDeque<Box<Machine>>,
     /// Those that were handed out.
     leased: usize,
     is_over: bool,
@@ -48,7 +48,7 @@ struct Machines {
 #[derive(Debug)]
 pub struct Lease {
     shared: Arc<Shared>,
-    machine: Option<Machine>,
+    machine: Option<Box<Machine>>,
 }
 
 impl Pool {
@@ -58,7 +58,8 @@ impl Pool {
         let unable = |error: std::io::Error| MachineError::Unavailable(error.to_string());
         let code = Arc::new(Mapping::of_bytes(code).map_err(unable)?);
         let template = Template::boot(memory)?.loaded(&code)?;
-        let ready = (0..size).map(|_| template.machine()).collect::<Result<_, _>>()?;
+        let ready =
+            (0..size).map(|_| template.machine().map(Box::new)).collect::<Result<_, _>>()?;
         let machines = Mutex::new(Machines { ready, ..Machines::default() });
         let watch = Watch::start().map_err(unable)?;
         let changed = Condvar::new();
@@ -93,7 +94,7 @@ impl Pool {
         }
     }
 
-    /// How many are ready.
+    /// How many are ready now.
     pub fn ready(&self) -> usize {
         self.shared.lock().ready.len()
     }
@@ -172,13 +173,13 @@ impl Shared {
         }
     }
 
-    fn renewed(&self, used: Option<Machine>) -> Result<Machine, MachineError> {
+    fn renewed(&self, used: Option<Box<Machine>>) -> Result<Box<Machine>, MachineError> {
         if let Some(mut machine) = used
             && machine.restore(&self.template).is_ok()
         {
             return Ok(machine);
         }
-        self.template.machine()
+        self.template.machine().map(Box::new)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whether micro-VMs can be had.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use agentkernel_hyperlight_guest::Request;
 use agentkernel_sys::mapping::Mapping;
@@ -20,9 +20,14 @@ const MODULE: &str = r#"(module
 const EXPECTED: u8 = 42;
 const MEMORY: u64 = 1 << 20;
 
-/// Boots a guest, loads a module and runs it, all once: what says that it has a hypervisor may have one that
-/// can't do this. The error says what is wrong.
-pub fn probe() -> Result<(), MachineError> {
+/// Boots a guest, loads a module and runs it: what says that it has a hypervisor may have one that can't do
+/// this. It is done once in a process. The error says what is wrong, and what to do.
+pub fn probe() -> Result<(), &'static MachineError> {
+    static FOUND: OnceLock<Result<(), MachineError>> = OnceLock::new();
+    FOUND.get_or_init(try_once).as_ref().copied()
+}
+
+fn try_once() -> Result<(), MachineError> {
     let code = compile(MODULE.as_bytes()).map_err(|why| MachineError::Code(why.to_string()))?;
     let code = Arc::new(
         Mapping::of_bytes(&code).map_err(|why| MachineError::Unavailable(why.to_string()))?,

@@ -1,9 +1,8 @@
 //! Code as a command, in a micro-VM of the command's own process.
 
-use std::fs::{self, DirEntry, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use agentkernel_core::BootError;
@@ -14,6 +13,7 @@ use agentkernel_sys::mapping::Mapping;
 use agentkernel_sys::signal;
 use agentkernel_wasm_engine::{End, Sink, texts};
 
+use crate::hypervisor;
 use crate::machine::{Machine, MachineError, Ran, Template};
 use crate::streams::Own;
 
@@ -39,7 +39,7 @@ impl Runner for Commands {
     fn prepare(&self, memory: Option<u64>) -> Result<(), BootError> {
         template(memory.unwrap_or(UNLIMITED)).map_err(|error| BootError::from(&error))?;
         // Which it is can't be seen any more in a place.
-        KVM.get_or_init(|| descriptor_of(Path::new("/dev/kvm")));
+        KVM.get_or_init(|| hypervisor::descriptors().first().copied());
         Ok(())
     }
 
@@ -93,13 +93,6 @@ fn template(memory: u64) -> Result<Template, MachineError> {
 
 fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
     held.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The number under which this process has the file open.
-fn descriptor_of(path: &Path) -> Option<RawFd> {
-    let all = fs::read_dir("/proc/self/fd").ok()?.flatten();
-    let is_it = |entry: &DirEntry| fs::read_link(entry.path()).is_ok_and(|target| target == path);
-    all.into_iter().find(is_it)?.file_name().to_str()?.parse().ok()
 }
 
 fn request(module: &Module<'_>, memory: u64) -> Result<Request, String> {

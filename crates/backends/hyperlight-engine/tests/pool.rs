@@ -1,5 +1,6 @@
 //! Micro-VMs of a pool, in this process.
 #![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::time::{Duration, Instant};
 

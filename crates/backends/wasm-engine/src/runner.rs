@@ -10,11 +10,10 @@ use std::sync::OnceLock;
 use agentkernel_core::BootError;
 use agentkernel_guest::{Module, Runner};
 use agentkernel_protocol::Status;
-use agentkernel_sys::signal;
+use agentkernel_sys::{machine, signal};
 use agentkernel_wasm_calls::lines;
 use rand::TryRng;
 use rand::rand_core::UnwrapErr;
-use rand::rngs::SysRng;
 use tokio::runtime;
 use wasmtime::{Engine, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
@@ -158,12 +157,35 @@ fn wasi(words: &[String], variables: &[String], network: bool) -> Result<WasiP1C
     {
         builder.initial_cwd(directory);
     }
-    let random = || UnwrapErr(SysRng);
+    let random = || UnwrapErr(Kernel);
     let mut seed = [0; 16];
-    SysRng.try_fill_bytes(&mut seed).map_err(|error| format!("no random numbers: {error}"))?;
+    machine::random(&mut seed).map_err(|error| format!("no random numbers: {error}"))?;
     builder.secure_random(random()).insecure_random(random());
     builder.insecure_random_seed(u128::from_ne_bytes(seed));
     Ok(builder.build_p1())
+}
+
+/// The kernel's random numbers.
+struct Kernel;
+
+impl TryRng for Kernel {
+    type Error = io::Error;
+
+    fn try_next_u32(&mut self) -> io::Result<u32> {
+        let mut bytes = [0; 4];
+        machine::random(&mut bytes)?;
+        Ok(u32::from_ne_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        machine::random(&mut bytes)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, to: &mut [u8]) -> io::Result<()> {
+        machine::random(to)
+    }
 }
 
 /// WASI knows text only. The error says which of `what` is none.

@@ -14,7 +14,7 @@ const MOST_OUTPUT: usize = 4 << 20;
 
 /// An input that is there as a whole, and the beginning of each output. All copies are of the same.
 #[derive(Debug, Clone)]
-pub(super) struct Given {
+pub(crate) struct Given {
     all: Arc<Mutex<All>>,
     /// When the call's time is over, which is no time to wait for anything.
     over: Option<Instant>,

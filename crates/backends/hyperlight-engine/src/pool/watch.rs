@@ -64,7 +64,10 @@ impl Shared {
             let now = Instant::now();
             let over = watched.calls.range(..=(now, u64::MAX));
             // Under the lock, so that none of them can end meanwhile and its micro-VM serve another.
-            let is_any_over = over.map(|(_, handle)| handle.kill()).count() > 0;
+            let is_any_over = over.fold(false, |_, (_, handle)| {
+                handle.kill();
+                true
+            });
             let next = watched.calls.keys().find(|(when, _)| *when > now);
             let next = next.map(|(when, _)| *when - now);
             let pause = if is_any_over { Some(AGAIN) } else { next };

@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use agentkernel_guest::{Module, Runner};
 use agentkernel_protocol::Status;
 use agentkernel_sys::process::{self, Fork, Namespaces};
-use agentkernel_sys::signal;
+use agentkernel_sys::{descriptor, signal};
 use agentkernel_wasm_engine::ModuleError;
 
 /// The first word of who is to run a module.
@@ -121,6 +121,13 @@ fn child(runner: &dyn Runner) -> ! {
             signal::SIGFPE,
         ])
         .unwrap();
+        // As agents do: a process may know early that it is to run a module, and it keeps no more
+        // open than it must.
+        let kept = runner.needs().unwrap_or(-1);
+        descriptor::close_all_but(&mut [0, 1, 2, code.as_raw_fd(), kept]).unwrap();
+        if module.function.is_none() {
+            runner.stand_by(module.memory);
+        }
         let mut has_begun = false;
         match runner.run(module, &mut || has_begun = true) {
             Ok(Status::Exited(code)) if has_begun => process::exit_now(i32::from(code)),

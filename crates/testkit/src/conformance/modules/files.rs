@@ -32,7 +32,8 @@ pub(super) const TABLE: &[Behaviour] = &[
         "module-has-no-programs",
         "a module's root has none of the host's programs and libraries",
         module_has_no_programs,
-    ),
+    )
+    .needing(&[Capability::ImageModule, Capability::RootChanges]),
     module(
         "module-read-only-mount",
         "a module can read a ro mount and can't change it",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{MATH, OF_THE_COMMAND_LINE, Shelf, module};
 use crate::conformance::bad_input::refused;
-use crate::{Behaviour, Captured, NotPassed, Route, Subject, Verdict, ensure};
+use crate::{Behaviour, Captured, NotPassed, Route, Subject, Verdict, ensure, skip};
 
 const SOON: Duration = Duration::from_secs(8);
 
@@ -14,6 +14,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         "--invoke calls a function with numbers, and prints what it returns, one on a line",
         invoke,
     ),
+    module("invoke-with-fractions", "--invoke takes and prints fractions", invoke_with_fractions),
     module(
         "invoke-bad-arguments",
         "--invoke with too few or many arguments, or what is no such number, is a clear error",
@@ -44,13 +45,23 @@ fn invoke(subject: &Subject) -> Verdict {
         ("add", &["-7", "3"], "-4\n"),
         ("add", &["2147483647", "1"], "-2147483648\n"),
         ("long", &["9007199254740993"], "9007199254740994\n"),
-        ("half", &["5"], "2.5\n"),
-        ("half", &["-0.5"], "-0.25\n"),
-        ("quarter", &["1.0"], "0.25\n"),
         ("both", &["1", "2"], "2\n1\n"),
         ("nothing", &[], ""),
     ] {
         call(&shelf, function, words)?.exits(0)?.prints(expected)?.complains("")?;
+    }
+    Ok(())
+}
+
+fn invoke_with_fractions(subject: &Subject) -> Verdict {
+    if !subject.has_floats() {
+        skip!("the guest for tests has no fractions");
+    }
+    let shelf = Shelf::new(subject)?;
+    for (function, word, expected) in
+        [("half", "5", "2.5\n"), ("half", "-0.5", "-0.25\n"), ("quarter", "1.0", "0.25\n")]
+    {
+        call(&shelf, function, &[word])?.exits(0)?.prints(expected)?.complains("")?;
     }
     Ok(())
 }

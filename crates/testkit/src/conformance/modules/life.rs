@@ -22,6 +22,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         "what a module writes is there for the next one in its sandbox, and in no other",
         module_lives_with_its_files,
     )
+    .needing(&[Capability::ImageModule, Capability::RootChanges])
     .needing(LIVE)
     .only(Route::Live, ABOUT_LIFE),
     module(
@@ -118,7 +119,7 @@ fn module_functions_live(subject: &Subject) -> Verdict {
     // It has nothing to start with, which is no mistake as long as nobody wants that.
     alive(&shelf, "box", "math")?;
     exec(&shelf, &["--invoke", "add", "box", "2", "3"])?.exits(0)?.prints("5\n")?.complains("")?;
-    exec(&shelf, &["--invoke=half", "box", "--", "5"])?.exits(0)?.prints("2.5\n")?;
+    exec(&shelf, &["--invoke=long", "box", "--", "5"])?.exits(0)?.prints("6\n")?;
     mistaken(&exec(&shelf, &["box"])?, &["_start"])
 }
 

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
 use std::process::Stdio;
 
+use agentkernel_core::Capability;
 use serde_json::json;
 
 use super::{OF_THE_COMMAND_LINE, Shelf, ended, module};
@@ -41,7 +42,8 @@ pub(super) const TABLE: &[Behaviour] = &[
         "modules-at-once",
         "twenty runs of a module at the same time all succeed, each with its own files",
         modules_at_once,
-    ),
+    )
+    .needing(&[Capability::ImageModule, Capability::RootChanges]),
     module(
         "module-in-the-report",
         "the report of a module names the backend, route, ending, exit status and its own name",

@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Runs modules in micro-VMs on this machine's own /dev/kvm, whatever that can do: with a guest that has no
+# floating-point numbers, which is for tests only and never part of a release. The guest of releases runs
+# in the lane of emulated machines.
+#
+#   scripts/lanes/kvm.sh [FILTER...]
+#
+# FILTER is what of the conformance suite to run; without any, each route once. The exit status is 77, with
+# the reason in the last line, where the lane can't run.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+[ -w /dev/kvm ] || { echo "there is no /dev/kvm that could be used"; exit 77; }
+export TESTKIT_PLAIN_GUEST=1 TESTKIT_PATIENCE=${TESTKIT_PATIENCE:-4}
+cargo build
+# Whoever comes next is to have the other guest.
+trap 'cargo build --quiet -p agentkernel-daemon' EXIT
+cargo build -p agentkernel-daemon --features plain-guest
+ready=$("${CARGO_TARGET_DIR:-target}"/*-linux-*/debug/agentkernel doctor --json || true)
+why=$(python3 -c 'import json, sys
+for one in json.loads(sys.argv[1])["backends"]:
+    if one["name"] == "hyperlight" and not one.get("ready"):
+        print(one.get("why") or one)' "$ready")
+[ -z "$why" ] || { echo "this machine's KVM runs no guest: $why"; exit 77; }
+[ $# -gt 0 ] || set -- hyperlight/root/cold hyperlight/user/pool hyperlight/root/live
+cargo test --test conformance -- --slowest "$@"
