@@ -28,6 +28,8 @@ use agentkernel_engine::Engine;
 use agentkernel_native::Native;
 use agentkernel_store::Dirs;
 use agentkernel_wasm::Code;
+#[cfg(target_arch = "x86_64")]
+use agentkernel_wasm::{HYPERLIGHT_CODE, PLAIN_CODE};
 
 pub use error::DaemonError;
 
@@ -46,7 +48,10 @@ static MODULES: Code = Code::for_wasm(&agentkernel_wasm_engine::WASMTIME);
 static WASM: Native = MODULES.wasm();
 
 #[cfg(target_arch = "x86_64")]
-static GUESTS: Code = Code::for_hyperlight(&agentkernel_hyperlight_engine::HYPERLIGHT);
+static GUESTS: Code = Code::for_hyperlight(
+    if cfg!(feature = "plain-guest") { PLAIN_CODE } else { HYPERLIGHT_CODE },
+    &agentkernel_hyperlight_engine::HYPERLIGHT,
+);
 #[cfg(target_arch = "x86_64")]
 static HYPERLIGHT: Native = GUESTS.hyperlight();
 

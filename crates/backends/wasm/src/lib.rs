@@ -21,7 +21,7 @@ use agentkernel_core::{About, BootError, Capabilities, Capability, Class};
 use agentkernel_guest::Runner;
 use agentkernel_native::{Kind, Modules, Native};
 
-pub use micro_vm::{HYPERLIGHT, HYPERLIGHT_CODE};
+pub use micro_vm::{HYPERLIGHT, HYPERLIGHT_CODE, PLAIN_CODE};
 
 /// An engine.
 pub trait Driver: Sync {
@@ -105,9 +105,9 @@ impl Code {
         Native::for_modules(&KIND, self)
     }
 
-    /// By an engine for [`HYPERLIGHT`].
-    pub const fn for_hyperlight(driver: &'static dyn Driver) -> Self {
-        Self { form: HYPERLIGHT_CODE, driver: Some(driver) }
+    /// By an engine for [`HYPERLIGHT`], and of the form that its guest takes.
+    pub const fn for_hyperlight(form: Form, driver: &'static dyn Driver) -> Self {
+        Self { form, driver: Some(driver) }
     }
 
     /// [`HYPERLIGHT`] for a program that has an engine.

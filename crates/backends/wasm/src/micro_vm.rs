@@ -12,6 +12,9 @@ pub static HYPERLIGHT: Native =
 /// The code of modules for [`HYPERLIGHT`].
 pub const HYPERLIGHT_CODE: Form = Form { folder: "hyperlight", is: "wasmtime 48.0.8, 1" };
 
+/// The code of modules for the guest that is for tests.
+pub const PLAIN_CODE: Form = Form { folder: "hyperlight-plain", ..HYPERLIGHT_CODE };
+
 /// A module there has no files, so that there is nothing to mount and nothing that could change.
 pub(crate) static KIND: Kind = Kind {
     name: "hyperlight",
