@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs agentkernel's suites on stock Debian kernels, in emulated machines: pure control groups of
 # version 2, as root, as an ordinary user with and without a delegated group, and with user
-# namespaces switched off.
+# namespaces switched off. The machine has AMD's virtualisation, so that micro-VMs run in it.
 #
 #   scripts/lanes/vm.sh [KERNEL...]
 #
@@ -10,6 +10,7 @@
 #
 #   VM_FILTER    what of the suites to run, as their command line takes it; nothing is everything
 #   VM_ONLY      which of the guest's parts to run: conformance delegated escape switches
+#                hyperlight
 #   VM_DEADLINE  seconds after which a guest is taken for hung (540)
 #   VM_SMP, VM_MEMORY  processors (2) and MiB (3072) of a guest
 #   VM_SHELL     set: a shell instead of the suites
@@ -93,7 +94,7 @@ get_kernel() {
     PATH=$PATH:/usr/sbin:/sbin
     depmod -b "$tree/kernel" "$version"
     modprobe -d "$tree/kernel" -S "$version" --show-depends -a virtio_pci virtio_blk virtio_console \
-        overlay |
+        overlay kvm_amd |
         sed -n 's/^insmod //p' | awk '!seen[$0]++' | while read -r module; do
         case $module in
         *.xz) xz -dc "$module" >"$tree/root/modules/$(basename "${module%.xz}")" ;;
@@ -129,27 +130,34 @@ get_root() {
     as_root rm -rf "$tree"
 }
 
-# Builds the suites and packs them, with what the guest does, into a disk image.
+# Builds the suites and packs them, with what the guest does, into a disk image. The suites wait for the
+# program most of the time, so only that is worth the minutes that an optimised build takes.
 pack_programs() {
-    local lane=$work/lane built built_at suite
+    local lane=$work/lane built built_at suite program
     mkdir -p "$lane"
     say "building the suites"
-    built=$(cd "$checkout" && cargo test --release --no-run --test conformance --test escape 2>&1) ||
+    built=$(cd "$checkout" && cargo test --no-run --test conformance --test escape 2>&1) ||
         { echo "$built" >&2; exit 1; }
+    (cd "$checkout" && cargo build --release --quiet &&
+        cargo build --release --quiet -p agentkernel-daemon)
     for suite in conformance escape; do
         built_at=$(sed -n "s/^ *Executable tests\/$suite.rs (\(.*\))$/\1/p" <<<"$built")
         case $built_at in /*) ;; *) built_at=$checkout/$built_at ;; esac
         cp "$built_at" "$lane/$suite"
     done
     # The suites look for the program where cargo has put it, and will find it there in the guest.
-    built_at=$(dirname "$(dirname "$built_at")")/agentkernel
-    cp "$built_at" "$lane/agentkernel"
+    built_at=$(dirname "$(dirname "$built_at")")
+    program=$(dirname "$built_at")/release/agentkernel
+    cp "$program" "$lane/agentkernel"
+    cp "${program}d" "$lane/agentkerneld"
+    cp "$checkout"/examples/wasm/*.wat "$lane"
+    built_at=$built_at/agentkernel
     echo "$built_at" >"$lane/built-at"
     strip "$lane/conformance" "$lane/escape"
     cc -std=gnu11 -D_GNU_SOURCE -O1 -static -o "$lane/probe" "$checkout"/crates/testkit/probes/*.c
     install -m 755 "$here/vm/guest.sh" "$lane/guest.sh"
     printf '%s\n' "${VM_FILTER:-}" >"$lane/filter"
-    printf '%s\n' "${VM_ONLY:-conformance delegated escape switches}" >"$lane/parts"
+    printf '%s\n' "${VM_ONLY:-conformance delegated escape switches hyperlight}" >"$lane/parts"
     [ -z "${VM_SHELL:-}" ] || touch "$lane/shell"
     PATH=$PATH:/usr/sbin:/sbin mke2fs -q -t ext4 -d "$lane" "$work/lane.ext4" 128M
 }
