@@ -8,7 +8,8 @@
 //! - [`probe`] says whether any of this can be had, by doing it once.
 //!
 //! WASI is preview 1 without files.
-#![cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#![cfg(target_os = "linux")]
+#![cfg(target_arch = "x86_64")]
 #![deny(unsafe_code)]
 
 mod clock;

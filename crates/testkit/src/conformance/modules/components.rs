@@ -25,7 +25,7 @@ pub(super) const TABLE: &[Behaviour] = &[
     )
     .needing(BOTH),
     module(
-        "component-in-a-module's-place",
+        "component-in-place-of-a-module",
         "a component is refused, as what it is, where only modules can be run",
         in_a_modules_place,
     ),
