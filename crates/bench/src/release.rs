@@ -30,7 +30,16 @@ pub fn build(source: &Path) -> io::Result<Programs> {
 }
 
 fn built(source: &Path, package: &str, program: &str) -> io::Result<PathBuf> {
-    let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What an outer cargo says of the package that it runs: some build scripts would have all that rests on
+    // them compiled again for it, and once more when it is gone.
+    for (name, _) in env::vars_os() {
+        let begins_with = |start: &&str| name.as_encoded_bytes().starts_with(start.as_bytes());
+        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_"].iter().any(begins_with) {
+            cargo.env_remove(&name);
+        }
+    }
+    let output = cargo
         .args(["build", "--release", "--message-format=json-render-diagnostics", "-p", package])
         .current_dir(source)
         .stdin(Stdio::null())
