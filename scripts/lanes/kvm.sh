@@ -23,6 +23,6 @@ for one in json.loads(sys.argv[1])["backends"]:
     if one["name"] == "hyperlight" and not one.get("ready"):
         print(one.get("why") or one)' "$ready")
 [ -z "$why" ] || { echo "this machine's KVM runs no guest: $why"; exit 77; }
-[ $# -gt 0 ] || set -- hyperlight/root/cold hyperlight/user/pool/invoke \
-    hyperlight/user/pool/module-time hyperlight/user/live/module-lives
+[ $# -gt 0 ] || set -- hyperlight/root/cold hyperlight/root/pool/invoke \
+    hyperlight/root/pool/module-time hyperlight/root/live/module-lives
 cargo test --test conformance -- --slowest "$@"

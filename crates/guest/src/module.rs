@@ -15,6 +15,11 @@ pub trait Runner: Debug + Sync {
     /// and that has one thread. Doing so again changes nothing.
     fn prepare(&self, memory: Option<u64>) -> Result<(), BootError>;
 
+    /// How much private memory a process needs that runs a module with so much of its own, besides that.
+    fn besides(&self, _memory: u64) -> u64 {
+        0
+    }
+
     /// The descriptor, open since [`prepare`](Self::prepare), that a command's process needs besides its
     /// own, if it does: all others may be closed.
     fn needs(&self) -> Option<RawFd> {

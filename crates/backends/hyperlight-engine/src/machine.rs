@@ -120,6 +120,12 @@ impl Template {
         machine.template()
     }
 
+    /// What a process maps for a micro-VM besides that, in bytes: what the guest has for itself, twice, as
+    /// the snapshot has it too, and its tables.
+    pub fn besides(memory: u64) -> u64 {
+        memory / 64 + 4 * (OWN + HEAP)
+    }
+
     /// What a module can have, in bytes.
     pub fn memory(&self) -> u64 {
         self.memory

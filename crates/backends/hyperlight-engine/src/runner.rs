@@ -43,6 +43,10 @@ impl Runner for Commands {
         Ok(())
     }
 
+    fn besides(&self, memory: u64) -> u64 {
+        Template::besides(memory)
+    }
+
     fn needs(&self) -> Option<RawFd> {
         *KVM.get()?
     }

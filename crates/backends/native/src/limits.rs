@@ -21,6 +21,8 @@ pub struct LimitPlan {
     pub scratch: Option<u64>,
     disk: Option<Asked<Bytes>>,
     strict: bool,
+    /// What a process may have besides the limit of memory where that is each process's own.
+    besides: u64,
 }
 
 #[derive(Debug)]
@@ -36,8 +38,8 @@ struct Wanted {
 
 impl LimitPlan {
     /// Plans them, or says which can't be enforced. `on_disk` is whether what is written is kept
-    /// in a directory of the host's.
-    pub fn new(spec: &Spec, on_disk: bool) -> Result<Self, BootError> {
+    /// in a directory of the host's, and `besides` what each process needs for itself, in bytes.
+    pub fn new(spec: &Spec, on_disk: bool, besides: u64) -> Result<Self, BootError> {
         check_sizes(&spec.limits)?;
         if on_disk {
             refuse_disk(&spec.limits)?;
@@ -52,7 +54,7 @@ impl LimitPlan {
         }
         let Limits { memory, disk, .. } = &spec.limits;
         let scratch = disk.or(*memory).map(|asked| asked.value.get());
-        let plan = Self { wanted, site, scratch, disk: *disk, strict: spec.strict };
+        let plan = Self { wanted, site, scratch, disk: *disk, strict: spec.strict, besides };
         for missed in plan.wanted.iter().filter(|w| w.impossible.is_some()) {
             plan.allow_nearest(missed, missed.impossible.as_deref().unwrap_or_default())?;
         }
@@ -92,7 +94,11 @@ impl LimitPlan {
 
     fn nearest(&self, which: impl Fn(&Wanted) -> bool) -> Vec<Nearest> {
         let wanted = self.wanted.iter().filter(|wanted| !wanted.is_all && which(wanted));
-        wanted.map(|wanted| Nearest::of(wanted.limit)).collect()
+        let nearest = wanted.map(|wanted| match Nearest::of(wanted.limit) {
+            Nearest::Memory(bytes) => Nearest::Memory(bytes.saturating_add(self.besides)),
+            other => other,
+        });
+        nearest.collect()
     }
 
     /// The limits in force: exactly by the means that `group` has for a controller, else nearly,

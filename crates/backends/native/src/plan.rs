@@ -98,7 +98,8 @@ impl Plan {
     ) -> Result<Self, BootError> {
         let Manner { filters, shared, runner } = manner;
         let identity = resolve_identity(spec, &spec.user)?;
-        let limits = LimitPlan::new(spec, layers.is_some())?;
+        let besides = runner.zip(memory(spec)).map_or(0, |(runner, memory)| runner.besides(memory));
+        let limits = LimitPlan::new(spec, layers.is_some(), besides)?;
         let root = Root::plan(spec, &identity, mapping, limits.scratch, layers)?;
         let landlock = landlock::version().ok();
         let walls = walls(spec, landlock);

@@ -22,8 +22,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         "what a module writes is there for the next one in its sandbox, and in no other",
         module_lives_with_its_files,
     )
-    .needing(&[Capability::ImageModule, Capability::RootChanges])
-    .needing(LIVE)
+    .needing(&[Capability::ImageModule, Capability::Live, Capability::RootChanges])
     .only(Route::Live, ABOUT_LIFE),
     module(
         "module-lives-through-a-trap",
@@ -44,6 +43,7 @@ pub(super) const TABLE: &[Behaviour] = &[
         "places of a pool serve any module, each time a place that nobody has used",
         module_pool_serves_any,
     )
+    .needing(&[Capability::ImageModule, Capability::RootChanges])
     .only(Route::Pool, "it is about pools"),
 ];
 
