@@ -25,4 +25,11 @@ for one in json.loads(sys.argv[1])["backends"]:
 [ -z "$why" ] || { echo "this machine's KVM runs no guest: $why"; exit 77; }
 [ $# -gt 0 ] || set -- hyperlight/root/cold hyperlight/root/pool/invoke \
     hyperlight/root/pool/module-time hyperlight/root/live/module-lives
-cargo test --test conformance -- --slowest "$@"
+said=$(mktemp)
+trap 'rm -f "$said"; cargo build --quiet -p agentkernel-daemon' EXIT
+cargo test --test conformance -- --slowest "$@" | tee "$said" && exit
+# An emulated KVM's time is not its own: what fails is tried once more, by itself.
+mapfile -t again < <(sed -n 's/^FAILED \([^:]*\):.*/\1/p' "$said")
+[ ${#again[@]} -gt 0 ] && [ ${#again[@]} -le 5 ] || exit 1
+echo "once more: ${again[*]}"
+cargo test --test conformance -- "${again[@]}"
