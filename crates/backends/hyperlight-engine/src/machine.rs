@@ -21,6 +21,8 @@ use crate::{clock, errno, guest, hypervisor, trusted};
 const HEAP: u64 = 16 << 20;
 /// The guest's memory besides: copies of its heap's pages, stacks, what goes back and forth.
 const OWN: u64 = 32 << 20;
+/// What the guest's memory is made of, in bytes.
+const PAGE: u64 = 4096;
 /// The most that a module can have: there is no more to give it addresses in.
 const MOST_MEMORY: u64 = 12 << 30;
 
@@ -103,7 +105,7 @@ impl Template {
         }
         let builder = SandboxBuilder::from_bytes(image);
         // Behind each page of the guest there is an entry of 8 bytes for it, and there are more for those.
-        let scratch = memory + memory / 128 + OWN;
+        let scratch = (memory + memory / 128 + OWN).next_multiple_of(PAGE);
         let builder = builder
             .heap_size(HEAP)
             .scratch_size(usize::try_from(scratch).unwrap_or(usize::MAX))
