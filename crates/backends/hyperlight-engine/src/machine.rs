@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Debug, Formatter};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use agentkernel_hyperlight_guest::{Answer, LOAD, MOST, PREPARE, RUN, Request, host};
@@ -279,8 +279,8 @@ fn on<T>(streams: &Shared, action: impl FnOnce(&mut dyn Streams) -> T) -> Option
     held.as_mut().map(|streams| action(&mut **streams))
 }
 
-fn lock(streams: &Shared) -> std::sync::MutexGuard<'_, Option<Box<dyn Streams>>> {
-    streams.lock().unwrap_or_else(PoisonError::into_inner)
+pub(crate) fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unavailable(error: HyperlightError) -> MachineError {

@@ -3,123 +3,130 @@
 pub(crate) mod given;
 mod watch;
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::fmt::Display;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use agentkernel_hyperlight_guest::Request;
+use agentkernel_pool::Settings;
 use agentkernel_sys::mapping::Mapping;
 use agentkernel_wasm_engine::{Call, Called, End};
+use rustix::event::{EventfdFlags, eventfd};
 
-use crate::machine::{Machine, MachineError, Template};
+use crate::machine::{Machine, MachineError, Template, lock};
 use crate::pool::given::Given;
 use crate::pool::watch::Watch;
 use crate::runner::ended;
 
-/// Keeps micro-VMs ready that have a module loaded, each of which serves one call. After it, a thread of
-/// the pool's makes the micro-VM what it was before, or another one if it has failed.
+/// Keeps micro-VMs ready that have a module loaded, each of which serves one call. After it the micro-VM
+/// is made what it was before, or another one takes its place if it has failed.
 #[derive(Debug)]
-pub struct Pool {
-    shared: Arc<Shared>,
-    keeper: Option<JoinHandle<()>>,
-}
+pub struct Pool(agentkernel_pool::Pool<Spare>);
 
+/// What all micro-VMs of a pool share.
 #[derive(Debug)]
 struct Shared {
     template: Template,
     watch: Watch,
-    size: usize,
-    machines: Mutex<Machines>,
-    changed: Condvar,
+    used: Mutex<Vec<Machine>>,
 }
 
-#[derive(Debug, Default)]
-struct Machines {
-    ready: VecDeque<Box<Machine>>,
-    used: VecDeque<Box<Machine>>,
-    /// Those that were handed out.
-    leased: usize,
-    is_over: bool,
-    /// Why there are no more.
-    failure: Option<String>,
+#[derive(Debug)]
+struct Spare {
+    /// There until it is called. It is large, and what is handed out is moved.
+    machine: Mutex<Option<Box<Machine>>>,
+    shared: Arc<Shared>,
+    /// A micro-VM that nobody calls does nothing, so this never says anything.
+    silence: OwnedFd,
 }
 
 /// A micro-VM for one call.
 #[derive(Debug)]
-pub struct Lease {
-    shared: Arc<Shared>,
-    machine: Option<Box<Machine>>,
-}
+pub struct Lease(agentkernel_pool::Lease<Spare>);
 
 impl Pool {
     /// Loads code that [`compile`](crate::compile) has returned, and keeps so many micro-VMs ready for it, in
     /// which it can have so much memory, in bytes. All are ready when this returns.
     pub fn start(code: &[u8], size: usize, memory: u64) -> Result<Self, MachineError> {
-        let unable = |error: std::io::Error| MachineError::Unavailable(error.to_string());
         let code = Arc::new(Mapping::of_bytes(code).map_err(unable)?);
         let template = Template::boot(memory)?.loaded(&code)?;
-        let ready =
-            (0..size).map(|_| template.machine().map(Box::new)).collect::<Result<_, _>>()?;
-        let machines = Mutex::new(Machines { ready, ..Machines::default() });
         let watch = Watch::start().map_err(unable)?;
-        let changed = Condvar::new();
-        let shared = Arc::new(Shared { template, watch, size, machines, changed });
-        let own = Arc::clone(&shared);
-        let keeper = thread::Builder::new().name("micro-vms".into()).spawn(move || own.keep());
-        Ok(Self { shared, keeper: Some(keeper.map_err(unable)?) })
+        let shared = Arc::new(Shared { template, watch, used: Mutex::default() });
+        let boot = move || Shared::spare(&shared);
+        let pool = Self(agentkernel_pool::Pool::start(&settings(size), boot).map_err(unable)?);
+        pool.until(size)?;
+        Ok(pool)
     }
 
     /// One that is ready, if any is.
     pub fn take(&self) -> Option<Lease> {
-        let mut machines = self.shared.lock();
-        let machine = machines.ready.pop_front()?;
-        machines.leased += 1;
-        drop(machines);
-        Some(Lease { shared: Arc::clone(&self.shared), machine: Some(machine) })
+        self.0.acquire().map(Lease)
     }
 
-    /// One that is ready, for which it waits. The error is why there will be none.
+    /// One that is ready, for which it waits. The error is why there is none.
     pub fn wait(&self) -> Result<Lease, MachineError> {
         loop {
             if let Some(lease) = self.take() {
                 return Ok(lease);
             }
-            let machines = self.shared.lock();
-            if let Some(why) = &machines.failure {
-                return Err(MachineError::Unavailable(why.clone()));
-            }
-            let is_empty =
-                |machines: &mut Machines| machines.ready.is_empty() && machines.failure.is_none();
-            drop(self.shared.changed.wait_while(machines, is_empty));
+            self.until(1)?;
         }
     }
 
     /// How many are ready now.
     pub fn ready(&self) -> usize {
-        self.shared.lock().ready.len()
+        self.0.status().ready
     }
+
+    /// Waits until so many are ready.
+    fn until(&self, ready: usize) -> Result<(), MachineError> {
+        self.0.wait_until(Duration::MAX, |status| {
+            status.ready >= ready || status.last_failure.is_some()
+        });
+        let status = self.0.status();
+        match status.last_failure {
+            Some(why) if status.ready < ready => Err(MachineError::Unavailable(why)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A micro-VM doesn't age, and each that was taken is wanted back at once.
+fn settings(size: usize) -> Settings {
+    Settings {
+        max_age: Duration::from_secs(365 * 24 * 60 * 60),
+        quiet: Duration::ZERO,
+        ..Settings::new(size)
+    }
+}
+
+fn unable(error: impl Display) -> MachineError {
+    MachineError::Unavailable(error.to_string())
 }
 
 impl Lease {
     /// Runs one call to its end. Its memory is bounded by what the pool's can have.
-    pub fn call(mut self, call: &Call<'_>) -> Called {
+    pub fn call(self, call: &Call<'_>) -> Called {
+        // The pool misses it once this is dropped, by when the micro-VM is among those that were used.
+        let Spare { machine, shared, .. } = self.0.spare();
         let streams = Given::new(call.input.clone(), call.time_limit);
-        let Some(machine) = &mut self.machine else {
-            return streams.called(End::Misused("there is no micro-VM".into()));
+        let Some(mut machine) = lock(machine).take() else {
+            return streams.called(End::Misused("the micro-VM is gone".into()));
         };
         let words = std::iter::once("module").chain(call.arguments.iter().copied());
         let request = Request {
-            memory: call.memory.min(self.shared.template.memory()),
+            memory: call.memory.min(shared.template.memory()),
             function: call.function.map(str::to_owned),
             arguments: words.map(str::to_owned).collect(),
             variables: call.environment.iter().map(|(n, v)| format!("{n}={v}")).collect(),
         };
         let watched =
-            call.time_limit.map(|limit| self.shared.watch.over(limit, machine.interrupt_handle()));
+            call.time_limit.map(|limit| shared.watch.over(limit, machine.interrupt_handle()));
         let result = machine.run(&request, Box::new(streams.clone()));
         drop(watched);
-        if result.is_err() {
-            self.machine = None;
+        if result.is_ok() {
+            lock(&shared.used).push(*machine);
         }
         let ran = ended(result);
         // What a module that was called wrongly or has trapped is told is the end itself.
@@ -132,66 +139,25 @@ impl Lease {
     }
 }
 
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let mut machines = self.shared.lock();
-        machines.leased -= 1;
-        machines.used.extend(self.machine.take());
-        drop(machines);
-        self.shared.changed.notify_all();
-    }
-}
-
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Machines> {
-        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes those that were used ready again, and new ones for those that are gone.
-    fn keep(&self) {
-        loop {
-            let is_idle = |machines: &mut Machines| {
-                let Machines { ready, used, leased, is_over, failure } = machines;
-                let is_full = ready.len() + *leased >= self.size || failure.is_some();
-                !*is_over && used.is_empty() && is_full
-            };
-            let machines = self.changed.wait_while(self.lock(), is_idle);
-            let mut machines = machines.unwrap_or_else(PoisonError::into_inner);
-            if machines.is_over {
-                return;
-            }
-            let used = machines.used.pop_front();
-            drop(machines);
-            let made = self.renewed(used);
-            let mut machines = self.lock();
-            match made {
-                Ok(machine) => machines.ready.push_back(machine),
-                Err(error) => machines.failure = Some(error.to_string()),
-            }
-            drop(machines);
-            self.changed.notify_all();
-        }
-    }
-
-    fn renewed(&self, used: Option<Box<Machine>>) -> Result<Box<Machine>, MachineError> {
-        if let Some(mut machine) = used
-            && machine.restore(&self.template).is_ok()
-        {
-            return Ok(machine);
-        }
-        self.template.machine().map(Box::new)
+    /// One that was used, made what it was, or a new one.
+    fn spare(this: &Arc<Self>) -> Result<Spare, MachineError> {
+        let used = lock(&this.used).pop();
+        let restored = used.and_then(|mut used| used.restore(&this.template).ok().map(|()| used));
+        let machine = match restored {
+            Some(machine) => machine,
+            None => this.template.machine()?,
+        };
+        let silence = eventfd(0, EventfdFlags::CLOEXEC).map_err(unable)?;
+        let machine = Mutex::new(Some(Box::new(machine)));
+        Ok(Spare { machine, shared: Arc::clone(this), silence })
     }
 }
 
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.shared.lock().is_over = true;
-        self.shared.changed.notify_all();
-        if let Some(keeper) = self.keeper.take() {
-            let _ = keeper.join();
-        }
-        let mut machines = self.shared.lock();
-        machines.ready.clear();
-        machines.used.clear();
+impl agentkernel_pool::Spare for Spare {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.silence.as_fd()
     }
+
+    fn destroy(self) {}
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use agentkernel_core::BootError;
 use agentkernel_guest::{Module, Runner};
@@ -14,7 +14,7 @@ use agentkernel_sys::signal;
 use agentkernel_wasm_engine::{End, Sink, texts};
 
 use crate::hypervisor;
-use crate::machine::{Machine, MachineError, Ran, Template};
+use crate::machine::{Machine, MachineError, Ran, Template, lock};
 use crate::streams::Own;
 
 /// Runs modules as commands.
@@ -93,10 +93,6 @@ fn template(memory: u64) -> Result<Template, MachineError> {
     let template = Template::boot(memory)?;
     kept.push(template.clone());
     Ok(template)
-}
-
-fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
-    held.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn request(module: &Module<'_>, memory: u64) -> Result<Request, String> {

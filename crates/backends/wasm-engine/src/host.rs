@@ -21,8 +21,6 @@ use crate::{config, trusted};
 
 /// How many calls there can be at once. More wait for one of them to end.
 const AT_ONCE: u32 = 512;
-/// How much of an output is kept.
-const MOST_OUTPUT: usize = 4 << 20;
 
 /// Runs calls of modules in this process, each in an instance that is made for it and gone after it,
 /// out of memory that is set aside for that. Any number of threads may call at once; a call blocks its
@@ -131,7 +129,7 @@ impl Loaded<'_> {
             Err(why) => return Called::misused(why),
         };
         let _slot = self.host.slots.take();
-        let (output, errors) = (Kept::new(MOST_OUTPUT), Kept::new(MOST_OUTPUT));
+        let (output, errors) = (Kept::default(), Kept::default());
         let mut store = Store::new(&self.host.engine, call.state(&output, &errors));
         store.limiter(|state| &mut state.budget);
         let result = self.run(&mut store, &entry, call.time_limit);

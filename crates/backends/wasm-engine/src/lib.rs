@@ -30,4 +30,4 @@ pub use end::{End, beyond};
 pub use engine::config;
 pub use host::{Call, Called, Host, HostError, Loaded, Output};
 pub use runner::{RUNNER, texts};
-pub use streams::{Input, Sink};
+pub use streams::{Input, Kept, Sink};

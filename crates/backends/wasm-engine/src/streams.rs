@@ -3,5 +3,6 @@
 mod kept;
 mod passed;
 
-pub(crate) use kept::{Given, Kept};
+pub(crate) use kept::Given;
+pub use kept::Kept;
 pub use passed::{Input, Sink};

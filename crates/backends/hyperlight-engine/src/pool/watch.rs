@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use hyperlight_host::hypervisor::InterruptHandle;
+
+use crate::machine::lock;
 
 /// A thread that interrupts micro-VMs.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl Watch {
     }
 
     pub fn over(&self, limit: Duration, handle: Arc<dyn InterruptHandle>) -> Call<'_> {
-        let mut watched = self.0.lock();
+        let mut watched = lock(&self.0.watched);
         let key = (Instant::now() + limit, watched.next);
         watched.next += 1;
         watched.calls.insert(key, handle);
@@ -52,14 +54,10 @@ impl Watch {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Watched> {
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn watch(&self) {
         /// How soon a call is interrupted again, which was just not running in the guest.
         const AGAIN: Duration = Duration::from_millis(1);
-        let mut watched = self.lock();
+        let mut watched = lock(&self.watched);
         while !watched.is_over {
             let now = Instant::now();
             let over = watched.calls.range(..=(now, u64::MAX));
@@ -84,13 +82,13 @@ impl Shared {
 
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        self.0.lock().calls.remove(&self.1);
+        lock(&self.0.watched).calls.remove(&self.1);
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        self.0.lock().is_over = true;
+        lock(&self.0.watched).is_over = true;
         self.0.changed.notify_one();
     }
 }

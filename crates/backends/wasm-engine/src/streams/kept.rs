@@ -10,6 +10,8 @@ use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, Stream
 
 use crate::Output;
 
+/// How much of an output is kept.
+const MOST: usize = 4 << 20;
 /// What a module may write without asking again.
 const AT_ONCE: usize = 64 << 10;
 
@@ -23,28 +25,22 @@ impl Given {
     }
 }
 
-/// Keeps the beginning of what is written, up to a length. The rest is dropped, and the writer not told.
-#[derive(Debug, Clone)]
-pub(crate) struct Kept {
-    output: Arc<Mutex<Output>>,
-    most: usize,
-}
+/// Keeps the first 4 MiB of what is written. The rest is dropped, and the writer not told. Copies of it are
+/// of the same output.
+#[derive(Debug, Clone, Default)]
+pub struct Kept(Arc<Mutex<Output>>);
 
 impl Kept {
-    pub fn new(most: usize) -> Self {
-        Self { output: Arc::default(), most }
-    }
-
     pub fn add(&self, bytes: &[u8]) {
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = self.most - output.bytes.len();
+        let mut output = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MOST - output.bytes.len();
         output.is_cut |= bytes.len() > room;
         output.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
     /// What there is so far, which is then gone from here.
     pub fn take(&self) -> Output {
-        std::mem::take(&mut self.output.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
