@@ -64,21 +64,25 @@ fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// How many of them are of the kinds that this file's clients make or send. What the daemon opens
-/// for itself, such as its logs, comes and goes.
-fn received(pid: u32) -> usize {
+/// How many of them are clients, or lead to `sent`. What the daemon opens for itself, such as its
+/// logs and the sockets of engines, comes and goes.
+fn received(pid: u32, home: &Home, sent: &Path) -> usize {
+    // A socket's name is of its number alone; whose it is, the kernel's list says.
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+    let of_door = |line: &&str| line.ends_with(home.socket().to_str().unwrap());
+    let connected = |line: &&str| line.split_ascii_whitespace().nth(5) == Some("03");
+    let number =
+        |line: &str| line.split_ascii_whitespace().nth(6).map(|at| format!("socket:[{at}]"));
+    let clients: Vec<String> =
+        sockets.lines().filter(of_door).filter(connected).filter_map(number).collect();
     let all = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let targets = all.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
-    targets.filter(|to| to.starts_with("/dev/null") || is_socket(to)).count()
+    targets.filter(|to| to == sent || clients.iter().any(|client| to == client)).count()
 }
 
-fn is_socket(target: &Path) -> bool {
-    target.to_string_lossy().starts_with("socket:")
-}
-
-/// The processor time of a process so far, in ticks of a hundredth of a second.
+/// The processor time of a process's main thread so far, in ticks of a hundredth of a second.
 pub fn ticks(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{pid}/task/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
@@ -88,7 +92,8 @@ fn nonsense_is_answered_or_ends_the_connection() {
     let home = Home::new("nonsense");
     need_client!(home);
     let daemon = home.daemon();
-    let before = received(daemon.id());
+    let passed = home.path("passed");
+    let file = fs::File::create(&passed).unwrap();
 
     let mut broken = Caller::new(&home);
     for line in ["{\n", "\n", "\0\n", "[]\n", "{\"ask\":\"x\"}\n", "\u{fffd}\n"] {
@@ -101,6 +106,7 @@ fn nonsense_is_answered_or_ends_the_connection() {
     // It is still heard.
     broken.says(DaemonRequest::Status.to_line().as_bytes());
     assert_eq!(broken.hears()["answer"], "status");
+    assert_eq!(received(daemon.id(), &home, &passed), 1);
 
     let mut newer = Caller::new(&home);
     let request = DaemonRequest::Lease { version: DAEMON_VERSION + 1, key: "x".into() };
@@ -115,13 +121,12 @@ fn nonsense_is_answered_or_ends_the_connection() {
 
     // One after the other they are more than any request has; in one message, than fit.
     let mut generous = Caller::new(&home);
-    let null = fs::File::open("/dev/null").unwrap();
-    let many: [BorrowedFd<'_>; socket::MAX_DESCRIPTORS] = [null.as_fd(); _];
+    let many: [BorrowedFd<'_>; socket::MAX_DESCRIPTORS] = [file.as_fd(); _];
     while socket::send(generous.0.as_fd(), b"x", &many).is_ok() {}
     assert!(generous.is_let_go());
 
     drop((broken, newer, endless, generous));
-    until("the daemon to close what it was sent", || received(daemon.id()) == before);
+    until("the daemon to close what it was sent", || received(daemon.id(), &home, &passed) == 0);
     home.end(daemon);
 }
 
