@@ -74,16 +74,20 @@ impl Session<'_> {
 
     /// Measures a backend if it is wanted and ready, and says why not if it is not.
     fn backend(&mut self, request: &BenchMeasure, backend: &dyn Backend) -> io::Result<()> {
-        let world = match backend.probe() {
-            _ if !self.wants(request, backend) => Err("it was not asked for".to_owned()),
-            Probe::Unavailable { why, .. } => Err(why),
-            Probe::Ready { .. } => self.world(request, backend)?,
+        let (world, notes) = match backend.probe() {
+            _ if !self.wants(request, backend) => {
+                (Err("it was not asked for".to_owned()), Vec::new())
+            }
+            Probe::Unavailable { why, .. } => (Err(why), Vec::new()),
+            Probe::Ready { notes, .. } => (self.world(request, backend)?, notes),
         };
         let image = world.as_ref().ok().and_then(World::image).map(str::to_owned);
         let unmeasured = world.as_ref().err().cloned();
-        self.document
-            .backends
-            .push(BackendFacts { image, ..BackendFacts::of(backend, unmeasured) });
+        self.document.backends.push(BackendFacts {
+            image,
+            notes,
+            ..BackendFacts::of(backend, unmeasured)
+        });
         let Ok(world) = world else { return Ok(()) };
         self.plan = Plan::of(request, backend.about().class);
         let mut tools = vec![Tool::process(&world, COMMAND, OUTPUT)];

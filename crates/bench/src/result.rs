@@ -89,6 +89,9 @@ pub struct BackendFacts {
     /// The image of its sandboxes, if it takes one.
     #[serde(default)]
     pub image: Option<String>,
+    /// What it [notes](Probe::Ready) of this machine, as sentences without their full stop.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// Why it was not measured, if it was not.
     pub unmeasured: Option<String>,
 }
@@ -186,6 +189,7 @@ impl BackendFacts {
             isolation: about.isolation.to_owned(),
             choose: about.choose.to_owned(),
             image: None,
+            notes: Vec::new(),
             unmeasured,
         }
     }

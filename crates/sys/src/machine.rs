@@ -48,6 +48,15 @@ pub fn setting(name: &str) -> Option<String> {
     fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|s| s.trim().to_owned())
 }
 
+/// Whether the machine is a virtual one, as its processor says. What can't be found out is taken not
+/// to be so.
+#[cfg(target_arch = "x86_64")]
+pub fn is_virtual() -> bool {
+    // Kept free for hypervisors to set: AMD64 Architecture Programmer's Manual, CPUID Fn0000_0001_ECX.
+    const HYPERVISOR: u32 = 1 << 31;
+    std::arch::x86_64::__cpuid(1).ecx & HYPERVISOR != 0
+}
+
 /// Whether a tmpfs keeps attributes that users may set (`user.*`), as it does since Linux 6.6. What
 /// can't be found out is taken to be so.
 pub fn tmpfs_keeps_user_attributes() -> bool {

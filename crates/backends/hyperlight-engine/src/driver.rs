@@ -4,6 +4,7 @@ use agentkernel_core::BootError;
 use agentkernel_guest::Runner;
 use agentkernel_wasm::Driver;
 
+use crate::probe::notes;
 use crate::{MachineError, RUNNER, accepts, compile, probe};
 
 /// Compiles and runs what the backend is asked for.
@@ -25,8 +26,9 @@ impl Driver for Hyperlight {
         accepts(code)
     }
 
-    fn probe(&self) -> Result<(), BootError> {
-        Ok(probe()?)
+    fn probe(&self) -> Result<Vec<String>, BootError> {
+        probe()?;
+        Ok(notes())
     }
 }
 

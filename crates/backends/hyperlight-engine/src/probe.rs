@@ -3,10 +3,12 @@
 use std::sync::{Arc, OnceLock};
 
 use agentkernel_hyperlight_guest::Request;
+use agentkernel_sys::machine;
 use agentkernel_sys::mapping::Mapping;
 use agentkernel_wasm_engine::End;
 
 use crate::compile;
+use crate::guest::IS_PLAIN;
 use crate::machine::{MachineError, Template};
 use crate::streams::Own;
 
@@ -39,4 +41,22 @@ fn try_once() -> Result<(), MachineError> {
         End::Exited(EXPECTED) => Ok(()),
         end => Err(MachineError::Failed(format!("its first module has ended with {end:?}"))),
     }
+}
+
+/// What makes figures of micro-VMs here other than those of the product on hardware.
+pub fn notes() -> Vec<String> {
+    let mut notes = Vec::new();
+    if machine::is_virtual() {
+        notes.push(
+            "this machine is a virtual one, so its KVM is nested or emulated, and slower than that \
+             of hardware"
+                .into(),
+        );
+    }
+    if IS_PLAIN {
+        notes.push(
+            "the guest is the one for tests, built without SSE, which is never shipped".into(),
+        );
+    }
+    notes
 }

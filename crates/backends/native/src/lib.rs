@@ -58,9 +58,10 @@ pub trait Modules: Sync {
     /// The code of the module in the file `module`.
     fn code(&self, module: &Path) -> Result<OwnedFd, BootError>;
 
-    /// Whether modules can be run on this machine, found out by running one.
-    fn probe(&self) -> Result<(), BootError> {
-        Ok(())
+    /// Whether modules can be run on this machine, found out by running one, with what is to be
+    /// [noted](Probe::Ready) of that.
+    fn probe(&self) -> Result<Vec<String>, BootError> {
+        Ok(Vec::new())
     }
 }
 

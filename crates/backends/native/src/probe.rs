@@ -15,11 +15,11 @@ use crate::{Native, plan};
 
 pub fn probe(native: &Native) -> Probe {
     match try_one(native) {
-        Ok(place) => Probe::Ready {
+        Ok((place, notes)) => Probe::Ready {
             walls: place.walls().into(),
             limits: place.limits().into(),
             // The trial copies nothing, so that no directory of the host is in its way.
-            notes: plan::note_on_copies(),
+            notes: plan::note_on_copies().into_iter().chain(notes).collect(),
         },
         Err(BootError::Unavailable { why, fix } | BootError::Refused { why, fix }) => {
             Probe::Unavailable { why, fix }
@@ -31,17 +31,14 @@ pub fn probe(native: &Native) -> Probe {
     }
 }
 
-fn try_one(native: &Native) -> Result<Box<dyn Place>, BootError> {
-    let image = match native.modules {
-        Some(modules) => {
-            modules.probe()?;
-            Image::Module(PathBuf::new())
-        }
-        None => Image::Host,
+fn try_one(native: &Native) -> Result<(Box<dyn Place>, Vec<String>), BootError> {
+    let (image, notes) = match native.modules {
+        Some(modules) => (Image::Module(PathBuf::new()), modules.probe()?),
+        None => (Image::Host, Vec::new()),
     };
     let place = native.boot_live(&Spec { image, ..trial() }, Life::default())?;
     match first_word(&*place) {
-        Ok(FromAgent::Hello { .. }) => Ok(place),
+        Ok(FromAgent::Hello { .. }) => Ok((place, notes)),
         Ok(FromAgent::Unready { step, errno }) => {
             Err(place.explain(step, io::Error::from_raw_os_error(errno)))
         }

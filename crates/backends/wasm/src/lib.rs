@@ -33,9 +33,10 @@ pub trait Driver: Sync {
     /// Whether it can run this code, which it may have compiled long ago.
     fn accepts(&self, code: &[u8]) -> bool;
 
-    /// Whether it can run anything on this machine, found out by doing so.
-    fn probe(&self) -> Result<(), BootError> {
-        Ok(())
+    /// Whether it can run anything on this machine, found out by doing so, with what is to be noted of
+    /// that.
+    fn probe(&self) -> Result<Vec<String>, BootError> {
+        Ok(Vec::new())
     }
 }
 
@@ -125,7 +126,7 @@ impl Modules for Code {
         cache::code(module, self.form, self.driver)
     }
 
-    fn probe(&self) -> Result<(), BootError> {
-        self.driver.map_or(Ok(()), Driver::probe)
+    fn probe(&self) -> Result<Vec<String>, BootError> {
+        self.driver.map_or(Ok(Vec::new()), Driver::probe)
     }
 }

@@ -50,7 +50,9 @@ pub fn headline(evidence: &Evidence<'_>) -> Part {
             or_none(found.ratio_to_bare(), |found| ratio(&found)),
             case.samples("total").len().to_string(),
         ];
-        table.row(cells, evidence.remark(&found));
+        let remarks = [evidence.remark(&found)].into_iter().chain(notes(&found));
+        let remarks: Vec<String> = remarks.filter(|remark| !remark.is_empty()).collect();
+        table.row(cells, remarks.join("; "));
     }
     table.all_absent(&evidence.absent(Section::Once, Class::ALL));
     let text = "One command in a sandbox of its own, as a whole process, from its start to its \
@@ -64,6 +66,13 @@ pub fn headline(evidence: &Evidence<'_>) -> Part {
 
 fn isolation(evidence: &Evidence<'_>, backend: &str) -> String {
     or_none(evidence.facts(backend), |facts| facts.isolation.clone())
+}
+
+/// What its backend has noted of the machine that it was measured on.
+fn notes(found: &Found<'_>) -> Vec<String> {
+    let backends = &found.run.document.backends;
+    let facts = backends.iter().find(|facts| facts.name == found.case.backend);
+    facts.map_or(Vec::new(), |facts| facts.notes.clone())
 }
 
 fn best_throughput(evidence: &Evidence<'_>, as_in: &Case) -> String {

@@ -103,6 +103,10 @@ fn backends() -> Vec<BackendFacts> {
         isolation: isolation.into(),
         choose: format!("The one to take if you like {name}."),
         image: (class == "container").then(|| "localhost/echo:1".to_owned()),
+        notes: (name == "machine")
+            .then(|| "it is a virtual one itself".to_owned())
+            .into_iter()
+            .collect(),
         unmeasured: unmeasured.map(str::to_owned),
     };
     vec![
