@@ -11,6 +11,7 @@ mod port;
 mod process;
 mod provision;
 mod quantity;
+mod reference;
 mod spec;
 mod yardstick;
 
@@ -24,6 +25,7 @@ pub use port::{Port, Transport};
 pub use process::c_string;
 pub use provision::{News, Progress, Provision, listen, tell};
 pub use quantity::{Bytes, Cpus, ParseQuantityError, parse_duration};
+pub use reference::Reference;
 pub use spec::{
     Access, Asked, Image, LimitKind, Limits, Mount, Network, Origin, Profile, Pull, RootAccess,
     Spec, User,

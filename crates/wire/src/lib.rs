@@ -22,7 +22,6 @@ mod place;
 mod ports;
 mod profile;
 mod record;
-mod reference;
 mod report;
 mod request;
 mod resolve;
@@ -30,6 +29,7 @@ mod signal;
 mod value;
 mod variables;
 
+pub use agentkernel_core::Reference;
 pub use bench::{BenchMeasure, BenchRequest};
 pub use changes::{
     AppliedReport, ChangeReport, ChangesReport, RefusedReport, SnapshotReport, SnapshotsReport,
@@ -53,7 +53,6 @@ pub use path::{BuildRequest, ImageRequest, ProjectRequest, Volume, is_module_nam
 pub use place::PlaceRecord;
 pub use ports::{PortRecord, PortsReport, Publish, resolve_ports};
 pub use record::{SpecRecord, SpecRecordError};
-pub use reference::Reference;
 pub use report::{
     Amount, EndingReport, ErrorReport, FailureReport, ImageReport, LimitReport, PhasesReport,
     Report, RouteReport, Run, UsageReport, WallReport,

@@ -56,6 +56,44 @@ impl<'a> Reference<'a> {
     }
 }
 
+/// The registry of names that have none, and the folder in it of those that have only one part.
+const DEFAULT_REGISTRY: &str = "docker.io";
+const DEFAULT_FOLDER: &str = "library";
+
+impl Reference<'_> {
+    /// The registry that has it.
+    pub fn registry(&self) -> &str {
+        match self.name.split_once('/') {
+            Some((first, _)) if is_registry(first) => first,
+            _ => DEFAULT_REGISTRY,
+        }
+    }
+
+    /// What the registry calls it, without tag and digest.
+    pub fn repository(&self) -> String {
+        let path = match self.name.split_once('/') {
+            Some((first, path)) if is_registry(first) => path,
+            _ => self.name,
+        };
+        match self.registry() == DEFAULT_REGISTRY && !path.contains('/') {
+            true => format!("{DEFAULT_FOLDER}/{path}"),
+            false => path.into(),
+        }
+    }
+
+    /// All that it means, with everything filled in: two names are one image's if they are equal in
+    /// full.
+    pub fn in_full(&self) -> String {
+        let tag = match (self.tag, self.digest) {
+            (None, None) => Some("latest"),
+            (tag, _) => tag,
+        };
+        let tag = tag.map(|tag| format!(":{tag}")).unwrap_or_default();
+        let digest = self.digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+        format!("{}/{}{tag}{digest}", self.registry(), self.repository())
+    }
+}
+
 fn check_name(name: &str) -> Result<(), String> {
     if name.len() > MAX_NAME {
         return Err(format!("its name is longer than {MAX_NAME} characters"));
@@ -183,6 +221,25 @@ mod tests {
             let pinned = format!("{text}@{digest}");
             assert_eq!(parts(&pinned), (name, tag, Some(digest.as_str())));
         }
+    }
+
+    #[test]
+    fn in_full_a_name_has_a_registry_a_folder_and_a_tag() {
+        let digest = format!("sha256:{}", "0f".repeat(32));
+        for (text, full) in [
+            ("debian", "docker.io/library/debian:latest"),
+            ("debian:13", "docker.io/library/debian:13"),
+            ("docker.io/debian:13", "docker.io/library/debian:13"),
+            ("owner/image", "docker.io/owner/image:latest"),
+            ("localhost:5000/z", "localhost:5000/z:latest"),
+            ("localhost/z:1", "localhost/z:1"),
+            ("ghcr.io/x/y", "ghcr.io/x/y:latest"),
+        ] {
+            assert_eq!(Reference::parse(text).unwrap().in_full(), full);
+        }
+        let pinned = format!("debian@{digest}");
+        let full = format!("docker.io/library/debian@{digest}");
+        assert_eq!(Reference::parse(&pinned).unwrap().in_full(), full);
     }
 
     #[test]
