@@ -24,11 +24,9 @@ pub(super) fn run(
     let (all, made) = match low.from.take() {
         Some(from) => from_snapshot(&mut low, &engine, &from)?,
         None => {
-            let resolved = spec::resolve(&mut low, None, backends)?.resolved;
-            let provision = resolved.provision;
-            if provision.is_needed() {
-                engine.provide(resolved.backend.as_deref(), &resolved.spec, &provision)?;
-            }
+            let mut resolved = spec::resolve(&mut low, None, backends)?.resolved;
+            let (name, provision) = (resolved.backend.as_deref(), &resolved.provision);
+            engine.settle_image(name, &mut resolved.spec, provision)?;
             let made = Made { backend: resolved.backend, spec: resolved.spec, origin: None };
             (sandboxes::open(&engine)?, made)
         }

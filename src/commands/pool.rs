@@ -61,12 +61,13 @@ fn set(
             format!("give one from 0 to {MOST}"),
         )
     })?;
-    let resolved = spec::resolve(&mut low, None, backends)?.resolved;
+    let mut resolved = spec::resolve(&mut low, None, backends)?.resolved;
     let engine = Engine::new(backends);
     let backend = engine.select(resolved.backend.as_deref())?;
-    let part = demand_pool(backend, &resolved.spec)?;
+    demand_pool(backend, &resolved.spec)?;
     // The daemon has nobody to whom it could tell how far a pull is, and no time for one.
-    engine.provide(Some(backend.name()), &resolved.spec, &resolved.provision)?;
+    engine.provide(Some(backend.name()), &mut resolved.spec, &resolved.provision)?;
+    let part = demand_pool(backend, &resolved.spec)?;
     let spec = SpecRecord::from(&part).to_json();
     let (backend, max_age) = (backend.name().to_owned(), low.max_age);
     let pool = Pool { name: name.clone(), size, backend, spec, max_age };

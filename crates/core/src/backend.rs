@@ -34,13 +34,25 @@ pub trait Backend: Sync {
         true
     }
 
+    /// Whether this program can [provide](Self::provide) images for it.
+    fn can_provide(&self) -> bool {
+        self.can_boot()
+    }
+
     /// Whether it can boot a place on this machine now. It finds out by trying, not by looking
     /// for files that usually mean so, and leaves nothing behind.
     fn probe(&self) -> Probe;
 
+    /// Names the spec's image by its content, where the backend keeps images of its own: so it is the
+    /// same one for as long as anybody has this spec, whatever its name comes to stand for. A
+    /// [`boot`](Self::boot) of such a backend fetches nothing.
+    fn pin(&self, _spec: &mut Spec) -> Result<Pinned, BootError> {
+        Ok(Pinned::ByEngine)
+    }
+
     /// Sees to it that the spec's image is there as `provision` says, built or fetched, and
     /// [tells](crate::tell) how far it is. A [`boot`](Self::boot) fetches an image that is missing,
-    /// and does nothing else of this. Only one that [can boot](Self::can_boot) is asked, and only
+    /// and does nothing else of this. Only one that [can](Self::can_provide) is asked, and only
     /// for a spec that it can boot; those that start no image by its name have nothing to do.
     fn provide(&self, _spec: &Spec, _provision: &Provision) -> Result<(), BootError> {
         Ok(())
@@ -122,9 +134,29 @@ pub trait Backend: Sync {
     /// [`Life::layers`], seen from the host.
     fn layers(&self, spec: &Spec, directory: &std::path::Path) -> Vec<Layer>;
 
+    /// These directories, of which a [layer](Layer) says that they lie under it, as one: a descriptor of
+    /// a mount that shows them and can't be written.
+    fn merge(&self, _lower: &[PathBuf]) -> Result<OwnedFd, BootError> {
+        Err(BootError::Unavailable {
+            why: format!("the {} backend lays no directories over each other", self.name()),
+            fix: "please report this".into(),
+        })
+    }
+
     /// The host's numbers for the users inside a place made from `spec`, which says this of its
     /// `image`.
     fn owners(&self, spec: &Spec, image: &ImageFacts) -> Result<Owners, BootError>;
+}
+
+/// What came of [`Backend::pin`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinned {
+    /// There was nothing to do: the image has no name, or the engine keeps it.
+    ByEngine,
+    /// The spec names the image by its content.
+    Done,
+    /// The image is not there.
+    Missing,
 }
 
 /// How a place lives that is not bound to one command.
@@ -179,8 +211,9 @@ pub trait Pristine {
 pub struct Layer {
     /// Where it is, seen from inside.
     pub target: PathBuf,
-    /// The host's directory under it; none for a root that was made up.
-    pub lower: Option<PathBuf>,
+    /// The host's directories under it, the lowest first, each of the others in the form of overlayfs
+    /// with `userxattr`; none for a root that was made up.
+    pub lower: Vec<PathBuf>,
     /// The host's directory with the changes, in the form of overlayfs with `userxattr`.
     pub upper: PathBuf,
     /// Where something else is mounted, seen from inside. Neither that nor what is below it is the

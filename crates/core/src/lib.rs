@@ -7,6 +7,7 @@
 mod backend;
 mod command;
 mod identity;
+mod in_image;
 mod port;
 mod process;
 mod provision;
@@ -17,10 +18,11 @@ mod yardstick;
 
 pub use backend::{
     Backend, BootError, Capabilities, Capability, DestroyError, Launch, Layer, Life, LimitInForce,
-    Limited, Owners, Place, Pristine, Probe, Remains, Remnant, Usage, Wall,
+    Limited, Owners, Pinned, Place, Pristine, Probe, Remains, Remnant, Usage, Wall,
 };
 pub use command::{Attachment, Command, Ended, ImageFacts, Process, Stdio};
 pub use identity::{Identity, NUMBERS, check_caller, no_user};
+pub use in_image::{identity as identity_in_image, process as process_in_image};
 pub use port::{Port, Transport};
 pub use process::c_string;
 pub use provision::{News, Progress, Provision, listen, tell};

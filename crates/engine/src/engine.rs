@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use agentkernel_core::{
-    Backend, Capability, Image, Launch, News, Place, Port, Provision, Remains, Spec, Stdio, tell,
+    Backend, Capability, Image, Launch, News, Pinned, Place, Port, Provision, Remains, Spec, Stdio,
+    tell,
 };
 use agentkernel_protocol::Role;
 
@@ -42,9 +43,10 @@ impl Engine {
         let start = Instant::now();
         let backend = self.select(run.backend.as_deref())?;
         let terminal = run.terminal.is_given(run.stdin);
-        if run.provision.renews() {
-            // Here, where a signal still ends us.
-            self.provide(Some(backend.name()), &run.spec, &run.provision)?;
+        // Here, where a signal still ends us.
+        match backend.pin(&mut run.spec)? {
+            Pinned::Done | Pinned::ByEngine if !run.provision.renews() => {}
+            _ => self.provide(Some(backend.name()), &mut run.spec, &run.provision)?,
         }
         demand::check(backend, &run.spec, terminal)?;
         // Before a sandbox is taken that would be of no use without it.
@@ -132,12 +134,27 @@ impl Engine {
         }
     }
 
-    /// Sees to it that the image of `spec` is there, built or fetched: what has to be done before
-    /// anything else is made. Where that is nothing, the backend is not asked.
+    /// As [`provide`](Self::provide), but leaves what a boot does of itself to that.
+    pub fn settle_image(
+        &self,
+        name: Option<&str>,
+        spec: &mut Spec,
+        provision: &Provision,
+    ) -> Result<(), EngineError> {
+        match self.select(name)?.pin(spec)? {
+            Pinned::Done if !provision.renews() => Ok(()),
+            Pinned::ByEngine if !provision.is_needed() => Ok(()),
+            _ => self.provide(name, spec, provision),
+        }
+    }
+
+    /// Sees to it that the image of `spec` is there, built or fetched, and that the spec names it by
+    /// its content where the backend keeps it: what has to be done before anything else is made.
+    /// Where that is nothing, the backend is not asked.
     pub fn provide(
         &self,
         name: Option<&str>,
-        spec: &Spec,
+        spec: &mut Spec,
         provision: &Provision,
     ) -> Result<(), EngineError> {
         let backend = self.select(name)?;
@@ -153,7 +170,15 @@ impl Engine {
         if !matches!(spec.image, Image::Reference(_)) {
             return Ok(());
         }
-        self.expect_driver(name)?.provide(spec, provision).map_err(Into::into)
+        if backend.pin(spec)? == Pinned::Done && !provision.renews() {
+            return Ok(());
+        }
+        if !backend.can_provide() {
+            return Err(EngineError::elsewhere(backend));
+        }
+        backend.provide(spec, provision)?;
+        backend.pin(spec)?;
+        Ok(())
     }
 
     /// Has each backend [sweep](Backend::sweep): of that no record is, and nobody has to be asked.

@@ -12,7 +12,7 @@ use crate::diff::{LISTED_MAX, came_from_below, each_change, judge};
 use crate::directory::{Directory, was_copied_up};
 use crate::error::{FilesError, While};
 use crate::facts::{Facts, FileKind};
-use crate::layer::{Change, ChangeKind, Layer};
+use crate::layer::{Change, ChangeKind, Layer, Lower};
 use crate::walk::{Entered, Next, Spot, Visitor, walk};
 use host::{Beside, Victim};
 
@@ -70,7 +70,9 @@ pub fn apply(
     baseline: &mut Baseline,
     force: bool,
 ) -> Result<Report, FilesError> {
-    let Some(lower) = &layer.lower else { return Err(FilesError::NoHost(layer.target.clone())) };
+    let Some(Lower::Host(lower)) = &layer.lower else {
+        return Err(FilesError::NoHost(layer.target.clone()));
+    };
     let only: Vec<PathBuf> = only.iter().map(|path| layer.target.join(path)).collect();
     if !only.is_empty() {
         find_all(layer, &only)?;

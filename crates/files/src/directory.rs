@@ -30,6 +30,11 @@ impl Directory {
         Ok(Directory(fs::openat2(CWD, path, FOLDER, Mode::empty(), links)?))
     }
 
+    /// Opens one that somebody holds, for as long as this lives.
+    pub(crate) fn shown(directory: &OwnedFd) -> io::Result<Self> {
+        Ok(Directory(fs::openat(directory, ".", FOLDER, Mode::empty())?))
+    }
+
     /// Opens the directory `name` of this one.
     pub(crate) fn open(&self, name: &OsStr) -> io::Result<Self> {
         let within = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;

@@ -26,7 +26,7 @@ pub use diff::changes;
 pub use error::FilesError;
 pub use export::{Ids, LeftOut, Owners, export};
 pub use facts::FileKind;
-pub use layer::{Change, ChangeKind, Layer};
+pub use layer::{Change, ChangeKind, Layer, Lower};
 pub use patch::patch;
 pub use remove::remove_tree;
 pub use transfer::{

@@ -17,8 +17,8 @@ mod greeting;
 mod name;
 mod place;
 mod port;
-mod process;
 mod product;
+mod who;
 mod yardsticks;
 
 use std::io;
@@ -46,8 +46,8 @@ pub use place::{
     walls,
 };
 pub use port::{Obstacle, process_at, said};
-pub use process::{identity as identity_of, image_user, process as process_of};
 pub use product::{DOCKER, PODMAN, Product};
+pub use who::{identity as identity_of, process as process_of};
 
 /// What takes a word with an engine.
 pub trait Driver: Sync {
@@ -207,7 +207,7 @@ impl Backend for Containers {
         command: &Command,
         image: &dyn Fn() -> ImageFacts,
     ) -> Result<Process, BootError> {
-        process::process(spec, command, &image())
+        process_of(spec, command, &image())
     }
 
     fn pool_part(&self, spec: &Spec) -> Option<Spec> {
@@ -235,7 +235,7 @@ impl Backend for Containers {
     }
 
     fn attach(&self, spec: &Spec, place: &mut dyn Pristine) -> Result<(), BootError> {
-        let user = process::identity(&spec.user, &place.image())?;
+        let user = identity_of(&spec.user, &place.image())?;
         Attacher::new(place.pid(), spec, (user.uid, user.gid), None)?.attach()
     }
 
@@ -284,7 +284,7 @@ impl Backend for Containers {
         copies
             .map(|(number, mount)| Layer {
                 target: mount.target.clone(),
-                lower: Some(mount.source.clone()),
+                lower: vec![mount.source.clone()],
                 upper: directory.join(upper(number)),
                 covered: covered.iter().filter(|path| **path != mount.target).cloned().collect(),
                 made: covered.clone(),

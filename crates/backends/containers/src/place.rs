@@ -13,7 +13,7 @@ use agentkernel_sys::cgroup::{Controller, Found, Limit};
 use agentkernel_sys::identity;
 
 use crate::greeting::About;
-use crate::process;
+use crate::identity_of;
 
 /// Why there is no Landlock on a kernel.
 pub const NO_LANDLOCK: &str = "the kernel has no Landlock";
@@ -207,7 +207,7 @@ pub fn open_streams(stdio: &Stdio) -> Result<(), BootError> {
 /// The host's numbers for those inside. An ordinary caller's engine shows that user's files as those
 /// of the sandbox's user; root's has the same numbers inside and outside, whoever calls.
 pub fn owners(spec: &Spec, image: &ImageFacts, caller: (u32, u32)) -> Result<Owners, BootError> {
-    let user = process::identity(&spec.user, image)?;
+    let user = identity_of(&spec.user, image)?;
     let inside = (user.uid, user.gid);
     Ok(match caller {
         _ if image.hosts_users => Owners { outside: inside, inside, count: 1, user: inside },

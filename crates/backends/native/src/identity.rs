@@ -83,14 +83,9 @@ pub fn for_host(user: &User) -> Result<Identity, BootError> {
     }
 }
 
-/// Resolves `user` for the image whose root directory is `root`, by its own `/etc/passwd`.
-pub fn for_rootfs(user: &User, root: BorrowedFd<'_>) -> Result<Identity, BootError> {
-    Identity::in_image(user, &read_passwd(root), identity::effective())
-}
-
 /// The image's `/etc/passwd`, or nothing: an image needs none. A link in the image leads nowhere
 /// outside it.
-fn read_passwd(root: BorrowedFd<'_>) -> String {
+pub fn read_passwd(root: BorrowedFd<'_>) -> String {
     /// More than any machine's list of users, less than what would hurt to hold.
     const MOST: u64 = 1 << 20;
     let path = CString::from(c"etc/passwd");

@@ -3,11 +3,13 @@
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
-use agentkernel_core::{Access, BootError, Image, Layer, Owners, Process, RootAccess, Spec};
+use agentkernel_core::{Access, BootError, Layer, Owners, Process, RootAccess, Spec};
 
 use crate::identity::{Mapping, OUTSIDE_BASE, OUTSIDE_COUNT};
 use crate::plan::{self, Plan};
 use crate::root::upper;
+use crate::stored::{self, Trees};
+use crate::users::Users;
 
 /// Gives the directory for layers to the sandbox's user.
 pub fn give(layers: &Path, plan: &Plan) -> Result<(), BootError> {
@@ -23,14 +25,11 @@ pub fn give(layers: &Path, plan: &Plan) -> Result<(), BootError> {
 
 /// The layers in `directory` of a sandbox made from `spec`.
 pub fn of(spec: &Spec, directory: &Path) -> Vec<Layer> {
-    let lower = match &spec.image {
-        Image::Host | Image::Reference(_) | Image::Module(_) => None,
-        Image::Rootfs(root) => Some(root.clone()),
-    };
-    let (covered, made) = around(spec);
+    let trees = stored::trees(spec);
+    let (covered, made) = around(spec, &trees);
     let root = Layer {
         target: "/".into(),
-        lower,
+        lower: trees.clone(),
         upper: directory.join(upper("root")),
         covered: covered.clone(),
         made: made.clone(),
@@ -39,23 +38,22 @@ pub fn of(spec: &Spec, directory: &Path) -> Vec<Layer> {
     let copies = copies.filter(|(_, mount)| mount.access == Access::CopyOnWrite);
     let copies = copies.map(|(number, mount)| Layer {
         target: mount.target.clone(),
-        lower: Some(mount.source.clone()),
+        lower: vec![mount.source.clone()],
         upper: directory.join(upper(&number.to_string())),
         covered: covered.iter().filter(|path| **path != mount.target).cloned().collect(),
         made: made.clone(),
     });
-    [root].into_iter().chain(private(spec, directory)).chain(copies).collect()
+    [root].into_iter().chain(private(spec, directory, &trees)).chain(copies).collect()
 }
 
 /// What is mounted in a root, and the directories that are made in it for that and for its user.
-fn around(spec: &Spec) -> (Vec<PathBuf>, Vec<PathBuf>) {
+fn around(spec: &Spec, trees: &[PathBuf]) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let mut covered: Vec<PathBuf> = ["/dev", "/proc", "/run"].map(PathBuf::from).into();
     covered.extend(spec.mounts.iter().map(|mount| mount.target.clone()));
-    if let Image::Rootfs(root) = &spec.image {
-        let mut files = vec!["etc/hosts", "etc/resolv.conf"];
-        files.retain(|path| root.join(path).symlink_metadata().is_err());
-        let files = files.into_iter();
-        covered.extend(files.map(|path| Path::new("/").join(path)));
+    if plan::is_foreign(&spec.image) {
+        let mut files = vec!["hosts", "resolv.conf", "hostname"];
+        files.retain(|name| Trees(trees).find("etc", name).is_none());
+        covered.extend(files.into_iter().map(|name| Path::new("/etc").join(name)));
     }
     let mut made = covered.clone();
     made.push("/tmp".into());
@@ -64,23 +62,24 @@ fn around(spec: &Spec) -> (Vec<PathBuf>, Vec<PathBuf>) {
 }
 
 fn home(spec: &Spec) -> Option<String> {
-    let home = plan::resolve_identity(spec, &spec.user).map(|identity| identity.home);
+    let users = Users::find(spec);
+    let home = users.and_then(|users| users.identity(&spec.user)).map(|identity| identity.home);
     home.ok().filter(|home| home != "/")
 }
 
 /// The directories that can be written where the root can't.
-fn private(spec: &Spec, directory: &Path) -> Vec<Layer> {
+fn private(spec: &Spec, directory: &Path, trees: &[PathBuf]) -> Vec<Layer> {
     if spec.root == RootAccess::Writable {
         return Vec::new();
     }
     let home = home(spec).map(|home| (home, "home"));
-    let (covered, made) = around(spec);
+    let (covered, made) = around(spec, trees);
     [("/tmp".to_owned(), "tmp")]
         .into_iter()
         .chain(home)
         .map(|(target, name)| Layer {
             target: target.into(),
-            lower: None,
+            lower: Vec::new(),
             upper: directory.join(name),
             covered: covered.clone(),
             made: made.clone(),
@@ -91,7 +90,7 @@ fn private(spec: &Spec, directory: &Path) -> Vec<Layer> {
 /// Whose numbers outside stand for whom inside.
 pub fn owners(spec: &Spec) -> Result<Owners, BootError> {
     let mapping = Mapping::for_caller();
-    let identity = plan::resolve_identity(spec, &spec.user)?;
+    let identity = Users::find(spec)?.identity(&spec.user)?;
     let user = mapping.outside(&identity);
     Ok(match mapping {
         Mapping::Many => Owners {
@@ -107,11 +106,11 @@ pub fn owners(spec: &Spec) -> Result<Owners, BootError> {
 }
 
 /// Refuses a user that the place doesn't have: an ordinary caller's has one.
-pub fn check_user(spec: &Spec, process: &Process) -> Result<(), BootError> {
+pub fn check_user(spec: &Spec, users: &Users, process: &Process) -> Result<(), BootError> {
     if Mapping::for_caller() == Mapping::Many {
         return Ok(());
     }
-    let own = plan::resolve_identity(spec, &spec.user)?;
+    let own = users.identity(&spec.user)?;
     if (own.uid, own.gid) == (process.uid, process.gid) {
         return Ok(());
     }

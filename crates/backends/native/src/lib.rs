@@ -7,6 +7,7 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+mod apart;
 mod doors;
 mod explain;
 mod group;
@@ -14,13 +15,16 @@ mod identity;
 mod inside;
 mod layers;
 mod limits;
+mod merged;
 mod outside;
 mod plan;
 mod pool;
 mod probe;
 mod remnant;
 mod root;
+mod stored;
 mod sweep;
+mod users;
 mod yardsticks;
 
 use std::os::fd::OwnedFd;
@@ -28,18 +32,22 @@ use std::path::{Path, PathBuf};
 
 use agentkernel_core::{
     About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, Image,
-    ImageFacts, Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Remains, Remnant,
-    Spec, Stdio, Yardstick,
+    ImageFacts, Launch, Layer, Life, Owners, Pinned, Place, Pristine, Probe, Process, Provision,
+    Remains, Remnant, Spec, Stdio, Yardstick,
 };
 use agentkernel_guest::Runner;
 
 use outside::Given;
 use plan::Plan;
+use users::Users;
+
+pub use stored::Fetcher;
 
 /// A backend whose places are made of namespaces.
 pub struct Native {
     kind: &'static Kind,
     modules: Option<&'static dyn Modules>,
+    fetcher: Option<&'static dyn Fetcher>,
 }
 
 /// What it is to its users.
@@ -65,8 +73,8 @@ pub trait Modules: Sync {
     }
 }
 
-/// The backend for programs, for a registry.
-pub static NATIVE: Native = Native { kind: &PROGRAMS, modules: None };
+/// The backend for programs, for a registry. It starts those images that are there.
+pub static NATIVE: Native = Native { kind: &PROGRAMS, modules: None, fetcher: None };
 
 static PROGRAMS: Kind = Kind {
     name: "native",
@@ -84,6 +92,7 @@ static PROGRAMS: Kind = Kind {
         Capability::RootReadOnly,
         Capability::ImageHost,
         Capability::ImageRootfs,
+        Capability::ImageReference,
         Capability::MountReadOnly,
         Capability::MountReadWrite,
         Capability::MountCopyOnWrite,
@@ -103,7 +112,12 @@ static PROGRAMS: Kind = Kind {
 impl Native {
     /// A backend whose commands are modules.
     pub const fn for_modules(kind: &'static Kind, modules: &'static dyn Modules) -> Self {
-        Self { kind, modules: Some(modules) }
+        Self { kind, modules: Some(modules), fetcher: None }
+    }
+
+    /// The backend for programs, in a program that can bring images in.
+    pub const fn with_fetcher(fetcher: &'static dyn Fetcher) -> Self {
+        Self { kind: &PROGRAMS, modules: None, fetcher: Some(fetcher) }
     }
 
     /// Who runs the commands of such places, if they are modules. It is ready by then.
@@ -139,8 +153,30 @@ impl Backend for Native {
         self.modules.is_none_or(|modules| modules.runner().is_some())
     }
 
+    fn can_provide(&self) -> bool {
+        self.fetcher.is_some()
+    }
+
     fn probe(&self) -> Probe {
         probe::probe(self)
+    }
+
+    fn pin(&self, spec: &mut Spec) -> Result<Pinned, BootError> {
+        let Image::Reference(name) = &spec.image else { return Ok(Pinned::ByEngine) };
+        Ok(match stored::pin(name)? {
+            Some(pinned) => {
+                spec.image = Image::Reference(pinned);
+                Pinned::Done
+            }
+            None => Pinned::Missing,
+        })
+    }
+
+    fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError> {
+        match &spec.image {
+            Image::Reference(name) => stored::provide(name, provision, self.fetcher),
+            _ => Ok(()),
+        }
     }
 
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
@@ -167,8 +203,9 @@ impl Backend for Native {
         command: &Command,
         _image: &dyn Fn() -> ImageFacts,
     ) -> Result<Process, BootError> {
-        let process = plan::process(spec, command)?;
-        layers::check_user(spec, &process)?;
+        let users = Users::find(spec)?;
+        let process = plan::process(spec, command, &users)?;
+        layers::check_user(spec, &users, &process)?;
         Ok(process)
     }
 
@@ -218,6 +255,10 @@ impl Backend for Native {
 
     fn layers(&self, spec: &Spec, directory: &Path) -> Vec<Layer> {
         layers::of(spec, directory)
+    }
+
+    fn merge(&self, lower: &[PathBuf]) -> Result<OwnedFd, BootError> {
+        merged::merge(lower)
     }
 
     fn owners(&self, spec: &Spec, _image: &ImageFacts) -> Result<Owners, BootError> {

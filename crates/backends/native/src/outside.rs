@@ -33,6 +33,8 @@ pub struct NativePlace {
     limits: Vec<LimitInForce>,
     notes: Vec<String>,
     steps: Vec<Step>,
+    /// What its root stands on. If the place outlives us, its record says so.
+    _image: Option<agentkernel_images::Image>,
 }
 
 /// What a living place is given to keep.
@@ -74,6 +76,7 @@ pub fn boot(plan: Plan, given: Given) -> Result<NativePlace, BootError> {
         limits: Vec::new(),
         notes: Vec::new(),
         steps: Vec::new(),
+        _image: None,
     };
     if let (Some(entry), Some(init)) = (&entry, &place.init) {
         open_entry(&plan, init, entry.as_fd())?;
@@ -84,6 +87,7 @@ pub fn boot(plan: Plan, given: Given) -> Result<NativePlace, BootError> {
     place.walls = plan.walls;
     place.notes = plan.notes;
     place.steps = plan.root.steps;
+    place._image = plan.image;
     Ok(place)
 }
 

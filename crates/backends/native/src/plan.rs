@@ -1,29 +1,29 @@
 //! A boot, planned: all that must be allocated, looked up or refused before the process splits.
 
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
 use agentkernel_core::{
-    Access, BootError, Command, Identity, Image, Launch, Life, Network, Process, Spec, Stdio, User,
-    Wall, c_string,
+    Access, BootError, Command, Identity, Image, Launch, Life, Network, Process, Spec, Stdio, Wall,
 };
 use agentkernel_guest::{
     Filters, Modules, Prepared, ResourceLimit, Rules, Runner, Streams, open_pipes,
 };
-use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::seccomp::Policy;
 use agentkernel_sys::{landlock, machine};
 
-use crate::identity::{self, Mapping};
+use crate::identity::Mapping;
 use crate::limits::LimitPlan;
-use crate::root::{self, Root};
+use crate::root::{self, Ground, Root};
+use crate::stored;
+use crate::users::Users;
 
 /// Everything that a boot takes.
 #[derive(Debug)]
 pub struct Plan {
     pub identity: Identity,
+    /// What its root stands on, if that is of the store: held, so that it is not cleared away.
+    pub image: Option<agentkernel_images::Image>,
     pub mapping: Mapping,
     pub root: Root,
     pub limits: LimitPlan,
@@ -63,7 +63,9 @@ impl Plan {
     ) -> Result<Self, BootError> {
         let Launch { command, stdio, code } = launch;
         let mapping = Mapping::for_caller();
-        let process = process(spec, command)?;
+        let image = stored::open(spec)?;
+        let users = Users::of(spec, image.as_ref())?;
+        let process = process(spec, command, &users)?;
         let policy = Policy { no_setuid_files: process.no_setuid_files };
         open_streams(&stdio, mapping)?;
         let streams = match stdio {
@@ -72,7 +74,7 @@ impl Plan {
         };
         let purpose = Purpose::Command(Prepared::new(process, streams, code));
         let manner = Manner { filters: Filters::new(&[policy]), shared: false, runner };
-        Self::new(spec, mapping, purpose, manner, None)
+        Self::new(spec, mapping, image, users, purpose, manner, None)
     }
 
     /// Plans a place that lives as `life` says.
@@ -86,21 +88,32 @@ impl Plan {
         // rw.
         let filters = Filters::new(&[false, true].map(|no| Policy { no_setuid_files: no }));
         let manner = Manner { filters, shared: life.listener.is_some(), runner };
-        Self::new(spec, Mapping::for_caller(), purpose, manner, life.layers.as_deref())
+        let image = stored::open(spec)?;
+        let users = Users::of(spec, image.as_ref())?;
+        let mapping = Mapping::for_caller();
+        Self::new(spec, mapping, image, users, purpose, manner, life.layers.as_deref())
     }
 
     fn new(
         spec: &Spec,
         mapping: Mapping,
+        image: Option<agentkernel_images::Image>,
+        users: Users,
         purpose: Purpose,
         manner: Manner,
         layers: Option<&Path>,
     ) -> Result<Self, BootError> {
         let Manner { filters, shared, runner } = manner;
-        let identity = resolve_identity(spec, &spec.user)?;
+        let identity = users.identity(&spec.user)?;
         let besides = runner.zip(memory(spec)).map_or(0, |(runner, memory)| runner.besides(memory));
         let limits = LimitPlan::new(spec, layers.is_some(), besides)?;
-        let root = Root::plan(spec, &identity, mapping, limits.scratch, layers)?;
+        let trees = match (&spec.image, &image) {
+            (Image::Rootfs(dir), _) => std::slice::from_ref(dir),
+            (_, Some(image)) => image.layers(),
+            _ => &[],
+        };
+        let on = Ground { trees, identity: &identity, mapping, layers };
+        let root = Root::plan(spec, &on, limits.scratch)?;
         let landlock = landlock::version().ok();
         let walls = walls(spec, landlock);
         let on_tmpfs = layers.is_none() && writes_to_copies(spec);
@@ -126,6 +139,7 @@ impl Plan {
         let landlock = landlock.filter(|_| shared);
         Ok(Self {
             identity,
+            image,
             mapping,
             root,
             limits,
@@ -144,32 +158,12 @@ pub fn memory(spec: &Spec) -> Option<u64> {
     spec.limits.memory.map(|asked| asked.value.get())
 }
 
-/// `user` in the image of `spec`.
-pub fn resolve_identity(spec: &Spec, user: &User) -> Result<Identity, BootError> {
-    let Image::Rootfs(dir) = &spec.image else {
-        return identity::for_host(user);
-    };
-    let path = c_string(dir.as_os_str().as_bytes())?;
-    let root = descriptor::resolve(descriptor::current_directory(), &path, Links::Refuse);
-    let root = root.map_err(|source| BootError::Failed {
-        what: format!("can't open the image {}", dir.display()),
-        source,
-    })?;
-    identity::for_rootfs(user, root.as_fd())
-}
-
-/// What has to be started for `command` in a place made from `spec`.
-pub fn process(spec: &Spec, command: &Command) -> Result<Process, BootError> {
+/// What has to be started for `command` in a place made from `spec`, whose image has these users.
+pub fn process(spec: &Spec, command: &Command, users: &Users) -> Result<Process, BootError> {
+    let process = users.process(spec, command)?;
     let user = command.user.as_ref().unwrap_or(&spec.user);
-    let identity = resolve_identity(spec, user)?;
-    // The place was made for another user, and need not have this one's home.
-    let stranger = command.user.is_some() && identity != resolve_identity(spec, &spec.user)?;
-    let start = if stranger { "/" } else { &identity.home };
-    let process = match &spec.image {
-        Image::Module(module) => Process::of_module(spec, command, &identity, module, start)?,
-        _ => Process::new(spec, command, &identity, &[], start)?,
-    };
-    Ok(Process { writable: root::writable(spec, &identity.home)?, ..process })
+    let home = users.identity(user)?.home;
+    Ok(Process { writable: root::writable(spec, &home)?, ..process })
 }
 
 /// Makes the streams usable for the sandbox's user. An ordinary caller is that user.

@@ -9,13 +9,12 @@ use agentkernel_core::{
 };
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::mount::{self, Detached};
-use agentkernel_sys::process::{self, Fork, Namespaces};
-use agentkernel_sys::socket;
+use agentkernel_sys::process::{self, Namespaces};
 
-use crate::doors::pair;
 use crate::identity::Mapping;
 use crate::root::{Owners, Sent, accounts, no_copy_of_a_file};
-use crate::{explain, outside, plan};
+use crate::users::Users;
+use crate::{apart, explain, outside};
 
 /// The part of `spec` that a place is made of before it is known for what.
 pub fn part(spec: &Spec) -> Spec {
@@ -47,7 +46,7 @@ pub fn lacks(spec: &Spec) -> bool {
 /// Adds what it lacks to a place.
 pub fn attach(spec: &Spec, place: &mut dyn Pristine) -> Result<(), BootError> {
     let mapping = Mapping::for_caller();
-    let identity = plan::resolve_identity(spec, &spec.user)?;
+    let identity = Users::find(spec)?.identity(&spec.user)?;
     if part(spec).user != spec.user {
         let other = user(spec, &identity)?;
         place.add(other, None).map_err(not_added("another user"))?;
@@ -108,41 +107,13 @@ fn user(spec: &Spec, identity: &Identity) -> Result<Attachment, BootError> {
 /// place's user namespace and sees the host's files.
 fn open_inside(mount: &Mount, namespace: BorrowedFd<'_>) -> Result<OwnedFd, BootError> {
     let path = c_string(mount.source.as_os_str().as_encoded_bytes())?;
-    let failed = |source| BootError::Failed {
-        what: format!("can't mount {}", mount.source.display()),
-        source,
+    let open = || {
+        process::join_user_namespace(namespace)?;
+        process::unshare(Namespaces::MOUNT)?;
+        mount::make_private()?;
+        let here = descriptor::current_directory();
+        Detached::copy(descriptor::resolve(here, &path, Links::Refuse)?.as_fd(), true)
     };
-    let (receiving, sending) = pair()?;
-    let child = match process::fork(Namespaces::NONE, None).map_err(failed)? {
-        Fork::Parent(child) => child,
-        Fork::Child => {
-            let open = || -> io::Result<Detached> {
-                process::join_user_namespace(namespace)?;
-                process::unshare(Namespaces::MOUNT)?;
-                mount::make_private()?;
-                let here = descriptor::current_directory();
-                Detached::copy(descriptor::resolve(here, &path, Links::Refuse)?.as_fd(), true)
-            };
-            let said = match open() {
-                Ok(tree) => socket::send(sending.as_fd(), &[0; 4], &[tree.as_fd()]),
-                Err(error) => {
-                    let errno = error.raw_os_error().unwrap_or(0);
-                    socket::send(sending.as_fd(), &errno.to_le_bytes(), &[])
-                }
-            };
-            process::exit_now(i32::from(said.is_err()))
-        }
-    };
-    drop(sending);
-    let mut errno = [0; 4];
-    let received = socket::receive(receiving.as_fd(), &mut errno);
-    child.wait().map_err(failed)?;
-    match received.map_err(failed)? {
-        (4, [Some(tree), ..]) => Ok(tree),
-        (4, _) => {
-            let error = io::Error::from_raw_os_error(i32::from_le_bytes(errno));
-            Err(explain::at_path(&mount.source.to_string_lossy(), error))
-        }
-        _ => Err(failed(io::ErrorKind::UnexpectedEof.into())),
-    }
+    apart::open(Namespaces::NONE, open)
+        .map_err(|error| explain::at_path(&mount.source.to_string_lossy(), error))
 }

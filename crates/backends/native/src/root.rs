@@ -10,13 +10,14 @@ mod mounts;
 
 use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use agentkernel_core::{Access, BootError, Identity, Image, Network, RootAccess, Spec, c_string};
 use agentkernel_sys::mount::Restrictions;
 
 use crate::identity::Mapping;
 use crate::plan::is_foreign;
+use crate::stored::Trees;
 
 pub use execute::{Behind, attach};
 pub use host::accounts;
@@ -80,6 +81,17 @@ pub enum Step {
     Enter,
 }
 
+/// What a root is made on and for.
+#[derive(Debug, Clone, Copy)]
+pub struct Ground<'a> {
+    /// The directories of its image, if that has any, the lowest first.
+    pub trees: &'a [PathBuf],
+    pub identity: &'a Identity,
+    pub mapping: Mapping,
+    /// Where what is written is kept, if it is.
+    pub layers: Option<&'a Path>,
+}
+
 /// A plan of a root file system.
 #[derive(Debug)]
 pub struct Root {
@@ -93,15 +105,10 @@ const GUARDED: Restrictions = Restrictions::NO_SETUID.and(Restrictions::NO_DEVIC
 const READ_ONLY: Restrictions = GUARDED.and(Restrictions::READ_ONLY);
 
 impl Root {
-    /// Plans the root of a place made from `spec`. What is written goes to `layers` if there are
+    /// Plans the root of a place made from `spec`. What is written goes to the layers if there are
     /// any, else to the scratch space.
-    pub fn plan(
-        spec: &Spec,
-        identity: &Identity,
-        mapping: Mapping,
-        scratch: Option<u64>,
-        layers: Option<&Path>,
-    ) -> Result<Self, BootError> {
+    pub fn plan(spec: &Spec, on: &Ground<'_>, scratch: Option<u64>) -> Result<Self, BootError> {
+        let Ground { trees, identity, mapping, layers } = *on;
         let mut steps = Steps { list: Vec::with_capacity(96), layers: layers.is_some() };
         // Empty files take room too: as much as if each held a page.
         let size =
@@ -118,12 +125,8 @@ impl Root {
         match &spec.image {
             Image::Host => steps.own_image(&host::PROGRAMS, &host::SETTINGS, identity, spec)?,
             Image::Module(_) => steps.own_image(&[], &[], identity, spec)?,
-            Image::Rootfs(dir) => steps.rootfs_image(dir, mapping, spec)?,
-            Image::Reference(name) => {
-                return Err(BootError::Refused {
-                    why: format!("the native backend can't get the image {name}"),
-                    fix: "use a backend that can, or rootfs:DIR".into(),
-                });
+            Image::Rootfs(_) | Image::Reference(_) => {
+                steps.foreign_image(&Trees(trees), mapping, spec)?;
             }
         }
         // In somebody's image a link may be anywhere, so nothing is done in it by mere paths. In
@@ -134,7 +137,7 @@ impl Root {
         if !matches!(spec.image, Image::Module(_)) {
             steps.processes(foreign)?;
         }
-        steps.private_directories(identity, spec.root, foreign)?;
+        steps.private_directories(identity, spec, foreign)?;
         for (number, mount) in spec.mounts.iter().enumerate() {
             steps.user_mount(number, mount, &spec.mounts, mapping)?;
         }
@@ -152,6 +155,17 @@ impl Root {
             _ => None,
         })
     }
+}
+
+/// The steps that lay an image's directories over each other, to be looked at only.
+pub fn merging(trees: &[PathBuf]) -> Result<Vec<Step>, BootError> {
+    let mut steps = Steps { list: Vec::new(), layers: false };
+    steps.push(Step::Scratch { options: c_string("mode=755")? });
+    steps.directory("root", 0o755)?;
+    // By this process itself.
+    let lower = steps.lower_trees(&Trees(trees), Mapping::Single { uid: 0, gid: 0 })?;
+    steps.mount(c"overlay", "root", READ_ONLY, &format!("lowerdir={lower},userxattr"))?;
+    Ok(steps.list)
 }
 
 /// A list of steps in the making.
@@ -238,10 +252,10 @@ impl Steps {
     fn private_directories(
         &mut self,
         identity: &Identity,
-        root: RootAccess,
+        spec: &Spec,
         foreign: bool,
     ) -> Result<(), BootError> {
-        let home = identity.home.trim_matches('/');
+        let (home, root) = (identity.home.trim_matches('/'), spec.root);
         if !foreign && root == RootAccess::Writable {
             self.directory("root/tmp", 0o1777)?;
             self.directory("root/run", 0o755)?;
@@ -249,7 +263,9 @@ impl Steps {
         }
         self.private("run", "run", 0o755)?;
         self.private("shm", "dev/shm", 0o1777)?;
-        if self.layers && root == RootAccess::Writable {
+        // What an image has in its home is its user's.
+        let shows_own = self.layers || matches!(spec.image, Image::Reference(_));
+        if shows_own && root == RootAccess::Writable {
             self.place(Path::new("tmp"), false)?;
             return self.place(Path::new(home), false);
         }

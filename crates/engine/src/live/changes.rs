@@ -2,10 +2,11 @@
 
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use agentkernel_core::{self as core, Access, Backend, Capability, Spec};
 use agentkernel_files::{
-    self as files, Baseline, Change, ChangeKind, FileKind, FilesError, Ids, Layer, LeftOut,
+    self as files, Baseline, Change, ChangeKind, FileKind, FilesError, Ids, Layer, LeftOut, Lower,
 };
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
@@ -21,7 +22,7 @@ impl Sandboxes<'_> {
         let layers = self.kept_layers(&record)?;
         let made: Vec<_> = layers.iter().flat_map(|layer| layer.made.clone()).collect();
         let is_place = |path: &Path| made.iter().any(|made| made.starts_with(path));
-        let mut changes = files::changes(&mapped(&layers))?;
+        let mut changes = files::changes(&mapped(self.backend(&record)?, &layers)?)?;
         changes.retain(|change| {
             let is_new_directory =
                 (change.kind, change.what) == (ChangeKind::Added, FileKind::Directory);
@@ -36,27 +37,26 @@ impl Sandboxes<'_> {
         let record = self.find(asked)?;
         let mut layers = self.kept_layers(&record)?;
         let is_mount =
-            |layer: &core::Layer| layer.target != Path::new("/") && layer.lower.is_some();
+            |layer: &core::Layer| layer.target != Path::new("/") && !layer.lower.is_empty();
         if layers.iter().any(is_mount) {
             layers.retain(is_mount);
         }
-        Ok(files::patch(&mapped(&layers), out)?)
+        Ok(files::patch(&mapped(self.backend(&record)?, &layers)?, out)?)
     }
 
     /// Writes what it has changed as an OCI image's layer, by [`agentkernel_files::export`]. A
     /// sandbox that runs stands still for as long as it takes.
     pub fn export(&self, asked: &str, out: impl Write) -> Result<Vec<LeftOut>, EngineError> {
         let (record, _lock) = self.lock(asked)?;
-        let owners = self
-            .able(&record, Capability::RootChanges)?
-            .owners(&self.spec(&record)?, &Self::place(&record).image())?;
+        let backend = self.able(&record, Capability::RootChanges)?;
+        let owners = backend.owners(&self.spec(&record)?, &Self::place(&record).image())?;
         let ids = |outside, inside| Ids { outside, inside, count: owners.count };
         let owners = files::Owners {
             users: ids(owners.outside.0, owners.inside.0),
             groups: ids(owners.outside.1, owners.inside.1),
         };
         let _held = self.hold(&record)?;
-        let left_out = files::export(&mapped(&self.kept_layers(&record)?), owners, out)?;
+        let left_out = files::export(&mapped(backend, &self.kept_layers(&record)?)?, owners, out)?;
         self.note(Kind::File, &record, json!({ "direction": "out", "export": true }))?;
         Ok(left_out)
     }
@@ -80,7 +80,7 @@ impl Sandboxes<'_> {
         }
         let mut layers = self.kept_layers(&record)?;
         layers.retain(|layer| is_target_of_copy(&spec, &layer.target));
-        let layers = mapped(&layers);
+        let layers = mapped(self.backend(&record)?, &layers)?;
         let parts = parts(base(&spec), &layers, paths)?;
         let mut baseline = read_baseline(&record)?;
         let held = self.hold(&record)?;
@@ -168,7 +168,7 @@ fn parts<'a>(
         let Some(layer) = holders.max_by_key(|layer| layer.target.as_os_str().len()) else {
             return Err(FilesError::NoHost(path).into());
         };
-        match parts.iter_mut().find(|(other, _)| *other == layer) {
+        match parts.iter_mut().find(|(other, _)| std::ptr::eq(*other, layer)) {
             Some((_, paths)) => paths.push(path),
             None => parts.push((layer, vec![path])),
         }
@@ -224,12 +224,21 @@ fn is_target_of_copy(spec: &Spec, target: &Path) -> bool {
     spec.mounts.iter().any(|mount| is_copy(mount) && mount.target == target)
 }
 
-fn mapped(layers: &[core::Layer]) -> Vec<Layer> {
-    let map = |layer: &core::Layer| Layer {
-        target: layer.target.clone(),
-        lower: layer.lower.clone(),
-        upper: layer.upper.clone(),
-        skip: layer.covered.iter().filter(|path| **path != layer.target).cloned().collect(),
+fn mapped(backend: &dyn Backend, layers: &[core::Layer]) -> Result<Vec<Layer>, EngineError> {
+    let lower = |layer: &core::Layer| {
+        Ok::<_, EngineError>(match layer.lower.as_slice() {
+            [] => None,
+            [one] => Some(Lower::Host(one.clone())),
+            many => Some(Lower::Shown(Arc::new(backend.merge(many)?))),
+        })
+    };
+    let map = |layer: &core::Layer| {
+        Ok(Layer {
+            target: layer.target.clone(),
+            lower: lower(layer)?,
+            upper: layer.upper.clone(),
+            skip: layer.covered.iter().filter(|path| **path != layer.target).cloned().collect(),
+        })
     };
     layers.iter().map(map).collect()
 }
@@ -271,7 +280,7 @@ mod tests {
 
     fn layer(target: &str) -> Layer {
         let (target, upper) = (target.into(), "/nowhere".into());
-        Layer { target, lower: Some("/host".into()), upper, skip: Vec::new() }
+        Layer { target, lower: Some(Lower::Host("/host".into())), upper, skip: Vec::new() }
     }
 
     fn told(base: &Path, paths: &[&str]) -> Result<Vec<(String, Vec<PathBuf>)>, String> {

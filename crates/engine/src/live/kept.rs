@@ -28,9 +28,7 @@ impl Sandboxes<'_> {
     /// Everything inside is ended with the command, and with the calling process, too.
     pub fn run_kept(&self, mut run: Run, name: Option<Name>) -> Result<Outcome, EngineError> {
         let start = Instant::now();
-        if run.provision.is_needed() {
-            self.engine.provide(run.backend.as_deref(), &run.spec, &run.provision)?;
-        }
+        self.engine.settle_image(run.backend.as_deref(), &mut run.spec, &run.provision)?;
         let (streams, stdio) = Streams::connect(run.terminal.is_given(run.stdin), run.stdin)?;
         streams.name_terminal(&run.spec, &mut run.command);
         let backend = self.engine.expect_driver(run.backend.as_deref())?;

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use agentkernel_files::{Applied, Baseline, ChangeKind, FilesError, Layer, Report, apply, changes};
+use agentkernel_files::{
+    Applied, Baseline, ChangeKind, FilesError, Layer, Lower, Report, apply, changes,
+};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 
 /// A project of the host and an overlay over it, which shows at `/work`.
@@ -28,7 +30,7 @@ impl Scratch {
         }
         let layer = Layer {
             target: "/work".into(),
-            lower: Some(top.join("lower")),
+            lower: Some(Lower::Host(top.join("lower"))),
             upper: top.join("upper"),
             skip: Vec::new(),
         };

@@ -165,5 +165,8 @@ pub fn accounts(identity: &Identity) -> (String, String) {
     (passwd, group)
 }
 
+/// What [`HOSTS`] has, and the agent names the place.
+pub(super) const HOST_NAME: &str = "agentkernel";
+
 pub(super) const HOSTS: &str =
     "127.0.0.1 localhost\n::1 localhost ip6-localhost\n127.0.1.1 agentkernel\n";

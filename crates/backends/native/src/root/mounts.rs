@@ -4,13 +4,12 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use agentkernel_core::{Access, BootError, Mount, Spec, c_string};
+use agentkernel_core::{Access, BootError, Image, Mount, Spec, c_string};
 
-use agentkernel_sys::descriptor;
-
-use super::host::HOSTS;
+use super::host::{HOST_NAME, HOSTS};
 use super::{GUARDED, LAYERS, READ_ONLY, Step, Steps, resolver};
 use crate::identity::Mapping;
+use crate::stored::Trees;
 
 /// Where a mounted part of a tree comes from.
 #[derive(Debug)]
@@ -42,25 +41,27 @@ pub enum Owners {
 }
 
 impl Steps {
-    /// A directory as the root, with what is written kept apart from it.
-    pub(super) fn rootfs_image(
+    /// Somebody's directories as the root, one over the other, with what is written kept apart from
+    /// them.
+    pub(super) fn foreign_image(
         &mut self,
-        dir: &Path,
+        trees: &Trees<'_>,
         mapping: Mapping,
         spec: &Spec,
     ) -> Result<(), BootError> {
-        self.directory("image", 0o755)?;
-        let source = tree_source(dir, mapping, Owners::Image)?;
-        self.lower_tree(source, "image")?;
-        self.overlay("image", "root", "root")?;
+        let lower = self.lower_trees(trees, mapping)?;
+        self.overlay(&lower, "root", "root")?;
         self.directory("etc", 0o755)?;
-        let settings = [("hosts", Some(HOSTS.into())), ("resolv.conf", resolver(spec))];
+        let mut settings = vec![("hosts", HOSTS.into())];
+        settings.extend(resolver(spec).map(|text| ("resolv.conf", text)));
+        if matches!(spec.image, Image::Reference(_)) {
+            settings.push(("hostname", format!("{HOST_NAME}\n").into()));
+        }
         for (name, content) in settings {
-            let Some(content) = content else { continue };
             let path = format!("etc/{name}");
-            if dir.join(&path).symlink_metadata().is_err() {
+            if trees.find("etc", name).is_none() {
                 // An image of somebody else's without the file does without it.
-                if descriptor::may_write(&dir.join("etc")).is_err() {
+                if !trees.may_write("etc") {
                     continue;
                 }
                 self.place(Path::new(&path), true)?;
@@ -129,6 +130,29 @@ impl Steps {
         let source = TreeSource::Local { path: c_string(merged)? };
         self.push(Step::Tree { source, restrictions: GUARDED, path, inside: true });
         Ok(())
+    }
+
+    /// Directories in the scratch space, for an overlay to stand on: their names as it wants them.
+    pub(super) fn lower_trees(
+        &mut self,
+        trees: &Trees<'_>,
+        mapping: Mapping,
+    ) -> Result<String, BootError> {
+        let mut names: Vec<String> = Vec::with_capacity(trees.0.len());
+        for (number, tree) in trees.0.iter().enumerate() {
+            let name = format!("image-{number}");
+            self.directory(&name, 0o755)?;
+            let source = tree_source(tree, mapping, Owners::Image)?;
+            self.lower_tree(source, &name)?;
+            names.push(name);
+        }
+        if names.is_empty() {
+            self.directory("image", 0o755)?;
+            names.push("image".into());
+        }
+        // The uppermost is named first.
+        names.reverse();
+        Ok(names.join(":"))
     }
 
     /// A tree in the scratch space, for an overlay to stand on.

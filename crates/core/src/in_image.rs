@@ -1,10 +1,9 @@
 //! Who commands are in an image, and what has to be started for them.
 
-use agentkernel_core::{BootError, Command, Identity, ImageFacts, Process, Spec, User, no_user};
-use agentkernel_sys::identity as ids;
+use crate::{BootError, Command, Identity, ImageFacts, Process, Spec, User, no_user};
 
 /// The image's own user, unless that is root.
-pub fn image_user(image: &ImageFacts) -> Option<&str> {
+fn image_user(image: &ImageFacts) -> Option<&str> {
     let user = image.user.as_deref()?;
     let name = user.split(':').next().unwrap_or_default();
     (!matches!(name, "" | "0" | "root")).then_some(user)
@@ -12,14 +11,21 @@ pub fn image_user(image: &ImageFacts) -> Option<&str> {
 
 /// `user` in the image. Unless somebody is asked for, commands run as the image's own user, but
 /// never as root; or as the caller, where there is nobody else.
-pub fn identity(user: &User, image: &ImageFacts) -> Result<Identity, BootError> {
+/// `caller` is who calls, by the host's numbers.
+pub fn identity(
+    user: &User,
+    image: &ImageFacts,
+    caller: (u32, u32),
+) -> Result<Identity, BootError> {
     match (user, image_user(image)) {
-        _ if image.only_caller => only_caller(user, image),
-        (User::Unprivileged, Some(own)) => by_text(own, image),
-        // The agent adds it to an image that has no user 1000.
-        (User::Named(name), None) if name == "agent" => identity(&User::Unprivileged, image),
+        _ if image.only_caller => only_caller(user, image, caller),
+        (User::Unprivileged, Some(own)) => by_text(own, image, caller),
+        // It is added to an image that has no user 1000.
+        (User::Named(name), None) if name == "agent" => {
+            identity(&User::Unprivileged, image, caller)
+        }
         _ => {
-            let found = Identity::in_image(user, &image.passwd, ids::effective())?;
+            let found = Identity::in_image(user, &image.passwd, caller)?;
             let is_stranger = found.name.is_empty() && *user == User::Caller;
             // With a name and a home of one's own, as where there is no image.
             Ok(match (is_stranger, found.uid) {
@@ -32,24 +38,24 @@ pub fn identity(user: &User, image: &ImageFacts) -> Result<Identity, BootError> 
 }
 
 /// The caller, who is the only one where the caller's folders are shown by the host's numbers.
-fn only_caller(user: &User, image: &ImageFacts) -> Result<Identity, BootError> {
+fn only_caller(user: &User, image: &ImageFacts, caller: (u32, u32)) -> Result<Identity, BootError> {
     const INSTEAD: &str = "leave out the mounts, run agentkernel as root, or use rootless Podman";
     let others = ImageFacts { only_caller: false, ..image.clone() };
-    let caller = identity(&User::Caller, &others).map_err(|error| match error {
+    let own = identity(&User::Caller, &others, caller).map_err(|error| match error {
         BootError::Refused { why, .. } => BootError::Refused { why, fix: INSTEAD.into() },
         other => other,
     })?;
     let found = match user {
-        User::Unprivileged | User::Caller => return Ok(caller),
-        other => identity(other, &others)?,
+        User::Unprivileged | User::Caller => return Ok(own),
+        other => identity(other, &others, caller)?,
     };
-    match (found.uid, found.gid) == (caller.uid, caller.gid) {
-        true => Ok(caller),
+    match (found.uid, found.gid) == (own.uid, own.gid) {
+        true => Ok(own),
         false => Err(BootError::Refused {
             why: format!(
                 "commands can't run as {}:{} where a project or a volume is mounted by an engine of \
                  root's: there you are {}:{}, as outside, and nobody else",
-                found.uid, found.gid, caller.uid, caller.gid
+                found.uid, found.gid, own.uid, own.gid
             ),
             fix: format!("leave out --user, or {INSTEAD}"),
         }),
@@ -57,7 +63,7 @@ fn only_caller(user: &User, image: &ImageFacts) -> Result<Identity, BootError> {
 }
 
 /// `USER[:GROUP]`, each a name or a number.
-fn by_text(text: &str, image: &ImageFacts) -> Result<Identity, BootError> {
+fn by_text(text: &str, image: &ImageFacts, caller: (u32, u32)) -> Result<Identity, BootError> {
     let (user, group) = match text.split_once(':') {
         Some((user, group)) => (user, Some(group)),
         None => (text, None),
@@ -66,7 +72,7 @@ fn by_text(text: &str, image: &ImageFacts) -> Result<Identity, BootError> {
         Ok(uid) => User::Ids { uid, gid: uid },
         Err(_) => User::Named(user.into()),
     };
-    let found = Identity::in_image(&user, &image.passwd, ids::effective())?;
+    let found = Identity::in_image(&user, &image.passwd, caller)?;
     let gid = match group {
         Some(group) => group.parse().ok().or_else(|| group_number(group, &image.group)),
         // What the image's own list says of a number, as Docker has it.
@@ -91,9 +97,14 @@ fn primary_group(uid: u32, passwd: &str) -> Option<u32> {
 }
 
 /// What has to be started for `command` in a place of that image.
-pub fn process(spec: &Spec, command: &Command, image: &ImageFacts) -> Result<Process, BootError> {
-    let own = identity(&spec.user, image)?;
-    let asked = command.user.as_ref().map(|user| identity(user, image)).transpose()?;
+pub fn process(
+    spec: &Spec,
+    command: &Command,
+    image: &ImageFacts,
+    caller: (u32, u32),
+) -> Result<Process, BootError> {
+    let own = identity(&spec.user, image, caller)?;
+    let asked = command.user.as_ref().map(|user| identity(user, image, caller)).transpose()?;
     let stranger = asked.as_ref().is_some_and(|asked| *asked != own);
     let identity = asked.unwrap_or(own);
     let variables: Vec<(&str, &str)> =
@@ -124,13 +135,13 @@ mod tests {
     #[test]
     fn where_folders_of_the_callers_are_shown_there_is_nobody_else() {
         let image = ImageFacts { only_caller: true, ..image("web") };
-        let (uid, gid) = ids::effective();
+        let (uid, gid) = (1234, 5678);
         for user in [User::Unprivileged, User::Caller, User::Ids { uid, gid }] {
-            let found = identity(&user, &image).unwrap();
+            let found = identity(&user, &image, (uid, gid)).unwrap();
             assert_eq!((found.uid, found.gid), (uid, gid), "{user:?}");
         }
         for other in [User::Ids { uid: uid + 1, gid }, User::Named("web".into())] {
-            let refused = identity(&other, &image);
+            let refused = identity(&other, &image, (uid, gid));
             assert!(matches!(refused, Err(BootError::Refused { .. })), "{other:?}");
         }
     }
@@ -138,7 +149,7 @@ mod tests {
     #[test]
     fn the_images_own_user_counts_unless_it_is_root() {
         let of = |user: &str| {
-            identity(&User::Unprivileged, &image(user)).map(|found| (found.uid, found.gid))
+            identity(&User::Unprivileged, &image(user), (1, 1)).map(|found| (found.uid, found.gid))
         };
         for (user, expected) in [
             ("", (1000, 1000)),
