@@ -18,23 +18,30 @@ mod verbs;
 use std::ffi::OsString;
 
 use agentkernel_core::Backend;
+use agentkernel_images::Porter;
 
 pub use backends::BACKENDS;
 use flags::{Invocation, LowArgs};
 
-/// Does what `args` ask for (without the program's own name) on the given backends, and returns
-/// the exit status. Whatever goes wrong has been said on standard error by then.
-pub fn run(
-    args: impl IntoIterator<Item = OsString>,
-    backends: &'static [&'static dyn Backend],
-) -> u8 {
+/// What a program can do with besides its own code.
+#[derive(Clone, Copy)]
+pub struct Hands {
+    /// The preferred ones first.
+    pub backends: &'static [&'static dyn Backend],
+    /// Who brings images in; none where that is left to another program.
+    pub porter: Option<&'static dyn Porter>,
+}
+
+/// Does what `args` ask for (without the program's own name), and returns the exit status. Whatever
+/// goes wrong has been said on standard error by then.
+pub fn run(args: impl IntoIterator<Item = OsString>, hands: Hands) -> u8 {
     let mut low = LowArgs::default();
     let done = match flags::parse(args, &mut low) {
         Ok(Invocation::Version) => output::line(&format!("agentkernel {}", version())),
         Ok(Invocation::Help(verb)) => output::text(&flags::help(verb)),
         Ok(Invocation::Verb(verb)) => {
             let json = low.json;
-            let done = commands::dispatch(verb, low, backends);
+            let done = commands::dispatch(verb, low, hands);
             let done =
                 done.map_err(|err| if err.elsewhere { commands::hand_over(err) } else { err });
             return done.unwrap_or_else(|err| output::error(err, json));

@@ -16,5 +16,6 @@ fn run() -> u8 {
     if agentkernel_containers::is_agent() {
         return agentkernel_containers::serve();
     }
-    agentkernel::run(env::args_os().skip(1), agentkernel::BACKENDS)
+    let hands = agentkernel::Hands { backends: agentkernel::BACKENDS, porter: None };
+    agentkernel::run(env::args_os().skip(1), hands)
 }

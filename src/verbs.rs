@@ -35,6 +35,7 @@ pub(crate) enum Verb {
     Export,
     Snapshot,
     Fork,
+    Image,
     Doctor,
     Completions,
     Help,

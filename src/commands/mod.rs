@@ -15,6 +15,7 @@ mod exec;
 mod export;
 mod fork;
 mod help;
+mod image;
 mod inspect;
 mod kill;
 mod logs;
@@ -43,6 +44,7 @@ use std::os::unix::process::CommandExt;
 use agentkernel_core::{Backend, Capability};
 use agentkernel_engine::Engine;
 
+use crate::Hands;
 use crate::error::CommandError;
 use crate::flags::LowArgs;
 use crate::news;
@@ -52,14 +54,14 @@ use crate::verbs::Verb;
 pub(crate) fn dispatch(
     verb: Verb,
     low: LowArgs,
-    backends: &'static [&'static dyn Backend],
+    Hands { backends, porter }: Hands,
 ) -> Result<u8, CommandError> {
     // They are about every backend there is.
     if matches!(verb, Verb::Doctor | Verb::Prune) && daemon::program().is_ok() {
         let engine = Engine::new(backends);
         backends.iter().try_for_each(|one| engine.expect_driver(Some(one.name())).map(drop))?;
     }
-    if backends.iter().any(|one| one.can_boot() && has_images(*one)) {
+    if backends.iter().any(|one| one.can_provide() && has_images(*one)) {
         news::listen(low.json, low.verbose);
     }
     match verb {
@@ -87,6 +89,7 @@ pub(crate) fn dispatch(
         Verb::Apply => apply::run(&low, backends),
         Verb::Export => export::run(&low, backends),
         Verb::Snapshot => snapshot::run(&low, backends),
+        Verb::Image => image::run(low, backends, porter),
         Verb::Fork => fork::run(&low, backends),
         Verb::Doctor => doctor::run(&low, backends),
         Verb::Completions => completions::run(&low, backends),

@@ -103,7 +103,7 @@ fn report(snapshot: &Snapshot) -> SnapshotReport {
 }
 
 /// To three digits or so.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut size = bytes as f64;
     let mut units = UNITS.iter();

@@ -41,6 +41,7 @@ pub(crate) struct LowArgs {
     pub grace: Option<Duration>,
     pub signal: Option<Signal>,
     pub force: bool,
+    pub platform: Option<String>,
     /// The snapshot to begin with.
     pub from: Option<Name>,
     /// Keep the sandbox of a run.

@@ -303,6 +303,20 @@ other one does, but no command goes along. All of them are made, or none.
         takes: Takes::Sandboxes,
     },
     VerbInfo {
+        verb: Verb::Image,
+        name: "image",
+        aliases: &["images"],
+        usage: "pull NAME... | import SOURCE [NAME] | build DIR NAME | ls | inspect IMAGE... | tag IMAGE NAME | rm IMAGE... | prune",
+        doc: "Fetch, list and remove images for native sandboxes",
+        more: "\
+SOURCE is oci:DIR[:REF], rootfs:DIR, an archive that docker save, podman save or
+docker export made, or - for one on standard input. An IMAGE is a name or the
+start of a digest. prune removes images without a name, and with -a all that no
+sandbox uses. Docker and Podman keep images of their own.
+",
+        takes: Takes::OneOf(&["pull", "import", "build", "ls", "inspect", "tag", "rm", "prune"]),
+    },
+    VerbInfo {
         verb: Verb::Doctor,
         name: "doctor",
         aliases: &[],

@@ -12,6 +12,7 @@ mod daemon;
 mod doctor;
 mod environment;
 mod file;
+mod image;
 mod images;
 mod label;
 mod limits;
@@ -41,6 +42,7 @@ pub use daemon::{
 pub use doctor::{BackendReport, DoctorReport};
 pub use environment::{EnvFileError, Environment, read_env_file, read_variable};
 pub use file::{FileError, KEYS, read_file};
+pub use image::{ImageEntry, ImagesReport};
 pub use images::DEFAULT as DEFAULT_IMAGE;
 pub use label::{Filter, Label};
 pub use limits::Machine;

@@ -292,7 +292,8 @@ to_json!(
     crate::VerdictReport,
     crate::ChangesReport,
     crate::AppliedReport,
-    crate::SnapshotsReport
+    crate::SnapshotsReport,
+    crate::ImagesReport
 );
 
 #[cfg(test)]

@@ -122,6 +122,14 @@ pub(super) static FLAGS: &[Flag] = &[
         verbs: &[Verb::Prune],
         doc: "Do not ask",
     },
+    Flag {
+        long: "force",
+        short: Some('f'),
+        aliases: &[],
+        takes: Takes::Nothing(|low| low.force = true),
+        verbs: &[Verb::Image],
+        doc: "Do not ask (prune), and remove names in use (rm)",
+    },
 ];
 
 pub(super) fn name(text: &OsStr) -> Result<Name, ValueError> {

@@ -21,11 +21,34 @@ pub(super) static FLAGS: &[Flag] = &[
         doc: "Show those that do not run, too",
     },
     Flag {
+        long: "all",
+        short: Some('a'),
+        aliases: &[],
+        takes: Takes::Nothing(|low| low.all = true),
+        verbs: &[Verb::Image],
+        doc: "Remove those that have names, too (prune)",
+    },
+    Flag {
+        long: "platform",
+        short: None,
+        aliases: &[],
+        takes: Takes::Value {
+            name: "OS/ARCH[/VARIANT]",
+            words: Words::Any,
+            read: |low, value| {
+                low.platform = Some(platform(&value)?);
+                Ok(())
+            },
+        },
+        verbs: &[Verb::Image],
+        doc: "Take an image for that, not for this machine",
+    },
+    Flag {
         long: "quiet",
         short: Some('q'),
         aliases: &[],
         takes: Takes::Nothing(|low| low.quiet = true),
-        verbs: &[Verb::Ps],
+        verbs: &[Verb::Ps, Verb::Image],
         doc: "Print ids only (ps NAME: numbers)",
     },
     Flag {
@@ -124,6 +147,7 @@ pub(super) static FLAGS: &[Flag] = &[
             Verb::Diff,
             Verb::Apply,
             Verb::Snapshot,
+            Verb::Image,
             Verb::Pool,
             Verb::Daemon,
             Verb::Doctor,
@@ -171,6 +195,17 @@ const KINDS: &[&str] = &{
     }
     names
 };
+
+fn platform(text: &OsStr) -> Result<String, ValueError> {
+    let is_word = |word: &str| {
+        !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    };
+    let words = text.to_str().filter(|text| text.split('/').all(is_word));
+    let words = words.filter(|text| (1..=2).contains(&text.matches('/').count()));
+    words.map(str::to_owned).ok_or_else(|| {
+        ValueError::new(format!("{text:?} is not a platform such as linux/amd64 or linux/arm/v7"))
+    })
+}
 
 fn kind(text: &OsStr) -> Result<Kind, ValueError> {
     let found = Kind::ALL.into_iter().find(|kind| text == kind.name());

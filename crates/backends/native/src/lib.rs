@@ -36,18 +36,17 @@ use agentkernel_core::{
     Remains, Remnant, Spec, Stdio, Yardstick,
 };
 use agentkernel_guest::Runner;
+use agentkernel_images::Porter;
 
 use outside::Given;
 use plan::Plan;
 use users::Users;
 
-pub use stored::Fetcher;
-
 /// A backend whose places are made of namespaces.
 pub struct Native {
     kind: &'static Kind,
     modules: Option<&'static dyn Modules>,
-    fetcher: Option<&'static dyn Fetcher>,
+    porter: Option<&'static dyn Porter>,
 }
 
 /// What it is to its users.
@@ -74,7 +73,7 @@ pub trait Modules: Sync {
 }
 
 /// The backend for programs, for a registry. It starts those images that are there.
-pub static NATIVE: Native = Native { kind: &PROGRAMS, modules: None, fetcher: None };
+pub static NATIVE: Native = Native { kind: &PROGRAMS, modules: None, porter: None };
 
 static PROGRAMS: Kind = Kind {
     name: "native",
@@ -112,12 +111,12 @@ static PROGRAMS: Kind = Kind {
 impl Native {
     /// A backend whose commands are modules.
     pub const fn for_modules(kind: &'static Kind, modules: &'static dyn Modules) -> Self {
-        Self { kind, modules: Some(modules), fetcher: None }
+        Self { kind, modules: Some(modules), porter: None }
     }
 
     /// The backend for programs, in a program that can bring images in.
-    pub const fn with_fetcher(fetcher: &'static dyn Fetcher) -> Self {
-        Self { kind: &PROGRAMS, modules: None, fetcher: Some(fetcher) }
+    pub const fn with_porter(porter: &'static dyn Porter) -> Self {
+        Self { kind: &PROGRAMS, modules: None, porter: Some(porter) }
     }
 
     /// Who runs the commands of such places, if they are modules. It is ready by then.
@@ -154,7 +153,7 @@ impl Backend for Native {
     }
 
     fn can_provide(&self) -> bool {
-        self.fetcher.is_some()
+        self.porter.is_some()
     }
 
     fn probe(&self) -> Probe {
@@ -174,7 +173,7 @@ impl Backend for Native {
 
     fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError> {
         match &spec.image {
-            Image::Reference(name) => stored::provide(name, provision, self.fetcher),
+            Image::Reference(name) => stored::provide(name, provision, self.porter),
             _ => Ok(()),
         }
     }

@@ -5,14 +5,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use agentkernel_core::{BootError, Image, Provision, Pull, Spec, c_string};
-use agentkernel_images::{self as images, Images, ImagesError};
+use agentkernel_images::{self as images, Images, ImagesError, Porter, PorterError};
 use agentkernel_sys::descriptor;
-
-/// Brings images into the store.
-pub trait Fetcher: Sync {
-    /// Sees to it that the image of this name is there as `provision` says.
-    fn fetch(&self, images: &Images, name: &str, provision: &Provision) -> Result<(), BootError>;
-}
 
 /// The image that a spec names, held; none if its root is another one.
 pub fn open(spec: &Spec) -> Result<Option<images::Image>, BootError> {
@@ -34,17 +28,16 @@ pub fn pin(name: &str) -> Result<Option<String>, BootError> {
 pub fn provide(
     name: &str,
     provision: &Provision,
-    fetcher: Option<&dyn Fetcher>,
+    porter: Option<&dyn Porter>,
 ) -> Result<(), BootError> {
-    let is_there = pin(name)?.is_some();
-    match (fetcher, provision.pull) {
-        _ if is_there && !provision.renews() => Ok(()),
-        (_, Pull::Never) if provision.build.is_none() => Err(missing(name)),
-        (Some(fetcher), _) => {
-            fetcher.fetch(&Images::of_caller().map_err(refused)?, name, provision)
-        }
-        (None, _) => Err(missing(name)),
-    }
+    let images = Images::of_caller().map_err(refused)?;
+    let brought = match (porter, &provision.build) {
+        (Some(porter), Some(folder)) => porter.build(&images, folder, name),
+        _ if provision.pull != Pull::Always && pin(name)?.is_some() => return Ok(()),
+        (Some(porter), None) if provision.pull != Pull::Never => porter.pull(&images, name, None),
+        _ => return Err(missing(name)),
+    };
+    brought.map(drop).map_err(|PorterError { why, fix }| BootError::Refused { why, fix })
 }
 
 fn missing(name: &str) -> BootError {

@@ -5,11 +5,12 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use agentkernel_core::{Backend, Capability, Spec};
+use agentkernel_core::{Backend, Capability, Image, Spec};
 use agentkernel_files::{CopyError, copy_tree};
 use agentkernel_protocol::ToAgent;
 use agentkernel_store::audit::Kind;
 use agentkernel_store::{Id, Name, NewRecord, Record, Snapshot, State, StoreError};
+use agentkernel_wire::SpecRecord;
 use serde_json::json;
 
 use super::dial::{Dial, PATIENCE};
@@ -72,6 +73,28 @@ impl Sandboxes<'_> {
     /// All snapshots, the oldest first.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, EngineError> {
         Ok(self.store.list_snapshots()?)
+    }
+
+    /// The images that sandboxes, snapshots and pools are made of, as their specs name them, each with
+    /// what is made of it, such as `the sandbox web`.
+    pub fn images_in_use(&self) -> Result<Vec<(String, String)>, EngineError> {
+        let sandboxes = self.store.list()?;
+        let sandboxes =
+            sandboxes.iter().map(|one| (format!("the sandbox {}", one.name), &one.spec));
+        let snapshots = self.store.list_snapshots()?;
+        let snapshots =
+            snapshots.iter().map(|one| (format!("the snapshot {}", one.name), &one.spec));
+        let pools = self.store.list_pools()?;
+        let pools = pools.iter().map(|one| (format!("the pool {}", one.name), &one.spec));
+        let image = |(user, spec): (String, &String)| {
+            // What can't be read can't be started either.
+            let spec: Spec = SpecRecord::from_json(spec).ok()?.try_into().ok()?;
+            match spec.image {
+                Image::Reference(name) => Some((user, name)),
+                _ => None,
+            }
+        };
+        Ok(sandboxes.chain(snapshots).chain(pools).filter_map(image).collect())
     }
 
     /// The snapshot of this name or id, and the spec of the sandboxes that are made from it.
