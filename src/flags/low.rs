@@ -26,6 +26,7 @@ pub(crate) struct LowArgs {
     pub no_pool: bool,
     /// What of a module is to be called.
     pub function: Option<String>,
+    pub entrypoint: Option<OsString>,
     /// How long a sandbox may wait in a pool.
     pub max_age: Option<Duration>,
     pub background: bool,

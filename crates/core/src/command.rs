@@ -16,6 +16,7 @@ pub struct Command {
     /// The program and its arguments, at least one; where the image is a module, which is the program,
     /// the arguments alone. No string holds a NUL.
     pub argv: Vec<OsString>,
+    pub entrypoint: Entrypoint,
     /// Variables over those of the spec.
     pub environment: BTreeMap<OsString, OsString>,
     /// Where it starts, seen from inside.
@@ -26,6 +27,18 @@ pub struct Command {
     pub function: Option<String>,
     /// How long it may run before it and everything it started is killed.
     pub time_limit: Option<Duration>,
+}
+
+/// What stands before a command's words where its image has a name, as container engines have it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Entrypoint {
+    /// Nothing.
+    #[default]
+    None,
+    /// What the image says; and without words, the image's own command goes with it.
+    OfImage,
+    /// These words.
+    Given(Vec<OsString>),
 }
 
 impl Command {
@@ -61,6 +74,10 @@ pub struct Process {
 /// What an image says of the commands that run in it, under what its user says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageFacts {
+    /// What stands before the words of a command that is [to have it](Entrypoint::OfImage).
+    pub entrypoint: Vec<String>,
+    /// The words where there are none.
+    pub command: Vec<String>,
     /// `NAME=VALUE`.
     pub environment: Vec<String>,
     pub directory: Option<PathBuf>,

@@ -1,6 +1,8 @@
 //! Who commands are in an image, and what has to be started for them.
 
-use crate::{BootError, Command, Identity, ImageFacts, Process, Spec, User, no_user};
+use std::ffi::OsString;
+
+use crate::{BootError, Command, Entrypoint, Identity, ImageFacts, Process, Spec, User, no_user};
 
 /// The image's own user, unless that is root.
 fn image_user(image: &ImageFacts) -> Option<&str> {
@@ -103,6 +105,7 @@ pub fn process(
     image: &ImageFacts,
     caller: (u32, u32),
 ) -> Result<Process, BootError> {
+    let command = &Command { argv: words(command, image)?, ..command.clone() };
     let own = identity(&spec.user, image, caller)?;
     let asked = command.user.as_ref().map(|user| identity(user, image, caller)).transpose()?;
     let stranger = asked.as_ref().is_some_and(|asked| *asked != own);
@@ -117,6 +120,26 @@ pub fn process(
         _ => &identity.home,
     };
     Process::new(spec, command, &identity, &variables, start)
+}
+
+/// The words of a command in this image, with its entrypoint.
+pub fn words(command: &Command, image: &ImageFacts) -> Result<Vec<OsString>, BootError> {
+    let os = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
+    let (mut words, own) = match &command.entrypoint {
+        Entrypoint::None => (Vec::new(), Vec::new()),
+        Entrypoint::OfImage => (os(&image.entrypoint), os(&image.command)),
+        // The image's own command is for its own entrypoint.
+        Entrypoint::Given(words) => (words.clone(), Vec::new()),
+    };
+    words.extend(if command.argv.is_empty() { own } else { command.argv.clone() });
+    match words.is_empty() {
+        false => Ok(words),
+        true => Err(BootError::Refused {
+            why: "no command was given, and the image has none of its own".into(),
+            fix: "name one after the flags, as in agentkernel run --image debian -- echo hello"
+                .into(),
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -164,5 +187,27 @@ mod tests {
             assert_eq!(of(user).unwrap(), expected, "{user}");
         }
         assert!(of("nobody-there").is_err() && of("web:no-such").is_err());
+    }
+
+    #[test]
+    fn words_and_entrypoint_go_together_as_container_engines_have_it() {
+        let os = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        let image = ImageFacts {
+            entrypoint: vec!["/entry".into(), "-x".into()],
+            command: vec!["serve".into()],
+            ..ImageFacts::default()
+        };
+        let of = |argv: &[&str], entrypoint| {
+            let command = Command { argv: os(argv), entrypoint, ..Command::default() };
+            words(&command, &image).ok()
+        };
+        let given = |words: &[&str]| Entrypoint::Given(os(words));
+        assert_eq!(of(&["a", "b"], Entrypoint::None).unwrap(), os(&["a", "b"]));
+        assert_eq!(of(&["a"], Entrypoint::OfImage).unwrap(), os(&["/entry", "-x", "a"]));
+        assert_eq!(of(&[], Entrypoint::OfImage).unwrap(), os(&["/entry", "-x", "serve"]));
+        assert_eq!(of(&[], given(&["sh"])).unwrap(), os(&["sh"]));
+        assert_eq!(of(&["-c"], given(&["sh"])).unwrap(), os(&["sh", "-c"]));
+        assert_eq!(of(&["a"], given(&[])).unwrap(), os(&["a"]));
+        assert!(of(&[], given(&[])).is_none() && of(&[], Entrypoint::None).is_none());
     }
 }

@@ -59,7 +59,19 @@ impl Record {
     }
 
     pub fn facts(&self) -> ImageFacts {
-        let Config { environment, directory, user, passwd, group, .. } = self.config.clone();
-        ImageFacts { environment, directory, user, passwd, group, ..ImageFacts::default() }
+        let Config { environment, entrypoint, command, directory, user, passwd, group } =
+            self.config.clone();
+        let (hosts_users, only_caller) = (false, false);
+        ImageFacts {
+            entrypoint,
+            command,
+            environment,
+            directory,
+            user,
+            passwd,
+            group,
+            hosts_users,
+            only_caller,
+        }
     }
 }

@@ -139,9 +139,8 @@ fn layers_are_kept_and_counted_once_and_go_with_their_last_image() {
     let two = keep(&images, &["base", "three"], &["two"]);
     assert_eq!(scratch.count("layers"), 3);
     let listed = images.list().unwrap();
-    let own = |record: &Record| {
-        listed.iter().find(|image| image.record == *record).unwrap().own_bytes
-    };
+    let own =
+        |record: &Record| listed.iter().find(|image| image.record == *record).unwrap().own_bytes;
     assert_eq!((own(&one), one.bytes()), (3, 7));
     assert_eq!((own(&two), two.bytes()), (5, 9));
     let removed = images.clear(|record, _| *record == one).unwrap().unwrap();

@@ -24,6 +24,10 @@ pub struct PlaceRecord {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct ImageRecord {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    entrypoint: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    command: Vec<String>,
     environment: Vec<String>,
     directory: Option<PathBuf>,
     user: Option<String>,
@@ -121,17 +125,55 @@ impl PlaceRecord {
 
 impl From<ImageFacts> for ImageRecord {
     fn from(facts: ImageFacts) -> Self {
-        let ImageFacts { environment, directory, user, passwd, group, hosts_users, only_caller } =
-            facts;
-        Self { environment, directory, user, passwd, group, hosts_users, only_caller }
+        let ImageFacts {
+            entrypoint,
+            command,
+            environment,
+            directory,
+            user,
+            passwd,
+            group,
+            hosts_users,
+            only_caller,
+        } = facts;
+        Self {
+            entrypoint,
+            command,
+            environment,
+            directory,
+            user,
+            passwd,
+            group,
+            hosts_users,
+            only_caller,
+        }
     }
 }
 
 impl From<ImageRecord> for ImageFacts {
     fn from(record: ImageRecord) -> Self {
-        let ImageRecord { environment, directory, user, passwd, group, hosts_users, only_caller } =
-            record;
-        Self { environment, directory, user, passwd, group, hosts_users, only_caller }
+        let ImageRecord {
+            entrypoint,
+            command,
+            environment,
+            directory,
+            user,
+            passwd,
+            group,
+            hosts_users,
+            only_caller,
+        } = record;
+        Self {
+            entrypoint,
+            command,
+            environment,
+            directory,
+            user,
+            passwd,
+            group,
+            hosts_users,
+            only_caller,
+        }
     }
 }
 
@@ -183,6 +225,8 @@ mod tests {
             limit(LimitKind::Memory, Limited::Nowise { why: "no".into() }),
         ];
         let image = ImageFacts {
+            entrypoint: vec!["/entry".into()],
+            command: vec!["serve".into()],
             environment: vec!["A=b".into()],
             directory: Some("/srv".into()),
             user: Some("web:80".into()),

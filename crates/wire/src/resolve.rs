@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel_core::{Capabilities, Command, Image, Mount, Profile, Provision, Spec};
+use agentkernel_core::{Capabilities, Command, Entrypoint, Image, Mount, Profile, Provision, Spec};
 
 use crate::profile::{Defaults, defaults};
 use crate::{Machine, ProjectRequest, SpecRequest, Volume, limits, resolve_ports};
@@ -77,6 +77,8 @@ pub enum RequestError {
     NoCommand,
     #[error("an argument of the command holds a NUL")]
     Nul,
+    #[error("a WebAssembly module is its own entrypoint, and has no other")]
+    EntrypointOfModule,
     #[error("{0:?} is not the name of a function")]
     FunctionName(String),
     #[error("the function {0:?} can't be called: only a WebAssembly module has functions")]
@@ -108,6 +110,7 @@ impl RequestError {
             Self::MoreThanMachine { .. } => "lower the limit, or leave it out",
             Self::NoCommand => "name one after the flags, as in agentkernel run -- echo hello",
             Self::Nul => "leave it out: no argument of a program can hold one",
+            Self::EntrypointOfModule => "leave out --entrypoint, or name an image with programs",
             Self::FunctionName(_) => "name a function that the module exports",
             Self::FunctionOfProgram(_) => {
                 "leave out --invoke, or name a module, as in agentkernel run --invoke add app.wasm 1 2"
@@ -176,8 +179,13 @@ pub fn command(
 /// first word names one.
 pub fn check_command(command: &Command, image: &Image) -> Result<(), RequestError> {
     match (image, &command.function) {
-        (Image::Module(_), _) => Ok(()),
+        (Image::Module(_), _) => match command.entrypoint {
+            Entrypoint::Given(_) => Err(RequestError::EntrypointOfModule),
+            _ => Ok(()),
+        },
         (_, Some(name)) => Err(RequestError::FunctionOfProgram(name.clone())),
+        // It may have a command of its own, which is known once it is there.
+        (Image::Reference(_), None) if command.entrypoint != Entrypoint::None => Ok(()),
         (_, None) if command.argv.is_empty() => Err(RequestError::NoCommand),
         (_, None) => Ok(()),
     }

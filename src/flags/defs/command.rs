@@ -76,6 +76,21 @@ pub(super) static FLAGS: &[Flag] = &[
         doc: "Kill the command after this time, such as 30s or 5m",
     },
     Flag {
+        long: "entrypoint",
+        short: None,
+        aliases: &[],
+        takes: Takes::Value {
+            name: "PROGRAM",
+            words: Words::Any,
+            read: |low, value| {
+                low.entrypoint = Some(value);
+                Ok(())
+            },
+        },
+        verbs: &[Verb::Run],
+        doc: "Start this before the words, not what the image says",
+    },
+    Flag {
         long: "tty",
         short: Some('t'),
         aliases: &[],

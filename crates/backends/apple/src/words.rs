@@ -86,6 +86,8 @@ pub struct VariantConfig {
 pub struct ImageConfig {
     pub user: Option<String>,
     pub env: Option<Vec<String>>,
+    pub entrypoint: Option<Vec<String>>,
+    pub cmd: Option<Vec<String>>,
     pub working_dir: Option<String>,
 }
 
@@ -113,8 +115,10 @@ impl Image {
         let mut linux = self.variants.iter().filter(is_linux);
         let fitting = linux.clone().find(|one| one.platform.architecture == architecture);
         let config = fitting.or_else(|| linux.next()).and_then(|one| one.config.config.clone());
-        let ImageConfig { user, env, working_dir } = config.unwrap_or_default();
+        let ImageConfig { user, env, entrypoint, cmd, working_dir } = config.unwrap_or_default();
         ImageFacts {
+            entrypoint: entrypoint.unwrap_or_default(),
+            command: cmd.unwrap_or_default(),
             environment: env.unwrap_or_default(),
             directory: working_dir.filter(|path| !path.is_empty()).map(Into::into),
             user: user.filter(|user| !user.is_empty()),

@@ -60,6 +60,8 @@ impl Client {
         let Some(found) = self.inspect(reference)? else { return Ok(None) };
         let config = found.config.unwrap_or_default();
         Ok(Some(ImageFacts {
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            command: config.cmd.unwrap_or_default(),
             environment: config.env.unwrap_or_default(),
             directory: config.working_dir.filter(|path| !path.is_empty()).map(Into::into),
             user: config.user.filter(|user| !user.is_empty()),

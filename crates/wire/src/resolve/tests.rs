@@ -355,6 +355,9 @@ fn a_command_has_a_program_and_no_nul() {
     let of = |argv: &[&str]| command(argv.iter().map(OsString::from).collect(), None, None);
     for image in [Image::Host, Image::Reference("a".into()), Image::Rootfs("/a".into())] {
         assert!(check_command(&of(&["true"]).unwrap(), &image).is_ok());
+        let own = Command { entrypoint: Entrypoint::OfImage, ..of(&[]).unwrap() };
+        let may_have_own = matches!(image, Image::Reference(_));
+        assert_eq!(check_command(&own, &image).is_ok(), may_have_own);
         let none = check_command(&of(&[]).unwrap(), &image);
         assert!(matches!(none, Err(RequestError::NoCommand)));
     }
