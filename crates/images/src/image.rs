@@ -18,7 +18,8 @@ pub struct Image {
 }
 
 impl Image {
-    pub(crate) fn open(images: &Images, manifest: &Digest) -> Result<Option<Self>, ImagesError> {
+    /// The image of this manifest; none if it is not there.
+    pub fn open(images: &Images, manifest: &Digest) -> Result<Option<Self>, ImagesError> {
         let path = images.image_file(manifest);
         let mut held = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

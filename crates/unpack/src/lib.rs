@@ -5,6 +5,30 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+mod archive;
+mod bounds;
+mod bring;
+mod entries;
+mod error;
+mod layer;
+mod manifest;
+mod packed;
+mod platform;
 mod source;
+mod tree;
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+pub use bounds::Bounds;
+pub use bring::{BringError, bring};
+pub use entries::{Bytes, Entry, Kind, read_entries};
+pub use error::UnpackError;
+pub use layer::unpack_layer;
+pub use platform::Platform;
 pub use source::{Part, Source};
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    OsStr::from_bytes(bytes).into()
+}

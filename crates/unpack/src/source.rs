@@ -26,8 +26,9 @@ pub trait Source: Sync {
     /// A manifest or a configuration. Its size was looked at; whoever asks makes sure of its digest.
     fn small(&self, part: &Part) -> Result<Vec<u8>, Self::Error>;
 
-    /// A packed layer, at its start, with its digest made sure of; none if it `is_needless` by the
-    /// time that it could be had. It is told how many bytes more have come.
+    /// A file that stands at a packed layer's start, with its digest made sure of; none if it
+    /// `is_needless` by the time that it could be had. No more than the layer's size is read of it. It
+    /// is told how many bytes more have come.
     fn layer(
         &self,
         filling: &Filling,

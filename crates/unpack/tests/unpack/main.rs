@@ -1,0 +1,10 @@
+//! Layers are unpacked as images mean them, whoever unpacks them, and whatever they try.
+#![cfg(all(test, target_os = "linux"))]
+
+mod common;
+mod holes;
+mod hostile;
+mod links;
+mod packing;
+mod properties;
+mod whiteouts;
