@@ -13,6 +13,7 @@ mod process;
 mod provision;
 mod quantity;
 mod reference;
+mod registries;
 mod spec;
 mod yardstick;
 
@@ -30,6 +31,7 @@ pub use process::c_string;
 pub use provision::{News, Progress, Provision, listen, tell};
 pub use quantity::{Bytes, Cpus, ParseQuantityError, parse_duration};
 pub use reference::Reference;
+pub use registries::{Registries, RegistrySettings};
 pub use spec::{
     Access, Asked, Image, LimitKind, Limits, Mount, Network, Origin, Profile, Pull, RootAccess,
     Spec, User,

@@ -1,0 +1,1 @@
+//! How a registry is asked, by servers that are stricter than real ones.
