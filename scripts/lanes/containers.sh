@@ -31,6 +31,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/containers/images.sh"
+. "$here/containers/start.sh"
 . "$here/containers/undo.sh"
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -41,19 +42,9 @@ shared=/var/tmp/agentkernel-containers
 # The suites' ordinary user: `ORDINARY` in crates/testkit/src/subject.rs.
 ordinary=23456
 
-skip() {
-    echo "$*"
-    exit 77
-}
-
 usage() {
     echo "usage: scripts/lanes/containers.sh up|down DIR"
     exit 2
-}
-
-need() {
-    local tool
-    for tool; do command -v "$tool" >/dev/null || skip "there is no $tool"; done
 }
 
 # Where everything of one `up` is.
@@ -77,9 +68,6 @@ name_folders() {
     )
     docker=(env -i "PATH=$PATH" "DOCKER_CONFIG=$dir/docker-client" docker -H "unix://$docker_socket")
 }
-
-# Writes down what is to be undone, in words of undo.sh.
-remember() { echo "$*" >>"$made"; }
 
 # The same of what is to be undone when nobody is left that is up.
 remember_shared() { grep -qxF "$*" "$shared/made" 2>/dev/null || echo "$*" >>"$shared/made"; }
@@ -110,74 +98,6 @@ remember_rules() { [ -n "$(rules iptables filter "$1")" ] || remember_shared rul
 
 # That an interface is to be removed, unless it is there already.
 remember_interface() { ip link show "$1" >/dev/null 2>&1 || remember_shared interface "$1"; }
-
-# Starts a program that outlives this one, and sets `started` to its number. The first word says who is
-# to remember it.
-start() {
-    local remember=$1 log=$2
-    shift 2
-    setsid "$@" </dev/null >"$log" 2>&1 &
-    started=$!
-    $remember process $started "$(born $started)"
-}
-
-# Waits until a command succeeds, as long as what was started lives.
-await() {
-    local log=$1 why="it does not answer"
-    shift
-    for _ in {1..150}; do
-        if "$@" >/dev/null 2>&1; then return 0; fi
-        kill -0 $started 2>/dev/null || { why="it has ended at once" && break; }
-        sleep 0.1
-    done
-    skip "$why: $(tail -n 1 "$log" | cut -c 1-300 | grep . || echo "without a word")"
-}
-
-# Installs what is missing of the packages. Each is named with a file or a command that it has. What
-# can't be installed is missed by those who need it.
-get_packages() {
-    local missing=() probe package
-    while read -r probe package; do
-        case $probe in
-        /*) [ -e "$probe" ] ;;
-        *) command -v "$probe" >/dev/null ;;
-        esac || missing+=("$package")
-    done <<-PACKAGES
-	dockerd docker.io
-	podman podman
-	crun crun
-	runc runc
-	/usr/lib/podman/netavark netavark
-	/usr/lib/podman/aardvark-dns aardvark-dns
-	skopeo skopeo
-	docker-registry docker-registry
-	/usr/share/doc/busybox-static busybox-static
-	newuidmap uidmap
-	slirp4netns slirp4netns
-	fuse-overlayfs fuse-overlayfs
-	catatonit catatonit
-	iptables iptables
-	ip iproute2
-	ps procps
-	PACKAGES
-    [ ${#missing[@]} -gt 0 ] || return 0
-    command -v apt-get >/dev/null || return 0
-    # Services of these packages would come up with settings, folders and ports that are not ours.
-    if [ ! -e /usr/sbin/policy-rc.d ]; then
-        remember file /usr/sbin/policy-rc.d
-        printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-        chmod 755 /usr/sbin/policy-rc.d
-    fi
-    export DEBIAN_FRONTEND=noninteractive
-    local install=(apt-get install -qq -y --no-install-recommends)
-    {
-        apt-get update -qq || true
-        if ! "${install[@]}" "${missing[@]}"; then
-            for package in "${missing[@]}"; do "${install[@]}" "$package" || true; done
-        fi
-    } </dev/null >"$dir/log/apt" 2>&1
-    ! grep -qx "file /usr/sbin/policy-rc.d" "$made" || rm -f /usr/sbin/policy-rc.d
-}
 
 # What root's Podman and skopeo write where no setting can lead them elsewhere.
 remember_traces() {
@@ -382,9 +302,6 @@ up_podman_user() {
     known TESTKIT_PODMAN_USER_CONF "$dir/user-containers.conf"
 }
 
-# Adds a line to what callers read.
-known() { printf 'export %s=%q\n' "$1" "$2" >>"$dir/environment.part"; }
-
 # Runs a function that brings an engine up, and says what came of it. The last line of what it says is
 # how the engine is, or why there is none.
 bring() {
@@ -427,7 +344,24 @@ up() {
     fi
     echo "$dir" >>"$shared/lanes"
     mkdir -p "$dir"/{log,docker-client,podman/tmp,podman/networks}
-    get_packages
+    get_packages <<-PACKAGES
+	dockerd docker.io
+	podman podman
+	crun crun
+	runc runc
+	/usr/lib/podman/netavark netavark
+	/usr/lib/podman/aardvark-dns aardvark-dns
+	skopeo skopeo
+	docker-registry docker-registry
+	/usr/share/doc/busybox-static busybox-static
+	newuidmap uidmap
+	slirp4netns slirp4netns
+	fuse-overlayfs fuse-overlayfs
+	catatonit catatonit
+	iptables iptables
+	ip iproute2
+	ps procps
+	PACKAGES
     need dpkg ldd
     write_podman_settings
     make_images
