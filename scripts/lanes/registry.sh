@@ -36,6 +36,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 umask 022
+# Somebody without a name.
+ordinary=23456
 user=tester password=correct-horse
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/agentkernel-registry-lane
 
@@ -61,16 +63,21 @@ start_registry() {
     address=$(sed -n 's/.*listening on \(127.0.0.1:[0-9]*\).*/\1/p' "$dir/log/$name" | head -n 1)
 }
 
-# Copies from an archive, a layout or a registry, without whatever the caller's settings say.
+# Copies from an archive, a layout or a registry, without whatever the caller's settings say. As nobody
+# in particular: of root's, skopeo remembers outside of our folder which blobs it has seen where, and
+# takes them in place of what it is asked to pack.
 copy() {
-    env -i "PATH=$PATH" HOME="$dir" TMPDIR="$dir" skopeo --insecure-policy copy --quiet \
+    rm -rf "$dir/skopeo/home"
+    setpriv --reuid $ordinary --regid $ordinary --clear-groups env -i "PATH=$PATH" \
+        "HOME=$dir/skopeo/home" "TMPDIR=$dir/skopeo" skopeo --insecure-policy copy --quiet \
         --src-tls-verify=false --dest-tls-verify=false "$@"
 }
 
 up() {
     local archive address public reason=""
     [ ! -e "$made" ] || take_down || { echo "what was there before is still in the way"; exit 1; }
-    mkdir -p "$dir/log" "$dir/images"
+    mkdir -p "$dir"/{log,images,skopeo}
+    chown $ordinary:$ordinary "$dir/skopeo"
     get_packages <<-PACKAGES
 	skopeo skopeo
 	docker-registry docker-registry
@@ -79,7 +86,7 @@ up() {
 	perl perl-base
 	jq jq
 	PACKAGES
-    need skopeo docker-registry busybox perl jq
+    need skopeo docker-registry busybox perl jq setpriv
     start_registry registry
     public=$address
     make_images
@@ -96,13 +103,16 @@ up() {
     else
         reason+="skopeo packs nothing with zstd; "
     fi
-    if get_debian && copy "docker-archive:$cache/debian.tar" "docker://$public/debian:1"; then
+    if get_debian; then
+        # Where it is kept is root's alone.
+        cp "$cache/debian.tar" "$dir/images/debian.tar"
+        copy "docker-archive:$dir/images/debian.tar" "docker://$public/debian:1"
         known TESTKIT_REGISTRY_DEBIAN 1
     else
         reason+="there is no Debian: $(tail -n 1 "$dir/log/debian"); "
     fi
     up_private "$dir/images/agentkernel-busybox.tar"
-    rm -rf "$dir/images"
+    rm -rf "$dir"/{images,skopeo}
     mv "$dir/environment.part" "$dir/environment"
     echo "registries: $public, $address (who is known)"
     [ -z "$reason" ] || skip "${reason%; }"
@@ -125,7 +135,7 @@ up_private() {
 take_down() {
     [ -e "$made" ] || return 0
     undo_list "$made" || return 1
-    rm -rf "$dir"/{log,images,registry,private,made,environment,environment.part,passwords} \
+    rm -rf "$dir"/{log,images,skopeo,registry,private,made,environment,environment.part,passwords} \
         "$dir"/{registry,private}.yml
     # Whoever made it before has something else in it.
     rmdir "$dir" 2>/dev/null || true

@@ -81,7 +81,7 @@ oci_architecture() {
 
 # An index of two images, each of which says in /machine what it was made for.
 push_index() {
-    local layout=$dir/images/index machine image tree index entries=()
+    local layout=$dir/skopeo/index machine image tree index entries=()
     for machine in "$(oci_architecture)" s390x; do
         image=$dir/images/for-$machine tree=$dir/images/index.tree
         busybox_tree "$tree"

@@ -205,7 +205,8 @@ fn pull_until_killed() {
     let registry = open(&name, &anybody());
     let (bytes, _) = registry.top().unwrap();
     let content: Value = serde_json::from_slice(&bytes).unwrap();
-    let layer = part(&content["layers"][0]);
+    // The largest, of which more comes than fits into what lies between here and there.
+    let layer = part(content["layers"].as_array().unwrap().last().unwrap());
     let filling = store.images.fill().unwrap();
     let came = AtomicU64::new(0);
     let tell = |more| {
@@ -227,11 +228,6 @@ fn what_a_killed_pull_has_fetched_is_gone_on_with() {
     };
     let store = Store::new();
     let name = format!("{host}/layers:1");
-    let content: Value =
-        serde_json::from_slice(&open(&name, &anybody()).top().unwrap().0).unwrap();
-    // The largest, of which more comes than fits into what lies between here and there.
-    let _ = content;
-    let name = format!("{host}/agentkernel-test:1");
     let folder = store.folder.to_str().unwrap();
     let mut child =
         apart("pull_until_killed", &[("PULL", &name), ("STORE", folder)]).spawn().unwrap();
