@@ -18,6 +18,7 @@ mod front;
 mod house;
 mod nursery;
 mod pools;
+mod porter;
 mod reaper;
 
 use std::ffi::{OsStr, OsString};
@@ -35,7 +36,7 @@ pub use error::DaemonError;
 
 /// The backends that the daemon drives, the preferred ones first.
 static BACKENDS: &[&dyn Backend] = &[
-    &agentkernel_native::NATIVE,
+    &NATIVE,
     &WASM,
     #[cfg(target_arch = "x86_64")]
     &HYPERLIGHT,
@@ -43,6 +44,8 @@ static BACKENDS: &[&dyn Backend] = &[
     &agentkernel_containers_api::PODMAN_BACKEND,
     &agentkernel_apple::APPLE_BACKEND,
 ];
+
+static NATIVE: Native = Native::with_porter(&porter::Everywhere);
 
 static MODULES: Code = Code::for_wasm(&agentkernel_wasm_engine::WASMTIME);
 static WASM: Native = MODULES.wasm();
@@ -62,7 +65,8 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
     // The small program hands its words over by its own name.
     let name = args.next().unwrap_or_default();
     if Path::new(&name).file_name() == Some(OsStr::new("agentkernel")) {
-        return agentkernel::run(args, BACKENDS);
+        let porter = Some(&porter::Everywhere as &dyn agentkernel_images::Porter);
+        return agentkernel::run(args, agentkernel::Hands { backends: BACKENDS, porter });
     }
     let words: Vec<String> = args.map(|word| word.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
