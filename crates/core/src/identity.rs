@@ -52,6 +52,26 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// What is to be added to an image's lists of users and groups, in the forms of `/etc/passwd` and
+    /// `/etc/group`, if they do not know this one, who has a name.
+    pub fn lines_for(&self, passwd: &str, group: &str) -> (Option<String>, Option<String>) {
+        let Self { uid, gid, name, home } = self;
+        let known = |list: &str, number: &u32| {
+            let mut entries = list.lines().filter_map(|line| line.split(':').nth(2));
+            entries.any(|entry| entry.parse() == Ok(*number))
+        };
+        let line = |list: &str, number: &u32, line: String| {
+            let gap = if list.is_empty() || list.ends_with('\n') { "" } else { "\n" };
+            (!name.is_empty() && !known(list, number)).then(|| format!("{gap}{line}\n"))
+        };
+        (
+            line(passwd, uid, format!("{name}:x:{uid}:{gid}::{home}:/bin/sh")),
+            line(group, gid, format!("{name}:x:{gid}:")),
+        )
+    }
+}
+
 /// Refuses a caller whose numbers a sandbox does not have.
 pub fn check_caller(uid: u32, gid: u32) -> Result<(), BootError> {
     match uid.max(gid) {

@@ -46,10 +46,9 @@ impl Porter for Everywhere {
 fn chosen(platform: Option<&str>) -> Result<Platform, PorterError> {
     match platform {
         None => Ok(Platform::host()),
-        Some(text) => text.parse().map_err(|why| PorterError {
-            why,
-            fix: "name it as in --platform linux/arm64".into(),
-        }),
+        Some(text) => text
+            .parse()
+            .map_err(|why| PorterError { why, fix: "name it as in --platform linux/arm64".into() }),
     }
 }
 

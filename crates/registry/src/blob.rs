@@ -106,7 +106,9 @@ impl<'a> Incoming<'a> {
         let what = format!("{digest} of {}", place.repository);
         let asked = place.ask(&format!("blobs/{digest}"), &what, None, self.came).await;
         let mut response = match asked {
-            Err(Trouble { error: RegistryError::Status { registry, status: 416, told }, .. }) => {
+            Err(Trouble {
+                error: RegistryError::Status { registry, status: 416, told }, ..
+            }) => {
                 let error = RegistryError::Status { registry, status: 416, told };
                 return Err(Trouble { error, again: Again::Afresh });
             }

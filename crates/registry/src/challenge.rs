@@ -10,7 +10,11 @@ pub enum Challenge {
     Basic,
     /// By a token that somebody else gives, at `realm`
     /// (<https://distribution.github.io/distribution/spec/auth/token/>).
-    Bearer { realm: Url, service: Option<String>, scope: Option<String> },
+    Bearer {
+        realm: Url,
+        service: Option<String>,
+        scope: Option<String>,
+    },
 }
 
 /// The challenge in an answer that can be met best, if there is one.
@@ -63,7 +67,8 @@ mod tests {
 
     #[test]
     fn the_best_challenge_is_found_among_several() {
-        let bearer = r#"Bearer realm="https://a.example/token",service="s",scope="repository:x:pull""#;
+        let bearer =
+            r#"Bearer realm="https://a.example/token",service="s",scope="repository:x:pull""#;
         let expected = Challenge::Bearer {
             realm: Url::parse("https://a.example/token").unwrap(),
             service: Some("s".into()),

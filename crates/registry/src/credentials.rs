@@ -19,7 +19,10 @@ const DEFAULT: [&str; 2] = ["https://index.docker.io/v1/", "docker.io"];
 
 /// What proves who the caller is. It is never shown.
 pub enum Secret {
-    Password { user: String, password: String },
+    Password {
+        user: String,
+        password: String,
+    },
     /// To be exchanged for one that opens something.
     Identity(String),
 }
@@ -106,9 +109,7 @@ fn of_name(text: &[u8], name: &str) -> Result<Option<Secret>, String> {
         }
         // What it has said may be secret.
         Err(Why::HelperFailure { helper, .. }) => Err(format!("{helper} has failed")),
-        Err(Why::HelperCommunicationError) => {
-            Err("its credential helper can't be executed".into())
-        }
+        Err(Why::HelperCommunicationError) => Err("its credential helper can't be executed".into()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -189,7 +190,8 @@ mod tests {
         assert_eq!(nothing.known, Known::Unknown { files: expected, notes: Vec::new() });
         folder.write("home/.docker/config.json", r#"{"auths":{"a.example":{"auth":"YTpi"}}}"#);
         assert_eq!(user(find("a.example", "x", &variables).secret), "a/b");
-        let first = folder.write("run/containers/auth.json", r#"{"auths":{"a.example":{"auth":"Yzpk"}}}"#);
+        let first =
+            folder.write("run/containers/auth.json", r#"{"auths":{"a.example":{"auth":"Yzpk"}}}"#);
         let found = find("a.example", "x", &variables);
         assert_eq!(found.known, Known::By(first));
         assert_eq!(user(found.secret), "c/d");

@@ -124,7 +124,11 @@ impl RegistryError {
     pub(crate) fn is_ours(&self) -> bool {
         matches!(
             self,
-            Self::Images(_) | Self::Keep(_) | Self::Start(_) | Self::Interrupted | Self::Refused { .. }
+            Self::Images(_)
+                | Self::Keep(_)
+                | Self::Start(_)
+                | Self::Interrupted
+                | Self::Refused { .. }
         )
     }
 

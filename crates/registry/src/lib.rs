@@ -49,10 +49,7 @@ pub struct Registry {
 
 impl Registry {
     /// Asks nobody yet.
-    pub fn open(
-        reference: &Reference<'_>,
-        settings: &Registries,
-    ) -> Result<Self, RegistryError> {
+    pub fn open(reference: &Reference<'_>, settings: &Registries) -> Result<Self, RegistryError> {
         Self::with(reference, settings, Patience::default())
     }
 

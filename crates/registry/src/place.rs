@@ -178,7 +178,8 @@ impl Place {
     async fn denied(&self, what: &str, response: Response) -> Result<Trouble, RegistryError> {
         let told = answer::words(response, &self.patience).await?;
         let known = self.credentials().known.clone();
-        Ok(RegistryError::Denied { registry: self.name.clone(), what: what.into(), known, told }.into())
+        Ok(RegistryError::Denied { registry: self.name.clone(), what: what.into(), known, told }
+            .into())
     }
 
     /// Meets the challenge of an answer to a request that was made with `sent`.
@@ -195,7 +196,8 @@ impl Place {
         }
         let met = match (challenge::of(response.headers()), &self.credentials().secret) {
             (Some(Challenge::Basic), Some(Secret::Password { user, password })) => {
-                basic(&self.client, &response, user, password).filter(|met| Some(met) != sent.as_ref())
+                basic(&self.client, &response, user, password)
+                    .filter(|met| Some(met) != sent.as_ref())
             }
             (Some(Challenge::Bearer { realm, service, scope }), secret) => {
                 let token = self.token(realm, service, scope, secret.as_ref(), what).await?;
@@ -301,10 +303,13 @@ mod tests {
 
     #[test]
     fn loopback_is_what_never_leaves_this_machine() {
-        for name in ["localhost", "localhost:5000", "127.0.0.1:1", "127.9.9.9", "[::1]:5000", "[::1]"] {
+        for name in
+            ["localhost", "localhost:5000", "127.0.0.1:1", "127.9.9.9", "[::1]:5000", "[::1]"]
+        {
             assert!(is_loopback(name), "{name}");
         }
-        for name in ["localhost.example", "128.0.0.1", "[::2]:1", "ghcr.io", "127.0.0.1.example:1"] {
+        for name in ["localhost.example", "128.0.0.1", "[::2]:1", "ghcr.io", "127.0.0.1.example:1"]
+        {
             assert!(!is_loopback(name), "{name}");
         }
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::running::patiently;
 use crate::scratch::engines;
-use crate::{Captured, NotPassed, Route, Scratch, ensure, far, lent};
+use crate::{Captured, NotPassed, Route, Scratch, Stored, ensure, far, lent};
 
 /// For a run that asks for nothing special.
 pub const NO_FLAGS: [&str; 0] = [];
@@ -151,6 +151,8 @@ pub struct Subject {
     pub host: Option<String>,
     /// Whether that machine is said to be one that the agent is not for.
     pub foreign: bool,
+    /// The image of agentkernel's own store that its sandboxes have, if they have one.
+    pub stored: Option<Stored>,
     /// Whether a few of many cases that are alike are enough, since an engine takes too long for all.
     pub sampled: bool,
 }
@@ -170,6 +172,7 @@ impl Subject {
             unavailable: None,
             host: None,
             foreign: false,
+            stored: None,
             sampled: false,
         }
     }
@@ -184,6 +187,10 @@ impl Subject {
                 .map_err(|why| NotPassed::failed_to("lend root's Docker", why))?;
         }
         let mut all = bare.found_by_doctor()?;
+        if let Some(stored) = Stored::for_caller(&bare)? {
+            let own = all.iter().find(|subject| subject.backend == "native").cloned();
+            all.extend(own.map(|subject| subject.with_image(stored)));
+        }
         // Once is enough: it is the same engine.
         if let Some(socket) = docker.filter(|_| caller.is_root()) {
             for foreign in [false, true] {
@@ -194,6 +201,14 @@ impl Subject {
             }
         }
         Ok(all)
+    }
+
+    /// The same with this image, where what needs another is not looked at.
+    fn with_image(self, stored: Stored) -> Self {
+        let others = [Capability::ImageHost, Capability::ImageRootfs, Capability::ImageReference];
+        let mut capabilities = self.capabilities;
+        capabilities.retain(|name| others.iter().all(|other| other.name() != name));
+        Self { stored: Some(stored), capabilities, ..self }
     }
 
     fn found_by_doctor(&self) -> Result<Vec<Self>, NotPassed> {
@@ -277,7 +292,8 @@ impl Subject {
     pub fn label(&self) -> String {
         let caller = if self.caller.is_root() { "root" } else { "user" };
         let far = self.host.as_ref().map_or("", |_| far::suffix(self.foreign));
-        format!("{}{far}/{caller}/{}", self.backend, self.route.name())
+        let image = self.stored.as_ref().map_or("", |_| "-image");
+        format!("{}{far}{image}/{caller}/{}", self.backend, self.route.name())
     }
 
     pub fn has(&self, capability: Capability) -> bool {
@@ -298,7 +314,7 @@ impl Subject {
 
     /// Whether an engine makes its places, which takes a hundred times as long as the kernel does.
     pub(crate) fn has_engine(&self) -> bool {
-        !self.has(Capability::ImageHost) && !self.runs_modules()
+        !self.has(Capability::ImageHost) && !self.runs_modules() && self.stored.is_none()
     }
 
     /// How long the backend's engine may take to clear away what it has made of a sandbox, once all
@@ -348,7 +364,9 @@ impl Subject {
         let image = self.image().map(|image| ("AGENTKERNEL_IMAGE", image));
         // Only on it the image can be had.
         let backend = image.as_ref().map(|_| ("AGENTKERNEL_BACKEND", self.backend.clone().into()));
-        engines(&self.program, self.caller, self.host.as_deref()).chain(image).chain(backend)
+        let data = self.stored.as_ref().map(|stored| ("XDG_DATA_HOME", stored.data.clone().into()));
+        let engines = engines(&self.program, self.caller, self.host.as_deref());
+        engines.chain(image).chain(backend).chain(data)
     }
 
     /// The command line of the backend's own engine, which for Podman is that of its service.
@@ -364,6 +382,9 @@ impl Subject {
 
     /// The image to try a backend with that can't use the host's own programs.
     fn image(&self) -> Option<OsString> {
+        if let Some(stored) = &self.stored {
+            return Some(stored.image.clone().into());
+        }
         let wanted = !self.backend.is_empty() && self.has_engine();
         wanted.then(|| std::env::var_os(TEST_IMAGE)).flatten()
     }

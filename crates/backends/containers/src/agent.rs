@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
-use agentkernel_core::Attachment;
+use agentkernel_core::{Attachment, Identity};
 use agentkernel_far::word;
 use agentkernel_guest::{Agent, Beside, Filters, LiveAgent, Nearest, ResourceLimit, Rules, Term};
 use agentkernel_sys::seccomp::Policy;
@@ -228,19 +228,8 @@ fn name(user: &Resident, about: &About, shown: &Shown) -> io::Result<()> {
 
 /// What is to be added to the image's lists for a user whom they do not know.
 pub fn name_lines(user: &Resident, about: &About) -> (Option<String>, Option<String>) {
-    let Resident { name, home, uid, gid } = user;
-    let known = |list: &str, number: &u32| {
-        let mut entries = list.lines().filter_map(|line| line.split(':').nth(2));
-        entries.any(|entry| entry.parse() == Ok(*number))
-    };
-    let line = |list: &str, number: &u32, line: String| {
-        let gap = if list.is_empty() || list.ends_with('\n') { "" } else { "\n" };
-        (!name.is_empty() && !known(list, number)).then(|| format!("{gap}{line}\n"))
-    };
-    (
-        line(&about.passwd, uid, format!("{name}:x:{uid}:{gid}::{home}:/bin/sh")),
-        line(&about.group, gid, format!("{name}:x:{gid}:")),
-    )
+    let Resident { name, home, uid, gid } = user.clone();
+    Identity { uid, gid, name, home }.lines_for(&about.passwd, &about.group)
 }
 
 /// Adds a line to a list of the image's, if that is a file as it should be.

@@ -125,7 +125,10 @@ pub fn unready(steps: &[Step], number: u16, error: io::Error) -> BootError {
 fn at_step(step: &Step, error: io::Error) -> BootError {
     let what = match step {
         Step::Scratch { .. } => "can't make the sandbox's scratch space".into(),
-        Step::Directory { path, .. } | Step::Link { path, .. } | Step::File { path, .. } => {
+        Step::Directory { path, .. }
+        | Step::Link { path, .. }
+        | Step::File { path, .. }
+        | Step::GiveToRoot { path } => {
             format!("can't make {} in the sandbox", inside(path))
         }
         Step::Mount { kind, .. } if *kind == c"overlay" => {

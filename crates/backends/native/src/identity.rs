@@ -1,6 +1,6 @@
 //! Who a command is, inside and outside.
 
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -83,14 +83,13 @@ pub fn for_host(user: &User) -> Result<Identity, BootError> {
     }
 }
 
-/// The image's `/etc/passwd`, or nothing: an image needs none. A link in the image leads nowhere
-/// outside it.
-pub fn read_passwd(root: BorrowedFd<'_>) -> String {
+/// The list at this place in an image, or nothing: an image needs none. A link in the image leads
+/// nowhere outside it.
+pub fn read_list(root: BorrowedFd<'_>, path: &CStr) -> String {
     /// More than any machine's list of users, less than what would hurt to hold.
     const MOST: u64 = 1 << 20;
-    let path = CString::from(c"etc/passwd");
     let mut text = Vec::new();
-    if let Ok(fd) = descriptor::open_read_at(root.as_fd(), &path, Links::Confine) {
+    if let Ok(fd) = descriptor::open_read_at(root.as_fd(), path, Links::Confine) {
         // A file that can't be read has no users.
         let _ = File::from(fd).take(MOST).read_to_end(&mut text);
     }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use agentkernel_core::{Access, BootError, Layer, Owners, Process, RootAccess, Spec};
 
 use crate::identity::{Mapping, OUTSIDE_BASE, OUTSIDE_COUNT};
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
 use crate::root::upper;
-use crate::stored::{self, Trees};
+use crate::stored;
 use crate::users::Users;
 
 /// Gives the directory for layers to the sandbox's user.
@@ -25,11 +25,10 @@ pub fn give(layers: &Path, plan: &Plan) -> Result<(), BootError> {
 
 /// The layers in `directory` of a sandbox made from `spec`.
 pub fn of(spec: &Spec, directory: &Path) -> Vec<Layer> {
-    let trees = stored::trees(spec);
-    let (covered, made) = around(spec, &trees);
+    let (covered, made) = around(spec);
     let root = Layer {
         target: "/".into(),
-        lower: trees.clone(),
+        lower: stored::trees(spec),
         upper: directory.join(upper("root")),
         covered: covered.clone(),
         made: made.clone(),
@@ -43,18 +42,13 @@ pub fn of(spec: &Spec, directory: &Path) -> Vec<Layer> {
         covered: covered.iter().filter(|path| **path != mount.target).cloned().collect(),
         made: made.clone(),
     });
-    [root].into_iter().chain(private(spec, directory, &trees)).chain(copies).collect()
+    [root].into_iter().chain(private(spec, directory)).chain(copies).collect()
 }
 
 /// What is mounted in a root, and the directories that are made in it for that and for its user.
-fn around(spec: &Spec, trees: &[PathBuf]) -> (Vec<PathBuf>, Vec<PathBuf>) {
+fn around(spec: &Spec) -> (Vec<PathBuf>, Vec<PathBuf>) {
     let mut covered: Vec<PathBuf> = ["/dev", "/proc", "/run"].map(PathBuf::from).into();
     covered.extend(spec.mounts.iter().map(|mount| mount.target.clone()));
-    if plan::is_foreign(&spec.image) {
-        let mut files = vec!["hosts", "resolv.conf", "hostname"];
-        files.retain(|name| Trees(trees).find("etc", name).is_none());
-        covered.extend(files.into_iter().map(|name| Path::new("/etc").join(name)));
-    }
     let mut made = covered.clone();
     made.push("/tmp".into());
     made.extend(home(spec).map(PathBuf::from));
@@ -68,12 +62,12 @@ fn home(spec: &Spec) -> Option<String> {
 }
 
 /// The directories that can be written where the root can't.
-fn private(spec: &Spec, directory: &Path, trees: &[PathBuf]) -> Vec<Layer> {
+fn private(spec: &Spec, directory: &Path) -> Vec<Layer> {
     if spec.root == RootAccess::Writable {
         return Vec::new();
     }
     let home = home(spec).map(|home| (home, "home"));
-    let (covered, made) = around(spec, trees);
+    let (covered, made) = around(spec);
     [("/tmp".to_owned(), "tmp")]
         .into_iter()
         .chain(home)

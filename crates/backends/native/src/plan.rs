@@ -112,7 +112,7 @@ impl Plan {
             (_, Some(image)) => image.layers(),
             _ => &[],
         };
-        let on = Ground { trees, identity: &identity, mapping, layers };
+        let on = Ground { trees, identity: &identity, users: &users, mapping, layers };
         let root = Root::plan(spec, &on, limits.scratch)?;
         let landlock = landlock::version().ok();
         let walls = walls(spec, landlock);

@@ -18,6 +18,7 @@ use agentkernel_sys::mount::Restrictions;
 use crate::identity::Mapping;
 use crate::plan::is_foreign;
 use crate::stored::Trees;
+use crate::users::Users;
 
 pub use execute::{Behind, attach};
 pub use host::accounts;
@@ -62,6 +63,10 @@ pub enum Step {
         source: &'static CStr,
         path: CString,
     },
+    /// Has it belong to user 0 inside.
+    GiveToRoot {
+        path: CString,
+    },
     /// Makes a place for a mount in the root: `below` are the ways there, the shortest first.
     /// Links in the root lead nowhere outside it.
     Place {
@@ -82,11 +87,12 @@ pub enum Step {
 }
 
 /// What a root is made on and for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Ground<'a> {
     /// The directories of its image, if that has any, the lowest first.
     pub trees: &'a [PathBuf],
     pub identity: &'a Identity,
+    pub users: &'a Users,
     pub mapping: Mapping,
     /// Where what is written is kept, if it is.
     pub layers: Option<&'a Path>,
@@ -108,7 +114,7 @@ impl Root {
     /// Plans the root of a place made from `spec`. What is written goes to the layers if there are
     /// any, else to the scratch space.
     pub fn plan(spec: &Spec, on: &Ground<'_>, scratch: Option<u64>) -> Result<Self, BootError> {
-        let Ground { trees, identity, mapping, layers } = *on;
+        let Ground { identity, mapping, layers, .. } = *on;
         let mut steps = Steps { list: Vec::with_capacity(96), layers: layers.is_some() };
         // Empty files take room too: as much as if each held a page.
         let size =
@@ -126,7 +132,7 @@ impl Root {
             Image::Host => steps.own_image(&host::PROGRAMS, &host::SETTINGS, identity, spec)?,
             Image::Module(_) => steps.own_image(&[], &[], identity, spec)?,
             Image::Rootfs(_) | Image::Reference(_) => {
-                steps.foreign_image(&Trees(trees), mapping, spec)?;
+                steps.foreign_image(on, spec)?;
             }
         }
         // In somebody's image a link may be anywhere, so nothing is done in it by mere paths. In

@@ -1,12 +1,10 @@
 //! Images of the store, as the roots of places.
 
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use agentkernel_core::{BootError, Image, Provision, Pull, Spec, c_string};
+use agentkernel_core::{BootError, Image, Provision, Pull, Spec};
 use agentkernel_images::{self as images, Images, ImagesError, Porter, PorterError};
-use agentkernel_sys::descriptor;
 
 /// The image that a spec names, held; none if its root is another one.
 pub fn open(spec: &Spec) -> Result<Option<images::Image>, BootError> {
@@ -56,56 +54,24 @@ pub fn refused(error: ImagesError) -> BootError {
 /// the others.
 pub struct Trees<'a>(pub &'a [PathBuf]);
 
-/// What a name in a directory comes to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
-    /// A link, which leads wherever it likes.
-    Link,
-    Other,
-}
-
 impl Trees<'_> {
-    /// What `name` is in the directory `directory` of all of them together; none if it is not there.
-    pub fn find(&self, directory: &str, name: &str) -> Option<Entry> {
+    /// The mode that a directory of all of them together has; that of one which is made if it is not
+    /// there, and none if it is something else.
+    pub fn mode(&self, name: &str) -> Option<u32> {
         for tree in self.0.iter().rev() {
-            let directory = tree.join(directory);
-            let Ok(found) = directory.symlink_metadata() else { continue };
-            if !found.is_dir() {
-                // Nothing, or nothing that is told of here: it is a link or a file.
-                return None;
-            }
-            if let Ok(entry) = directory.join(name).symlink_metadata() {
-                let kind = entry.file_type();
-                let is_whiteout = kind.is_char_device() && entry.rdev() == 0;
-                return match is_whiteout {
-                    true => None,
-                    false if kind.is_symlink() => Some(Entry::Link),
-                    false => Some(Entry::Other),
-                };
-            }
-            if is_opaque(&directory) {
-                return None;
-            }
+            let Ok(found) = tree.join(name).symlink_metadata() else { continue };
+            let is_whiteout = found.file_type().is_char_device() && found.rdev() == 0;
+            return match found.is_dir() {
+                true => Some(found.mode() & 0o7777),
+                false => is_whiteout.then_some(NEW),
+            };
         }
-        None
-    }
-
-    /// Whether something may be made in that directory.
-    pub fn may_write(&self, directory: &str) -> bool {
-        let mut trees = self.0.iter().rev().map(|tree| tree.join(directory));
-        trees.find(|path| path.is_dir()).is_none_or(|path| descriptor::may_write(&path).is_ok())
+        Some(NEW)
     }
 }
 
-/// Whether nothing that lies under a directory of a layer shows.
-fn is_opaque(directory: &Path) -> bool {
-    let mut value = [0; 1];
-    let path = c_string(directory.as_os_str().as_bytes());
-    path.is_ok_and(|path| {
-        rustix::fs::lgetxattr(&*path, c"user.overlay.opaque", &mut value[..]) == Ok(1)
-            && value == *b"y"
-    })
-}
+/// The mode of directories that are made.
+const NEW: u32 = 0o755;
 
 /// The directories of a spec's image, the lowest first.
 pub fn trees(spec: &Spec) -> Vec<PathBuf> {

@@ -16,8 +16,8 @@ use crate::{identity, stored};
 pub enum Users {
     /// Made up here: root, agent, nobody and the caller.
     Made,
-    /// Those of its `/etc/passwd`, in a directory that says nothing else of commands.
-    Listed { passwd: String },
+    /// Those of its own lists, in a directory that says nothing else of commands.
+    Listed { passwd: String, group: String },
     /// Those of an image of the store, which says more.
     Stored(ImageFacts),
 }
@@ -34,7 +34,8 @@ impl Users {
                     what: format!("can't open the image {}", dir.display()),
                     source,
                 })?;
-                Ok(Self::Listed { passwd: identity::read_passwd(root.as_fd()) })
+                let list = |name| identity::read_list(root.as_fd(), name);
+                Ok(Self::Listed { passwd: list(c"etc/passwd"), group: list(c"etc/group") })
             }
             (Image::Reference(_), Some(image)) => Ok(Self::Stored(image.record().facts())),
             _ => Ok(Self::Made),
@@ -46,11 +47,20 @@ impl Users {
         Self::of(spec, stored::open(spec)?.as_ref())
     }
 
+    /// The image's lists, in the forms of `/etc/passwd` and `/etc/group`.
+    pub fn lists(&self) -> (&str, &str) {
+        match self {
+            Self::Made => ("", ""),
+            Self::Listed { passwd, group } => (passwd, group),
+            Self::Stored(facts) => (&facts.passwd, &facts.group),
+        }
+    }
+
     /// Who `user` is among them.
     pub fn identity(&self, user: &User) -> Result<Identity, BootError> {
         match self {
             Self::Made => identity::for_host(user),
-            Self::Listed { passwd } => Identity::in_image(user, passwd, effective()),
+            Self::Listed { passwd, .. } => Identity::in_image(user, passwd, effective()),
             Self::Stored(facts) => identity_in_image(user, facts, effective()),
         }
     }

@@ -13,7 +13,9 @@ use super::*;
 fn lane(name: &str) -> Option<String> {
     let found = env::var(name).ok();
     if found.is_none() {
-        eprintln!("skipped: {name} is not set; scripts/lanes/registry.sh up DIR, then . DIR/environment");
+        eprintln!(
+            "skipped: {name} is not set; scripts/lanes/registry.sh up DIR, then . DIR/environment"
+        );
     }
     found
 }
@@ -33,7 +35,8 @@ fn machine() -> &'static str {
 #[test]
 fn a_tag_and_its_digest_are_the_same_image() {
     let Some(host) = lane("TESTKIT_REGISTRY") else { return };
-    let by_tag = pull(&open(&format!("{host}/layers:1"), &anybody()), &Store::new(), machine()).unwrap();
+    let by_tag =
+        pull(&open(&format!("{host}/layers:1"), &anybody()), &Store::new(), machine()).unwrap();
     assert_eq!(by_tag.parts.len(), 5);
     let name = format!("{host}/layers@{}", by_tag.manifest);
     let by_digest = pull(&open(&name, &anybody()), &Store::new(), machine()).unwrap();
@@ -130,7 +133,8 @@ fn who_is_known_gets_what_is_private() {
 
     let bad = format!(r#"{{"username":"{user}","password":"hunter2"}}"#);
     let said = try_with(&bad, &docker);
-    let expected = format!("failed: {host} does not hand out image private:1: the credentials in {file}");
+    let expected =
+        format!("failed: {host} does not hand out image private:1: the credentials in {file}");
     assert!(said.contains(&expected), "{said}");
     assert!(said.contains(&format!("docker login {host}")), "{said}");
 
@@ -256,7 +260,8 @@ fn speed() {
     for _ in 0..5 {
         let store = Store::new();
         let began = Instant::now();
-        let pulled = pull(&open(&format!("{host}/debian:1"), &anybody()), &store, machine()).unwrap();
+        let pulled =
+            pull(&open(&format!("{host}/debian:1"), &anybody()), &store, machine()).unwrap();
         println!("{} bytes in {:?}", pulled.came, began.elapsed());
     }
 }

@@ -346,7 +346,13 @@ fn settings_in_order(subject: &Subject) -> Verdict {
 
 fn no_command(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    for arguments in [&["run"][..], &["run", "--"], &["run", "--memory", "1g", "--"]] {
+    // An image may have a command of its own, but not without its entrypoint.
+    let run = ["run", "--entrypoint="];
+    for arguments in [
+        &run[..],
+        &["run", "--entrypoint=", "--"],
+        &["run", "--memory", "1g", "--entrypoint", "", "--"],
+    ] {
         let mut command = subject.agentkernel(&scratch);
         command.args(arguments);
         refused(&Captured::of(command)?, &["command"])?;

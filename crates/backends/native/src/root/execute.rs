@@ -51,6 +51,7 @@ impl Step {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
                 Err(error) => Err(error),
             },
+            Self::GiveToRoot { path } => descriptor::give(find(path)?.as_fd(), 0, 0),
             Self::Place { below, file } => {
                 make_place(root, below.iter().map(|p| p.as_c_str()), *file)
             }

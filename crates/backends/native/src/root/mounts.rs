@@ -4,10 +4,10 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use agentkernel_core::{Access, BootError, Image, Mount, Spec, c_string};
+use agentkernel_core::{Access, BootError, Mount, Spec, c_string};
 
 use super::host::{HOST_NAME, HOSTS};
-use super::{GUARDED, LAYERS, READ_ONLY, Step, Steps, resolver};
+use super::{GUARDED, Ground, LAYERS, READ_ONLY, Step, Steps, resolver};
 use crate::identity::Mapping;
 use crate::stored::Trees;
 
@@ -42,33 +42,46 @@ pub enum Owners {
 
 impl Steps {
     /// Somebody's directories as the root, one over the other, with what is written kept apart from
-    /// them.
-    pub(super) fn foreign_image(
-        &mut self,
-        trees: &Trees<'_>,
-        mapping: Mapping,
-        spec: &Spec,
-    ) -> Result<(), BootError> {
-        let lower = self.lower_trees(trees, mapping)?;
-        self.overlay(&lower, "root", "root")?;
-        self.directory("etc", 0o755)?;
-        let mut settings = vec![("hosts", HOSTS.into())];
-        settings.extend(resolver(spec).map(|text| ("resolv.conf", text)));
-        if matches!(spec.image, Image::Reference(_)) {
-            settings.push(("hostname", format!("{HOST_NAME}\n").into()));
+    /// them. What is made up of the root lies over them, and under what is written: so it is no
+    /// change of the sandbox's.
+    pub(super) fn foreign_image(&mut self, on: &Ground<'_>, spec: &Spec) -> Result<(), BootError> {
+        let trees = Trees(on.trees);
+        let mut lower = self.lower_trees(&trees, on.mapping)?;
+        // An image in which that is a link or a file does without.
+        if let Some(mode) = trees.mode("etc") {
+            self.settings(on, mode, spec)?;
+            lower.insert_str(0, "made:");
         }
-        for (name, content) in settings {
-            let path = format!("etc/{name}");
-            if trees.find("etc", name).is_none() {
-                // An image of somebody else's without the file does without it.
-                if !trees.may_write("etc") {
-                    continue;
-                }
-                self.place(Path::new(&path), true)?;
+        self.overlay(&lower, "root", "root")
+    }
+
+    /// Makes a directory `made` with what is made up of an image's `/etc`, which has that mode.
+    fn settings(&mut self, on: &Ground<'_>, mode: u32, spec: &Spec) -> Result<(), BootError> {
+        let (passwd, group) = on.users.lists();
+        let (user, own_group) = on.identity.lines_for(passwd, group);
+        let files = [
+            ("hosts", Some(HOSTS.into())),
+            ("hostname", Some(format!("{HOST_NAME}\n").into())),
+            ("resolv.conf", resolver(spec)),
+            ("passwd", user.map(|line| format!("{passwd}{line}").into())),
+            ("group", own_group.map(|line| format!("{group}{line}").into())),
+        ];
+        self.directory("made", 0o755)?;
+        self.directory("made/etc", mode)?;
+        for (name, content) in files {
+            if let Some(content) = content {
+                self.file(&format!("made/etc/{name}"), content)?;
+                self.give_to_root(&format!("made/etc/{name}"), on.mapping)?;
             }
-            self.file(&path, content)?;
-            let (source, path) = (TreeSource::Local { path: c_string(&*path)? }, c_string(&*path)?);
-            self.push(Step::Tree { source, restrictions: GUARDED, path, inside: true });
+        }
+        self.give_to_root("made/etc", on.mapping)?;
+        self.give_to_root("made", on.mapping)
+    }
+
+    /// Gives what is made up to user 0, if the place has one.
+    fn give_to_root(&mut self, path: &str, mapping: Mapping) -> Result<(), BootError> {
+        if mapping == Mapping::Many {
+            self.push(Step::GiveToRoot { path: c_string(path)? });
         }
         Ok(())
     }

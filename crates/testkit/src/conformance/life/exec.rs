@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentkernel_core::{Capability, LimitKind};
+use agentkernel_core::LimitKind;
 use rustix::process::Signal;
 
 use super::{Home, SOON, life};
@@ -240,7 +240,7 @@ fn exec_as_another_user(subject: &Subject) -> Verdict {
     let name = home.started(&NO_FLAGS)?;
     let own = ["exec", "-u", "agent", &name, "--", "id", "-u"];
     home.run(&own)?.exits(0)?.prints("1000\n")?.complains("")?;
-    let has_one = !subject.caller.is_root() && subject.has(Capability::ImageHost);
+    let has_one = !subject.caller.is_root() && subject.backend == "native";
     if has_one {
         // One user is all that an ordinary caller can give away.
         home.refuses(&["exec", "-u", "0", &name, "--", "true"], &["0:0"])?;
