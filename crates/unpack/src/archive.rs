@@ -6,7 +6,7 @@
 mod pax;
 mod sparse;
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Seek};
 
 use tar::{EntryType, Header};
 
@@ -188,6 +188,17 @@ pub(crate) fn number(field: &[u8], parsed: io::Result<u64>) -> io::Result<u64> {
     match field.iter().all(|byte| matches!(byte, 0 | b' ')) {
         true => Ok(0),
         false => parsed,
+    }
+}
+
+impl<R: BufRead + Seek> Archive<R> {
+    /// Passes over the present member's data. Says where it is and how long, in bytes.
+    pub fn pass_over(&mut self) -> io::Result<(u64, u64)> {
+        let (at, size) = (self.input.stream_position()?, self.left);
+        // Nothing is longer than this.
+        self.input.seek_relative(size.cast_signed())?;
+        self.left = 0;
+        Ok((at, size))
     }
 }
 

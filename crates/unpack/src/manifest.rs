@@ -1,5 +1,7 @@
 //! What manifests, indexes and configurations say, Docker's and those of the OCI specification.
 
+use std::collections::BTreeMap;
+
 use agentkernel_images::Digest;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -41,6 +43,8 @@ pub(crate) struct Descriptor {
     pub digest: Digest,
     pub size: u64,
     pub platform: Option<Platform>,
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
 }
 
 impl Descriptor {

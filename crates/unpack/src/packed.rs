@@ -1,7 +1,9 @@
 //! Archives that are packed, unpacked beside whoever reads them.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::mem;
+use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
@@ -68,6 +70,19 @@ pub(crate) fn open<'a>(
         }
     };
     Ok((packing, unpacked))
+}
+
+/// How a file is packed, which is where it was afterwards; none if in a way that can't be unpacked.
+pub(crate) fn packing(file: &File) -> io::Result<Option<Packing>> {
+    let mut start = [0; Packing::SEEN as usize];
+    let mut seen = 0;
+    while seen < start.len() {
+        match file.read_at(&mut start[seen..], seen as u64)? {
+            0 => break,
+            count => seen += count,
+        }
+    }
+    Ok(Packing::of(&start[..seen]).ok())
 }
 
 /// Has `read` read what `packed` holds, unpacked by another thread, all of which is read to its end.

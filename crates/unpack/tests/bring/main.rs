@@ -1,6 +1,8 @@
 //! Images are brought into the store whole or not at all, whatever a source says.
-#![cfg(all(test, target_os = "linux"))]
+#![cfg(test)]
+#![cfg(target_os = "linux")]
 
 mod choice;
+mod import;
 mod memory;
 mod store;

@@ -97,17 +97,22 @@ impl Source for Memory {
 /// A store in a folder of its own.
 pub struct Store {
     pub images: Images,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Store {
     pub fn new() -> Self {
         let scratch = Scratch::public_in(&std::env::temp_dir()).unwrap();
-        Self { images: Images::at(scratch.path().join("images")), _scratch: scratch }
+        Self { images: Images::at(scratch.path().join("images")), scratch }
     }
 
     pub fn bring(&self, source: &impl Source, names: &[&str]) -> Result<Record, BringError> {
         bring(&self.images, source, names, &"linux/amd64".parse::<Platform>().unwrap())
+    }
+
+    /// A new folder that is none of the store's.
+    pub fn folder_beside(&self, name: &str) -> PathBuf {
+        self.scratch.folder(name).unwrap()
     }
 
     /// What is in one of the store's folders.
