@@ -21,7 +21,7 @@ fn bring(store: &Store, what: &str) -> Result<Record, ImportError> {
 }
 
 /// Writes a layout of these images, with what their index says of each.
-fn layout(folder: &Path, images: &[(&[Vec<u8>], serde_json::Value)]) {
+pub fn layout(folder: &Path, images: &[(&[Vec<u8>], serde_json::Value)]) {
     let mut memory = Memory::default();
     let mut manifests = Vec::new();
     for (archives, annotations) in images {

@@ -3,6 +3,7 @@
 #![cfg(target_os = "linux")]
 
 mod choice;
+mod compare;
 mod import;
 mod memory;
 mod store;
