@@ -127,7 +127,7 @@ impl TryFrom<String> for Bytes {
 }
 
 /// Reads the list of a layer, line by line.
-pub fn read_entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Entry>>> {
+pub fn read_entries(path: &Path) -> io::Result<impl Iterator<Item = io::Result<Entry>> + use<>> {
     let lines = BufReader::new(File::open(path)?).split(b'\n');
     Ok(lines.map(|line| Ok(serde_json::from_slice(&line?)?)))
 }

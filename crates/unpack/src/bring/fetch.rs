@@ -105,7 +105,7 @@ pub(super) fn fetch<S: Source>(
         told,
     };
     let (send, fetched) = channel();
-    thread::scope(|scope| {
+    let unpacked = thread::scope(|scope| {
         for _ in 0..AT_ONCE.min(work.missing.len()) {
             let send = send.clone();
             scope.spawn(|| work.fetch(send));
@@ -116,8 +116,8 @@ pub(super) fn fetch<S: Source>(
         work.is_over.store(true, Ordering::Relaxed);
         done
     })?;
-    for layer in layers {
-        layer.bytes = bytes_of(filling, layer)?;
+    for (layer, bytes) in layers.iter_mut().zip(unpacked) {
+        layer.bytes = bytes.map_or_else(|| bytes_of(filling, layer), Ok)?;
     }
     Ok(())
 }
@@ -137,8 +137,10 @@ impl<S: Source> Work<'_, S> {
         }
     }
 
-    /// Unpacks the layers in order, as they come.
-    fn unpack(&self, fetched: &Receiver<Fetched>) -> Result<(), BringError> {
+    /// Unpacks the layers in order, as they come. Says what the files of each hold that was unpacked
+    /// here.
+    fn unpack(&self, fetched: &Receiver<Fetched>) -> Result<Vec<Option<u64>>, BringError> {
+        let mut unpacked = vec![None; self.layers.len()];
         let mut bounds = Bounds::default();
         let mut come: Vec<Option<Option<File>>> = self.layers.iter().map(|_| None).collect();
         for i in &self.missing {
@@ -148,28 +150,36 @@ impl<S: Source> Work<'_, S> {
                 come[other] = Some(file?);
             }
             if let Some(Some(file)) = come[*i].take() {
-                self.unpack_one(*i, &file, &mut bounds)?;
+                unpacked[*i] = self.unpack_one(*i, &file, &mut bounds)?;
             }
             self.told.done();
         }
-        Ok(())
+        Ok(unpacked)
     }
 
-    fn unpack_one(&self, i: usize, file: &File, bounds: &mut Bounds) -> Result<(), BringError> {
+    /// None if another process has done so meanwhile.
+    fn unpack_one(
+        &self,
+        i: usize,
+        file: &File,
+        bounds: &mut Bounds,
+    ) -> Result<Option<u64>, BringError> {
         let (part, layer) = (&self.parts[i], &self.layers[i]);
+        let mut bytes = None;
         if let Some(draft) = self.filling.draft(&layer.chain)? {
             let below = trees(self.filling.images(), &self.layers[..i]);
             let packed = file.take(part.size);
             let into = (&*draft.root(), &*draft.entries());
-            unpack_layer(packed, &layer.diff, into, &below, bounds)
+            let unpacked = unpack_layer(packed, &layer.diff, into, &below, bounds)
                 .map_err(|source| BringError::Layer { layer: part.digest.clone(), source })?;
             draft.keep()?;
+            bytes = Some(unpacked);
         }
         let is_last = !self.parts[i + 1..].iter().any(|other| other.digest == part.digest);
         if is_last {
             self.filling.forget_download(&part.digest);
         }
-        Ok(())
+        Ok(bytes)
     }
 }
 

@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use agentkernel_images::{Digest, Record};
-use agentkernel_unpack::{ImportError, ImportSource, Platform, import, import_stream};
+use agentkernel_unpack::{
+    ImportError, ImportSource, Platform, import, import_stream, read_entries,
+};
 use serde_json::json;
 
+use crate::everyone::everyone;
 use crate::memory::{Memory, Store, archive};
 
 fn platform() -> Platform {
@@ -185,6 +188,10 @@ fn what_is_no_archive_is_refused() {
 
 #[test]
 fn a_folder_becomes_an_image_of_one_layer_always_the_same() {
+    everyone("import::a_folder_becomes_an_image_of_one_layer_always_the_same", import_folder);
+}
+
+fn import_folder() {
     let store = Store::new();
     let folder = store.folder_beside("root");
     fs::create_dir(folder.join("etc")).unwrap();
@@ -203,6 +210,9 @@ fn a_folder_becomes_an_image_of_one_layer_always_the_same() {
     assert_eq!(record.config.passwd, "root:x:0:0::/:\n");
     let tree = store.images.layer(&record.layers[0].chain);
     assert!(!tree.join("socket").exists());
+    // Of an ordinary user's own files root is the owner.
+    let entries = read_entries(&store.images.entries(&record.layers[0].chain)).unwrap();
+    assert!(entries.map(Result::unwrap).all(|entry| (entry.uid, entry.gid) == (0, 0)));
     let same = Command::new("diff").arg("-r").arg(&folder).arg(&tree).output().unwrap();
     let differs = String::from_utf8(same.stdout).unwrap();
     assert!(differs.lines().all(|line| line.contains("socket")), "{differs}");

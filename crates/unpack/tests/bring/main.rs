@@ -2,8 +2,12 @@
 #![cfg(test)]
 #![cfg(target_os = "linux")]
 
+mod broken;
 mod choice;
 mod compare;
 mod import;
 mod memory;
 mod store;
+
+#[path = "../everyone/mod.rs"]
+mod everyone;

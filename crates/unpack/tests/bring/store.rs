@@ -7,6 +7,7 @@ use std::thread;
 use agentkernel_images::{Digest, Image};
 use serde_json::json;
 
+use crate::everyone::everyone;
 use crate::memory::{Memory, Store, archive};
 
 fn layers() -> Vec<Vec<u8>> {
@@ -19,6 +20,10 @@ fn layers() -> Vec<Vec<u8>> {
 
 #[test]
 fn an_image_is_there_with_all_that_it_says() {
+    everyone("store::an_image_is_there_with_all_that_it_says", bring_one);
+}
+
+fn bring_one() {
     let store = Store::new();
     let mut source = Memory::default();
     let config = json!({"Env": ["A=b"], "Entrypoint": ["/e"], "Cmd": ["c"], "WorkingDir": "/w",

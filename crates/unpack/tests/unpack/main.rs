@@ -9,3 +9,6 @@ mod links;
 mod packing;
 mod properties;
 mod whiteouts;
+
+#[path = "../everyone/mod.rs"]
+mod everyone;
