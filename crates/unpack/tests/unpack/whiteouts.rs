@@ -144,3 +144,40 @@ fn a_device_is_listed_and_hides_what_is_in_its_place() {
         assert!(!is_whiteout(&layers, "zero"));
     });
 }
+
+#[test]
+fn overlayfs_shows_what_the_layers_mean() {
+    everyone("whiteouts::overlayfs_shows_what_the_layers_mean", || {
+        let lower = lower().file("gone/a", "a").file("new/below", "").file("keep/a", "");
+        let upper = Archive::new()
+            .file(".wh.file", "")
+            .file("dir/.wh..wh..opq", "")
+            .file("dir/.wh.a", "")
+            .file("dir/c", "c")
+            .file("gone/.wh.a", "")
+            .file(".wh.new", "")
+            .file("new/own", "")
+            .file("keep/b", "");
+        let layers = unpack([lower, upper, Archive::new().file("empty/.wh.x", "")]);
+        let merged = layers.scratch.path().join("merged");
+        std::fs::create_dir(&merged).unwrap();
+        let stacked: Vec<_> = layers.roots.iter().rev().map(|at| at.to_str().unwrap()).collect();
+        let script = "mount -t overlay overlay -o \"userxattr,lowerdir=$0\" \"$1\" || exit 9
+                      cd \"$1\" && find . | sort && ls -lR >/dev/null";
+        let shown = std::process::Command::new("unshare")
+            .args(["--map-root-user", "--mount", "sh", "-c", script, &stacked.join(":")])
+            .arg(&merged)
+            .output()
+            .unwrap();
+        if !shown.status.success() && shown.stdout.is_empty() {
+            let why = String::from_utf8_lossy(&shown.stderr);
+            eprintln!("skipped: no overlayfs in a user namespace: {why}");
+            return;
+        }
+        // Nothing is shown that isn't there.
+        assert!(shown.stderr.is_empty(), "{}", String::from_utf8_lossy(&shown.stderr));
+        let expected = ". ./dir ./dir/c ./empty ./gone ./keep ./keep/a ./keep/b ./new ./new/own";
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        assert_eq!(shown.split_whitespace().collect::<Vec<_>>().join(" "), expected);
+    });
+}
