@@ -9,7 +9,7 @@ use std::process::Command;
 use agentkernel_unpack::{ImportSource, Platform, import};
 use serde_json::json;
 
-use crate::memory::Store;
+use crate::memory::{Store, archive};
 
 /// Layers as overlayfs shows them.
 struct Mounted(PathBuf);
@@ -159,4 +159,45 @@ fn an_image_is_what_umoci_makes_of_it() {
         .map(|path| (path, ours.get(path), theirs.get(path)))
         .collect();
     assert!(differ.is_empty(), "{differ:#?}");
+}
+
+#[test]
+fn what_skopeo_writes_is_the_same_image_in_all_forms() {
+    if Command::new("skopeo").arg("--version").output().is_err() {
+        eprintln!("skipped: skopeo is not there");
+        return;
+    }
+    let store = Store::new();
+    let layout = store.folder_beside("layout");
+    let layers = [archive(&[("a", "lower")]), archive(&[("b", "upper"), (".wh.a", "")])];
+    crate::import::layout(&layout, &[(&layers, json!({}))]);
+    let out = store.folder_beside("out");
+    let at = |name: &str| out.join(name).display().to_string();
+    let gzip = ["--dest-compress-format", "gzip", "--dest-compress"];
+    let zstd = ["--dest-compress-format", "zstd", "--dest-compress"];
+    let forms: [(&[&str], String); 5] = [
+        (&[], format!("docker-archive:{}:own:1", at("docker.tar"))),
+        (&[], format!("oci-archive:{}:own:1", at("oci.tar"))),
+        (&gzip, format!("oci:{}:own", at("gzip"))),
+        (&zstd, format!("oci:{}:own", at("zstd"))),
+        (&gzip, format!("oci-archive:{}", at("unnamed.tar"))),
+    ];
+    let mut chains = Vec::new();
+    for (options, to) in &forms {
+        let skopeo = Command::new("skopeo")
+            .args(["--insecure-policy", "copy", "--quiet"])
+            .args(*options)
+            .arg(format!("oci:{}", layout.display()))
+            .arg(to)
+            .output()
+            .unwrap();
+        assert!(skopeo.status.success(), "{to}: {}", String::from_utf8_lossy(&skopeo.stderr));
+        let other = Store::new();
+        let what: ImportSource = to.parse().unwrap();
+        let record = import(&other.images, &what, &["x"], &"linux/amd64".parse().unwrap()).unwrap();
+        chains.push(record.layers.iter().map(|layer| layer.chain.clone()).collect::<Vec<_>>());
+        let image = other.images.open("x").unwrap().unwrap();
+        assert_eq!(fs::read_to_string(image.layers()[1].join("b")).unwrap(), "upper", "{to}");
+    }
+    assert!(chains.iter().all(|one| *one == chains[0]), "{chains:?}");
 }
