@@ -4,7 +4,7 @@ mod docker;
 mod error;
 mod files;
 mod layout;
-mod plain;
+mod made;
 mod rootfs;
 mod spool;
 
@@ -18,11 +18,10 @@ use agentkernel_images::{Images, Record};
 
 use crate::packed::{Packing, packing};
 use crate::{Platform, Source, bring};
-use docker::DockerArchive;
 pub use error::ImportError;
 use files::{Files, Folder, Packed};
 use layout::Layout;
-use plain::Plain;
+use made::Made;
 use spool::Spool;
 
 /// Where an image is that is no registry's.
@@ -95,7 +94,7 @@ pub fn import(
             let mut spool = Spool::begin(images)?;
             rootfs::write(folder, &mut spool)?;
             let (file, diff, size) = spool.finish()?;
-            import.bring(&Plain::new(file, diff, size, platform), &[])
+            import.bring(&Made::of_root(file, diff, size, platform), &[])
         }
     }
 }
@@ -136,16 +135,15 @@ impl Import<'_> {
             return self.layout(files, path, name);
         }
         if files.has("manifest.json") {
-            let archive = DockerArchive::open(files, path, name)?;
-            let own = archive.names();
-            return self.bring(&archive, &own);
+            let (image, own) = docker::open(files, path, name)?;
+            return self.bring(&image, &own);
         }
         if name.is_some() {
             return Err(ImportError::wrong(path, "it is no archive of images"));
         }
         let file = files.into_file();
         let (diff, size) = spool::digest(&file).map_err(ImportError::io("can't read", path))?;
-        self.bring(&Plain::new(file, diff, size, self.platform), &[])
+        self.bring(&Made::of_root(file, diff, size, self.platform), &[])
     }
 
     fn layout(

@@ -35,6 +35,7 @@ use crate::bounds::Bounds;
 use crate::entries::{self, Bytes, Entry, Kind};
 use crate::{UnpackError, path_of};
 use directories::Directories;
+pub(crate) use making::names;
 use making::{Making, remove};
 use member::{Member, Name};
 use parents::{Parents, Place};

@@ -15,6 +15,8 @@ pub enum BringError {
     Source(#[source] Box<dyn Error + Send + Sync>),
     #[error("the layer {layer} can't be unpacked: {source}")]
     Layer { layer: Digest, source: UnpackError },
+    #[error("the layer {0} is not there")]
+    NoLayer(Digest),
     #[error("{what} can't be understood: {why}")]
     Document { what: &'static str, why: String },
     #[error("{what} is longer than 4 MiB")]
@@ -50,7 +52,7 @@ impl BringError {
             Self::Document { .. } | Self::TooLong { .. } | Self::Users { .. } => {
                 "have the image built again".into()
             }
-            Self::Digest { .. } => {
+            Self::NoLayer(_) | Self::Digest { .. } => {
                 "fetch it again; if that doesn't help, don't trust where it comes from".into()
             }
             Self::Schema1 => "push it again with a newer Docker, or another tool".into(),

@@ -152,6 +152,10 @@ impl<S: Source> Work<'_, S> {
             if let Some(Some(file)) = come[*i].take() {
                 unpacked[*i] = self.unpack_one(*i, &file, &mut bounds)?;
             }
+            // A source may be wrong about what is needless.
+            if !has(self.filling, &self.layers[*i]) {
+                return Err(BringError::NoLayer(self.parts[*i].digest.clone()));
+            }
             self.told.done();
         }
         Ok(unpacked)

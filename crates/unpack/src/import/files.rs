@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::os::fd::AsRawFd;
+use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use tar::EntryType;
 
 use super::ImportError;
+use super::made::again_at;
 use crate::archive::Archive;
 use crate::manifest::LONGEST;
 
@@ -73,8 +73,9 @@ impl Packed {
         self.file
     }
 
-    fn find(&self, name: &str) -> Option<(u64, u64)> {
-        let mut name = name.to_owned();
+    /// Where a file is in it, and how long.
+    pub fn find(&self, name: &str) -> Option<(u64, u64)> {
+        let mut name = clean(name);
         for _ in 0..MOST_LINKS {
             match self.members.get(&name)? {
                 Found::At(at, size) => return Some((*at, *size)),
@@ -88,10 +89,7 @@ impl Packed {
 impl Files for Packed {
     fn open(&self, name: &str) -> io::Result<(File, u64)> {
         let (at, size) = self.find(name).ok_or(io::ErrorKind::NotFound)?;
-        // With a place of its own to read from.
-        let mut file = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))?;
-        file.seek(SeekFrom::Start(at))?;
-        Ok((file, size))
+        Ok((again_at(&self.file, at)?, size))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A folder becomes an archive of a root file system: the same each time, if the folder is.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read};
 use std::os::fd::{AsFd, OwnedFd};
@@ -9,13 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, open, openat,
-    readlinkat, statat,
+    AtFlags, FileType, Mode, OFlags, Stat, fgetxattr, flistxattr, fstat, open, openat, readlinkat,
+    statat,
 };
 use tar::{Builder, EntryType, Header};
 
 use super::ImportError;
 use super::spool::Spool;
+use crate::tree::names;
 
 /// What is read and written at a time, in bytes.
 const BUFFER: usize = 128 << 10;
@@ -80,7 +81,9 @@ impl Writing<'_> {
         if stat.st_dev != self.device {
             return Ok(());
         }
-        for name in names(directory).map_err(failed)? {
+        let mut names = names(directory).map_err(failed)?;
+        names.sort();
+        for name in names {
             let path = path.join(OsStr::from_bytes(name.to_bytes()));
             self.entry(directory, &name, &path)?;
         }
@@ -202,18 +205,6 @@ fn put(field: &mut [u8], text: &[u8]) {
     let count = text.len().min(field.len());
     field.fill(0);
     field[..count].copy_from_slice(&text[..count]);
-}
-
-fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let name = entry?.file_name().to_owned();
-        if name.as_c_str() != c"." && name.as_c_str() != c".." {
-            names.push(name);
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 /// The attributes that an image may have, under the names of their records.

@@ -89,7 +89,7 @@ impl Making {
     fn finish(&self, to: At<'_>, attributes: &Attributes) -> io::Result<()> {
         if self.is_root {
             let (uid, gid) = owner(attributes);
-            chownat(to.0, to.1, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+            chownat(to.0, to.1, uid, gid, AtFlags::SYMLINK_NOFOLLOW).map_err(not_owned)?;
         }
         Ok(utimensat(to.0, to.1, &times(attributes), AtFlags::SYMLINK_NOFOLLOW)?)
     }
@@ -119,7 +119,7 @@ impl Making {
     pub fn settle(&self, file: &File, attributes: &Attributes) -> io::Result<()> {
         if self.is_root {
             let (uid, gid) = owner(attributes);
-            fchown(file, uid, gid)?;
+            fchown(file, uid, gid).map_err(not_owned)?;
         }
         // A new owner takes capabilities and permissions away, and permissions the right to these.
         for (name, value) in &attributes.extended {
@@ -138,6 +138,14 @@ impl Making {
 
 fn owner(attributes: &Attributes) -> (Option<Uid>, Option<Gid>) {
     (Some(Uid::from_raw(attributes.uid)), Some(Gid::from_raw(attributes.gid)))
+}
+
+/// Who is root in a user namespace only can't give files to whom it has no number for.
+fn not_owned(errno: Errno) -> io::Error {
+    match errno {
+        Errno::INVAL => io::Error::other("its owner has no number in this user namespace"),
+        errno => errno.into(),
+    }
 }
 
 fn times(attributes: &Attributes) -> Timestamps {
@@ -208,7 +216,8 @@ fn remove_directory(at: At<'_>) -> io::Result<()> {
     Ok(unlinkat(at.0, at.1, AtFlags::REMOVEDIR)?)
 }
 
-fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
+/// The names in a directory, in no order.
+pub(crate) fn names(directory: &OwnedFd) -> io::Result<Vec<CString>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(directory)? {
         let name = entry?.file_name().to_owned();

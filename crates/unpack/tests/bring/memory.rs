@@ -22,6 +22,8 @@ pub struct Memory {
     pub blobs: BTreeMap<Digest, Vec<u8>>,
     pub top: Vec<u8>,
     pub kind: Option<String>,
+    /// Whether it says of all layers that they are needless.
+    pub has_no_layers: bool,
     /// What was asked for.
     pub asked: Mutex<Vec<Digest>>,
 }
@@ -78,6 +80,9 @@ impl Source for Memory {
         is_needless: &dyn Fn() -> bool,
         came: &(dyn Fn(u64) + Sync),
     ) -> io::Result<Option<File>> {
+        if self.has_no_layers {
+            return Ok(None);
+        }
         let download = filling.download(&part.digest, is_needless).map_err(io::Error::other)?;
         let mut partial = match download {
             None => return Ok(None),

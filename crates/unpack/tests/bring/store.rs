@@ -95,6 +95,15 @@ fn an_image_that_fails_leaves_what_is_whole_and_no_more() {
 }
 
 #[test]
+fn a_layer_that_the_source_has_not_is_missed() {
+    let store = Store::new();
+    let source = Memory { has_no_layers: true, ..Memory::of(&layers()) };
+    let error = store.bring(&source, &["a"]).unwrap_err();
+    assert!(error.to_string().contains("is not there"), "{error}");
+    assert!(store.folder("images").is_empty());
+}
+
+#[test]
 fn several_at_once_bring_in_one() {
     let store = Store::new();
     let source = Memory::of(&layers());

@@ -1,6 +1,5 @@
 //! Who runs a test: whoever runs all, and an ordinary user.
 
-use std::fs;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -26,7 +25,10 @@ pub fn everyone(name: &str, body: impl FnOnce()) {
     // The program itself may lie where that user can't go.
     let scratch = Scratch::public_in(&std::env::temp_dir()).unwrap();
     let program = scratch.path().join("program");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    // What another test starts would hold a file open that is written here, and so nobody could run it.
+    let mut copy = Command::new("cp");
+    copy.arg(std::env::current_exe().unwrap()).arg(&program);
+    assert!(copy.status().unwrap().success());
     let mut command = Command::new(program);
     command.args(["--exact", name, "--nocapture"]).env(AGAIN, "1").current_dir("/");
     let output = command.uid(USER).gid(USER).output().unwrap();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use agentkernel_unpack::{Bytes, Kind};
 use tar::EntryType;
@@ -68,6 +69,28 @@ fn owners_that_are_no_numbers_of_users_are_refused() {
     let mut header = Archive::header(EntryType::Regular, 0o644);
     header.set_gid(1 << 40);
     assert!(refused(Archive::new().member(header, "a", b"")).contains("belongs to a number"));
+}
+
+#[test]
+fn root_of_a_user_namespace_is_told_that_it_has_no_such_user() {
+    const INSIDE: &str = "UNPACK_TEST_INSIDE";
+    if std::env::var_os(INSIDE).is_some() {
+        let mut header = Archive::header(EntryType::Regular, 0o644);
+        header.set_uid(1000);
+        let why = refused(Archive::new().member(header, "a", b""));
+        assert!(why.contains("a can't be unpacked: its owner has no number"), "{why}");
+        return;
+    }
+    let name = "properties::root_of_a_user_namespace_is_told_that_it_has_no_such_user";
+    let mut unshare = Command::new("unshare");
+    unshare.arg("--map-root-user").arg(std::env::current_exe().unwrap());
+    let output = unshare.args(["--exact", name]).env(INSIDE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    if said.is_empty() {
+        eprintln!("skipped: no user namespace: {}", String::from_utf8_lossy(&output.stderr));
+        return;
+    }
+    assert!(said.contains("1 passed"), "{said}");
 }
 
 #[test]
