@@ -112,3 +112,37 @@ fn keys_beneath<'a>(from: impl Iterator<Item = &'a Vec<u8>>, path: &[u8]) -> Vec
     let start = start(path);
     from.take_while(|key| key.starts_with(&start)).cloned().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_takes_too_much_memory_is_noticed_even_if_it_comes_again_and_again() {
+        let mut directories = Directories::default();
+        let large = (c"user.x".into(), vec![0; 1 << 20]);
+        let attributes = Attributes { extended: vec![large], ..Attributes::implied() };
+        let count = (0..1000).take_while(|_| {
+            directories.set(b"a".to_vec(), attributes.clone());
+            !directories.is_too_much()
+        });
+        assert!((200..256).contains(&count.count()));
+    }
+
+    #[test]
+    fn what_is_beneath_goes_with_a_directory_and_not_what_is_beside_it() {
+        let mut directories = Directories::default();
+        for path in ["a", "a/b", "a/b/c", "a-b", "b"] {
+            directories.set(path.into(), Attributes::implied());
+        }
+        directories.add_whiteout(b"a/b/x");
+        directories.add_whiteout(b"a-b/x");
+        directories.add_opaque(b"a/b");
+        directories.remove(b"a");
+        let left: Vec<_> = directories.all.keys().map(|path| path.as_slice()).collect();
+        assert_eq!(left, [&b"a-b"[..], b"b"]);
+        assert!(directories.is_whiteout(b"a-b/x") && !directories.is_whiteout(b"a/b/x"));
+        directories.add_opaque(b"a-b");
+        assert_eq!(directories.useless_whiteouts(), [b"a-b/x"]);
+    }
+}
