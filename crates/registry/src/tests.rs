@@ -2,11 +2,14 @@
 
 mod fake;
 mod real;
+mod secured;
 mod server;
 
+use std::env;
 use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use agentkernel_core::{Reference, Registries};
@@ -28,7 +31,7 @@ impl Store {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("agentkernel-registry-{}-{number}", std::process::id());
-        Self::at(std::env::temp_dir().join(name))
+        Self::at(env::temp_dir().join(name))
     }
 
     fn at(folder: PathBuf) -> Self {
@@ -102,7 +105,41 @@ fn open(name: &str, settings: &Registries) -> Registry {
     Registry::open(&Reference::parse(name).unwrap(), settings).unwrap()
 }
 
-#[allow(dead_code)]
 fn impatient(name: &str, settings: &Registries, patience: Patience) -> Registry {
     Registry::with(&Reference::parse(name).unwrap(), settings, patience).unwrap()
+}
+
+fn anybody() -> Registries {
+    Registries::default()
+}
+
+fn machine() -> &'static str {
+    match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// One of these tests in a process of its own, with an environment of its own.
+fn apart(test: &str, variables: &[(&str, &str)]) -> Command {
+    // Signals that would end it are held back, as a command that is run holds them back.
+    let mut command = Command::new("env");
+    command.arg("--block-signal=TERM").arg(env::current_exe().unwrap());
+    command.args(["--exact", &format!("tests::{test}"), "--ignored", "--nocapture"]);
+    for name in ["HOME", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"] {
+        command.env_remove(name);
+    }
+    command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+#[ignore = "it is started by others"]
+fn pull_what_is_named() {
+    let Ok(name) = env::var("PULL") else { return };
+    match pull(&open(&name, &anybody()), &Store::new(), machine()) {
+        Ok(pulled) => println!("pulled {}", pulled.manifest),
+        Err(error) => println!("failed: {error}\nhint: {}", error.hint()),
+    }
 }

@@ -3,7 +3,6 @@
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
@@ -18,18 +17,6 @@ fn lane(name: &str) -> Option<String> {
         );
     }
     found
-}
-
-fn anybody() -> Registries {
-    Registries::default()
-}
-
-fn machine() -> &'static str {
-    match env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
 }
 
 #[test]
@@ -83,27 +70,6 @@ fn what_is_not_there_is_said_to_be_missing() {
         assert!(matches!(error, RegistryError::Missing { .. }), "{error}");
         let said = error.to_string();
         assert!(said.starts_with(&format!("{host} has no ")) && said.contains(what), "{said}");
-    }
-}
-
-/// Runs a test of this file in a process of its own, with an environment of its own.
-fn apart(test: &str, variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
-    command.args(["--exact", &format!("tests::real::{test}"), "--ignored", "--nocapture"]);
-    for name in ["HOME", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR"] {
-        command.env_remove(name);
-    }
-    command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-#[test]
-#[ignore = "it is started by another one"]
-fn pull_what_is_named() {
-    let Ok(name) = env::var("PULL") else { return };
-    match pull(&open(&name, &anybody()), &Store::new(), machine()) {
-        Ok(pulled) => println!("pulled {}", pulled.manifest),
-        Err(error) => println!("failed: {error}\nhint: {}", error.hint()),
     }
 }
 
@@ -234,7 +200,7 @@ fn what_a_killed_pull_has_fetched_is_gone_on_with() {
     let name = format!("{host}/layers:1");
     let folder = store.folder.to_str().unwrap();
     let mut child =
-        apart("pull_until_killed", &[("PULL", &name), ("STORE", folder)]).spawn().unwrap();
+        apart("real::pull_until_killed", &[("PULL", &name), ("STORE", folder)]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let said = lines.find(|line| line.as_ref().unwrap().contains("a quarter of")).unwrap().unwrap();
     child.kill().unwrap();
