@@ -23,7 +23,7 @@ pub enum RegistryError {
     #[error("{registry} has no {what}")]
     Missing { registry: String, what: String },
     #[error("{registry} does not hand out {what}: {}{}", known.words(), said(told))]
-    Denied { registry: String, what: String, known: Known, told: String },
+    Denied { registry: String, what: String, known: Box<Known>, told: String },
     #[error("{registry} can't be reached: {why}")]
     Unreachable { registry: String, why: String, is_name: bool },
     #[error("{registry} does not prove who it is: {why}")]

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use agentkernel_core::{Reference, Registries};
+use agentkernel_core::{Registries, mirrored};
 use reqwest::header::{ACCEPT, AUTHORIZATION, HeaderValue, RANGE};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde_json::Value;
@@ -77,17 +77,12 @@ impl Place {
         settings: &Registries,
         patience: Patience,
     ) -> Result<Self, RegistryError> {
-        let text = format!("{mirror}/{repository}");
-        let refused = |why: String| RegistryError::Refused {
+        let mirrored = mirrored(mirror, repository).map_err(|why| RegistryError::Refused {
             why: format!("{mirror:?} is not a mirror: {why}"),
             fix: "name it as HOST, HOST:PORT or HOST:PORT/FOLDER, without https://".into(),
-        };
-        let reference = Reference::parse(&text).map_err(refused)?;
-        let host = text.split('/').next().unwrap_or_default();
-        if reference.registry() != host || reference.tag.is_some() {
-            return Err(refused(format!("{host:?} is no registry's name")));
-        }
-        Self::new(host, reference.repository(), settings, patience)
+        });
+        let (host, repository) = mirrored?;
+        Self::new(&host, repository, settings, patience)
     }
 
     /// Whether it is of no use to ask it anything.
@@ -140,7 +135,7 @@ impl Place {
         Err(RegistryError::Denied {
             registry: self.name.clone(),
             what: what.into(),
-            known: self.credentials().known.clone(),
+            known: self.credentials().known.clone().into(),
             told,
         }
         .into())
@@ -177,7 +172,7 @@ impl Place {
 
     async fn denied(&self, what: &str, response: Response) -> Result<Trouble, RegistryError> {
         let told = answer::words(response, &self.patience).await?;
-        let known = self.credentials().known.clone();
+        let known = self.credentials().known.clone().into();
         Ok(RegistryError::Denied { registry: self.name.clone(), what: what.into(), known, told }
             .into())
     }
@@ -311,23 +306,6 @@ mod tests {
         for name in ["localhost.example", "128.0.0.1", "[::2]:1", "ghcr.io", "127.0.0.1.example:1"]
         {
             assert!(!is_loopback(name), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_mirror_is_a_host_and_a_folder() {
-        let settings = Registries::default();
-        let made = |name| Place::mirror(name, "library/debian", &settings, Patience::default());
-        for (name, host, repository) in [
-            ("a.example", "a.example", "library/debian"),
-            ("a.example:5000", "a.example:5000", "library/debian"),
-            ("a.example:5000/hub/x", "a.example:5000", "hub/x/library/debian"),
-        ] {
-            let place = made(name).ok().unwrap();
-            assert_eq!((place.name.as_str(), place.repository.as_str()), (host, repository));
-        }
-        for name in ["https://a.example", "a", "a/b", "", "a.example/", "a.example:1:2", "a b"] {
-            assert!(made(name).is_err(), "{name:?} was taken");
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Whole pulls, from real registries and from one that plays up.
 
-mod fake;
+mod answers;
+mod broken;
+mod good;
+mod mirrors;
 mod real;
 mod secured;
 mod server;
+mod tokens;
 
 use std::env;
 use std::fs;

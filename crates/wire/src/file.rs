@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::{SpecRequest, nearest};
 
 /// The keys of a settings file, as [`SpecRequest`] reads them.
-pub const KEYS: [&str; 19] = [
+pub const KEYS: [&str; 20] = [
     "backend",
     "image",
     "build",
@@ -25,6 +25,7 @@ pub const KEYS: [&str; 19] = [
     "timeout",
     "strict",
     "pools",
+    "registries",
 ];
 
 /// What is wrong with a settings file, and where.
@@ -59,9 +60,11 @@ fn explain(text: &str, err: &toml::de::Error) -> FileError {
     let (line, column) = position(text.get(..span.start).unwrap_or(text));
     match unknown_key(text, span, err.message()) {
         Some(key) => {
-            let hint = nearest(key, KEYS).map(|name| format!("did you mean `{name}`?"));
+            let keys = known_keys(err.message());
+            let hint = nearest(key, keys.iter().copied());
+            let hint = hint.map(|name| format!("did you mean `{name}`?"));
             let message = format!("unknown key `{key}`");
-            let hint = hint.or_else(|| Some(format!("the keys are {}", KEYS.join(", "))));
+            let hint = hint.or_else(|| Some(format!("the keys are {}", keys.join(", "))));
             FileError { line, column, message, hint }
         }
         None => FileError { line, column, message: err.message().into(), hint: None },
@@ -74,6 +77,12 @@ fn unknown_key<'a>(text: &'a str, span: Range<usize>, message: &str) -> Option<&
     Some(key.trim_matches(['"', '\'']))
 }
 
+/// The keys that there are where serde did not know one: those of the file, or of one of its tables.
+fn known_keys(message: &str) -> Vec<&str> {
+    // Each is quoted, and so is, before them, the one that it did not know.
+    message.split('`').skip(3).step_by(2).collect()
+}
+
 /// The line and the column that follow `before`.
 fn position(before: &str) -> (usize, usize) {
     let start = before.rfind('\n').map_or(0, |at| at + 1);
@@ -84,7 +93,7 @@ fn position(before: &str) -> (usize, usize) {
 mod tests {
     use std::time::Duration;
 
-    use agentkernel_core::{Access, Bytes, Cpus, Network, Profile, Pull, User};
+    use agentkernel_core::{Access, Bytes, Cpus, Network, Profile, Pull, RegistrySettings, User};
 
     use super::*;
     use crate::{BuildRequest, ImageRequest, ProjectRequest, Volume};
@@ -119,6 +128,13 @@ mod tests {
             size = 4
             max_age = "10m"
             spec = { memory = "64m" }
+
+            [registries."localhost:5000"]
+            insecure = true
+            mirrors = ["mirror.example:5000/hub", "a.example"]
+            ca = "./ca.pem"
+
+            [registries."docker.io"]
         "#;
         let request = read_file(text.as_bytes()).unwrap();
         assert_eq!(request.backend.as_deref(), Some("native"));
@@ -137,7 +153,7 @@ mod tests {
         assert_eq!(request.project, Some(project));
         let targets: Vec<_> = request.volumes.iter().map(|v: &Volume| v.target.clone()).collect();
         assert_eq!(targets, ["/data", "/cache"].map(std::path::PathBuf::from));
-        let values: Vec<_> = request.env.into_values().flatten().collect();
+        let values: Vec<_> = request.env.values().flatten().collect();
         assert_eq!(values, ["text", "1", "true"]);
         assert_eq!(request.directory, Some("/data".into()));
         assert_eq!(request.user, Some(User::Ids { uid: 1000, gid: 1000 }));
@@ -146,6 +162,12 @@ mod tests {
         let pool = &request.pools["quick"];
         assert_eq!((pool.size.get(), pool.max_age), (4, Some(Duration::from_secs(600))));
         assert_eq!(pool.spec.memory, Some(Bytes::mib(64)));
+        let registries = request.registries();
+        let registry = registries.of("localhost:5000");
+        assert!(registry.insecure);
+        assert_eq!(registry.mirrors, ["mirror.example:5000/hub", "a.example"]);
+        assert_eq!(registry.ca, Some("./ca.pem".into()));
+        assert_eq!(registries.of("docker.io"), RegistrySettings::default());
     }
 
     #[test]
@@ -154,6 +176,21 @@ mod tests {
         assert_eq!((err.line, err.column), (2, 3));
         assert_eq!(err.message, "unknown key `memroy`");
         assert_eq!(err.hint.as_deref(), Some("did you mean `memory`?"));
+    }
+
+    #[test]
+    fn an_unknown_key_of_a_table_is_shown_with_the_nearest_there() {
+        for (text, key, nearest) in [
+            ("[registries.\"a.example\"]\ninsecre = true", "insecre", "insecure"),
+            ("[pools.a]\nsizes = 1", "sizes", "size"),
+        ] {
+            let err = err(text);
+            assert_eq!((err.line, err.column), (2, 1));
+            assert_eq!(err.message, format!("unknown key `{key}`"));
+            assert_eq!(err.hint, Some(format!("did you mean `{nearest}`?")));
+        }
+        let hint = err("[registries.\"a.example\"]\nbanana = 1").hint;
+        assert_eq!(hint.as_deref(), Some("the keys are insecure, mirrors, ca"));
     }
 
     #[test]
@@ -183,6 +220,11 @@ mod tests {
             ("image = \"Python\"", (1, 9), "python:3.13-slim: \"Python\" is not in lower case"),
             ("build = []", (1, 9), "a folder with a Dockerfile"),
             ("[pools.a]\nsize = 65", (2, 8), "1 to 64"),
+            ("[registries.\"https://a.example\"]", (1, 13), "not the name of a registry"),
+            ("[registries.\"a.example/x\"]", (1, 13), "a registry has no folder"),
+            ("[registries.\"a.example\"]\nmirrors = [\"b\"]", (2, 11), "HOST:PORT/FOLDER"),
+            ("[registries.\"a.example\"]\nmirrors = \"b.example\"", (2, 11), "a sequence"),
+            ("[registries.\"a.example\"]\ninsecure = 1", (2, 12), "a boolean"),
         ] {
             let err = err(text);
             assert_eq!((err.line, err.column), at, "{text}: {err}");
@@ -199,7 +241,6 @@ mod tests {
     #[test]
     fn the_list_of_keys_is_the_one_that_is_read() {
         let serde = toml::from_str::<SpecRequest>("banana = 1").unwrap_err();
-        let quoted: Vec<_> = serde.message().split('`').skip(3).step_by(2).collect();
-        assert_eq!(quoted, KEYS);
+        assert_eq!(known_keys(serde.message()), KEYS);
     }
 }

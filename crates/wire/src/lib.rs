@@ -23,6 +23,7 @@ mod place;
 mod ports;
 mod profile;
 mod record;
+mod registry;
 mod report;
 mod request;
 mod resolve;
@@ -55,6 +56,7 @@ pub use path::{BuildRequest, ImageRequest, ProjectRequest, Volume, is_module_nam
 pub use place::PlaceRecord;
 pub use ports::{PortRecord, PortsReport, Publish, resolve_ports};
 pub use record::{SpecRecord, SpecRecordError};
+pub use registry::{Mirror, RegistryName, RegistryRequest};
 pub use report::{
     Amount, EndingReport, ErrorReport, FailureReport, ImageReport, LimitReport, PhasesReport,
     Report, RouteReport, Run, UsageReport, WallReport,

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel_core::{Access, Bytes, Cpus, Network, Profile, Pull, User};
+use agentkernel_core::{Access, Bytes, Cpus, Network, Profile, Pull, Registries, User};
 use serde::Deserialize;
 
 use crate::environment::{self, Environment};
 use crate::value::{self, Pids};
-use crate::{BuildRequest, ImageRequest, ProjectRequest, Publish, Volume};
+use crate::{
+    BuildRequest, ImageRequest, ProjectRequest, Publish, RegistryName, RegistryRequest, Volume,
+};
 
 /// A spec as asked for by flags, by variables, by a project's file or by a user's. Each of them
 /// fills one, and [`over`](Self::over) lays one over the next.
@@ -56,6 +58,8 @@ pub struct SpecRequest {
     pub strict: Option<bool>,
     /// Pools that are to be held for runs like this, by name.
     pub pools: BTreeMap<String, PoolRequest>,
+    /// How registries are to be asked, by their names.
+    pub registries: BTreeMap<RegistryName, RegistryRequest>,
 }
 
 /// A pool, as a settings file has it: `[pools.NAME]`.
@@ -111,6 +115,8 @@ impl SpecRequest {
         ports.extend(self.ports);
         let mut pools = lower.pools;
         pools.extend(self.pools);
+        let mut registries = lower.registries;
+        registries.extend(self.registries);
         let (image, build) = match (self.image, self.build) {
             (None, None) => (lower.image, lower.build),
             (None, Some(BuildRequest::Off)) => (lower.image, Some(BuildRequest::Off)),
@@ -136,7 +142,14 @@ impl SpecRequest {
             timeout: self.timeout.or(lower.timeout),
             strict: self.strict.or(lower.strict),
             pools,
+            registries,
         }
+    }
+
+    /// How registries are to be asked.
+    pub fn registries(&self) -> Registries {
+        let all = self.registries.iter();
+        Registries(all.map(|(name, said)| (name.as_str().into(), said.clone().into())).collect())
     }
 
     /// Makes the host's paths absolute that are relative to `directory`: the current one for
@@ -158,6 +171,7 @@ impl SpecRequest {
         if let Some(ProjectRequest::On { directory, .. }) = &mut self.project {
             anchor(directory.get_or_insert_with(|| project.to_owned()));
         }
+        self.registries.values_mut().filter_map(|said| said.ca.as_mut()).for_each(anchor);
         for pool in self.pools.values_mut() {
             pool.spec.anchor(directory, project);
         }
@@ -217,6 +231,9 @@ impl SpecRequest {
             ("env", self.env.values().any(copied)),
             ("strict", self.strict == Some(false)),
             ("pools", self.pools.values().any(|pool| pool.spec.widens_beyond(folder).is_some())),
+            // Whoever says where an image comes from says what is in it, for all that ask by its name,
+            // and which registry gets to know of what the caller has elsewhere.
+            ("registries", !self.registries.is_empty()),
         ]
         .into_iter()
         .find_map(|(key, widens)| widens.then_some(key))
@@ -251,6 +268,7 @@ mod tests {
             ("network = \"full\"".to_owned(), "network"),
             ("ports = [80]".to_owned(), "ports"),
             ("[pools.x]\nsize = 1\nspec = { ports = [80] }".to_owned(), "pools"),
+            ("[registries.\"a.example\"]\ninsecure = true".to_owned(), "registries"),
             ("profile = \"permissive\"".to_owned(), "profile"),
             ("strict = false".to_owned(), "strict"),
             ("image = \"rootfs:/usr\"".to_owned(), "image"),

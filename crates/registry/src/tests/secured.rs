@@ -28,7 +28,8 @@ fn certificates() -> Option<Store> {
         "x509 -req -days 2 -in registry.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names \
          -out registry.pem",
     ] {
-        let made = Command::new("openssl").args(words.split(' ')).current_dir(&store.folder).output();
+        let made =
+            Command::new("openssl").args(words.split(' ')).current_dir(&store.folder).output();
         let made = made.unwrap();
         assert!(made.status.success(), "{made:?}");
     }
@@ -103,7 +104,8 @@ fn nobody_is_led_away_from_tls() {
     let error = top(&server, Some(store.folder.join("ca.pem"))).unwrap_err();
     assert!(error.to_string().contains("it leads to a place without TLS"), "{error}");
     let realm = format!("Bearer realm=\"http://{}/token\"", plain.host);
-    let server = secured(&store.folder, move || Reply::new(401, "").with("WWW-Authenticate", &realm));
+    let server =
+        secured(&store.folder, move || Reply::new(401, "").with("WWW-Authenticate", &realm));
     let error = top(&server, Some(store.folder.join("ca.pem"))).unwrap_err();
     assert!(error.to_string().contains("for a token to a place without TLS"), "{error}");
     assert!(plain.asked("").is_empty());

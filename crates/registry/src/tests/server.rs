@@ -123,7 +123,11 @@ impl Server {
     /// All that it was asked for whose path has this in it, but for greetings.
     pub fn asked(&self, what: &str) -> Vec<Request> {
         let asked = self.shared.asked.lock().unwrap();
-        asked.iter().filter(|asked| asked.path != "/v2/" && asked.path.contains(what)).cloned().collect()
+        asked
+            .iter()
+            .filter(|asked| asked.path != "/v2/" && asked.path.contains(what))
+            .cloned()
+            .collect()
     }
 
     /// Nobody is answered any more, in the middle of whatever is sent.
@@ -168,7 +172,8 @@ impl Shared {
             // As a server in Go does, and many others.
             _ => {
                 let mut stream = stream;
-                let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nno TLS, or no plain HTTP");
+                let _ =
+                    stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\nno TLS, or no plain HTTP");
             }
         }
     }
@@ -223,7 +228,9 @@ impl Shared {
         }
         let cut = reply.cut.unwrap_or(reply.body.len());
         let sent = stream.write_all(format!("{head}\r\n").as_bytes());
-        if sent.and_then(|()| stream.write_all(&reply.body[..cut])).is_err() || stream.flush().is_err() {
+        if sent.and_then(|()| stream.write_all(&reply.body[..cut])).is_err()
+            || stream.flush().is_err()
+        {
             return false;
         }
         if let Some(drip) = reply.drip {
@@ -235,10 +242,9 @@ impl Shared {
                 }
             }
         }
-        while reply.is_endless {
-            if stream.write_all(&reply.body).is_err() {
-                return false;
-            }
+        if reply.is_endless {
+            while stream.write_all(&reply.body).is_ok() {}
+            return false;
         }
         reply.cut.is_none() || reply.drip.is_some()
     }
