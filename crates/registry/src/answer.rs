@@ -62,16 +62,6 @@ fn certificate(error: &reqwest::Error) -> Option<String> {
     }
 }
 
-/// Whether TLS is not what is spoken there.
-pub fn is_no_tls(error: &reqwest::Error) -> bool {
-    chain(error).any(|error| {
-        let is_cut = error.downcast_ref::<io::Error>().is_some_and(|error| {
-            matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
-        });
-        is_cut || error.is::<rustls::Error>()
-    })
-}
-
 /// What went wrong where the status says that something did.
 pub async fn refused(
     registry: &str,

@@ -24,7 +24,10 @@ pub struct Incoming<'a> {
     /// Of what has come.
     hasher: Hasher,
     came: u64,
+    /// The most that has ever come, of which somebody was told.
+    told: u64,
     tell: &'a (dyn Fn(u64) + Sync),
+    is_needless: &'a dyn Fn() -> bool,
 }
 
 impl<'a> Incoming<'a> {
@@ -32,9 +35,11 @@ impl<'a> Incoming<'a> {
     pub fn new(
         file: &'a File,
         part: &'a Part,
+        is_needless: &'a dyn Fn() -> bool,
         tell: &'a (dyn Fn(u64) + Sync),
     ) -> Result<Self, RegistryError> {
-        let mut incoming = Self { file, part, hasher: Hasher::default(), came: 0, tell };
+        let hasher = Hasher::default();
+        let mut incoming = Self { file, part, hasher, came: 0, told: 0, tell, is_needless };
         incoming.count_again().map_err(RegistryError::Keep)?;
         Ok(incoming)
     }
@@ -54,8 +59,16 @@ impl<'a> Incoming<'a> {
         if self.came > self.part.size {
             return self.forget();
         }
-        (self.tell)(self.came);
+        self.tell_more();
         Ok(())
+    }
+
+    /// What comes again is no more than what there was.
+    fn tell_more(&mut self) {
+        if self.came > self.told {
+            (self.tell)(self.came - self.told);
+            self.told = self.came;
+        }
     }
 
     /// Begins at the start again.
@@ -71,11 +84,9 @@ impl<'a> Incoming<'a> {
     pub async fn fetch(&mut self, place: &Place) -> Result<(), RegistryError> {
         let patience = *place.patience();
         let fetched = patience.persist(async |is_afresh| {
-            let before = if is_afresh { 0 } else { self.came };
-            match self.attempt(place, is_afresh).await {
-                Ok(()) => Ok(()),
-                Err(trouble) => Err((trouble, self.came.saturating_sub(before))),
-            }
+            let before = self.told;
+            let done = self.attempt(place, is_afresh).await;
+            done.map_err(|trouble| (trouble, self.told - before))
         });
         fetched.await
     }
@@ -124,6 +135,9 @@ impl<'a> Incoming<'a> {
             }
         }
         loop {
+            if (self.is_needless)() {
+                return Err(RegistryError::Needless.into());
+            }
             match Patience::attend(place.patience().silence, response.chunk()).await? {
                 None => return Err(silent(&place.name)),
                 Some(Err(error)) => return Err(broken(&place.name, error)),
@@ -149,7 +163,7 @@ impl<'a> Incoming<'a> {
         self.file.write_all(chunk).map_err(RegistryError::Keep)?;
         self.hasher.update(chunk);
         self.came += length;
-        (self.tell)(length);
+        self.tell_more();
         Ok(())
     }
 }

@@ -18,6 +18,8 @@ pub enum RegistryError {
     Start(#[source] io::Error),
     #[error("it was interrupted while it was fetched")]
     Interrupted,
+    #[error("nobody needs it any more")]
+    Needless,
     #[error("{why}")]
     Refused { why: String, fix: String },
     #[error("{registry} has no {what}")]
@@ -85,7 +87,7 @@ impl RegistryError {
             }
             Self::Keep(_) => "set XDG_DATA_HOME to a folder that you can write in".into(),
             Self::Start(_) => "let this user have more threads and open files".into(),
-            Self::Interrupted => "try again: what has come so far is kept".into(),
+            Self::Interrupted | Self::Needless => "try again: what has come so far is kept".into(),
             Self::Refused { fix, .. } => fix.clone(),
             Self::Missing { .. } => "check the image's name and its tag".into(),
             Self::Denied { registry, .. } => format!(

@@ -25,6 +25,7 @@ mod tls;
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
+use std::time::Duration;
 
 use agentkernel_core::{Reference, Registries};
 use agentkernel_images::{Digest, Download, Filling};
@@ -37,9 +38,13 @@ use crate::place::Place;
 
 pub use error::{Known, RegistryError};
 
+/// How long is waited for threads to end.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// An image in a registry.
 pub struct Registry {
-    runtime: Runtime,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
     /// Its tag or its digest.
     version: String,
     digest: Option<Digest>,
@@ -75,7 +80,7 @@ impl Registry {
         // One thread of its own moves bytes; hashing and writing is done by those who ask.
         let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.map_err(RegistryError::Start)?;
-        Ok(Self { runtime, version: version.into(), digest, places })
+        Ok(Self { runtime: Some(runtime), version: version.into(), digest, places })
     }
 
     /// Asks one after the other, until somebody has it.
@@ -83,13 +88,14 @@ impl Registry {
         &self,
         mut ask: impl AsyncFnMut(&Place) -> Result<T, RegistryError>,
     ) -> Result<T, RegistryError> {
+        let Some(runtime) = &self.runtime else { return Err(RegistryError::Interrupted) };
         let mut failed = Vec::new();
         for (index, place) in self.places.iter().enumerate() {
             let is_last = index + 1 == self.places.len();
             if place.is_lost() && !is_last {
                 continue;
             }
-            match self.runtime.block_on(ask(place)) {
+            match runtime.block_on(ask(place)) {
                 Err(error) if !error.is_ours() => {
                     if error.is_gone() {
                         place.lose();
@@ -102,6 +108,16 @@ impl Registry {
         match failed.len() {
             1 => Err(failed.remove(0)),
             _ => Err(RegistryError::Everywhere { all: failed }),
+        }
+    }
+}
+
+impl Drop for Registry {
+    /// Its threads end, so that whoever comes next may be the only one.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // Whoever looks up a name can't be told to stop.
+            runtime.shutdown_timeout(FAREWELL);
         }
     }
 }
@@ -132,8 +148,11 @@ impl Source for Registry {
                 file
             }
             Some(Download::Partial(partial)) => {
-                let mut incoming = Incoming::new(&partial.file, part, came)?;
-                self.anywhere(async |place| incoming.fetch(place).await)?;
+                let mut incoming = Incoming::new(&partial.file, part, is_needless, came)?;
+                match self.anywhere(async |place| incoming.fetch(place).await) {
+                    Err(RegistryError::Needless) => return Ok(None),
+                    fetched => fetched?,
+                }
                 partial.complete()?
             }
         };

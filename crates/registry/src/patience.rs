@@ -50,12 +50,11 @@ impl Patience {
         work: impl Future<Output = T>,
     ) -> Result<Option<T>, RegistryError> {
         let mut work = std::pin::pin!(work);
-        let mut began = None;
+        let began = Instant::now();
         loop {
             if signal::is_pending(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]) {
                 return Err(RegistryError::Interrupted);
             }
-            let began = *began.get_or_insert_with(Instant::now);
             let left = most.saturating_sub(began.elapsed());
             match timeout(BREATH.min(left), &mut work).await {
                 Ok(came) => return Ok(Some(came)),

@@ -157,9 +157,8 @@ impl Place {
             let greeting = self.client.get(format!("https://{host}/v2/")).send();
             match Patience::attend(GREETING, greeting).await? {
                 Some(Ok(_)) => Ok("https"),
-                Some(Err(error)) if answer::is_no_tls(&error) => Ok("http"),
-                Some(Err(error)) => Err(broken(&self.name, error)),
-                None => Ok("http"),
+                // Why it can't be reached, if it can't, shows without TLS as well.
+                Some(Err(_)) | None => Ok::<_, Trouble>("http"),
             }
         };
         self.scheme.get_or_try_init(find).await.copied()

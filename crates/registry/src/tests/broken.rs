@@ -47,8 +47,17 @@ fn who_can_send_no_parts_sends_all_of_it_again() {
                 if status == 206 { format!("bytes 0-{}/{SIZE}", SIZE - 1) } else { "none".into() };
             request.header("range").map(|_| reply.with("Content-Range", of))
         });
-        let content = fetch(&from(&server), &Store::new(), &good.part(0)).unwrap();
+        let (store, came) = (Store::new(), AtomicU64::new(0));
+        let tell = |more| {
+            came.fetch_add(more, Ordering::Relaxed);
+        };
+        let filling = store.images.fill().unwrap();
+        let file = from(&server).layer(&filling, &good.part(0), &|| false, &tell).unwrap();
+        let mut content = Vec::new();
+        file.unwrap().read_to_end(&mut content).unwrap();
         assert_eq!(content, good.layers[0], "{status}");
+        // What came twice is told of once.
+        assert_eq!(came.into_inner(), SIZE as u64);
     }
 }
 
@@ -152,4 +161,33 @@ fn of_a_registry_that_dies_what_has_come_is_kept() {
     assert!(said.contains("can't be reached") && said.contains("tried 5 times"), "{said}");
     let path = store.images.root().join("downloads").join(part.digest.hex()).with_extension("part");
     assert_eq!(fs::metadata(path).unwrap().len(), SIZE as u64 / 2);
+}
+
+#[test]
+fn what_nobody_needs_any_more_is_left() {
+    let (good, server) = registry(|_, _| None);
+    let (store, part) = (Store::new(), good.part(0));
+    let filling = store.images.fill().unwrap();
+    let came = AtomicU64::new(0);
+    let tell = |more| {
+        came.fetch_add(more, Ordering::Relaxed);
+    };
+    let is_needless = || came.load(Ordering::Relaxed) > 0;
+    let left = from(&server).layer(&filling, &part, &is_needless, &tell).unwrap();
+    assert!(left.is_none());
+    assert!(came.into_inner() < SIZE as u64);
+}
+
+#[test]
+fn who_breaks_off_at_the_same_place_is_not_asked_for_ever() {
+    let good = Good::new();
+    let (good, server) = registry(move |request, _| {
+        // It sends no parts, either.
+        let content = good.blob(&request.path).unwrap();
+        Some(Reply { cut: Some(SIZE - 1), ..Reply::new(200, content) })
+    });
+    let error = fetch(&from(&server), &Store::new(), &good.part(0)).unwrap_err();
+    assert!(error.to_string().ends_with("it was tried 5 times"), "{error}");
+    // The first brought more than there was.
+    assert_eq!(server.asked("/blobs/").len(), 5);
 }

@@ -50,3 +50,23 @@ fn a_mirror_that_lies_is_passed_over() {
     pull(&registry, &Store::new(), "").unwrap();
     assert_eq!(server.asked("").len(), LAYERS);
 }
+
+#[test]
+fn a_proxy_is_asked_for_what_is_elsewhere_and_not_for_what_is_here() {
+    let (_, proxy) = registry(|_, _| None);
+    let (_, server) = registry(|_, _| None);
+    let http = format!("http://{}", proxy.host);
+    let name = "registry.invalid/x/y:1";
+    let pull = |name: &str| {
+        let variables =
+            [("http_proxy", http.as_str()), ("PULL", name), ("OPEN", "registry.invalid")];
+        let output = apart("pull_what_is_named", &variables).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let said = pull(name);
+    assert!(said.contains("pulled sha256:"), "{said}");
+    assert_eq!(proxy.asked("http://registry.invalid/v2/x/y/").len(), 2 + LAYERS);
+    let said = pull(&format!("{}/x/y:1", server.host));
+    assert!(said.contains("pulled sha256:"), "{said}");
+    assert_eq!(proxy.asked("").len(), 2 + LAYERS);
+}
