@@ -1,5 +1,6 @@
 //! Who comes, and what opens what.
 
+use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
 
 use serde_json::json;
@@ -18,11 +19,15 @@ fn a_blob_behind_another_host_is_fetched_without_the_token() {
         Reply { cut, ..answers.answer(request) }
     });
     let there = elsewhere.host.clone();
-    let server = guarded(2 + 2 * LAYERS, move |request| {
-        let digest = request.path.split("/blobs/").nth(1)?;
-        let place = format!("http://{there}/blobs/{digest}");
-        Some(Reply::new(307, "").with("Location", place))
-    });
+    let server = guarded(
+        2 + 2 * LAYERS,
+        |_| (),
+        move |request| {
+            let digest = request.path.split("/blobs/").nth(1)?;
+            let place = format!("http://{there}/blobs/{digest}");
+            Some(Reply::new(307, "").with("Location", place))
+        },
+    );
     let pulled = pull_from(&server).unwrap();
     assert_eq!(pulled.manifest, Digest::of(&good.manifest));
     let asked = elsewhere.asked("");
@@ -32,9 +37,10 @@ fn a_blob_behind_another_host_is_fetched_without_the_token() {
     assert_eq!(server.asked("/token").len(), 1);
 }
 
-/// A registry that gives whoever asks a token, which is good for so many answers.
+/// A registry that gives whoever asks a token. The first is good for so many answers.
 fn guarded(
     answers: usize,
+    turned_away: impl Fn(&Request) + Send + Sync + 'static,
     play_up: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static,
 ) -> Server {
     let good = Good::new();
@@ -44,15 +50,15 @@ fn guarded(
         let host = request.header("host").unwrap();
         if request.path.starts_with("/token") {
             let number = given.fetch_add(1, Ordering::Relaxed) + 1;
-            used.store(0, Ordering::Relaxed);
             return Reply::new(200, json!({"token": format!("token-{number}")}).to_string());
         }
-        let expected = format!("Bearer token-{}", given.load(Ordering::Relaxed));
-        if request.header("authorization") == Some(&expected)
-            && used.fetch_add(1, Ordering::Relaxed) < answers
-        {
+        let number = given.load(Ordering::Relaxed);
+        let is_good = || number > 1 || used.fetch_add(1, Ordering::Relaxed) < answers;
+        let expected = format!("Bearer token-{number}");
+        if request.header("authorization") == Some(&expected) && is_good() {
             return play_up(request).unwrap_or_else(|| good.answer(request));
         }
+        turned_away(request);
         let challenge = format!(
             r#"Bearer realm="http://{host}/token",service="the service",scope="repository:x/y:pull""#
         );
@@ -62,7 +68,7 @@ fn guarded(
 
 #[test]
 fn one_token_does_for_all_that_are_fetched_at_once() {
-    let server = guarded(2 + LAYERS, |_| None);
+    let server = guarded(2 + LAYERS, |_| (), |_| None);
     let registry = from(&server);
     pull(&registry, &Store::new(), "").unwrap();
     let tokens = server.asked("/token");
@@ -70,6 +76,20 @@ fn one_token_does_for_all_that_are_fetched_at_once() {
     assert_eq!(tokens[0].path, "/token?scope=repository%3Ax%2Fy%3Apull&service=the+service");
     // By now it is used up.
     pull(&registry, &Store::new(), "").unwrap();
+    assert_eq!(server.asked("/token").len(), 2);
+}
+
+#[test]
+fn a_token_that_is_used_up_is_renewed_once_for_all_that_are_turned_away() {
+    // Each layer is asked for with the first token, before any of them is answered.
+    let all = Barrier::new(LAYERS);
+    let wait = move |request: &Request| {
+        if request.header("authorization") == Some("Bearer token-1") {
+            all.wait();
+        }
+    };
+    let server = guarded(2, wait, |_| None);
+    pull_from(&server).unwrap();
     assert_eq!(server.asked("/token").len(), 2);
 }
 
