@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::time::{Duration, UNIX_EPOCH};
 
-use agentkernel_core::Backend;
+use agentkernel_core::{Backend, Pull};
 use agentkernel_engine::Engine;
 use agentkernel_images::{
     Digest, Images, ImagesError, Listed, Porter, PorterError, Record, Removed,
@@ -17,7 +17,7 @@ use crate::flags::LowArgs;
 use crate::verbs::Verb;
 use crate::{news, output};
 
-use super::{sandboxes, snapshot, unexpected};
+use super::{sandboxes, snapshot, spec, unexpected};
 
 pub(super) fn run(
     low: LowArgs,
@@ -84,8 +84,10 @@ fn pull(
     porter: Option<&'static dyn Porter>,
 ) -> Result<u8, CommandError> {
     let porter = expect(porter, low)?;
+    let registries = spec::registries(low)?;
     each(names, |name| {
-        let record = porter.pull(images, text(name)?, low.platform.as_deref())?;
+        let platform = low.platform.as_deref();
+        let record = porter.pull(images, text(name)?, platform, &registries)?;
         output::line(record.manifest.as_str())
     })
 }
@@ -112,7 +114,7 @@ fn build(
     porter: Option<&'static dyn Porter>,
 ) -> Result<u8, CommandError> {
     let porter = expect(porter, low)?;
-    let record = porter.build(images, folder.as_ref(), text(name)?)?;
+    let record = porter.build(images, folder.as_ref(), text(name)?, Pull::Missing)?;
     output::line(record.manifest.as_str())?;
     Ok(0)
 }

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::mem;
 
 use agentkernel_core::{Backend, Spec};
-use agentkernel_engine::{Engine, Journal, ask, demand_pool, pool_key};
+use agentkernel_engine::{Engine, EngineError, Journal, ask, demand_pool, pool_key};
 use agentkernel_store::audit::{Entry, Kind};
 use agentkernel_store::{Dirs, Name, Pool, Store};
 use agentkernel_wire::{DaemonReply, DaemonRequest, PoolStatus, PoolsReport, SpecRecord};
@@ -105,7 +105,9 @@ fn hold(
     spec: &Spec,
     wanted: FilesPool,
 ) -> Result<(), CommandError> {
-    let FilesPool { name, size, max_age, spec: own } = wanted;
+    let FilesPool { name, size, max_age, spec: mut own } = wanted;
+    // As the run's own spec is.
+    backend.pin(&mut own).map_err(EngineError::from)?;
     let (Some(key), Some(part)) = (pool_key(backend, &own), backend.pool_part(&own)) else {
         return Ok(());
     };

@@ -7,7 +7,7 @@ use std::mem;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agentkernel_core::{Backend, Capabilities, Spec};
+use agentkernel_core::{Backend, Capabilities, Registries, Spec};
 use agentkernel_wire::{Caller, Environment, PoolRequest, Resolved, SpecRequest, nearest};
 
 use crate::error::CommandError;
@@ -93,6 +93,13 @@ pub(super) fn resolve(
         resolved.image_why = Some("the command names it".into());
     }
     Ok(Gathered { resolved, files, pools: FilesPools { base, pools, backends }, by_image })
+}
+
+/// How registries are to be asked, as the settings have it.
+pub(super) fn registries(low: &LowArgs) -> Result<Registries, CommandError> {
+    let variables: Vec<(OsString, OsString)> = env::vars_os().collect();
+    let settings = settings::gather(SpecRequest::default(), &[], read_files(low), &variables)?;
+    Ok(settings.request.registries())
 }
 
 /// The variables that were given. One without a value is the caller's, who may have none.

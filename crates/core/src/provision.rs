@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use crate::{Port, Pull};
+use crate::{Port, Pull, Registries};
 
 /// How a spec's image is to be had. It is no part of the spec: what a sandbox is made of is the
 /// same, whenever that was fetched.
@@ -14,6 +14,8 @@ pub struct Provision {
     pub build: Option<PathBuf>,
     /// When it is fetched; of one that is built, what its Dockerfile begins with.
     pub pull: Pull,
+    /// How registries are to be asked, by backends that ask them themselves.
+    pub registries: Registries,
 }
 
 impl Provision {

@@ -3,10 +3,11 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use agentkernel_core::{Reference, Registries};
+use agentkernel_containers_api::{DOCKER, PODMAN, build_archive};
+use agentkernel_core::{BootError, Pull, Reference, Registries};
 use agentkernel_images::{Images, Porter, PorterError, Record};
 use agentkernel_registry::{Registry, RegistryError};
-use agentkernel_unpack::{BringError, Platform, bring};
+use agentkernel_unpack::{BringError, ImportError, Platform, bring, import, import_stream};
 
 /// The porter of this program.
 pub struct Everywhere;
@@ -17,29 +18,57 @@ impl Porter for Everywhere {
         images: &Images,
         name: &str,
         platform: Option<&str>,
+        registries: &Registries,
     ) -> Result<Record, PorterError> {
         let reference = Reference::parse(name).map_err(|why| PorterError {
             why: format!("{name:?} is not the name of an image: {why}"),
             fix: "name it as in debian:13, or ghcr.io/owner/image@sha256:DIGEST".into(),
         })?;
-        let registry = Registry::open(&reference, &Registries::default())
+        let registry = Registry::open(&reference, registries)
             .map_err(|error| PorterError { why: error.to_string(), fix: error.hint() })?;
         bring(images, &registry, &[name], &chosen(platform)?).map_err(told)
     }
 
     fn import(
         &self,
-        _images: &Images,
-        _source: &OsStr,
-        _name: Option<&str>,
-        _platform: Option<&str>,
+        images: &Images,
+        source: &OsStr,
+        name: Option<&str>,
+        platform: Option<&str>,
     ) -> Result<Record, PorterError> {
-        todo!()
+        let what = source.to_str().ok_or_else(|| PorterError {
+            why: format!("{source:?} is no text"),
+            fix: "name it by a path that is".into(),
+        })?;
+        let Ok(what) = what.parse();
+        import(images, &what, name.as_slice(), &chosen(platform)?).map_err(not_imported)
     }
 
-    fn build(&self, _images: &Images, _folder: &Path, _name: &str) -> Result<Record, PorterError> {
-        todo!()
+    fn build(
+        &self,
+        images: &Images,
+        folder: &Path,
+        name: &str,
+        pull: Pull,
+    ) -> Result<Record, PorterError> {
+        let engines = [&DOCKER, &PODMAN];
+        let imported = build_archive(&engines, folder, name, pull, |archive| {
+            import_stream(images, archive, &[name], &Platform::host())
+        });
+        let imported = imported.map_err(|error| match error {
+            BootError::Unavailable { why, fix } | BootError::Refused { why, fix } => {
+                PorterError { why, fix }
+            }
+            BootError::Failed { .. } => {
+                PorterError { why: error.to_string(), fix: "see what the engine's log says".into() }
+            }
+        });
+        imported?.map_err(not_imported)
     }
+}
+
+fn not_imported(error: ImportError) -> PorterError {
+    PorterError { why: error.to_string(), fix: error.hint() }
 }
 
 /// The platform that was asked for, or this machine's.

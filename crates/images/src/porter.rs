@@ -1,6 +1,9 @@
 //! Who brings images into the store.
 
 use std::ffi::OsStr;
+use std::path::Path;
+
+use agentkernel_core::{Pull, Registries};
 
 use crate::{Images, Record};
 
@@ -14,9 +17,10 @@ pub trait Porter: Sync {
         images: &Images,
         name: &str,
         platform: Option<&str>,
+        registries: &Registries,
     ) -> Result<Record, PorterError>;
 
-    /// From a folder, a file or standard input: `oci:DIR[:REF]`, `rootfs:DIR`, an archive's path, or
+    /// From a folder, a file or standard input: `oci:DIR[:NAME]`, `rootfs:DIR`, an archive's path, or
     /// `-`. It is kept under `name`, or else under the names that it has there.
     fn import(
         &self,
@@ -26,12 +30,14 @@ pub trait Porter: Sync {
         platform: Option<&str>,
     ) -> Result<Record, PorterError>;
 
-    /// Built from the Dockerfile in `folder` by an engine that is there, and kept under `name`.
+    /// Built from the Dockerfile in `folder` by a container engine that is there, and kept under `name`.
+    /// What its Dockerfile begins with is the engine's to fetch, as `pull` says.
     fn build(
         &self,
         images: &Images,
-        folder: &std::path::Path,
+        folder: &Path,
         name: &str,
+        pull: Pull,
     ) -> Result<Record, PorterError>;
 }
 

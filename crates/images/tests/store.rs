@@ -1,4 +1,5 @@
 //! The store in a temporary folder, used as those who bring images in and those who run them do.
+#![cfg(test)]
 
 use std::fs;
 use std::io::Write;

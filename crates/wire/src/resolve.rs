@@ -126,6 +126,7 @@ impl SpecRequest {
     /// folder where they choose the image. Whether a backend exists and can do all this is not asked
     /// here.
     pub fn resolve(self, caller: &Caller<'_>) -> Result<Resolved, RequestError> {
+        let registries = self.registries();
         let profile = self.profile.unwrap_or(Profile::Moderate);
         let defaults = defaults(profile);
         let limits = limits::resolve(&self, &defaults, &caller.machine)?;
@@ -152,7 +153,7 @@ impl SpecRequest {
             spec,
             time_limit: self.timeout,
             image_why: why,
-            provision: Provision { build, pull: self.pull.unwrap_or_default() },
+            provision: Provision { build, pull: self.pull.unwrap_or_default(), registries },
         })
     }
 }

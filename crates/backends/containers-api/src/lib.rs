@@ -16,6 +16,7 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+mod archive;
 mod boot;
 mod build;
 mod client;
@@ -35,9 +36,11 @@ mod trap;
 
 use std::path::PathBuf;
 
-use agentkernel_containers::{Containers, DOCKER, Driver, PODMAN, Product};
+use agentkernel_containers::{Containers, Driver, Product};
 use agentkernel_core::{BootError, DestroyError, Life, Place, Probe, Provision, Spec};
 
+pub use agentkernel_containers::{DOCKER, PODMAN};
+pub use archive::build_archive;
 pub use host::VARIABLES;
 
 /// The backends, for a registry.

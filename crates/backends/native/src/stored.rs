@@ -30,9 +30,11 @@ pub fn provide(
 ) -> Result<(), BootError> {
     let images = Images::of_caller().map_err(refused)?;
     let brought = match (porter, &provision.build) {
-        (Some(porter), Some(folder)) => porter.build(&images, folder, name),
+        (Some(porter), Some(folder)) => porter.build(&images, folder, name, provision.pull),
         _ if provision.pull != Pull::Always && pin(name)?.is_some() => return Ok(()),
-        (Some(porter), None) if provision.pull != Pull::Never => porter.pull(&images, name, None),
+        (Some(porter), None) if provision.pull != Pull::Never => {
+            porter.pull(&images, name, None, &provision.registries)
+        }
         _ => return Err(missing(name)),
     };
     brought.map(drop).map_err(|PorterError { why, fix }| BootError::Refused { why, fix })
