@@ -62,29 +62,28 @@ fn certificate(error: &reqwest::Error) -> Option<String> {
     }
 }
 
+/// How long an answer asks to be left alone, in seconds. As a date, which is rare, it says nothing.
+pub fn wait(response: &Response) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
 /// What went wrong where the status says that something did.
-pub async fn refused(
-    registry: &str,
-    what: &str,
-    response: Response,
-    patience: &Patience,
-) -> Result<Trouble, RegistryError> {
-    let status = response.status();
-    let wait = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    let wait = wait.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-    let told = words(response, patience).await?;
-    let registry = registry.to_owned();
-    if status == StatusCode::NOT_FOUND {
-        return Ok(RegistryError::Missing { registry, what: what.into() }.into());
-    }
+pub fn refused(
+    status: StatusCode,
+    wait: Option<Duration>,
+    longest: Duration,
+    registry: String,
+    told: String,
+) -> Trouble {
     let is_passing = status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT
         || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
-    if let Some(wait) = wait.filter(|wait| is_passing && *wait > patience.longest) {
-        return Ok(RegistryError::Busy { registry, wait, told }.into());
+    if let Some(wait) = wait.filter(|wait| is_passing && *wait > longest) {
+        return RegistryError::Busy { registry, wait, told }.into();
     }
     let again = if is_passing { Again::Later(wait) } else { Again::Never };
-    Ok(Trouble { error: RegistryError::Status { registry, status: status.as_u16(), told }, again })
+    Trouble { error: RegistryError::Status { registry, status: status.as_u16(), told }, again }
 }
 
 /// A registry's own words for what went wrong, as its specification has it

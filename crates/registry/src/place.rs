@@ -128,7 +128,7 @@ impl Place {
                     authorization = Some(self.authorize(response, what, authorization).await?);
                 }
                 StatusCode::FORBIDDEN => return Err(self.denied(what, response).await?),
-                _ => return Err(answer::refused(&self.name, what, response, &self.patience).await?),
+                _ => return Err(self.refused(what, response).await?),
             }
         }
         let told = "what it gave to come in with is not enough for it".into();
@@ -170,10 +170,34 @@ impl Place {
     }
 
     async fn denied(&self, what: &str, response: Response) -> Result<Trouble, RegistryError> {
-        let told = answer::words(response, &self.patience).await?;
+        let told = self.words(response).await?;
         let known = self.credentials().known.clone().into();
         Ok(RegistryError::Denied { registry: self.name.clone(), what: what.into(), known, told }
             .into())
+    }
+
+    async fn refused(&self, what: &str, response: Response) -> Result<Trouble, RegistryError> {
+        let (status, wait) = (response.status(), answer::wait(&response));
+        let (registry, told) = (self.name.clone(), self.words(response).await?);
+        Ok(match status {
+            StatusCode::NOT_FOUND => RegistryError::Missing { registry, what: what.into() }.into(),
+            _ => answer::refused(status, wait, self.patience.longest, registry, told),
+        })
+    }
+
+    /// A registry's own words, unless they repeat what it was shown.
+    async fn words(&self, response: Response) -> Result<String, RegistryError> {
+        let told = answer::words(response, &self.patience).await?;
+        let shown = match self.credentials.get().and_then(|found| found.secret.as_ref()) {
+            Some(Secret::Password { password, .. }) => Some(password),
+            Some(Secret::Identity(token)) => Some(token),
+            None => None,
+        };
+        // Whoever holds it is about to have another one.
+        let token = self.authorization.try_lock().ok().and_then(|token| token.clone());
+        let token = token.as_ref().and_then(|token| token.to_str().ok()?.split(' ').nth(1));
+        let mut secrets = shown.map(String::as_str).into_iter().chain(token);
+        Ok(if secrets.any(|secret| told.contains(secret)) { String::new() } else { told })
     }
 
     /// Meets the challenge of an answer to a request that was made with `sent`.
@@ -252,7 +276,7 @@ impl Place {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
                 return Err(self.denied(what, response).await?);
             }
-            _ => return Err(answer::refused(&self.name, "token", response, &self.patience).await?),
+            _ => return Err(self.refused("token", response).await?),
         }
         let text = answer::read(response, MAX_TOKEN, &self.patience).await?;
         let text = text.map_err(|unread| unread.of(&self.name, MAX_TOKEN))?;

@@ -163,3 +163,42 @@ fn an_identity_is_exchanged_for_a_token() {
                     client_id=agentkernel&refresh_token=hunter+2%26";
     assert_eq!(asked[0].body, expected);
 }
+
+#[test]
+fn a_registry_that_repeats_what_it_was_shown_is_not_quoted() {
+    let said = |words: &str| json!({"errors": [{"message": words}]}).to_string();
+    let server = Server::new(move |request| match request.header("authorization") {
+        _ if request.path.starts_with("/token") => Reply::new(200, r#"{"token":"hunter2"}"#),
+        Some(shown) if request.path.contains("/blobs/") => Reply::new(418, said(shown)),
+        Some(_) => Reply::new(403, said("no, hunter2")),
+        None => {
+            let realm =
+                format!("Bearer realm=\"http://{}/token\"", request.header("host").unwrap());
+            Reply::new(401, said("who?")).with("WWW-Authenticate", realm)
+        }
+    });
+    let registry = from(&server);
+    let said = registry.top().unwrap_err().to_string();
+    assert!(said.contains("does not hand out") && !said.contains("hunter2"), "{said}");
+    let said = registry.small(&Good::new().part(0)).unwrap_err().to_string();
+    assert!(said.ends_with("answers with 418") && !said.contains("hunter2"), "{said}");
+}
+
+#[test]
+fn a_password_is_not_repeated() {
+    let server = Server::new(|request| {
+        let said = json!({"errors": [{"message": "hunter2 is wrong"}]}).to_string();
+        assert!(request.header("authorization").is_none_or(|shown| shown == "Basic dTpodW50ZXIy"));
+        Reply::new(401, said).with("WWW-Authenticate", "Basic realm=\"x\"")
+    });
+    let store = Store::new();
+    fs::create_dir_all(&store.folder).unwrap();
+    let config = json!({"auths": {&server.host: {"username": "u", "password": "hunter2"}}});
+    fs::write(store.folder.join("config.json"), config.to_string()).unwrap();
+    let name = format!("{}/x/y:1", server.host);
+    let variables = [("DOCKER_CONFIG", store.folder.to_str().unwrap()), ("PULL", &name)];
+    let said = String::from_utf8(apart("pull_what_is_named", &variables).output().unwrap().stdout);
+    let said = said.unwrap();
+    assert!(said.contains("are not enough") && !said.contains("hunter2"), "{said}");
+    assert_eq!(server.asked("/manifests/").len(), 2);
+}
