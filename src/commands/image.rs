@@ -49,7 +49,7 @@ pub(super) fn run(
         (Some("import" | "build" | "tag"), []) | (Some("build" | "tag"), [_]) => {
             Err(CommandError::new(
                 "a word is missing",
-                format!("the form is agentkernel image {}", Verb::Image.info().usage),
+                "agentkernel help image shows what goes with which word",
             ))
         }
         (Some("ls" | "list" | "prune"), [word, ..])

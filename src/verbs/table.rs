@@ -306,13 +306,22 @@ other one does, but no command goes along. All of them are made, or none.
         verb: Verb::Image,
         name: "image",
         aliases: &["images"],
-        usage: "pull NAME... | import SOURCE [NAME] | build DIR NAME | ls | inspect IMAGE... | tag IMAGE NAME | rm IMAGE... | prune",
+        usage: "pull|import|build|ls|inspect|tag|rm|prune ...",
         doc: "Fetch, list and remove images for native sandboxes",
         more: "\
-SOURCE is oci:DIR[:REF], rootfs:DIR, an archive that docker save, podman save or
-docker export made, or - for one on standard input. An IMAGE is a name or the
-start of a digest. prune removes images without a name, and with -a all that no
-sandbox uses. Docker and Podman keep images of their own.
+  pull NAME...            Fetch from the registry that a name leads to
+  import SOURCE [NAME]    Take oci:DIR[:NAME], rootfs:DIR, an archive of docker
+                          save or docker export, or - for standard input
+  build DIR NAME          Have Docker or Podman build a Dockerfile's folder
+  ls                      List all that are here
+  inspect IMAGE...        Print all that is known of them, as JSON
+  tag IMAGE NAME          Give one another name
+  rm IMAGE...             Take names away, and images with their last one
+  prune                   Remove images without a name, and with -a all that no
+                          sandbox, snapshot or pool is made of
+
+An IMAGE is a name or the start of a digest. Docker and Podman keep images of
+their own.
 ",
         takes: Takes::OneOf(&["pull", "import", "build", "ls", "inspect", "tag", "rm", "prune"]),
     },

@@ -12,7 +12,7 @@ use agentkernel_core::{
 };
 use agentkernel_protocol::Role;
 
-use agentkernel_wire::PlaceRecord;
+use agentkernel_wire::{PlaceRecord, nearest};
 
 use crate::action::{EngineError, Outcome, Probed, Route, Run};
 use crate::command::{Called, CommandRun, Course, Finished, Peer};
@@ -176,7 +176,7 @@ impl Engine {
         if !backend.can_provide() {
             return Err(EngineError::elsewhere(backend));
         }
-        backend.provide(spec, provision)?;
+        backend.provide(spec, provision).map_err(|error| slip(spec, backend, error.into()))?;
         backend.pin(spec)?;
         Ok(())
     }
@@ -202,6 +202,23 @@ impl Engine {
             probe: backend.probe(),
         };
         self.backends.iter().map(probe).collect()
+    }
+}
+
+/// The error of an image that could not be had, whose name may be a slip of another word.
+fn slip(spec: &Spec, backend: &dyn Backend, error: EngineError) -> EngineError {
+    let words = ["host", "auto"];
+    let meant = match &spec.image {
+        Image::Reference(name) if backend.capabilities().has(Capability::ImageHost) => {
+            nearest(name.strip_suffix(":latest").unwrap_or(name), words.into_iter())
+        }
+        _ => None,
+    };
+    match (meant, &error.hint) {
+        (Some(word), Some(hint)) => {
+            EngineError { hint: Some(format!("did you mean {word}? Else {hint}")), ..error }
+        }
+        _ => error,
     }
 }
 
