@@ -174,7 +174,7 @@ fn wrong_values_name_their_flag_and_what_it_takes() {
         (&["--image", "Alpine"], "rootfs:DIR, a module's file such as app.wasm or the name of an "),
         (&["--image", "./rootfs"], "--image: \"./rootfs\" is a path: write rootfs:DIR"),
         (&["--image", "hots", "--pull", "never"], "did you mean host?"),
-        (&["--image", "ghcr.io/x/y:1", "--pull", "never"], "there is no image ghcr.io/x/y:1"),
+        (&["--image", "ghcr.io/x/y:1", "--pull", "never"], "the image ghcr.io/x/y:1 is not here"),
         (&["--build", "--image", "auto"], "an image is named or built, not both"),
         (&["--build"], "work has no Dockerfile to build an image from"),
         (&["--build=gone"], "the folder to build"),

@@ -205,7 +205,12 @@ impl Subject {
 
     /// The same with this image, where what needs another is not looked at.
     fn with_image(self, stored: Stored) -> Self {
-        let others = [Capability::ImageHost, Capability::ImageRootfs, Capability::ImageReference];
+        let others = [
+            Capability::ImageHost,
+            Capability::ImageRootfs,
+            Capability::ImageReference,
+            Capability::ImageBuild,
+        ];
         let mut capabilities = self.capabilities;
         capabilities.retain(|name| others.iter().all(|other| other.name() != name));
         Self { stored: Some(stored), capabilities, ..self }

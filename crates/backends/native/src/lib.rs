@@ -92,6 +92,7 @@ static PROGRAMS: Kind = Kind {
         Capability::ImageHost,
         Capability::ImageRootfs,
         Capability::ImageReference,
+        Capability::ImageBuild,
         Capability::MountReadOnly,
         Capability::MountReadWrite,
         Capability::MountCopyOnWrite,

@@ -42,8 +42,8 @@ pub fn provide(
 
 fn missing(name: &str) -> BootError {
     BootError::Refused {
-        why: format!("there is no image {name}"),
-        fix: format!("fetch it with agentkernel image pull {name}, or leave out --pull never"),
+        why: format!("the image {name} is not here, and is not to be pulled"),
+        fix: format!("pull it once with agentkernel image pull {name}, or allow --pull missing"),
     }
 }
 

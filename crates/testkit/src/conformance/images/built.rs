@@ -42,15 +42,23 @@ pub(super) const TABLE: &[Behaviour] = &[
 ];
 
 /// The image that builds begin with.
-fn base() -> Result<String, NotPassed> {
+fn base(subject: &Subject) -> Result<String, NotPassed> {
+    if !subject.has_engine() {
+        let why = "an engine builds its images, and is tried with those; see tests/images.rs";
+        return Err(NotPassed::Skipped(why.into()));
+    }
     std::env::var("TESTKIT_IMAGE")
         .map_err(|_| NotPassed::Skipped("no image is named by TESTKIT_IMAGE".into()))
 }
 
 /// A folder in the scratch with this Dockerfile behind its `FROM`.
-fn build_folder(scratch: &Scratch, dockerfile: &str) -> Result<PathBuf, NotPassed> {
+fn build_folder(
+    subject: &Subject,
+    scratch: &Scratch,
+    dockerfile: &str,
+) -> Result<PathBuf, NotPassed> {
     let folder = scratch.folder("work/build")?;
-    let text = format!("FROM {}\n{dockerfile}", base()?);
+    let text = format!("FROM {}\n{dockerfile}", base(subject)?);
     scratch.file("work/build/Dockerfile", text)?;
     Ok(folder)
 }
@@ -100,7 +108,8 @@ fn image_built(subject: &Subject) -> Verdict {
     // A step that was built before would say nothing.
     let mark = unique_sleep();
     let made = format!("RUN cat /copied/kept > /made && echo said by $((6 * 7)) # {mark}");
-    let folder = build_folder(&scratch, &format!("COPY . /copied\n{made}\nENV BUILT=yes\n"))?;
+    let folder =
+        build_folder(subject, &scratch, &format!("COPY . /copied\n{made}\nENV BUILT=yes\n"))?;
     for file in ["kept", "left", "sub/left.log", "sub/kept.log", "sub/kept"] {
         let path = folder.join(file);
         if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
@@ -131,7 +140,7 @@ fn image_built(subject: &Subject) -> Verdict {
 
 fn image_built_anew(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    let folder = build_folder(&scratch, "COPY file /file\n")?;
+    let folder = build_folder(subject, &scratch, "COPY file /file\n")?;
     let mut built = Built::in_folder(subject, &scratch);
     for content in ["first", "second"] {
         scratch.file(folder.join("file"), content)?;
@@ -149,7 +158,11 @@ fn image_built_anew(subject: &Subject) -> Verdict {
 
 fn image_build_fails(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    build_folder(&scratch, "RUN echo the reason is $((6 * 7)) && exit 3\nRUN echo never\n")?;
+    build_folder(
+        subject,
+        &scratch,
+        "RUN echo the reason is $((6 * 7)) && exit 3\nRUN echo never\n",
+    )?;
     let flags = ["--build=build"];
     let got = Captured::of(subject.run_command(&scratch, &flags, &["echo", "here"]))?;
     got.exits(125)?.prints("")?.mentions("step 2/")?.mentions("the reason is 42")?;
@@ -167,7 +180,7 @@ fn image_build_fails(subject: &Subject) -> Verdict {
 
 fn image_build_trusted(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
-    build_folder(&scratch, "RUN echo built > /built\n")?;
+    build_folder(subject, &scratch, "RUN echo built > /built\n")?;
     scratch.file("work/agentkernel.toml", "build = \"build\"\n")?;
     let run = |flags: &[&str]| {
         let mut command = subject.run_command(&scratch, flags, &["cat", "/built"]);

@@ -111,8 +111,11 @@ fn image_by_digest(subject: &Subject) -> Verdict {
 
 fn image_when_to_pull(subject: &Subject) -> Verdict {
     let image = format!("{}:1", of_the_registry()?);
+    // What is kept in the caller's own folders is there for the next run.
+    let scratch = subject.scratch()?;
     let run = |pull: &str, image: &str| {
-        subject.run(&["--pull", pull, "--image", image], &["echo", "here"])
+        let flags = ["--pull", pull, "--image", image];
+        Captured::of(subject.run_command(&scratch, &flags, &["echo", "here"]))
     };
     run("always", &image)?.exits(0)?;
     for pull in ["missing", "never"] {
@@ -175,8 +178,12 @@ fn image_of_nonsense(subject: &Subject) -> Verdict {
 }
 
 fn image_without_a_shell(subject: &Subject) -> Verdict {
-    of_the_registry()?;
-    let flags = ["--pull", "never", "--image", "localhost/agentkernel-empty"];
+    let there = of_the_registry()?;
+    let (pull, image) = match subject.has_engine() {
+        true => ("never", "localhost/agentkernel-empty".to_owned()),
+        false => ("missing", format!("{}:1", there.replace("-test", "-empty"))),
+    };
+    let flags = ["--pull", pull, "--image", &image];
     for argv in [&["sh", "-c", "exit 3"][..], &["/bin/sh"], &["echo", "here"]] {
         subject.run(&flags, argv)?.exits(127)?.prints("")?.mentions(argv[0])?;
     }
