@@ -151,6 +151,7 @@ fn a_signal_that_waits_ends_a_pull() {
     let name = format!("{}/x/y:1", server.host);
     let mut child = apart("pull_what_is_named", &[("PULL", &name)]).spawn().unwrap();
     while server.asked("/manifests/").is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it has ended before it asked");
         thread::yield_now();
     }
     let began = Instant::now();
