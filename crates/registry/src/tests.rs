@@ -131,9 +131,11 @@ fn apart(test: &str, variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new("env");
     command.arg("--block-signal=TERM").arg(env::current_exe().unwrap());
     command.args(["--exact", &format!("tests::{test}"), "--ignored", "--nocapture"]);
-    for name in ["HOME", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "HTTP_PROXY"] {
+    for name in ["DOCKER_CONFIG", "REGISTRY_AUTH_FILE", "XDG_RUNTIME_DIR", "HTTP_PROXY"] {
         command.env_remove(name);
     }
+    // Without any, the harness looks the user up, which a static program can't do everywhere.
+    command.env("HOME", "/nonexistent");
     command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
