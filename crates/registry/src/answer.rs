@@ -33,7 +33,10 @@ pub fn broken(registry: &str, error: reqwest::Error) -> Trouble {
     }
     let is_name = chain(&error).any(|error| error.to_string().starts_with("dns error"));
     let why = if is_name { format!("its name can't be looked up: {why}") } else { why };
-    Trouble::later(RegistryError::Unreachable { registry, why, is_name })
+    // Whoever could not be asked may be asked later; a name that is not known stays so.
+    let is_unknown = is_name && why.contains("not known");
+    let error = RegistryError::Unreachable { registry, why, is_name };
+    if is_unknown { error.into() } else { Trouble::later(error) }
 }
 
 /// What an error comes from, from it downwards.

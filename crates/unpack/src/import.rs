@@ -143,6 +143,9 @@ impl Import<'_> {
         }
         let file = files.into_file();
         let (diff, size) = spool::digest(&file).map_err(ImportError::io("can't read", path))?;
+        if size == 0 {
+            return Err(ImportError::wrong(path, "it is empty"));
+        }
         self.bring(&Made::of_root(file, diff, size, self.platform), &[])
     }
 

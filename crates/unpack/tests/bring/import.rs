@@ -245,3 +245,11 @@ fn what_is_to_be_imported_is_understood() {
     assert_eq!(parse("x.tar"), ImportSource::Archive { path: "x.tar".into(), name: None });
     assert_eq!(parse(&format!("oci:{colon}")), layout(colon, None));
 }
+
+#[test]
+fn nothing_is_no_archive() {
+    let store = Store::new();
+    let imported = import_stream(&store.images, std::io::empty(), &["x:1"], &platform());
+    let error = imported.unwrap_err().to_string();
+    assert!(error.contains("it is empty"), "{error}");
+}
