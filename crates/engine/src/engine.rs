@@ -210,7 +210,7 @@ fn slip(spec: &Spec, backend: &dyn Backend, error: EngineError) -> EngineError {
     let words = ["host", "auto"];
     let meant = match &spec.image {
         Image::Reference(name) if backend.capabilities().has(Capability::ImageHost) => {
-            nearest(name.strip_suffix(":latest").unwrap_or(name), words.into_iter())
+            nearest(name.strip_suffix(":latest").unwrap_or(name), words)
         }
         _ => None,
     };
