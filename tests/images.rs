@@ -6,8 +6,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use agentkernel_testkit::{Caller, Captured, Program, Scratch, Subject};
+
+/// A program that is still being written can't be started, and whoever starts another one meanwhile
+/// has it open for a moment.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// The program in a folder that everybody can reach, while no other test has one.
+fn program() -> (Program, MutexGuard<'static, ()>) {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    (Program::copy_of(Path::new(env!("CARGO_BIN_EXE_agentkernel"))).unwrap(), turn)
+}
 
 /// One kind of caller with a home.
 struct Home {
@@ -106,7 +117,7 @@ fn busybox() -> Option<PathBuf> {
 #[test]
 fn an_image_says_what_runs_in_it_and_flags_say_otherwise() {
     let Some(busybox) = busybox() else { return println!("skipped: there is no static busybox") };
-    let program = Program::copy_of(Path::new(env!("CARGO_BIN_EXE_agentkernel"))).unwrap();
+    let (program, _turn) = program();
     for home in Home::all(&program) {
         let layout = home.layout(
             &busybox,
@@ -141,7 +152,7 @@ fn an_image_says_what_runs_in_it_and_flags_say_otherwise() {
 #[test]
 fn an_image_stays_for_as_long_as_something_is_made_of_it() {
     let Some(busybox) = busybox() else { return println!("skipped: there is no static busybox") };
-    let program = Program::copy_of(Path::new(env!("CARGO_BIN_EXE_agentkernel"))).unwrap();
+    let (program, _turn) = program();
     for home in Home::all(&program) {
         let layout = home.layout(&busybox, "{}");
         let digest = home.printed(&["image", "import", &layout, "one:1"]);
@@ -173,7 +184,7 @@ fn an_image_is_built_by_an_engine_that_is_there() {
     let Ok(base) = std::env::var("TESTKIT_IMAGE") else {
         return println!("skipped: no image is named by TESTKIT_IMAGE");
     };
-    let program = Program::copy_of(Path::new(env!("CARGO_BIN_EXE_agentkernel"))).unwrap();
+    let (program, _turn) = program();
     for home in Home::all(&program) {
         let folder = home.scratch.folder("work/build").unwrap();
         let text = format!("FROM {base}\nRUN echo built > /made\nENV WORD=built\n");

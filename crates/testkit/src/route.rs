@@ -159,7 +159,7 @@ const OF_A_COMMAND: [&str; 9] =
     ["--tty", "-t", "--no-tty", "-T", "--interactive", "-i", "--no-stdin", "--json", "--verbose"];
 
 /// Those that have one.
-const OF_A_COMMAND_WITH_VALUE: [&str; 11] = [
+const OF_A_COMMAND_WITH_VALUE: [&str; 12] = [
     "-e",
     "--env",
     "--env-file",
@@ -171,6 +171,7 @@ const OF_A_COMMAND_WITH_VALUE: [&str; 11] = [
     "--timeout",
     "--report",
     "--invoke",
+    "--entrypoint",
 ];
 
 /// The flags of a sandbox that have no value, or none in a word of its own.

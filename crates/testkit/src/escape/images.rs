@@ -14,7 +14,7 @@ use super::probe::{self, Finding, judge};
 use super::processes::nobody_is_left;
 use super::scene::{canary, open_file, open_folder, open_to_all, volume};
 use crate::host::tree;
-use crate::{Behaviour, Captured, NotPassed, Scratch, Subject, Verdict, ensure, skip};
+use crate::{Behaviour, Captured, NotPassed, Route, Scratch, Subject, Verdict, ensure, skip};
 
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
@@ -49,7 +49,7 @@ pub(super) const TABLE: &[Behaviour] = &[
     ),
     Behaviour::new(
         "start-what-an-image-asks-for",
-        "an image's entrypoint is not started, and its settings change nothing about the agent",
+        "an image starts nothing that was not asked for, and changes nothing about the agent",
         &[MountReadOnly, ImageReference],
         start_what_an_image_asks_for,
     ),
@@ -275,6 +275,9 @@ fn open_an_images_devices(subject: &Subject) -> Verdict {
 }
 
 fn start_what_an_image_asks_for(subject: &Subject) -> Verdict {
+    if !subject.has_engine() {
+        skip!("only an engine makes an image of instructions here; see tests/images.rs");
+    }
     let scratch = subject.scratch()?;
     let secret = scratch.file("secret", "a secret\n")?;
     let word = canary();
@@ -294,7 +297,9 @@ fn start_what_an_image_asks_for(subject: &Subject) -> Verdict {
     let image = Image::of(subject, &scratch, &root, &changes)?;
     let words = secret.to_string_lossy();
     let attempt = Attempt::new("climb-out").words(&[words.trim_start_matches('/')]);
-    let attempt = attempt.flags(&image.flags());
+    // In a sandbox that lives it is never started.
+    let none: &[&str] = if subject.route == Route::Live { &[] } else { &["--entrypoint="] };
+    let attempt = attempt.flags(&image.flags()).flags(none);
     let got = attempt.inside(subject, &scratch)?;
     let refused = got.status.code() == Some(125) && Finding::of(&got.text()) == Finding::Missing;
     if !refused {
