@@ -58,7 +58,8 @@ impl Surroundings {
         let mut surroundings = Self::default();
         let has = |capability| backend.capabilities().has(capability);
         surroundings.is_for_modules = has(Capability::ImageModule);
-        if has(Capability::ImageReference) {
+        // The machine's own programs are what all are compared with.
+        if has(Capability::ImageReference) && !has(Capability::ImageHost) {
             surroundings.image = Some(image(variables(IMAGE).as_deref())?);
         }
         if backend.about().class == Class::Container {
