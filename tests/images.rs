@@ -180,6 +180,41 @@ fn an_image_stays_for_as_long_as_something_is_made_of_it() {
 }
 
 #[test]
+fn a_name_that_has_come_to_stand_for_another_image_is_pulled_anew_if_that_is_asked_for() {
+    let Ok(registry) = std::env::var("TESTKIT_REGISTRY") else {
+        return println!("skipped: no registry is named by TESTKIT_REGISTRY");
+    };
+    let (program, _turn) = program();
+    let name = format!("{registry}/moving-{}:1", std::process::id());
+    let becomes = |image: &str| {
+        let mut copy = Command::new("skopeo");
+        copy.args(["copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+        copy.arg(format!("docker://{registry}/{image}")).arg(format!("docker://{name}"));
+        done(&mut copy);
+    };
+    for home in Home::all(&program) {
+        becomes("agentkernel-busybox:1");
+        let first = home.printed(&["image", "pull", &name]);
+        home.printed(&["create", "--image", &name, "old"]);
+        becomes("agentkernel-test:1");
+        let stands_for = || home.printed(&["image", "inspect", &name]);
+        let run = |pull: &str| {
+            home.printed(&["run", "--pull", pull, "--image", &name, "--", "echo", "here"]);
+        };
+        run("missing");
+        assert!(stands_for().contains(first.trim()));
+        run("always");
+        assert!(!stands_for().contains(first.trim()));
+        // What was made of the first one is still of that.
+        assert!(home.printed(&["inspect", "old"]).contains(first.trim()));
+        becomes("agentkernel-busybox:1");
+        home.printed(&["create", "--pull", "always", "--image", &name, "new"]);
+        assert!(home.printed(&["inspect", "new"]).contains(first.trim()));
+        home.printed(&["rm", "old", "new"]);
+    }
+}
+
+#[test]
 fn an_image_is_built_by_an_engine_that_is_there() {
     let Ok(base) = std::env::var("TESTKIT_IMAGE") else {
         return println!("skipped: no image is named by TESTKIT_IMAGE");
@@ -195,6 +230,10 @@ fn an_image_is_built_by_an_engine_that_is_there() {
         assert_eq!(home.printed(&run), "built\nbuilt\n");
         let run = ["run", "--build=build", "--", "cat", "/made"];
         assert_eq!(home.printed(&run), "built\n");
+        // What was built before is no obstacle.
+        fs::write(folder.join("Dockerfile"), format!("FROM {base}\nRUN echo anew > /made\n"))
+            .unwrap();
+        assert_eq!(home.printed(&run), "anew\n");
         for engine in ["docker", "podman"] {
             // Whichever has built it; the other has none of that name.
             let mut remove = Command::new(engine);

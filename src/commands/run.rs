@@ -3,7 +3,7 @@
 use std::mem;
 use std::path::PathBuf;
 
-use agentkernel_core::{Backend, Command, Entrypoint};
+use agentkernel_core::Backend;
 use agentkernel_engine::{Engine, Journal, Outcome, Route, Run, Terminal};
 use agentkernel_wire::{self as wire, ImageReport};
 
@@ -79,12 +79,7 @@ fn resolve(
     let Gathered { resolved, files, pools, by_image } =
         super::spec::resolve(low, Some(&mut words), backends)?;
     let command = wire::command(words, low.function.take(), resolved.time_limit)?;
-    let entrypoint = match low.entrypoint.take() {
-        None => Entrypoint::OfImage,
-        Some(word) if word.is_empty() => Entrypoint::Given(Vec::new()),
-        Some(word) => Entrypoint::Given(vec![word]),
-    };
-    let command = Command { entrypoint, ..command };
+    let command = wire::with_entrypoint(command, low.entrypoint.take(), &resolved.spec.image)?;
     wire::check_command(&command, &resolved.spec.image)?;
     let backend_why = match &resolved.backend {
         Some(_) if by_image => "the first one for modules",

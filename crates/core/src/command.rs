@@ -16,7 +16,9 @@ pub struct Command {
     /// The program and its arguments, at least one; where the image is a module, which is the program,
     /// the arguments alone. No string holds a NUL.
     pub argv: Vec<OsString>,
-    pub entrypoint: Entrypoint,
+    /// Whether the image's entrypoint stands before the words, and the image's own command in place of
+    /// them where there are none, as container engines have it.
+    pub by_image: bool,
     /// Variables over those of the spec.
     pub environment: BTreeMap<OsString, OsString>,
     /// Where it starts, seen from inside.
@@ -27,18 +29,6 @@ pub struct Command {
     pub function: Option<String>,
     /// How long it may run before it and everything it started is killed.
     pub time_limit: Option<Duration>,
-}
-
-/// What stands before a command's words where its image has a name, as container engines have it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Entrypoint {
-    /// Nothing.
-    #[default]
-    None,
-    /// What the image says; and without words, the image's own command goes with it.
-    OfImage,
-    /// These words.
-    Given(Vec<OsString>),
 }
 
 impl Command {
@@ -74,9 +64,9 @@ pub struct Process {
 /// What an image says of the commands that run in it, under what its user says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageFacts {
-    /// What stands before the words of a command that is [to have it](Entrypoint::OfImage).
+    /// What stands before the words of a command that is [by the image](Command::by_image).
     pub entrypoint: Vec<String>,
-    /// The words where there are none.
+    /// The words of one that has none.
     pub command: Vec<String>,
     /// `NAME=VALUE`.
     pub environment: Vec<String>,

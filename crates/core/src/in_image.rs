@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use crate::{BootError, Command, Entrypoint, Identity, ImageFacts, Process, Spec, User, no_user};
+use crate::{BootError, Command, Identity, ImageFacts, Process, Spec, User, no_user};
 
 /// The image's own user, unless that is root.
 fn image_user(image: &ImageFacts) -> Option<&str> {
@@ -122,16 +122,14 @@ pub fn process(
     Process::new(spec, command, &identity, &variables, start)
 }
 
-/// The words of a command in this image, with its entrypoint.
-pub fn words(command: &Command, image: &ImageFacts) -> Result<Vec<OsString>, BootError> {
-    let os = |words: &[String]| words.iter().map(OsString::from).collect::<Vec<_>>();
-    let (mut words, own) = match &command.entrypoint {
-        Entrypoint::None => (Vec::new(), Vec::new()),
-        Entrypoint::OfImage => (os(&image.entrypoint), os(&image.command)),
-        // The image's own command is for its own entrypoint.
-        Entrypoint::Given(words) => (words.clone(), Vec::new()),
-    };
-    words.extend(if command.argv.is_empty() { own } else { command.argv.clone() });
+/// The words of a command in this image.
+fn words(command: &Command, image: &ImageFacts) -> Result<Vec<OsString>, BootError> {
+    let mut words = command.argv.clone();
+    if command.by_image {
+        let own = if words.is_empty() { &*image.command } else { &[] };
+        let all = image.entrypoint.iter().chain(own).map(OsString::from);
+        words = all.chain(words).collect();
+    }
     match words.is_empty() {
         false => Ok(words),
         true => Err(BootError::Refused {
@@ -197,17 +195,14 @@ mod tests {
             command: vec!["serve".into()],
             ..ImageFacts::default()
         };
-        let of = |argv: &[&str], entrypoint| {
-            let command = Command { argv: os(argv), entrypoint, ..Command::default() };
-            words(&command, &image).ok()
+        let of = |argv: &[&str], image: &ImageFacts, by_image| {
+            words(&Command { argv: os(argv), by_image, ..Command::default() }, image).ok()
         };
-        let given = |words: &[&str]| Entrypoint::Given(os(words));
-        assert_eq!(of(&["a", "b"], Entrypoint::None).unwrap(), os(&["a", "b"]));
-        assert_eq!(of(&["a"], Entrypoint::OfImage).unwrap(), os(&["/entry", "-x", "a"]));
-        assert_eq!(of(&[], Entrypoint::OfImage).unwrap(), os(&["/entry", "-x", "serve"]));
-        assert_eq!(of(&[], given(&["sh"])).unwrap(), os(&["sh"]));
-        assert_eq!(of(&["-c"], given(&["sh"])).unwrap(), os(&["sh", "-c"]));
-        assert_eq!(of(&["a"], given(&[])).unwrap(), os(&["a"]));
-        assert!(of(&[], given(&[])).is_none() && of(&[], Entrypoint::None).is_none());
+        assert_eq!(of(&["a", "b"], &image, false).unwrap(), os(&["a", "b"]));
+        assert_eq!(of(&["a"], &image, true).unwrap(), os(&["/entry", "-x", "a"]));
+        assert_eq!(of(&[], &image, true).unwrap(), os(&["/entry", "-x", "serve"]));
+        let silent = ImageFacts::default();
+        assert_eq!(of(&["a"], &silent, true).unwrap(), os(&["a"]));
+        assert!(of(&[], &silent, true).is_none() && of(&[], &image, false).is_none());
     }
 }

@@ -21,11 +21,9 @@ pub use backend::{
     Backend, BootError, Capabilities, Capability, DestroyError, Launch, Layer, Life, LimitInForce,
     Limited, Owners, Pinned, Place, Pristine, Probe, Remains, Remnant, Usage, Wall,
 };
-pub use command::{Attachment, Command, Ended, Entrypoint, ImageFacts, Process, Stdio};
+pub use command::{Attachment, Command, Ended, ImageFacts, Process, Stdio};
 pub use identity::{Identity, NUMBERS, check_caller, no_user};
-pub use in_image::{
-    identity as identity_in_image, process as process_in_image, words as words_in_image,
-};
+pub use in_image::{identity as identity_in_image, process as process_in_image};
 pub use port::{Port, Transport};
 pub use process::c_string;
 pub use provision::{News, Progress, Provision, listen, tell};

@@ -44,9 +44,8 @@ impl Engine {
         let backend = self.select(run.backend.as_deref())?;
         let terminal = run.terminal.is_given(run.stdin);
         // Here, where a signal still ends us.
-        match backend.pin(&mut run.spec)? {
-            Pinned::Done | Pinned::ByEngine if !run.provision.renews() => {}
-            _ => self.provide(Some(backend.name()), &mut run.spec, &run.provision)?,
+        if pin(backend, &mut run.spec, &run.provision)? == Pinned::Missing {
+            self.provide(Some(backend.name()), &mut run.spec, &run.provision)?;
         }
         demand::check(backend, &run.spec, terminal)?;
         // Before a sandbox is taken that would be of no use without it.
@@ -141,8 +140,8 @@ impl Engine {
         spec: &mut Spec,
         provision: &Provision,
     ) -> Result<(), EngineError> {
-        match self.select(name)?.pin(spec)? {
-            Pinned::Done if !provision.renews() => Ok(()),
+        match pin(self.select(name)?, spec, provision)? {
+            Pinned::Done => Ok(()),
             Pinned::ByEngine if !provision.is_needed() => Ok(()),
             _ => self.provide(name, spec, provision),
         }
@@ -170,7 +169,7 @@ impl Engine {
         if !matches!(spec.image, Image::Reference(_)) {
             return Ok(());
         }
-        if backend.pin(spec)? == Pinned::Done && !provision.renews() {
+        if pin(backend, spec, provision)? == Pinned::Done {
             return Ok(());
         }
         if !backend.can_provide() {
@@ -202,6 +201,19 @@ impl Engine {
             probe: backend.probe(),
         };
         self.backends.iter().map(probe).collect()
+    }
+}
+
+/// Has a spec name its image by its content, unless that is to be renewed: the same content is no
+/// newer.
+fn pin(
+    backend: &dyn Backend,
+    spec: &mut Spec,
+    provision: &Provision,
+) -> Result<Pinned, EngineError> {
+    match provision.renews() {
+        true => Ok(Pinned::Missing),
+        false => Ok(backend.pin(spec)?),
     }
 }
 

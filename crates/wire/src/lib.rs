@@ -62,7 +62,7 @@ pub use report::{
     Report, RouteReport, Run, UsageReport, WallReport,
 };
 pub use request::{PoolRequest, PoolSize, SpecRequest};
-pub use resolve::{Caller, RequestError, Resolved, check_command, command};
+pub use resolve::{Caller, RequestError, Resolved, check_command, command, with_entrypoint};
 pub use signal::Signal;
 pub use value::{Pids, ValueError, Written};
 pub use variables::{PREFIX, VARIABLES, VariableError, read_variables};

@@ -18,11 +18,17 @@ pub struct PlaceRecord {
     pub groups: Vec<PathBuf>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     ports: Vec<PortRecord>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    image: Option<ImageRecord>,
+    #[serde(default, skip_serializing_if = "says_nothing", with = "ImageRecord")]
+    image: ImageFacts,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+fn says_nothing(image: &ImageFacts) -> bool {
+    *image == ImageFacts::default()
+}
+
+/// How [`ImageFacts`] are written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ImageFacts")]
 struct ImageRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     entrypoint: Vec<String>,
@@ -71,11 +77,10 @@ enum ByRecord {
 
 impl PlaceRecord {
     pub fn of(place: &dyn Place) -> Self {
-        let image = ImageRecord::from(place.image());
         Self {
             groups: place.groups(),
             ports: place.ports().iter().map(PortRecord::from).collect(),
-            image: (image != ImageFacts::default().into()).then_some(image),
+            image: place.image(),
             ..Self::new(place.walls(), place.limits(), place.notes())
         }
     }
@@ -93,7 +98,7 @@ impl PlaceRecord {
 
     /// What the place says of its image.
     pub fn image(&self) -> ImageFacts {
-        self.image.clone().map(ImageFacts::from).unwrap_or_default()
+        self.image.clone()
     }
 
     pub fn walls(&self) -> Vec<Wall> {
@@ -120,60 +125,6 @@ impl PlaceRecord {
     /// Reads it back. What is damaged, or of another version, tells nothing.
     pub fn from_json(text: &str) -> Self {
         serde_json::from_str(text).unwrap_or_default()
-    }
-}
-
-impl From<ImageFacts> for ImageRecord {
-    fn from(facts: ImageFacts) -> Self {
-        let ImageFacts {
-            entrypoint,
-            command,
-            environment,
-            directory,
-            user,
-            passwd,
-            group,
-            hosts_users,
-            only_caller,
-        } = facts;
-        Self {
-            entrypoint,
-            command,
-            environment,
-            directory,
-            user,
-            passwd,
-            group,
-            hosts_users,
-            only_caller,
-        }
-    }
-}
-
-impl From<ImageRecord> for ImageFacts {
-    fn from(record: ImageRecord) -> Self {
-        let ImageRecord {
-            entrypoint,
-            command,
-            environment,
-            directory,
-            user,
-            passwd,
-            group,
-            hosts_users,
-            only_caller,
-        } = record;
-        Self {
-            entrypoint,
-            command,
-            environment,
-            directory,
-            user,
-            passwd,
-            group,
-            hosts_users,
-            only_caller,
-        }
     }
 }
 
@@ -237,7 +188,7 @@ mod tests {
         };
         let place = PlaceRecord {
             groups: vec!["/sys/x".into()],
-            image: Some(image.clone().into()),
+            image: image.clone(),
             ..PlaceRecord::new(&walls, &limits, &["slow".into()])
         };
         assert_eq!(place.image(), image);

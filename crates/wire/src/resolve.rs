@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel_core::{Capabilities, Command, Entrypoint, Image, Mount, Profile, Provision, Spec};
+use agentkernel_core::{Capabilities, Command, Image, Mount, Profile, Provision, Spec};
 
 use crate::profile::{Defaults, defaults};
 use crate::{Machine, ProjectRequest, SpecRequest, Volume, limits, resolve_ports};
@@ -176,17 +176,31 @@ pub fn command(
     }
 }
 
+/// The same with this entrypoint before its words, if it is not empty; or else with that of its image.
+pub fn with_entrypoint(
+    command: Command,
+    entrypoint: Option<OsString>,
+    image: &Image,
+) -> Result<Command, RequestError> {
+    match (entrypoint, image) {
+        (None, _) => Ok(Command { by_image: true, ..command }),
+        (Some(_), Image::Module(_)) => Err(RequestError::EntrypointOfModule),
+        (Some(program), _) => {
+            let program = Some(program).filter(|program| !program.is_empty());
+            let argv = program.into_iter().chain(command.argv).collect();
+            self::command(argv, command.function, command.time_limit)
+        }
+    }
+}
+
 /// Refuses a command that no sandbox of this image could run: where that is not the program, the
 /// first word names one.
 pub fn check_command(command: &Command, image: &Image) -> Result<(), RequestError> {
     match (image, &command.function) {
-        (Image::Module(_), _) => match command.entrypoint {
-            Entrypoint::Given(_) => Err(RequestError::EntrypointOfModule),
-            _ => Ok(()),
-        },
+        (Image::Module(_), _) => Ok(()),
         (_, Some(name)) => Err(RequestError::FunctionOfProgram(name.clone())),
         // It may have a command of its own, which is known once it is there.
-        (Image::Reference(_), None) if command.entrypoint != Entrypoint::None => Ok(()),
+        (Image::Reference(_), None) if command.by_image => Ok(()),
         (_, None) if command.argv.is_empty() => Err(RequestError::NoCommand),
         (_, None) => Ok(()),
     }

@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use agentkernel_core::{
     BootError, Command, Identity, Image, ImageFacts, Process, Spec, User, c_string,
-    identity_in_image, process_in_image, words_in_image,
+    identity_in_image, process_in_image,
 };
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::identity::effective;
@@ -78,11 +78,7 @@ impl Users {
         let start = if stranger { "/" } else { &identity.home };
         match &spec.image {
             Image::Module(module) => Process::of_module(spec, command, &identity, module, start),
-            _ => {
-                let argv = words_in_image(command, &ImageFacts::default())?;
-                let command = Command { argv, ..command.clone() };
-                Process::new(spec, &command, &identity, &[], start)
-            }
+            _ => Process::new(spec, command, &identity, &[], start),
         }
     }
 }

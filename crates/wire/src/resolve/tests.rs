@@ -355,13 +355,21 @@ fn a_command_has_a_program_and_no_nul() {
     let of = |argv: &[&str]| command(argv.iter().map(OsString::from).collect(), None, None);
     for image in [Image::Host, Image::Reference("a".into()), Image::Rootfs("/a".into())] {
         assert!(check_command(&of(&["true"]).unwrap(), &image).is_ok());
-        let own = Command { entrypoint: Entrypoint::OfImage, ..of(&[]).unwrap() };
+        let own = with_entrypoint(of(&[]).unwrap(), None, &image).unwrap();
         let may_have_own = matches!(image, Image::Reference(_));
         assert_eq!(check_command(&own, &image).is_ok(), may_have_own);
         let none = check_command(&of(&[]).unwrap(), &image);
         assert!(matches!(none, Err(RequestError::NoCommand)));
     }
     assert!(matches!(of(&["a\0"]), Err(RequestError::Nul)));
+    let with = |program: &str, image| {
+        with_entrypoint(of(&["a"]).unwrap(), Some(program.into()), &image).map(|with| with.argv)
+    };
+    assert_eq!(with("sh", Image::Host).unwrap(), ["sh", "a"]);
+    assert_eq!(with("", Image::Reference("x".into())).unwrap(), ["a"]);
+    assert!(matches!(with("a\0", Image::Host), Err(RequestError::Nul)));
+    let module = with("sh", Image::Module("/app.wasm".into()));
+    assert!(matches!(module, Err(RequestError::EntrypointOfModule)));
 }
 
 #[test]
