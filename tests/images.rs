@@ -181,8 +181,11 @@ fn an_image_stays_for_as_long_as_something_is_made_of_it() {
 
 #[test]
 fn a_name_that_has_come_to_stand_for_another_image_is_pulled_anew_if_that_is_asked_for() {
-    let Ok(registry) = std::env::var("TESTKIT_REGISTRY") else {
-        return println!("skipped: no registry is named by TESTKIT_REGISTRY");
+    // The lane of containers has another one, with fewer images.
+    let found =
+        std::env::var("TESTKIT_REGISTRY_LOG").and_then(|_| std::env::var("TESTKIT_REGISTRY"));
+    let Ok(registry) = found else {
+        return println!("skipped: no registries are there, see scripts/lanes/registry.sh");
     };
     let (program, _turn) = program();
     let name = format!("{registry}/moving-{}:1", std::process::id());
