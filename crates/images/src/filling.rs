@@ -86,15 +86,27 @@ impl Filling {
         let _ = fs::remove_file(self.images.folder("downloads").join(digest.hex()));
     }
 
+    /// Waits until nobody else, in any process, makes what has these digits, until the result is dropped.
+    fn turn(&self, hex: &str) -> Result<File, ImagesError> {
+        let path = self.images.folder("work").join(format!("{hex}.lock"));
+        let failed = || ImagesError::io("can't lock", &path);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(failed())?;
+        lock(&file, FlockOperation::LockExclusive).map_err(failed())?;
+        Ok(file)
+    }
+
+    /// The turn to bring in the image of this manifest: who waits for it finds the image there, unless
+    /// whoever had it before has failed.
+    pub fn image_turn(&self, manifest: &Digest) -> Result<File, ImagesError> {
+        self.turn(manifest.hex())
+    }
+
     /// Begins a layer: a folder that nobody else knows. None if it is there, perhaps since another
     /// process made it, for which this waits.
     pub fn draft(&self, chain: &Chain) -> Result<Option<Draft>, ImagesError> {
-        let turn = self.images.folder("work").join(format!("{}.lock", chain.hex()));
-        let failed = || ImagesError::io("can't lock", &turn);
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        let lock_file = options.open(&turn).map_err(failed())?;
-        lock(&lock_file, FlockOperation::LockExclusive).map_err(failed())?;
+        let turn = self.turn(chain.hex())?;
         if self.has(chain) {
             return Ok(None);
         }
@@ -103,7 +115,7 @@ impl Filling {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);
         made.map_err(ImagesError::io("can't make the folder", &root))?;
         let place = self.images.folder("layers").join(chain.hex());
-        Ok(Some(Draft { path, place, _turn: lock_file }))
+        Ok(Some(Draft { path, place, _turn: turn }))
     }
 
     /// Keeps a manifest or a configuration.

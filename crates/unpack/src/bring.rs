@@ -44,6 +44,7 @@ fn bring_told<S: Source>(
     let (bytes, manifest) = choice::manifest(source, platform)?;
     let digest = Digest::of(&bytes);
     let filling = images.fill()?;
+    let _turn = filling.image_turn(&digest)?;
     if let Some(held) = Image::open(images, &digest)? {
         filling.keep(held.record(), names)?;
         return Ok((held.into_record(), false));
