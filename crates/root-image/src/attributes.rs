@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use agentkernel_unpack::Bytes;
+use agentkernel_unpack::{Bytes, Kind};
 
-/// What names begin with that a Linux guest can have, and what stands for each on the disk. Those of
-/// access lists are whole names.
-const PREFIXES: [(&[u8], u8); 5] = [
-    (b"user.", 1),
-    (b"system.posix_acl_access", 2),
-    (b"system.posix_acl_default", 3),
-    (b"trusted.", 4),
-    (b"security.", 6),
+/// What names begin with that a Linux guest can have, what stands for each on the disk, and what can
+/// have it. Those of access lists are whole names.
+const PREFIXES: [(&[u8], u8, Has); 5] = [
+    (b"user.", 1, |kind| matches!(kind, Kind::File | Kind::Directory)),
+    (b"system.posix_acl_access", 2, |kind| kind != Kind::Symlink),
+    (b"system.posix_acl_default", 3, |kind| kind == Kind::Directory),
+    (b"trusted.", 4, |_| true),
+    (b"security.", 6, |_| true),
 ];
+
+type Has = fn(Kind) -> bool;
 
 /// What overlayfs takes for its own. The guest lays one over the image.
 const OVERLAY: [&[u8]; 2] = [b"user.overlay.", b"trusted.overlay."];
@@ -34,11 +36,11 @@ pub(crate) struct Attribute {
 }
 
 impl Attribute {
-    fn new(name: &[u8], value: &[u8]) -> Option<Self> {
+    fn new(kind: Kind, name: &[u8], value: &[u8]) -> Option<Self> {
         if OVERLAY.iter().any(|own| name.starts_with(own)) {
             return None;
         }
-        PREFIXES.iter().find_map(|(prefix, number)| {
+        PREFIXES.iter().filter(|(.., has)| has(kind)).find_map(|(prefix, number, _)| {
             let rest = name.strip_prefix(*prefix)?;
             let is_whole_name = !prefix.ends_with(b".");
             let attribute = || Self { prefix: *number, name: rest.into(), value: value.into() };
@@ -56,10 +58,12 @@ impl Attribute {
     }
 }
 
-/// Those that a guest can have, in an order of their own. What comes later has a name in the end.
-pub(crate) fn kept(all: &[(Bytes, Bytes)]) -> Result<Box<[Attribute]>, &'static str> {
+/// Those that something of this kind can have in a guest, in an order of their own. What comes later
+/// has a name in the end.
+pub(crate) fn kept(kind: Kind, all: &[(Bytes, Bytes)]) -> Result<Box<[Attribute]>, &'static str> {
     let mut by_name = BTreeMap::new();
-    for attribute in all.iter().filter_map(|(name, value)| Attribute::new(&name.0, &value.0)) {
+    let attribute = |(name, value): &(Bytes, Bytes)| Attribute::new(kind, &name.0, &value.0);
+    for attribute in all.iter().filter_map(attribute) {
         if attribute.name.len() > u8::MAX.into() || attribute.value.len() > u16::MAX.into() {
             return Err("has an attribute that is longer than a root image can hold");
         }

@@ -59,8 +59,9 @@ impl FileKind {
     }
 }
 
-/// The first bytes of an image, up to its first inode, which is its root.
-pub(crate) fn superblock(inodes: u64, blocks: u32, identity: [u8; 16]) -> Vec<u8> {
+/// The first bytes of an image, up to where its first inode may lie, which is its root: so its number
+/// is a small one.
+pub(crate) fn superblock(root: u32, inodes: u64, blocks: u32, identity: [u8; 16]) -> Vec<u8> {
     let mut bytes = vec![0; FIRST_INODE];
     let mut put = |at: usize, value: &[u8]| {
         bytes[SUPERBLOCK + at..SUPERBLOCK + at + value.len()].copy_from_slice(value);
@@ -68,7 +69,7 @@ pub(crate) fn superblock(inodes: u64, blocks: u32, identity: [u8; 16]) -> Vec<u8
     put(0, &MAGIC.to_le_bytes());
     put(8, &HAS_MTIMES.to_le_bytes());
     put(12, &[BLOCK.trailing_zeros() as u8]);
-    put(14, &((FIRST_INODE / SLOT) as u16).to_le_bytes());
+    put(14, &(root as u16).to_le_bytes());
     put(16, &inodes.to_le_bytes());
     put(36, &blocks.to_le_bytes());
     put(48, &identity);

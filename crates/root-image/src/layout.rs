@@ -15,7 +15,7 @@ use crate::tree::{Directory, Files, Leaf, LeafKind, Node, Place};
 use crate::{Path, RootImageError};
 
 /// How long a file may be to lie behind its inode, in bytes.
-const SHORT: u64 = 1024;
+const SHORT: u64 = 2048;
 
 /// How large the areas of an image are.
 #[derive(Debug, Default)]

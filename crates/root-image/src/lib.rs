@@ -113,11 +113,18 @@ fn write_image(
     to: &File,
 ) -> Result<(), RootImageError> {
     let mut files = Files::new();
-    let mut root = Directory::default();
+    let mut root = None::<Directory>;
     for (layer, number) in image.record().layers.iter().zip(0..) {
-        let list = images.entries(&layer.chain);
-        root.cover(list::read(&list, number, &mut files)?);
+        let upper = list::read(&images.entries(&layer.chain), number, &mut files)?;
+        root = Some(match root {
+            None => upper.alone(),
+            Some(mut root) => {
+                root.cover(upper);
+                root
+            }
+        });
     }
+    let mut root = root.ok_or(RootImageError::Empty)?;
     let mut contents = Contents::open(image.layers())?;
     let layout = Layout::new(&mut root, &mut files, &mut contents)?;
     write::write(&root, &files, &mut contents, &layout, identity(chain), to)

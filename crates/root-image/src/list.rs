@@ -129,7 +129,11 @@ fn leaf(entry: &Entry, layer: u16, files: &mut Files) -> Result<u32, Wrong> {
         Kind::Block => LeafKind::Block(device(entry)?),
         _ => return Err(Wrong::Line("is of no kind")),
     };
-    let (size, meta) = (entry.size, files.meta(entry)?);
+    let (size, mut meta) = (entry.size, files.meta(entry)?);
+    if kind == LeafKind::Symlink {
+        // Linux has no others.
+        meta.mode = 0o777;
+    }
     Ok(files.add(Leaf { meta, kind, size, layer, names: 0, place: Place::default() })?)
 }
 

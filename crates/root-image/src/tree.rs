@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use agentkernel_unpack::{Bytes, Entry};
+use agentkernel_unpack::Entry;
 
 use crate::RootImageError;
 use crate::attributes::{Attribute, kept};
@@ -107,6 +107,13 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
+    /// What shows of a layer's directory where none is below.
+    pub fn alone(self) -> Self {
+        let mut alone = Self { meta: self.meta, ..Self::default() };
+        alone.cover(self);
+        alone
+    }
+
     /// What shows where a layer's directory lies over this one.
     pub fn cover(&mut self, upper: Directory) {
         if !upper.implied {
@@ -122,9 +129,7 @@ impl Directory {
                 }
                 (Node::Directory(upper), Some(Node::Directory(lower))) => lower.cover(*upper),
                 (Node::Directory(upper), _) => {
-                    let mut alone = Directory { meta: upper.meta, ..Self::default() };
-                    alone.cover(*upper);
-                    self.children.insert(name, Node::Directory(Box::new(alone)));
+                    self.children.insert(name, Node::Directory(Box::new(upper.alone())));
                 }
                 (leaf, _) => {
                     self.children.insert(name, leaf);
@@ -176,7 +181,7 @@ impl Files {
 
     /// What a line of a layer's list says that everything has.
     pub fn meta(&mut self, entry: &Entry) -> Result<Meta, RootImageError> {
-        let attributes = self.number_of(&entry.attributes).map_err(|why| {
+        let attributes = self.number_of(entry).map_err(|why| {
             let path = PathBuf::from("/").join(crate::path_of(&entry.path.0));
             RootImageError::Member { path, why }
         })?;
@@ -186,8 +191,8 @@ impl Files {
         Ok(Meta { mode: mode & 0o7777, uid, gid, seconds, nanoseconds, attributes })
     }
 
-    fn number_of(&mut self, attributes: &[(Bytes, Bytes)]) -> Result<u32, &'static str> {
-        let kept = kept(attributes)?;
+    fn number_of(&mut self, entry: &Entry) -> Result<u32, &'static str> {
+        let kept = kept(entry.kind, &entry.attributes)?;
         if kept.is_empty() {
             return Ok(0);
         }

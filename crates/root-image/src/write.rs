@@ -32,7 +32,8 @@ pub(crate) fn write(
         bytes: Vec::new(),
     };
     // The layout made sure that they can be counted so.
-    let superblock = erofs::superblock(layout.inodes, layout.blocks() as u32, identity);
+    let blocks = layout.blocks() as u32;
+    let superblock = erofs::superblock(root.place.inode, layout.inodes, blocks, identity);
     writing.inodes.write(&superblock)?;
     writing.directory(root, root.place.inode)?;
     let Writing { inodes, directories, data, .. } = writing;
