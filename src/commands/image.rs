@@ -139,7 +139,7 @@ fn list(low: &LowArgs, images: &Images) -> Result<u8, CommandError> {
             short(&image.record.manifest).to_owned(),
             output::shown(&image.record.platform),
             sandboxes::age(kept(&image.record)),
-            snapshot::size(image.record.bytes()),
+            snapshot::size(image.bytes),
             snapshot::size(image.own_bytes),
         ]
     };
@@ -289,7 +289,7 @@ fn text(word: &OsStr) -> Result<&str, CommandError> {
 }
 
 fn entry(image: &Listed) -> ImageEntry {
-    let Listed { record, names, own_bytes } = image;
+    let Listed { record, names, bytes, own_bytes } = image;
     ImageEntry {
         names: names.clone(),
         digest: record.manifest.to_string(),
@@ -297,7 +297,7 @@ fn entry(image: &Listed) -> ImageEntry {
         platform: record.platform.clone(),
         created: record.created.clone(),
         kept: time::to_text(kept(record)),
-        bytes: record.bytes(),
+        bytes: *bytes,
         own_bytes: *own_bytes,
         entrypoint: record.config.entrypoint.clone(),
         command: record.config.command.clone(),

@@ -11,6 +11,8 @@
 //! - `blobs/DIGEST`: manifests and configurations, as they came.
 //! - `layers/CHAIN/root`: a layer as a tree in the form of overlayfs with `userxattr`, by its
 //!   [`Chain`]; `layers/CHAIN/entries` lists what is in it.
+//! - `roots/CHAIN.FORM`: all of the files of the layers up to that chain, merged into one file of
+//!   some form, made of them when it is asked for. It goes with the last image that ends in them.
 //! - `downloads/DIGEST`: a packed layer, or as much of it as has come.
 //! - `work/NAME`: what is being made. All else comes into being by a rename, so it is whole.
 //! - `lock`: held, shared, by who brings something in, and alone by who clears away.
@@ -24,6 +26,7 @@ mod names;
 mod porter;
 mod record;
 mod removal;
+mod root;
 mod store;
 
 pub use digest::{Chain, Digest, Hasher};
@@ -33,4 +36,5 @@ pub use image::Image;
 pub use porter::{Porter, PorterError};
 pub use record::{Config, Layer, Record};
 pub use removal::Removed;
+pub use root::RootDraft;
 pub use store::{Images, Listed};

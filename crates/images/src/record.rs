@@ -58,6 +58,11 @@ impl Record {
         self.layers.iter().map(|layer| layer.bytes).sum()
     }
 
+    /// What all of its files are known by; none if it has no layer.
+    pub fn top(&self) -> Option<&Chain> {
+        self.layers.last().map(|layer| &layer.chain)
+    }
+
     pub fn facts(&self) -> ImageFacts {
         let Config { environment, entrypoint, command, directory, user, passwd, group } =
             self.config.clone();

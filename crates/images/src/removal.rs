@@ -17,7 +17,7 @@ use crate::{Digest, Images, ImagesError, Record};
 pub struct Removed {
     /// By the digests of their manifests.
     pub images: Vec<Digest>,
-    /// What the layers held that went with them, in bytes.
+    /// What went with them, layers and what was made of those, in bytes.
     pub bytes: u64,
 }
 
@@ -62,7 +62,7 @@ impl Images {
                 stay.push(record);
             }
         }
-        removed.bytes = self.clear_layers(&stay)?;
+        removed.bytes = self.clear_layers(&stay)? + self.clear_roots(&stay)?;
         self.clear_blobs(&stay)?;
         for folder in ["work", "downloads"].map(|name| self.folder(name)) {
             for name in entries(&folder)? {

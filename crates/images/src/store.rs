@@ -25,7 +25,9 @@ pub struct Listed {
     pub record: Record,
     /// In full, in order.
     pub names: Vec<String>,
-    /// What its layers hold that no other image has, in bytes.
+    /// What it holds: its layers' files, and what was made of them, in bytes.
+    pub bytes: u64,
+    /// What of that no other image has.
     pub own_bytes: u64,
 }
 
@@ -113,14 +115,23 @@ impl Images {
         for layer in records.iter().flat_map(|record| &record.layers) {
             *users.entry(&layer.chain).or_default() += 1;
         }
-        let own = |record: &Record| {
+        let mut tops: BTreeMap<&Chain, usize> = BTreeMap::new();
+        for top in records.iter().filter_map(Record::top) {
+            *tops.entry(top).or_default() += 1;
+        }
+        let roots = self.root_bytes()?;
+        let sizes = |record: &Record| {
             let own = record.layers.iter().filter(|layer| users[&layer.chain] == 1);
-            own.map(|layer| layer.bytes).sum()
+            let own: u64 = own.map(|layer| layer.bytes).sum();
+            let root = record.top().and_then(|top| roots.get(top.hex())).copied().unwrap_or(0);
+            let is_only = record.top().is_some_and(|top| tops[top] == 1);
+            (record.bytes() + root, own + if is_only { root } else { 0 })
         };
-        let own: Vec<u64> = records.iter().map(own).collect();
-        let listed = records.into_iter().zip(own).map(|(record, own_bytes)| Listed {
+        let sizes: Vec<(u64, u64)> = records.iter().map(sizes).collect();
+        let listed = records.into_iter().zip(sizes).map(|(record, (bytes, own_bytes))| Listed {
             names: names.remove(&record.manifest).unwrap_or_default(),
             record,
+            bytes,
             own_bytes,
         });
         let mut all: Vec<Listed> = listed.collect();
@@ -172,7 +183,7 @@ impl Images {
 
     /// Makes the store's folders, for nobody else.
     pub(crate) fn prepare(&self) -> Result<(), ImagesError> {
-        for name in ["names", "images", "blobs", "layers", "downloads", "work"] {
+        for name in ["names", "images", "blobs", "layers", "roots", "downloads", "work"] {
             let path = self.folder(name);
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
             made.map_err(ImagesError::io("can't make the folder", &path))?;
