@@ -27,6 +27,7 @@ mod porter;
 mod record;
 mod removal;
 mod root;
+mod specs;
 mod store;
 
 pub use digest::{Chain, Digest, Hasher};
@@ -37,4 +38,5 @@ pub use porter::{Porter, PorterError};
 pub use record::{Config, Layer, Record};
 pub use removal::Removed;
 pub use root::RootDraft;
+pub use specs::{open as open_for, pin, provide};
 pub use store::{Images, Listed};

@@ -163,7 +163,7 @@ impl Backend for Native {
 
     fn pin(&self, spec: &mut Spec) -> Result<Pinned, BootError> {
         let Image::Reference(name) = &spec.image else { return Ok(Pinned::ByEngine) };
-        Ok(match stored::pin(name)? {
+        Ok(match agentkernel_images::pin(name)? {
             Some(pinned) => {
                 spec.image = Image::Reference(pinned);
                 Pinned::Done
@@ -174,7 +174,7 @@ impl Backend for Native {
 
     fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError> {
         match &spec.image {
-            Image::Reference(name) => stored::provide(name, provision, self.porter),
+            Image::Reference(name) => agentkernel_images::provide(name, provision, self.porter),
             _ => Ok(()),
         }
     }

@@ -15,7 +15,6 @@ use agentkernel_sys::{landlock, machine};
 use crate::identity::Mapping;
 use crate::limits::LimitPlan;
 use crate::root::{self, Ground, Root};
-use crate::stored;
 use crate::users::Users;
 
 /// Everything that a boot takes.
@@ -63,7 +62,7 @@ impl Plan {
     ) -> Result<Self, BootError> {
         let Launch { command, stdio, code } = launch;
         let mapping = Mapping::for_caller();
-        let image = stored::open(spec)?;
+        let image = agentkernel_images::open_for(spec)?;
         let users = Users::of(spec, image.as_ref())?;
         let process = process(spec, command, &users)?;
         let policy = Policy { no_setuid_files: process.no_setuid_files };
@@ -88,7 +87,7 @@ impl Plan {
         // rw.
         let filters = Filters::new(&[false, true].map(|no| Policy { no_setuid_files: no }));
         let manner = Manner { filters, shared: life.listener.is_some(), runner };
-        let image = stored::open(spec)?;
+        let image = agentkernel_images::open_for(spec)?;
         let users = Users::of(spec, image.as_ref())?;
         let mapping = Mapping::for_caller();
         Self::new(spec, mapping, image, users, purpose, manner, life.layers.as_deref())

@@ -3,54 +3,8 @@
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
-use agentkernel_core::{BootError, Image, Provision, Pull, Spec};
-use agentkernel_images::{self as images, Images, ImagesError, Porter, PorterError};
-
-/// The image that a spec names, held; none if its root is another one.
-pub fn open(spec: &Spec) -> Result<Option<images::Image>, BootError> {
-    let Image::Reference(name) = &spec.image else { return Ok(None) };
-    let found = Images::of_caller().and_then(|images| images.open(name)).map_err(refused)?;
-    found.map(Some).ok_or_else(|| missing(name))
-}
-
-/// Names a spec's image by its content, if it is there.
-pub fn pin(name: &str) -> Result<Option<String>, BootError> {
-    let images = Images::of_caller().map_err(refused)?;
-    let manifest = images.resolve(name).map_err(refused)?;
-    let Some(manifest) = manifest else { return Ok(None) };
-    let tagged = name.split_once('@').map_or(name, |(tagged, _)| tagged);
-    Ok(Some(format!("{tagged}@{manifest}")))
-}
-
-/// See [`Backend::provide`](agentkernel_core::Backend::provide).
-pub fn provide(
-    name: &str,
-    provision: &Provision,
-    porter: Option<&dyn Porter>,
-) -> Result<(), BootError> {
-    let images = Images::of_caller().map_err(refused)?;
-    let brought = match (porter, &provision.build) {
-        (Some(porter), Some(folder)) => porter.build(&images, folder, name, provision.pull),
-        _ if provision.pull != Pull::Always && pin(name)?.is_some() => return Ok(()),
-        (Some(porter), None) if provision.pull != Pull::Never => {
-            porter.pull(&images, name, None, &provision.registries)
-        }
-        _ => return Err(missing(name)),
-    };
-    brought.map(drop).map_err(|PorterError { why, fix }| BootError::Refused { why, fix })
-}
-
-fn missing(name: &str) -> BootError {
-    BootError::Refused {
-        why: format!("the image {name} is not here, and is not to be pulled"),
-        fix: format!("pull it once with agentkernel image pull {name}, or allow --pull missing"),
-    }
-}
-
-/// The store's errors in the words of the edge.
-pub fn refused(error: ImagesError) -> BootError {
-    BootError::Refused { why: error.to_string(), fix: error.hint() }
-}
+use agentkernel_core::{Image, Spec};
+use agentkernel_images::open_for;
 
 /// Directories that an overlay shows as one, the lowest first, each in the form of an upper one of
 /// the others.
@@ -81,7 +35,7 @@ pub fn trees(spec: &Spec) -> Vec<PathBuf> {
         Image::Rootfs(root) => vec![root.clone()],
         // One that is gone has no layers any more.
         Image::Reference(_) => {
-            open(spec).ok().flatten().map_or(Vec::new(), |image| image.layers().into())
+            open_for(spec).ok().flatten().map_or(Vec::new(), |image| image.layers().into())
         }
         Image::Host | Image::Module(_) => Vec::new(),
     }

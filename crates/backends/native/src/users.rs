@@ -10,7 +10,7 @@ use agentkernel_core::{
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::identity::effective;
 
-use crate::{identity, stored};
+use crate::identity;
 
 /// The users of an image.
 pub enum Users {
@@ -44,7 +44,7 @@ impl Users {
 
     /// Those of a spec's image, which is looked up.
     pub fn find(spec: &Spec) -> Result<Self, BootError> {
-        Self::of(spec, stored::open(spec)?.as_ref())
+        Self::of(spec, agentkernel_images::open_for(spec)?.as_ref())
     }
 
     /// The image's lists, in the forms of `/etc/passwd` and `/etc/group`.
