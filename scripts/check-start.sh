@@ -16,10 +16,10 @@ cd "$(dirname "$0")/.."
 MAX_RELOCATIONS=5850
 # Bytes of the file. A page that is touched has to be mapped, and a large program touches more; a
 # jump here means that somebody linked a client library, a runtime or TLS.
-MAX_BYTES=5900000
+MAX_BYTES=6000000
 # Instructions of `agentkernel --version`, the relocations' among them: more than half. A jump here
 # means that something is set up or probed before it is known to be needed.
-MAX_INSTRUCTIONS=95000
+MAX_INSTRUCTIONS=97000
 # System calls of the same, with the C library's dozen. Any more is a probe, a file or a thread.
 MAX_CALLS=21
 

@@ -13,6 +13,8 @@ pub static BACKENDS: &[&dyn Backend] = &[
     #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
     &agentkernel_wasm::HYPERLIGHT,
     #[cfg(target_os = "linux")]
+    &agentkernel_firecracker::FIRECRACKER,
+    #[cfg(target_os = "linux")]
     &Containers::without_driver(&DOCKER),
     #[cfg(target_os = "linux")]
     &Containers::without_driver(&PODMAN),

@@ -14,6 +14,9 @@ fn main() -> std::process::ExitCode {
 fn run() -> u8 {
     #[cfg(target_os = "linux")]
     if agentkernel_containers::is_agent() {
+        if agentkernel_firecracker::machine::is_meant() {
+            agentkernel_firecracker::machine::run();
+        }
         return agentkernel_containers::serve();
     }
     let hands = agentkernel::Hands { backends: agentkernel::BACKENDS, porter: None };

@@ -26,6 +26,7 @@ use std::path::Path;
 
 use agentkernel_core::Backend;
 use agentkernel_engine::Engine;
+use agentkernel_firecracker::Firecracker;
 use agentkernel_native::Native;
 use agentkernel_store::Dirs;
 use agentkernel_wasm::Code;
@@ -40,6 +41,7 @@ static BACKENDS: &[&dyn Backend] = &[
     &WASM,
     #[cfg(target_arch = "x86_64")]
     &HYPERLIGHT,
+    &FIRECRACKER,
     &agentkernel_containers_api::DOCKER_BACKEND,
     &agentkernel_containers_api::PODMAN_BACKEND,
     &agentkernel_apple::APPLE_BACKEND,
@@ -57,6 +59,14 @@ static GUESTS: Code = Code::for_hyperlight(
 );
 #[cfg(target_arch = "x86_64")]
 static HYPERLIGHT: Native = GUESTS.hyperlight();
+
+static MACHINES: agentkernel_firecracker_api::Firecracker =
+    agentkernel_firecracker_api::Firecracker::new(&porter::Everywhere);
+static FIRECRACKER: Firecracker = Firecracker::with_driver(&MACHINES);
+
+/// What says where engines are.
+static VARIABLES: nursery::Variables =
+    &[agentkernel_containers_api::VARIABLES, agentkernel_firecracker_api::VARIABLES];
 
 static ENGINE: Engine = Engine::new(BACKENDS);
 
@@ -77,6 +87,9 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
             Ok(())
         }
         ["nursery", _] => nursery::serve(&ENGINE).map_err(DaemonError::from),
+        ["bridge", "firecracker"] => {
+            agentkernel_firecracker_api::bridge().map_err(DaemonError::from)
+        }
         ["bridge", "apple"] => agentkernel_apple::bridge().map_err(DaemonError::from),
         ["bridge", name] => {
             agentkernel_containers_api::bridge(name, None).map_err(DaemonError::from)
@@ -122,7 +135,7 @@ fn serve() -> Result<(), DaemonError> {
     let store = agentkernel_store::Store::open(&dirs)?;
     let signals = front::Front::signals()?;
     house::note(&dirs, "started")?;
-    let nurseries = nursery::Nurseries::start(agentkernel_containers_api::VARIABLES)?;
+    let nurseries = nursery::Nurseries::start(VARIABLES)?;
     let (reaper, ends) = reaper::Reaper::start()?;
     let pools = pools::Pools::load(&store, &ENGINE, nurseries)?;
     let house = house::House::start(dirs.clone(), &ENGINE)?;

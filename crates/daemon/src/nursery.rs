@@ -35,6 +35,9 @@ pub struct Nursery {
     _nurse: Nurse,
 }
 
+/// The names of the variables that a nursery may know, by who wants them.
+pub type Variables = &'static [&'static [&'static str]];
+
 /// All nurseries: one for each processor, since each boots one place at a time.
 pub struct Nurseries {
     slots: Vec<Mutex<Option<Arc<Nursery>>>>,
@@ -59,7 +62,7 @@ pub struct Seat {
 
 impl Nurseries {
     /// Those know nothing of the daemon's variables but `variables`.
-    pub fn start(variables: &'static [&'static str]) -> io::Result<Arc<Self>> {
+    pub fn start(variables: Variables) -> io::Result<Arc<Self>> {
         let count = thread::available_parallelism().map_or(1, usize::from).min(8);
         let slots = (0..count).map(|_| Mutex::new(None)).collect();
         let nurse = Nurse::start(variables)?;
@@ -100,7 +103,7 @@ impl Nurseries {
 
 impl Nurse {
     /// It is there for as long as anybody has a copy of this.
-    fn start(variables: &'static [&'static str]) -> io::Result<Self> {
+    fn start(variables: Variables) -> io::Result<Self> {
         let (nurse, asked) = channel::<Sender<_>>();
         let start = move || {
             for answer in asked {
@@ -114,14 +117,19 @@ impl Nurse {
 }
 
 /// Starts a nursery's process, and returns our end of its standard input.
-fn start(variables: &[&str]) -> io::Result<(Child, OwnedFd)> {
+fn start(variables: Variables) -> io::Result<(Child, OwnedFd)> {
     let (ours, theirs) = socket::pair()?;
     let child = Command::new("/proc/self/exe")
         .arg0("agentkerneld")
         // Whose it is, for people who look at the list of processes.
         .args(["nursery", &std::process::id().to_string()])
         .env_clear()
-        .envs(variables.iter().filter_map(|name| Some((name, env::var_os(name)?))))
+        .envs(
+            variables
+                .iter()
+                .flat_map(|some| *some)
+                .filter_map(|name| Some((name, env::var_os(name)?))),
+        )
         .current_dir("/")
         .stdin(theirs)
         .stdout(Stdio::null())

@@ -22,6 +22,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod socket;
 pub mod terminal;
+pub mod vsock;
 
 use std::io;
 

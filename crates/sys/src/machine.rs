@@ -43,6 +43,55 @@ pub fn random(mut bytes: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Mixes `seed` into the kernel's random numbers, which from then on are others than those of any copy
+/// of this machine. For its administrator.
+pub fn reseed(seed: &[u8; 32]) -> io::Result<()> {
+    /// `struct rand_pool_info` of linux/random.h.
+    #[repr(C)]
+    struct Pool {
+        entropy_bits: libc::c_int,
+        bytes: libc::c_int,
+        seed: [u8; 32],
+    }
+    const RNDADDENTROPY: libc::c_ulong = 0x4008_5203;
+    const RNDRESEEDCRNG: libc::c_ulong = 0x5207;
+    let random = crate::descriptor::open_write(c"/dev/urandom")?;
+    let pool = Pool { entropy_bits: 256, bytes: 32, seed: *seed };
+    // SAFETY: the kernel reads the pool, which has the form and size that it says.
+    crate::check(unsafe { libc::ioctl(random.as_raw_fd(), RNDADDENTROPY as _, &raw const pool) })?;
+    // SAFETY: no memory is involved.
+    crate::check(unsafe { libc::ioctl(random.as_raw_fd(), RNDRESEEDCRNG as _) }).map(drop)
+}
+
+/// Sets the machine's clock to this time since 1970. For its administrator.
+pub fn set_clock(time: std::time::Duration) -> io::Result<()> {
+    let time = libc::timespec {
+        tv_sec: libc::time_t::try_from(time.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(time.subsec_nanos().cast_signed()),
+    };
+    // SAFETY: the kernel only reads the time, which lives as long as the call.
+    crate::check(unsafe { libc::clock_settime(libc::CLOCK_REALTIME, &raw const time) }).map(drop)
+}
+
+/// Has the kernel take in the module in this file. For the machine's administrator.
+pub fn load_module(file: &fs::File) -> io::Result<()> {
+    // SAFETY: the options end with a NUL.
+    crate::check(unsafe {
+        libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0)
+    })
+    .map(drop)
+}
+
+/// Starts the machine anew, at once and without writing anything back. For its administrator; it
+/// returns only if that fails.
+pub fn reboot() -> io::Error {
+    // SAFETY: no memory is involved.
+    match crate::check(unsafe { libc::reboot(libc::RB_AUTOBOOT) }) {
+        Err(error) => error,
+        Ok(_) => io::ErrorKind::Other.into(),
+    }
+}
+
 /// A kernel setting under `/proc/sys`, if it exists and can be read.
 pub fn setting(name: &str) -> Option<String> {
     fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|s| s.trim().to_owned())

@@ -54,6 +54,17 @@ pub fn mount(
     call(Some(kind), target, Some(kind), restrictions.as_mount_flags(), Some(options))
 }
 
+/// Mounts what is on the device `source`, a file system of `kind`, at `target`. Child-safe.
+pub fn mount_device(
+    source: &CStr,
+    kind: &CStr,
+    target: &CStr,
+    restrictions: Restrictions,
+    options: &CStr,
+) -> io::Result<()> {
+    call(Some(source), target, Some(kind), restrictions.as_mount_flags(), Some(options))
+}
+
 /// Makes what is at `source` visible at `target` too; with all that is mounted below it if
 /// `recursive`. Child-safe.
 pub fn bind(source: &CStr, target: &CStr, recursive: bool) -> io::Result<()> {
@@ -81,6 +92,24 @@ pub fn pivot_root_here() -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()) })?;
     // SAFETY: the path ends with a NUL.
     check(unsafe { libc::umount2(c".".as_ptr(), libc::MNT_DETACH) }).map(drop)
+}
+
+/// Makes the mount at the current directory the root of the calling process and of those that it makes
+/// from then on, over the root that was there, which some kernels can't leave (pivot_root(2)):
+/// the one that a machine starts with.
+pub fn cover_root_here() -> io::Result<()> {
+    call(Some(c"."), c"/", None, libc::MS_MOVE, None)?;
+    // SAFETY: the path ends with a NUL.
+    check(unsafe { libc::chroot(c".".as_ptr()) })?;
+    // SAFETY: the path ends with a NUL.
+    check(unsafe { libc::chdir(c"/".as_ptr()) }).map(drop)
+}
+
+/// Makes the device `major`:`minor` at `path`, of characters, with these permission bits.
+pub fn make_device(path: &CStr, major: u32, minor: u32, mode: u32) -> io::Result<()> {
+    let (kind, device) = (libc::S_IFCHR | mode, libc::makedev(major, minor));
+    // SAFETY: the path ends with a NUL.
+    check(unsafe { libc::mknod(path.as_ptr(), kind, device) }).map(drop)
 }
 
 /// A copy of a part of the mount tree that is mounted nowhere yet.

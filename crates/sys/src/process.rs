@@ -290,6 +290,23 @@ pub fn die_with_parent() -> io::Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)
 }
 
+/// Starts a command that is killed when the calling thread dies.
+pub fn spawn_bound(command: &mut std::process::Command) -> io::Result<std::process::Child> {
+    use std::os::unix::process::CommandExt;
+    let parent = std::process::id();
+    let bind = move || {
+        die_with_parent()?;
+        // It may have died before.
+        // SAFETY: no memory is involved.
+        match unsafe { libc::getppid() }.unsigned_abs() == parent {
+            true => Ok(()),
+            false => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    };
+    // SAFETY: what is called in the child is child-safe.
+    unsafe { command.pre_exec(bind) }.spawn()
+}
+
 /// Has the calling thread give way to whoever becomes ready, and to no lesser share of the
 /// processors. Its children don't.
 pub fn give_way() -> io::Result<()> {

@@ -90,6 +90,12 @@ pub fn close_for_all(socket: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) }).map(drop)
 }
 
+/// Says that nothing more is sent. Child-safe.
+pub fn end_sending(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) }).map(drop)
+}
+
 /// Who is at the other end of a connection, as it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {

@@ -21,6 +21,7 @@ use agentkernel_sys::{identity, landlock, process, socket};
 
 use crate::greeting::{About, DOOR, LINK, Resident, Setting};
 use crate::place::NAMESPACES;
+pub use far::serve_stream;
 use shown::Shown;
 
 /// Where this program's file is inside, by which name it is the agent.

@@ -1,5 +1,6 @@
 //! A place at the end of a bridge, as its backend hands it out.
 
+use std::any::Any;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ pub struct FarPlace {
     told: Told,
     ports: Vec<Port>,
     kill: Kill,
+    _held: Option<Box<dyn Any>>,
 }
 
 /// What a place's booter knows of it.
@@ -40,7 +42,21 @@ pub struct Told {
 impl FarPlace {
     /// The place whose bridge [serves](Bridge::serve) `link`.
     pub fn new(bridge: Bridge, link: OwnedFd, told: Told, kill: Kill) -> Self {
-        Self { pid: bridge.pid(), bridge: Some(bridge), link, told, ports: Vec::new(), kill }
+        Self {
+            pid: bridge.pid(),
+            bridge: Some(bridge),
+            link,
+            told,
+            ports: Vec::new(),
+            kill,
+            _held: None,
+        }
+    }
+
+    /// The same with something that is let go with it.
+    pub fn holding(mut self, held: Box<dyn Any>) -> Self {
+        self._held = Some(held);
+        self
     }
 
     /// The same with ports of this machine's that lead into it.

@@ -23,10 +23,17 @@ const LAST: Duration = Duration::from_secs(10);
 
 /// Serves the stream that standard input and output are, to the end of the place.
 pub fn serve() -> io::Result<()> {
-    let (input, output) = (io::stdin(), io::stdout());
-    let input = input.as_fd().try_clone_to_owned()?;
-    let output = output.as_fd().try_clone_to_owned()?;
-    let errors = io::stderr().as_fd().try_clone_to_owned()?;
+    let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
+    let [input, output, errors] = [input.as_fd(), output.as_fd(), errors.as_fd()];
+    serve_stream(
+        input.try_clone_to_owned()?,
+        output.try_clone_to_owned()?,
+        errors.try_clone_to_owned()?,
+    )
+}
+
+/// Serves a stream, whose [last words](LastWords) go to `errors`, to the end of the place.
+pub fn serve_stream(input: OwnedFd, output: OwnedFd, errors: OwnedFd) -> io::Result<()> {
     let found = Found::of(own_number()?)?;
     let about = about();
     let Found { cpu, memory, pids, .. } = found;

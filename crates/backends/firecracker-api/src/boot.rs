@@ -1,0 +1,218 @@
+//! A place, from a spec and a machine.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use agentkernel_containers::{
+    Enforced, FarAbout, Setting, identity_of, pids_of_ours, refuse_missing,
+};
+use agentkernel_core::{
+    Asked, BootError, Bytes, Image, ImageFacts, Life, LimitInForce, LimitKind, Limited, Place,
+    RootAccess, Spec,
+};
+use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
+use agentkernel_firecracker::words::{Making, Order, Own, Reply};
+use agentkernel_images::open_for;
+use agentkernel_sys::cgroup::Found;
+use agentkernel_sys::machine;
+
+use crate::disks::Disks;
+use crate::parts::{Parts, check_kvm};
+use crate::plan::Plan;
+use crate::{initrd, probe};
+
+/// How long a machine may take for a word once it has come up: an emulated one is slow.
+const ANSWER: Duration = Duration::from_secs(60);
+
+const MIB: u64 = 1 << 20;
+
+/// What a machine has so that its commands may use this: its kernel takes a part of all of it, and some
+/// for itself.
+const fn memory_with_kernel(limit: u64) -> u64 {
+    (64 * MIB + limit / 32).saturating_add(limit)
+}
+
+/// What commands may use that nobody has set a limit for.
+const MEMORY: Bytes = Bytes::mib(2048);
+
+/// More processors than Firecracker gives to a machine.
+const MOST_PROCESSORS: u32 = 32;
+
+/// What every machine is called, as every sandbox is.
+const HOST_NAME: &str = "agentkernel";
+
+/// Boots a machine for `spec`.
+pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
+    check_kvm()?;
+    let parts = Parts::find()?;
+    let image = open_for(spec)?.ok_or_else(|| no_image(&spec.image))?;
+    let processors = processors(spec)?;
+    let memory = spec.limits.memory.map_or(MEMORY, |asked| asked.value);
+    if life.layers.is_none() {
+        check_scratch(spec, memory)?;
+    }
+    let disks = Disks::of(&image, spec, life.layers.as_deref())?;
+    let initrd = initrd::find(&parts.folder, &parts.agent, parts.modules.as_deref())
+        .map_err(|source| failed("can't make the initial root of machines", source))?;
+    let plan = Plan {
+        program: parts.program,
+        kernel: parts.kernel,
+        initrd,
+        processors,
+        memory: memory_with_kernel(memory.get()).div_ceil(MIB),
+        disks: disks.all(),
+    };
+    let bridge = start_bridge()?;
+    let (link, told) = greet(&bridge, &plan, &disks, spec, &life, image.record().facts())?;
+    // The machine ends with the bridge, and that with this.
+    let kill = Box::new(|| Ok(()));
+    // The image is held for as long as whoever booted the place lives.
+    Ok(Box::new(FarPlace::new(bridge, link, told, kill).holding(Box::new(image))))
+}
+
+fn no_image(image: &Image) -> BootError {
+    let what = match image {
+        Image::Rootfs(_) => "a folder",
+        _ => "the host's own programs",
+    };
+    BootError::Refused {
+        why: format!("a micro-VM can't have {what} as its root"),
+        fix: "name an image with --image, such as debian:stable-slim; agentkernel image import \
+              makes one of a folder"
+            .into(),
+    }
+}
+
+/// Refuses to keep more in memory than there is.
+fn check_scratch(spec: &Spec, memory: Bytes) -> Result<(), BootError> {
+    match spec.limits.disk {
+        Some(Asked { value, .. }) if value > memory => Err(BootError::Refused {
+            why: format!(
+                "--disk {value} is more than the memory of {memory}, in which a micro-VM that is not \
+                 kept has what is written"
+            ),
+            fix: "raise --memory, or lower --disk".into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// As many as the limit takes to be used up.
+fn processors(spec: &Spec) -> Result<u32, BootError> {
+    let all = machine::processors().min(MOST_PROCESSORS);
+    match spec.limits.cpus {
+        None => Ok(all),
+        Some(Asked { value, .. }) => match value.millis().div_ceil(1000) {
+            wanted if wanted <= MOST_PROCESSORS => Ok(wanted.min(all).max(1)),
+            wanted => Err(BootError::Refused {
+                why: format!("a micro-VM has {MOST_PROCESSORS} processors at most, not {wanted}"),
+                fix: "ask for fewer with --cpus".into(),
+            }),
+        },
+    }
+}
+
+fn start_bridge() -> Result<Bridge, BootError> {
+    let mut program = Command::new("/proc/self/exe");
+    // Whose it is, for people who look at the list of processes.
+    program.arg0("agentkerneld").args(["bridge", "firecracker"]).current_dir("/");
+    Bridge::start(&mut program).map_err(far)
+}
+
+/// Boots a machine, and makes it the place that was asked for.
+fn greet(
+    bridge: &Bridge,
+    plan: &Plan,
+    disks: &Disks,
+    spec: &Spec,
+    life: &Life,
+    mut image: ImageFacts,
+) -> Result<(OwnedFd, Told), BootError> {
+    let text = serde_json::to_string(plan).map_err(io::Error::from);
+    let text = text.map_err(|source| failed("can't say what the machine is made of", source))?;
+    let (input, output) = bridge.open(&text).map_err(far)?;
+    let (input, output) = (input.as_fd(), output.as_fd());
+    let unheard = |source| failed("the machine does not answer", source);
+    let making = making(spec, disks, life.listener.is_some(), &image)?;
+    for order in [Order::Make(making), Order::Begin(own_part()?)] {
+        word::write(output, &order).map_err(unheard)?;
+        match word::read(input, ANSWER).map_err(unheard)? {
+            Reply::Done => {}
+            Reply::Failed { why } => {
+                return Err(failed("the machine's root can't be made", io::Error::other(why)));
+            }
+        }
+    }
+    let said: FarAbout = word::read(input, ANSWER).map_err(unheard)?;
+    (image.passwd, image.group) = (said.about.passwd.clone(), said.about.group.clone());
+    let user = identity_of(&spec.user, &image)?;
+    let walls = probe::walls(&spec.network, said.has_landlock);
+    refuse_missing(&walls, spec)?;
+    let FarAbout { cpu, memory, pids, .. } = said;
+    let found = Found { cpu, memory, pids, ..Found::default() };
+    let Enforced { limits, nearest } = Enforced::check(spec, &found, false)?;
+    word::write(output, &Setting::new(&user, nearest, life)).map_err(unheard)?;
+    let [listener, fate] = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
+    let link = bridge.serve(listener, fate).map_err(far)?;
+    let limits = limits.into_iter().map(|limit| by_machine(limit, disks)).collect();
+    Ok((link, Told { image, walls, limits, notes: Vec::new() }))
+}
+
+/// What the machine's root is made of.
+fn making(
+    spec: &Spec,
+    disks: &Disks,
+    many_commands: bool,
+    image: &ImageFacts,
+) -> Result<Making, BootError> {
+    const HOSTS: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+    let user = identity_of(&spec.user, image)?;
+    let (passwd, group) = user.lines_for(&image.passwd, &image.group);
+    let lists = [("/etc/passwd", passwd, &image.passwd), ("/etc/group", group, &image.group)];
+    let lists = lists
+        .into_iter()
+        .filter_map(|(path, line, own)| Some((path.to_owned(), format!("{own}{}", line?))));
+    let limits = &spec.limits;
+    Ok(Making {
+        kept: disks.keeps(),
+        scratch: limits.disk.map(|asked| asked.value.get()),
+        read_only: spec.root == RootAccess::ReadOnly,
+        files: [("/etc/hosts".to_owned(), HOSTS.to_owned())].into_iter().chain(lists).collect(),
+        home: user.home,
+        cpus: limits.cpus.map(|asked| u64::from(asked.value.millis())),
+        memory: limits.memory.map(|asked| asked.value.get()),
+        // Some of them are the agent's.
+        pids: limits.pids.map(|asked| u64::from(asked.value) + pids_of_ours(many_commands)),
+    })
+}
+
+fn own_part() -> Result<Own, BootError> {
+    let mut seed = [0; 32];
+    machine::random(&mut seed).map_err(|source| failed("can't get random numbers", source))?;
+    let clock = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Ok(Own { host_name: HOST_NAME.into(), seed, clock })
+}
+
+/// The limit with the means by which it holds.
+fn by_machine(limit: LimitInForce, disks: &Disks) -> LimitInForce {
+    let means = match limit.kind {
+        LimitKind::Disk if disks.keeps() => "disk",
+        LimitKind::Disk => "tmpfs",
+        _ => "control group",
+    };
+    match limit.by {
+        Limited::Exactly(_) => LimitInForce { by: Limited::Exactly(means.into()), ..limit },
+        _ => limit,
+    }
+}
+
+pub fn failed(what: &str, source: io::Error) -> BootError {
+    BootError::Failed { what: what.into(), source }
+}
+
+fn far(error: FarError) -> BootError {
+    failed("can't boot the micro-VM", io::Error::other(error.to_string()))
+}

@@ -1,0 +1,67 @@
+//! Firecracker's micro-VMs as a backend: what takes a word with Firecracker.
+//!
+//! - [`parts`]: what has to be on this machine.
+//! - [`initrd`], [`disks`]: what machines boot from.
+//! - [`plan`]: what one is made of; [`arguments`]: and its kernel's arguments.
+//! - [`api`]: a word with one Firecracker; [`vmm`]: its process; [`console`]: what it says.
+//! - [`bridge`]: the process that has a machine.
+//! - [`boot`]: a place, from all of these.
+//! - [`probe`]: whether it can be had here.
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+mod api;
+mod arguments;
+mod boot;
+mod bridge;
+mod console;
+mod disks;
+mod initrd;
+mod parts;
+mod plan;
+mod probe;
+mod vmm;
+
+use std::path::PathBuf;
+
+use agentkernel_core::{BootError, Image, Life, Place, Probe, Provision, Spec};
+use agentkernel_firecracker::Driver;
+use agentkernel_images::Porter;
+
+pub use bridge::bridge;
+pub use parts::VARIABLES;
+
+/// Firecracker, driven by this program.
+pub struct Firecracker {
+    porter: &'static dyn Porter,
+}
+
+impl Firecracker {
+    /// With images that `porter` brings in.
+    pub const fn new(porter: &'static dyn Porter) -> Self {
+        Self { porter }
+    }
+}
+
+impl Driver for Firecracker {
+    fn probe(&self) -> Probe {
+        probe::probe()
+    }
+
+    fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError> {
+        match &spec.image {
+            Image::Reference(name) => {
+                agentkernel_images::provide(name, provision, Some(self.porter))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
+        boot::boot(spec, life)
+    }
+
+    fn sweep(&self) -> Vec<PathBuf> {
+        agentkernel_containers::sweep_folders()
+    }
+}

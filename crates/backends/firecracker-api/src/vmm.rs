@@ -1,0 +1,257 @@
+//! A Firecracker process, which is one machine.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use agentkernel_containers::own_folder;
+use agentkernel_firecracker::words::{PORT, READY};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::{process, socket};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
+use crate::api::{Api, ApiError};
+use crate::arguments::BOOT_ARGUMENTS;
+use crate::console::Console;
+use crate::plan::{Action, BootSource, Drive, Entropy, MachineConfiguration, Plan, Vsock};
+
+/// How long Firecracker may take to listen.
+const START: Duration = Duration::from_secs(10);
+
+/// How long a machine may take to boot: far longer than any does, an emulated one included.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// How long a machine may take for a connection.
+const CONNECT: Duration = Duration::from_secs(30);
+
+/// How long it is waited before the next try to connect to who is about to listen.
+const BREATH: Duration = Duration::from_millis(1);
+
+/// Its sockets, in its folder. Firecracker works there, so that a path of any length will do.
+const API: &str = "api";
+const VSOCK: &str = "vsock";
+
+/// The number of every machine for itself (vsock(7)): each is alone with its host.
+const GUEST_CID: u32 = 3;
+
+/// A machine. Dropping it ends it, and removes its folder.
+pub struct Machine {
+    child: Child,
+    /// Readable when the process has died.
+    death: OwnedFd,
+    console: Console,
+    folder: Folder,
+}
+
+/// A folder for sockets, which goes with this.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make() -> io::Result<Self> {
+        let folder = Self(own_folder());
+        DirBuilder::new().mode(0o700).create(&folder.0)?;
+        Ok(folder)
+    }
+}
+
+impl Folder {
+    fn remove(&mut self) {
+        // What could not be removed is swept later.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    #[error("{what}: {source}")]
+    Io { what: &'static str, source: io::Error },
+    #[error("{error}{console}")]
+    Api { error: ApiError, console: String },
+    #[error("the machine has ended{console}")]
+    Ended { console: String },
+    #[error("the machine did not {what} within {} s{console}", after.as_secs())]
+    Slow { what: &'static str, after: Duration, console: String },
+}
+
+fn failed(what: &'static str) -> impl FnOnce(io::Error) -> MachineError {
+    move |source| MachineError::Io { what, source }
+}
+
+impl Machine {
+    /// Boots a machine, which listens for its host then.
+    pub fn boot(plan: &Plan) -> Result<Self, MachineError> {
+        Self::boot_within(plan, BOOT)
+    }
+
+    fn boot_within(plan: &Plan, most: Duration) -> Result<Self, MachineError> {
+        let folder = Folder::make().map_err(failed("can't make a folder for the machine"))?;
+        let ready = folder.0.join(format!("{VSOCK}_{READY}"));
+        let ready = socket::listen(&ready).map_err(failed("can't listen for the machine"))?;
+        let machine = Self::start(plan, folder)?;
+        machine.configure(plan)?;
+        machine.wait(&ready, "boot", most)?;
+        Ok(machine)
+    }
+
+    /// Starts Firecracker, which has no machine yet.
+    fn start(plan: &Plan, folder: Folder) -> Result<Self, MachineError> {
+        let what = "can't start Firecracker";
+        let comings = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
+        let comings = comings.map_err(|errno| failed(what)(errno.into()))?;
+        inotify::add_watch(&comings, &folder.0, WatchFlags::CREATE)
+            .map_err(|errno| failed(what)(errno.into()))?;
+        let (read, written) = descriptor::pipe().map_err(failed(what))?;
+        let mut command = Command::new(&plan.program);
+        command
+            .args(["--api-sock", API, "--level", "Error"])
+            .current_dir(&folder.0)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(written.try_clone().map_err(failed(what))?)
+            .stderr(written);
+        let child = process::spawn_bound(&mut command).map_err(failed(what))?;
+        drop(command);
+        let death = process::open_pidfd(child.id().cast_signed()).map_err(failed(what))?;
+        let console = Console::keep(read);
+        let machine = Self { child, death, console, folder };
+        while !machine.folder.0.join(API).exists() {
+            machine.wait(&comings, "start", START)?;
+            // Only that something has come counts.
+            let _ = descriptor::read(comings.as_fd(), &mut [0; 4096]);
+        }
+        Ok(machine)
+    }
+
+    /// Connects to its API, on which it may not listen yet although the socket is there.
+    fn api(&self) -> Result<Api, MachineError> {
+        let until = Instant::now() + START;
+        loop {
+            match Api::connect(&self.folder.0.join(API)) {
+                Err(ApiError::Connect(error))
+                    if error.kind() == io::ErrorKind::ConnectionRefused
+                        && Instant::now() < until =>
+                {
+                    self.is_dead(BREATH)?;
+                }
+                done => return done.map_err(|error| self.told(error)),
+            }
+        }
+    }
+
+    fn configure(&self, plan: &Plan) -> Result<(), MachineError> {
+        let mut api = self.api()?;
+        let Plan { kernel, initrd, processors, memory, .. } = plan;
+        let machine = MachineConfiguration { vcpu_count: *processors, mem_size_mib: *memory };
+        let source = BootSource {
+            kernel_image_path: kernel,
+            initrd_path: initrd,
+            boot_args: BOOT_ARGUMENTS,
+        };
+        let vsock = Vsock { guest_cid: GUEST_CID, uds_path: VSOCK };
+        let mut ask = || {
+            api.put("/machine-config", &machine, "make a machine")?;
+            api.put("/boot-source", &source, "take the kernel")?;
+            for (number, disk) in plan.disks.iter().enumerate() {
+                let drive = Drive {
+                    drive_id: &format!("disk{number}"),
+                    path_on_host: &disk.path,
+                    is_root_device: false,
+                    is_read_only: disk.read_only,
+                };
+                api.put(&format!("/drives/disk{number}"), &drive, "take a disk")?;
+            }
+            api.put("/vsock", &vsock, "make the machine's socket")?;
+            api.put("/entropy", &Entropy {}, "make the machine's random numbers")?;
+            api.put("/actions", &Action { action_type: "InstanceStart" }, "start the machine")
+        };
+        ask().map_err(|error| self.told(error))
+    }
+
+    /// Connects to the machine, which listens.
+    pub fn connect(&self) -> Result<OwnedFd, MachineError> {
+        let what = "can't connect to the machine";
+        let connection =
+            socket::connect(&self.folder.0.join(VSOCK), CONNECT).map_err(failed(what))?;
+        socket::send(connection.as_fd(), format!("CONNECT {PORT}\n").as_bytes(), &[])
+            .map_err(failed(what))?;
+        // `OK PORT` in a line, and not a byte after that line is to be taken.
+        let mut answer = Vec::new();
+        while answer.last() != Some(&b'\n') {
+            self.wait(&connection, "take a connection", CONNECT)?;
+            let mut byte = [0];
+            match descriptor::read(connection.as_fd(), &mut byte).map_err(failed(what))? {
+                0 => return Err(failed(what)(io::ErrorKind::ConnectionRefused.into())),
+                _ => answer.push(byte[0]),
+            }
+            if answer.len() > 32 {
+                break;
+            }
+        }
+        match answer.starts_with(b"OK ") {
+            true => Ok(connection),
+            false => Err(failed(what)(io::ErrorKind::InvalidData.into())),
+        }
+    }
+
+    /// A descriptor that can be read when it has ended.
+    pub fn process(&self) -> BorrowedFd<'_> {
+        self.death.as_fd()
+    }
+
+    /// Has nobody come to it any more. What is connected stays so, and of what is on disk nothing is
+    /// left, however this process ends.
+    pub fn close_doors(&mut self) {
+        self.folder.remove();
+    }
+
+    /// Waits until `fd` can be read, which it says that it does `what` by.
+    fn wait(&self, fd: &OwnedFd, what: &'static str, most: Duration) -> Result<(), MachineError> {
+        let mut interests =
+            [Interest::readable(fd.as_fd()), Interest::readable(self.death.as_fd())];
+        let ready = descriptor::poll(&mut interests, Some(most)).map_err(failed("can't wait"))?;
+        let [come, dead] = &interests;
+        match (ready, come.is_ready(), dead.is_ready()) {
+            (true, true, _) => Ok(()),
+            (true, false, _) => Err(MachineError::Ended { console: self.console.last_words() }),
+            (false, ..) => {
+                let console = self.console.last();
+                Err(MachineError::Slow { what, after: most, console })
+            }
+        }
+    }
+
+    /// Whether it dies within `most`.
+    fn is_dead(&self, most: Duration) -> Result<(), MachineError> {
+        let mut dead = [Interest::readable(self.death.as_fd())];
+        match descriptor::poll(&mut dead, Some(most)).map_err(failed("can't wait"))? {
+            true => Err(MachineError::Ended { console: self.console.last_words() }),
+            false => Ok(()),
+        }
+    }
+
+    fn told(&self, error: ApiError) -> MachineError {
+        MachineError::Api { error, console: self.console.last() }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It may have ended of itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests;

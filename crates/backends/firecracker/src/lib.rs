@@ -1,0 +1,232 @@
+//! Firecracker's micro-VMs as a backend.
+//!
+//! Each sandbox is a virtual machine with a kernel of its own. Its process 1 is this program's own
+//! file, in the machine's initial root; the image is disks that no machine writes to, and what is
+//! written goes to the machine's memory, or to a disk of its own if it is kept. Into a machine leads
+//! one stream, a vsock connection, so a machine is a [far](agentkernel_far) place.
+//!
+//! Here is what takes no word with Firecracker: what the backend is, the words that pass between a
+//! machine and its host, and the inside of a [`machine`]. What does is behind [`Driver`], so that a
+//! program without it can use the places of one that has it.
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+pub mod machine;
+pub mod words;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agentkernel_containers::{owners, process_of, start_first};
+use agentkernel_core::{
+    About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, Image,
+    ImageFacts, Launch, Layer, Life, Owners, Pinned, Place, Pristine, Probe, Process, Profile,
+    Provision, Remains, Remnant, Spec, Stdio, Yardstick,
+};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::{process, signal};
+
+/// What takes a word with Firecracker.
+pub trait Driver: Sync {
+    fn probe(&self) -> Probe;
+
+    /// See [`Backend::provide`].
+    fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError>;
+
+    /// Boots a place that lives as `life` says.
+    fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError>;
+
+    /// Removes what killed makers have left.
+    fn sweep(&self) -> Vec<PathBuf>;
+}
+
+/// The backend.
+pub struct Firecracker {
+    driver: Option<&'static dyn Driver>,
+}
+
+/// One that can only use what others have booted.
+pub static FIRECRACKER: Firecracker = Firecracker { driver: None };
+
+impl Firecracker {
+    pub const fn with_driver(driver: &'static dyn Driver) -> Self {
+        Self { driver: Some(driver) }
+    }
+
+    fn driver(&self) -> Result<&'static dyn Driver, BootError> {
+        self.driver.ok_or_else(|| {
+            let (why, fix) = undriven();
+            BootError::Unavailable { why, fix }
+        })
+    }
+}
+
+/// How long a machine may take to end.
+const END: Duration = Duration::from_secs(10);
+
+fn left(source: io::Error) -> DestroyError {
+    DestroyError { what: "a micro-VM".into(), source }
+}
+
+fn undriven() -> (String, String) {
+    let why = "Firecracker is driven by agentkerneld, which is not installed";
+    (why.into(), "install agentkerneld beside agentkernel".into())
+}
+
+impl Backend for Firecracker {
+    fn name(&self) -> &'static str {
+        "firecracker"
+    }
+
+    fn about(&self) -> About {
+        About {
+            class: Class::Vm,
+            isolation: "a virtual machine for each sandbox, with a Linux kernel of its own, by \
+                        Firecracker and KVM",
+            choose: "For whole Linux programs where a shared kernel is not wall enough: images as \
+                     with containers, and a hole in the guest's kernel leads only into a machine \
+                     that is thrown away.",
+        }
+    }
+
+    fn yardsticks(&self) -> &'static [Yardstick] {
+        &[]
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        const ALL: &[Capability] = &[
+            Capability::NetworkNone,
+            Capability::RootReadOnly,
+            Capability::ImageReference,
+            Capability::ImageBuild,
+            Capability::LimitCpus,
+            Capability::LimitMemory,
+            Capability::LimitPids,
+            Capability::LimitDisk,
+            Capability::Terminal,
+            Capability::User,
+            Capability::Live,
+        ];
+        Capabilities::new(ALL)
+    }
+
+    fn can_boot(&self) -> bool {
+        self.driver.is_some()
+    }
+
+    fn probe(&self) -> Probe {
+        match self.driver {
+            Some(driver) => driver.probe(),
+            None => {
+                let (why, fix) = undriven();
+                Probe::Unavailable { why, fix }
+            }
+        }
+    }
+
+    fn pin(&self, spec: &mut Spec) -> Result<Pinned, BootError> {
+        let Image::Reference(name) = &spec.image else { return Ok(Pinned::ByEngine) };
+        match agentkernel_images::pin(name)? {
+            Some(pinned) => {
+                spec.image = Image::Reference(pinned);
+                Ok(Pinned::Done)
+            }
+            None => Ok(Pinned::Missing),
+        }
+    }
+
+    fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError> {
+        self.driver()?.provide(spec, provision)
+    }
+
+    fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
+        let place = self.boot_live(spec, Life::default())?;
+        let process = self.process(spec, first.command, &|| place.image())?;
+        start_first(&*place, process, &first.stdio)?;
+        Ok(place)
+    }
+
+    fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
+        self.driver()?.boot(spec, life)
+    }
+
+    fn check_kept(&self, _spec: &Spec) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    fn process(
+        &self,
+        spec: &Spec,
+        command: &Command,
+        image: &dyn Fn() -> ImageFacts,
+    ) -> Result<Process, BootError> {
+        process_of(spec, command, &image())
+    }
+
+    fn pool_part(&self, spec: &Spec) -> Option<Spec> {
+        Some(Spec {
+            // Only a name, by now.
+            profile: Profile::Moderate,
+            directory: None,
+            environment: Default::default(),
+            ..spec.clone()
+        })
+    }
+
+    fn needs_attachments(&self, _spec: &Spec) -> bool {
+        false
+    }
+
+    fn attach(&self, _spec: &Spec, _place: &mut dyn Pristine) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    fn open_streams(&self, _stdio: &Stdio) -> Result<(), BootError> {
+        // They stay on this side.
+        Ok(())
+    }
+
+    fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {
+        let Some(bridge) = &remnant.process else { return Ok(Remains::default()) };
+        // It ends its machine, and then itself; one that does not is ended, and the machine with it.
+        for signal in [signal::SIGTERM, signal::SIGKILL] {
+            // It may have ended of itself.
+            let _ = process::signal_process(bridge.as_fd(), signal);
+            let ended = descriptor::poll(&mut [Interest::readable(bridge.as_fd())], Some(END));
+            match ended {
+                Ok(true) => return Ok(Remains::default()),
+                Ok(false) => {}
+                Err(source) => return Err(left(source)),
+            }
+        }
+        Err(left(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn copy_kept(&self, _from: &str, _to: &str) -> Result<(), BootError> {
+        // All that is kept is in the layers' directory.
+        Ok(())
+    }
+
+    fn forget(&self, _name: &str) -> Result<(), DestroyError> {
+        Ok(())
+    }
+
+    fn sweep(&self) -> Vec<PathBuf> {
+        self.driver.map(Driver::sweep).unwrap_or_default()
+    }
+
+    fn oom_kills(&self, _groups: &[PathBuf]) -> u64 {
+        // The machine's kernel is asked by its agent.
+        0
+    }
+
+    fn layers(&self, _spec: &Spec, _directory: &Path) -> Vec<Layer> {
+        Vec::new()
+    }
+
+    fn owners(&self, spec: &Spec, image: &ImageFacts) -> Result<Owners, BootError> {
+        owners(spec, image, agentkernel_sys::identity::effective())
+    }
+}

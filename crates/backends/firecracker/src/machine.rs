@@ -1,0 +1,104 @@
+//! The inside of a machine: its process 1, which the kernel starts, and the agent, which that makes.
+//!
+//! They are the same program as the agent of a container, from the machine's initial root. Process 1
+//! starts the agent in a process namespace of its own, and when that has ended, so does the machine:
+//! nothing else is ever of use in it.
+
+mod root;
+mod serve;
+
+use std::env;
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use agentkernel_sys::mount::{self, Restrictions};
+use agentkernel_sys::process::{self, Fork, Namespaces};
+use agentkernel_sys::{machine, network};
+
+/// The argument by which it is process 1 of a machine.
+pub const MACHINE: &str = "machine";
+
+/// Modules of the kernel, and the file with their names in the order in which they are loaded. A
+/// kernel that has all in itself needs none.
+pub const MODULES: &str = "/modules";
+pub const ORDER: &str = "order";
+
+/// Whether the calling process, which was started as an agent, is process 1 of a machine.
+pub fn is_meant() -> bool {
+    env::args_os().nth(1).as_deref() == Some(OsStr::new(MACHINE))
+}
+
+/// Is process 1 of a machine to its end.
+pub fn run() -> ! {
+    if let Err(error) = live() {
+        // The machine's console, of which its host keeps the last.
+        eprintln!("agentkernel: the machine can't be set up: {error}");
+    }
+    let error = machine::reboot();
+    eprintln!("agentkernel: the machine can't end: {error}");
+    // The kernel panics of that, and ends.
+    process::exit_now(1)
+}
+
+fn live() -> io::Result<()> {
+    process::set_umask(0o022);
+    mount_own("devtmpfs", "/dev", "")?;
+    mount_own("proc", "/proc", "")?;
+    mount_own("sysfs", "/sys", "")?;
+    load_modules()?;
+    mount_own("cgroup2", "/sys/fs/cgroup", "")?;
+    network::loopback_up()?;
+    // It listens before it parts, so that whoever finds a machine finds it listening.
+    let listener = serve::listen()?;
+    let namespaces =
+        Namespaces::PID.and(Namespaces::MOUNT).and(Namespaces::IPC).and(Namespaces::UTS);
+    match process::fork(namespaces, None)? {
+        Fork::Child => {
+            let status = match serve::serve(listener) {
+                Ok(()) => 0,
+                Err(error) => {
+                    eprintln!("agentkernel: the sandbox can't be made: {error}");
+                    1
+                }
+            };
+            process::exit_now(status)
+        }
+        Fork::Parent(agent) => {
+            drop(listener);
+            agent.wait().map(drop)
+        }
+    }
+}
+
+/// Mounts a file system that the kernel makes up.
+fn mount_own(kind: &str, target: &str, options: &str) -> io::Result<()> {
+    let failed = |error| io::Error::other(format!("can't mount {kind} at {target}: {error}"));
+    fs::create_dir_all(target).map_err(failed)?;
+    let [kind, target, options] = [kind, target, options].map(CString::new);
+    let (kind, target, options) = (kind?, target?, options?);
+    mount::mount(&kind, &target, Restrictions::NONE, &options).map_err(|error| {
+        let (kind, target) = (kind.to_string_lossy(), target.to_string_lossy());
+        io::Error::other(format!("can't mount {kind} at {target}: {error}"))
+    })
+}
+
+fn load_modules() -> io::Result<()> {
+    let order = match fs::read_to_string(Path::new(MODULES).join(ORDER)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        order => order?,
+    };
+    for name in order.lines() {
+        let path = Path::new(MODULES).join(name);
+        let loaded = File::open(&path).and_then(|file| machine::load_module(&file));
+        match loaded {
+            // It is in the kernel already.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            done => done.map_err(|error| {
+                io::Error::other(format!("can't load the kernel's module {name}: {error}"))
+            })?,
+        }
+    }
+    Ok(())
+}
