@@ -10,9 +10,10 @@
 #
 #   VM_FILTER    what of the suites to run, as their command line takes it; nothing is everything
 #   VM_ONLY      which of the guest's parts to run: conformance delegated escape switches
-#                hyperlight
+#                hyperlight firecracker
+#   FIRECRACKER_BIN  a firecracker, if there is none on the PATH: without one that part is left out
 #   VM_DEADLINE  seconds after which a guest is taken for hung (540)
-#   VM_SMP, VM_MEMORY  processors (2) and MiB (3072) of a guest
+#   VM_SMP, VM_MEMORY  processors (2) and MiB (3072, with a firecracker 6144) of a guest
 #   VM_SHELL     set: a shell instead of the suites
 #
 # The exit status is 0 if nothing failed, 1 if something did, and 77, with the reason in the last
@@ -51,6 +52,8 @@ get_tools() {
 	depmod kmod
 	mke2fs e2fsprogs
 	xz xz-utils
+	zstd zstd
+	python3 python3
 	cc gcc
 	TOOLS
     # A busybox that needs libraries is of no use in an initramfs.
@@ -81,11 +84,25 @@ kernel_packages() {
     done | sort -uV
 }
 
+# Puts modules of the kernel $version in $tree, and those that they need, into a folder, and their order.
+get_modules() {
+    local folder=$1 module
+    shift
+    modprobe -d "$tree/kernel" -S "$version" --show-depends -a "$@" |
+        sed -n 's/^insmod //p' | awk '!seen[$0]++' | while read -r module; do
+        case $module in
+        *.xz) xz -dc "$module" >"$folder/$(basename "${module%.xz}")" ;;
+        *) cp "$module" "$folder/" ;;
+        esac
+        basename "${module%.xz}" >>"$folder/order"
+    done
+}
+
 # Unpacks the kernel of a package, and packs the initramfs that finds the guest's root for it.
 get_kernel() {
     local package=$1 version=${1#linux-image-} dir=$cache/$1 tree=$work/$1
     # Whatever says how it is packed may have changed.
-    [ -e "$dir/initramfs" ] && [ ! "$here/vm/init.sh" -nt "$dir/initramfs" ] &&
+    [ -e "$dir/initramfs" ] && [ -e "$dir/machine.ext4" ] && [ ! "$here/vm/init.sh" -nt "$dir/initramfs" ] &&
         [ ! "$here/vm.sh" -nt "$dir/initramfs" ] && return
     say "fetching $package"
     mkdir -p "$tree/root/bin" "$tree/root/modules" "$dir"
@@ -93,15 +110,13 @@ get_kernel() {
     dpkg -x "$tree"/*.deb "$tree/kernel"
     PATH=$PATH:/usr/sbin:/sbin
     depmod -b "$tree/kernel" "$version"
-    modprobe -d "$tree/kernel" -S "$version" --show-depends -a virtio_pci virtio_blk virtio_console \
-        overlay kvm_amd |
-        sed -n 's/^insmod //p' | awk '!seen[$0]++' | while read -r module; do
-        case $module in
-        *.xz) xz -dc "$module" >"$tree/root/modules/$(basename "${module%.xz}")" ;;
-        *) cp "$module" "$tree/root/modules/" ;;
-        esac
-        basename "${module%.xz}" >>"$tree/root/modules/order"
-    done
+    get_modules "$tree/root/modules" virtio_pci virtio_blk virtio_console overlay kvm_amd
+    # The same kernel for machines in the machine.
+    mkdir -p "$tree/machine/modules"
+    get_modules "$tree/machine/modules" virtio_mmio virtio_blk vmw_vsock_virtio_transport virtio_rng \
+        erofs overlay ext4
+    "$here/vm/vmlinux.py" "$tree/kernel/boot/vmlinuz-$version" "$tree/machine/vmlinux"
+    mke2fs -q -t ext4 -d "$tree/machine" "$dir/machine.ext4" 128M
     cp "$(command -v busybox)" "$tree/root/bin/busybox"
     install -m 755 "$here/vm/init.sh" "$tree/root/init"
     cp "$tree/kernel/boot/vmlinuz-$version" "$dir/vmlinuz"
@@ -157,24 +172,47 @@ pack_programs() {
     cc -std=gnu11 -D_GNU_SOURCE -O1 -static -o "$lane/probe" "$checkout"/crates/testkit/probes/*.c
     install -m 755 "$here/vm/guest.sh" "$lane/guest.sh"
     printf '%s\n' "${VM_FILTER:-}" >"$lane/filter"
-    printf '%s\n' "${VM_ONLY:-conformance delegated escape switches hyperlight}" >"$lane/parts"
+    printf '%s\n' "${VM_ONLY:-conformance delegated escape switches hyperlight firecracker}" >"$lane/parts"
+    ! wants firecracker || pack_firecracker "$lane"
     [ -z "${VM_SHELL:-}" ] || touch "$lane/shell"
-    PATH=$PATH:/usr/sbin:/sbin mke2fs -q -t ext4 -d "$lane" "$work/lane.ext4" 128M
+    PATH=$PATH:/usr/sbin:/sbin mke2fs -q -t ext4 -d "$lane" "$work/lane.ext4" 384M
+}
+
+wants() { grep -qw "$1" <<<"${VM_ONLY:-firecracker}"; }
+
+# Firecracker is no package of anybody's, so it is used where somebody has put it.
+pack_firecracker() {
+    local lane=$1 program=${FIRECRACKER_BIN:-$(command -v firecracker || true)}
+    if [ -z "$program" ]; then
+        say "NO FIRECRACKER: neither FIRECRACKER_BIN nor the PATH has one; nothing is run in micro-VMs of it"
+        return
+    fi
+    cp "$program" "$lane/firecracker"
+    (
+        . "$here/containers/images.sh"
+        dir=$work
+        make_images
+    )
+    mv "$work/images/agentkernel-test.tar" "$lane/test.tar"
+    rm -rf "$work/images"
 }
 
 # Boots a guest, shows what it says, and returns 0 if it said that nothing failed, and 2 if it did
 # not get to its end.
 run_guest() {
-    local dir=$cache/$1 log=$work/$1.log
+    local dir=$cache/$1 log=$work/$1.log memory=3072
+    # A machine in the machine has memory of its own.
+    [ ! -e "$work/lane/firecracker" ] || memory=6144
     local kernel_arguments="console=ttyS0 quiet panic=-1 reboot=t nokaslr mitigations=off
         random.trust_cpu=on"
     local machine=(
         -M q35 -accel 'tcg,thread=multi,tb-size=512' -cpu max
-        -smp "${VM_SMP:-2}" -m "${VM_MEMORY:-3072}"
+        -smp "${VM_SMP:-2}" -m "${VM_MEMORY:-$memory}"
         -kernel "$dir/vmlinuz" -initrd "$dir/initramfs"
         -append "${kernel_arguments//$'\n'/ }"
         -drive "file=$cache/root.ext4,format=raw,if=virtio,snapshot=on"
         -drive "file=$work/lane.ext4,format=raw,if=virtio,readonly=on"
+        -drive "file=$dir/machine.ext4,format=raw,if=virtio,readonly=on"
         -nic none -no-reboot -display none -monitor none
         -serial "file:$work/console"
         -device virtio-serial-pci -chardev stdio,id=lane -device virtconsole,chardev=lane

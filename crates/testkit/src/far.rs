@@ -52,6 +52,12 @@ pub(crate) const LEFT_OUT: &[(&str, &str)] = &[
     ("killed-first-process", "its first process is on the machine of its engine"),
 ];
 
+/// The same in a machine with a kernel of its own.
+const LEFT_OUT_MACHINES: &[(&str, &str)] =
+    &[("time-limit-for-all", UNSEEN), ("exec-dies-with-its-client", UNSEEN)];
+
+const UNSEEN: &str = "the host sees nothing of what runs in it";
+
 /// The same of sandboxes that live.
 const LEFT_OUT_LIVE: &[(&str, &str)] = &[("out-of-memory", UNTOLD)];
 
@@ -122,7 +128,8 @@ pub(crate) fn left_out(subject: &Subject, name: &str) -> Option<NotPassed> {
     }
     let live = LEFT_OUT_LIVE.iter().filter(|_| subject.route == Route::Live);
     let foreign = LEFT_OUT_FOREIGN.iter().filter(|_| subject.foreign);
-    let mut all = LEFT_OUT.iter().chain(live).chain(foreign);
+    let machines = LEFT_OUT_MACHINES.iter().filter(|_| subject.has_own_kernel());
+    let mut all = LEFT_OUT.iter().chain(live).chain(foreign).chain(machines);
     let (_, why) = all.find(|(left_out, _)| *left_out == name)?;
     Some(NotPassed::Skipped((*why).into()))
 }

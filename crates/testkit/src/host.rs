@@ -140,6 +140,11 @@ impl Process {
         kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() << 10
     }
 
+    /// Whether it is a virtual machine.
+    pub fn is_machine(&self) -> bool {
+        self.arguments.split(' ').next().is_some_and(|program| program.ends_with("firecracker"))
+    }
+
     fn raw(&self) -> Option<Pid> {
         Pid::from_raw(i32::try_from(self.pid).ok()?)
     }

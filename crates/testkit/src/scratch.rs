@@ -192,5 +192,7 @@ pub(crate) fn engines(
     });
     let docker = host.map(OsString::from).or(lent).or_else(|| std::env::var_os("DOCKER_HOST"));
     let docker = docker.map(|docker| ("DOCKER_HOST", docker));
-    docker.into_iter().chain([("CONTAINER_HOST", socket)]).chain(apple())
+    let machines = ["FIRECRACKER_BIN", "FIRECRACKER_KERNEL"];
+    let machines = machines.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    docker.into_iter().chain([("CONTAINER_HOST", socket)]).chain(apple()).chain(machines)
 }

@@ -1,15 +1,18 @@
 //! An image in agentkernel's own store.
 
+use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use crate::subject::{Caller, Subject};
 use crate::{Captured, NotPassed};
 
-/// The variable that names a registry with the image in which the suites' commands can run.
+/// The variables that name a registry with the image in which the suites' commands can run, or an archive
+/// of it, where there is none.
 const REGISTRY: &str = "TESTKIT_REGISTRY";
+const ARCHIVE: &str = "TESTKIT_ARCHIVE";
 const NAME: &str = "agentkernel-test:1";
 
 /// An image in a store that all subjects of one caller share.
@@ -21,13 +24,20 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Pulls it, if there is a registry, into a folder beside the program, which goes with that.
+    /// Has it brought, if it can be had, into a folder beside the program, which goes with that.
     pub(crate) fn for_caller(bare: &Subject) -> Result<Option<Self>, NotPassed> {
         static TURN: Mutex<()> = Mutex::new(());
-        let Ok(registry) = std::env::var(REGISTRY) else { return Ok(None) };
+        let (image, words): (_, Vec<OsString>) = match (env::var(REGISTRY), env::var_os(ARCHIVE)) {
+            (Ok(registry), _) => {
+                let image = format!("{registry}/{NAME}");
+                (image.clone(), vec!["pull".into(), image.into()])
+            }
+            (_, Some(archive)) => (NAME.into(), vec!["import".into(), archive, NAME.into()]),
+            _ => return Ok(None),
+        };
         let caller = bare.caller;
         let data = bare.program.with_file_name(format!("data-{}", caller.uid()));
-        let stored = Self { data, image: format!("{registry}/{NAME}") };
+        let stored = Self { data, image };
         let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         if !stored.data.exists() {
             let failed = |why| NotPassed::failed_to("make a folder for images", why);
@@ -36,10 +46,10 @@ impl Stored {
                 std::os::unix::fs::chown(&stored.data, Some(uid), Some(gid)).map_err(failed)?;
             }
             let scratch = bare.scratch()?;
-            let mut pull = bare.agentkernel(&scratch);
-            pull.env("XDG_DATA_HOME", &stored.data).args(["image", "pull", &stored.image]);
-            caller.become_in(&mut pull);
-            Captured::of(pull)?.exits(0)?;
+            let mut bring = bare.agentkernel(&scratch);
+            bring.env("XDG_DATA_HOME", &stored.data).arg("image").args(words);
+            caller.become_in(&mut bring);
+            Captured::of(bring)?.exits(0)?;
         }
         Ok(Some(stored))
     }

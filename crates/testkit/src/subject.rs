@@ -93,6 +93,9 @@ impl Caller {
 /// The variable that names an image in which the suites' commands can run.
 const TEST_IMAGE: &str = "TESTKIT_IMAGE";
 
+/// The backend of machines, which have a kernel of their own.
+const MACHINES: &str = "firecracker";
+
 /// The daemon, which belongs beside the program.
 const DAEMON: &str = "agentkerneld";
 
@@ -188,6 +191,10 @@ impl Subject {
         }
         let mut all = bare.found_by_doctor()?;
         if let Some(stored) = Stored::for_caller(&bare)? {
+            // It has no other images.
+            for machine in all.iter_mut().filter(|subject| subject.keeps_images()) {
+                *machine = machine.clone().with_image(stored.clone());
+            }
             let own = all.iter().find(|subject| subject.backend == "native").cloned();
             all.extend(own.map(|subject| subject.with_image(stored)));
         }
@@ -275,6 +282,9 @@ impl Subject {
     /// The same on another route.
     pub fn on(&self, route: Route) -> Self {
         let lacking = match route {
+            _ if self.keeps_images() && self.stored.is_none() => {
+                Some("no image is named by TESTKIT_REGISTRY or TESTKIT_ARCHIVE, see scripts/lanes")
+            }
             _ if self.has_engine() && self.image().is_none() => {
                 Some("no image is named by TESTKIT_IMAGE, see scripts/lanes/containers.sh")
             }
@@ -297,7 +307,10 @@ impl Subject {
     pub fn label(&self) -> String {
         let caller = if self.caller.is_root() { "root" } else { "user" };
         let far = self.host.as_ref().map_or("", |_| far::suffix(self.foreign));
-        let image = self.stored.as_ref().map_or("", |_| "-image");
+        let image = match (&*self.backend, &self.stored) {
+            ("native", Some(_)) => "-image",
+            _ => "",
+        };
         format!("{}{far}{image}/{caller}/{}", self.backend, self.route.name())
     }
 
@@ -319,7 +332,17 @@ impl Subject {
 
     /// Whether an engine makes its places, which takes a hundred times as long as the kernel does.
     pub(crate) fn has_engine(&self) -> bool {
-        !self.has(Capability::ImageHost) && !self.runs_modules() && self.stored.is_none()
+        self.backend != "native" && !self.runs_modules()
+    }
+
+    /// Whether its places are machines with a kernel of their own, into which the host does not see.
+    pub(crate) fn has_own_kernel(&self) -> bool {
+        self.backend == MACHINES
+    }
+
+    /// Whether its images are agentkernel's own, without which it has nothing to start.
+    fn keeps_images(&self) -> bool {
+        self.backend == MACHINES
     }
 
     /// How long the backend's engine may take to clear away what it has made of a sandbox, once all
@@ -390,7 +413,7 @@ impl Subject {
         if let Some(stored) = &self.stored {
             return Some(stored.image.clone().into());
         }
-        let wanted = !self.backend.is_empty() && self.has_engine();
+        let wanted = !self.backend.is_empty() && self.has_engine() && !self.keeps_images();
         wanted.then(|| std::env::var_os(TEST_IMAGE)).flatten()
     }
 

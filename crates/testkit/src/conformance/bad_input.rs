@@ -73,7 +73,7 @@ pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
         "settings-in-order",
         "a flag wins over a variable, and a variable over agentkernel.toml",
-        &[],
+        &[Capability::NetworkFull],
         settings_in_order,
     ),
     Behaviour::new("no-command", "a run without a command is refused", &[], no_command)

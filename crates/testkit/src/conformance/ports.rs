@@ -100,7 +100,7 @@ pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
         "ports-of-a-project",
         "a project's file publishes nothing unless it is trusted",
-        &[],
+        &[Capability::NetworkFull],
         ports_of_a_project,
     )
     .only(Route::Cold, "it is about the settings that a run reads"),
