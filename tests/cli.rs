@@ -237,8 +237,16 @@ fn a_module_is_refused_where_only_programs_run() {
         (&["run", "-B", "wasm", "gone", "--", "a"], "work/gone can't be used: No such", "path"),
         (&["run", "-B", "wasm", "below.wasm"], "work/below.wasm is not a file", "app.wasm"),
         (&["run", "-B", "wasm", "--image", "host", "ls"], "and not the image host", "a module"),
-        (&["run", "-B", "wasm", "--image", "a", "ls"], "and not the image a:latest", "a module"),
-        (&["run", "-B", "wasm", "--invoke", "f", "--image", "a"], "only a WebAssembly module", ""),
+        (
+            &["run", "-B", "wasm", "--pull", "never", "--image", "a"],
+            "image a:latest is not here",
+            "a",
+        ),
+        (
+            &["run", "-B", "native", "--invoke", "f", "--image", "a"],
+            "only a WebAssembly module",
+            "",
+        ),
         // Who runs modules is chosen by the image.
         (&["run", "--image", "app.wasm", "-p", "80"], "enforce: ports", "doctor"),
     ] {

@@ -6,25 +6,26 @@ use std::path::PathBuf;
 use agentkernel_core::{BootError, Image, Provision, Pull, Spec};
 use agentkernel_images::{self as images, Images, ImagesError, Porter, PorterError};
 
-/// The image that a spec names, held; none if its root is another one.
+/// The image that a spec names, held; none if it names none.
 pub fn open(spec: &Spec) -> Result<Option<images::Image>, BootError> {
-    let Image::Reference(name) = &spec.image else { return Ok(None) };
+    let Some(name) = spec.image.reference() else { return Ok(None) };
     let found = Images::of_caller().and_then(|images| images.open(name)).map_err(refused)?;
     found.map(Some).ok_or_else(|| missing(name))
 }
 
-/// Names a spec's image by its content, if it is there.
-pub fn pin(name: &str) -> Result<Option<String>, BootError> {
-    let images = Images::of_caller().map_err(refused)?;
-    let manifest = images.resolve(name).map_err(refused)?;
-    let Some(manifest) = manifest else { return Ok(None) };
-    let tagged = name.split_once('@').map_or(name, |(tagged, _)| tagged);
-    Ok(Some(format!("{tagged}@{manifest}")))
+/// A spec's image by its content, if it is there, and whether it is a module.
+pub fn pin(name: &str) -> Result<Option<(String, bool)>, BootError> {
+    let found = Images::of_caller().and_then(|images| images.open(name)).map_err(refused)?;
+    Ok(found.map(|image| {
+        let tagged = name.split_once('@').map_or(name, |(tagged, _)| tagged);
+        (format!("{tagged}@{}", image.record().manifest), image.module().is_some())
+    }))
 }
 
 /// See [`Backend::provide`](agentkernel_core::Backend::provide).
 pub fn provide(
     name: &str,
+    platform: Option<&str>,
     provision: &Provision,
     porter: Option<&dyn Porter>,
 ) -> Result<(), BootError> {
@@ -33,7 +34,7 @@ pub fn provide(
         (Some(porter), Some(folder)) => porter.build(&images, folder, name, provision.pull),
         _ if provision.pull != Pull::Always && pin(name)?.is_some() => return Ok(()),
         (Some(porter), None) if provision.pull != Pull::Never => {
-            porter.pull(&images, name, None, &provision.registries)
+            porter.pull(&images, name, platform, &provision.registries)
         }
         _ => return Err(missing(name)),
     };
