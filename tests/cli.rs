@@ -209,6 +209,7 @@ fn wrong_values_name_their_flag_and_what_it_takes() {
 
 #[test]
 fn a_module_is_refused_where_only_programs_run() {
+    const NOT_HERE: &str = "the image a:latest is not here";
     let scratch = Scratch::new("modules");
     let module = scratch.file("app.wasm", "\0asm");
     let refused = format!(
@@ -237,8 +238,8 @@ fn a_module_is_refused_where_only_programs_run() {
         (&["run", "-B", "wasm", "gone", "--", "a"], "work/gone can't be used: No such", "path"),
         (&["run", "-B", "wasm", "below.wasm"], "work/below.wasm is not a file", "app.wasm"),
         (&["run", "-B", "wasm", "--image", "host", "ls"], "and not the image host", "a module"),
-        (&["run", "-B", "wasm", "--image", "a", "ls"], "and not the image a:latest", "a module"),
-        (&["run", "-B", "wasm", "--invoke", "f", "--image", "a"], "only a WebAssembly module", ""),
+        (&["run", "-B", "wasm", "--pull", "never", "--image", "a", "ls"], NOT_HERE, "image pull"),
+        (&["run", "-B", "wasm", "--pull", "never", "--invoke", "f", "--image", "a"], NOT_HERE, ""),
         // Who runs modules is chosen by the image.
         (&["run", "--image", "app.wasm", "-p", "80"], "enforce: ports", "doctor"),
     ] {

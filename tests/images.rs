@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use agentkernel_images::Digest;
 use agentkernel_testkit::{Caller, Captured, Program, Scratch, Subject};
 
 /// A program that is still being written can't be started, and whoever starts another one meanwhile
@@ -23,6 +24,8 @@ fn program() -> (Program, MutexGuard<'static, ()>) {
 /// One kind of caller with a home.
 struct Home {
     subject: Subject,
+    /// The backends that run modules here.
+    runners: Vec<String>,
     scratch: Scratch,
 }
 
@@ -35,9 +38,11 @@ impl Home {
         }
         let home = |caller| {
             let all = Subject::all(program.path(), caller).unwrap();
+            let runners = all.iter().filter(|one| one.runs_modules() && one.unavailable.is_none());
+            let runners = runners.map(|one| one.backend.clone()).collect();
             let subject = all.into_iter().find(|subject| subject.backend == "native").unwrap();
             let scratch = subject.scratch().unwrap();
-            Self { subject, scratch }
+            Self { subject, runners, scratch }
         };
         Caller::all().into_iter().map(home).collect()
     }
@@ -54,51 +59,66 @@ impl Home {
         String::from_utf8(got.exits(0).unwrap().stdout.clone()).unwrap()
     }
 
+    /// A folder in which commands run, or below that.
+    fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.scratch.path().join("work").join(name);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
     /// A layout of an image with a static busybox in it, and this configuration.
     fn layout(&self, busybox: &Path, config: &str) -> String {
-        let layout = self.scratch.folder("work/layout").unwrap();
-        let root = self.scratch.folder("work/layout/root").unwrap();
+        let root = self.folder("layout/root");
         fs::create_dir_all(root.join("bin")).unwrap();
         fs::copy(busybox, root.join("bin/busybox")).unwrap();
-        fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
-        let layer = layout.join("layer.tar");
-        done(Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&layer).arg("."));
-        let (diff, size) = keep(&layout, fs::read(&layer).unwrap());
-        let kind = "application/vnd.oci.image";
-        let said = format!(
-            r#"{{"architecture":"ARCH","os":"linux","config":{config},
-               "rootfs":{{"type":"layers","diff_ids":["{diff}"]}}}}"#
-        );
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
             other => other,
         };
-        let (config, length) = keep(&layout, said.replace("ARCH", architecture).into_bytes());
+        self.packed("layout", &root, &format!("linux/{architecture}"), config)
+    }
+
+    /// A layout of an image of what is in a folder.
+    fn packed(&self, name: &str, root: &Path, platform: &str, config: &str) -> String {
+        let layer = self.folder("").join("layer.tar");
+        done(Command::new("tar").arg("-C").arg(root).arg("-cf").arg(&layer).arg("."));
+        let layer = fs::read(&layer).unwrap();
+        let (os, architecture) = platform.split_once('/').unwrap();
+        let said = format!(
+            r#"{{"architecture":"{architecture}","os":"{os}","config":{config},
+               "rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
+            digest(&layer)
+        );
+        let kind = |what: &str| format!("application/vnd.oci.image.{what}");
+        self.artifact(name, (&kind("config.v1+json"), &said), (&kind("layer.v1.tar"), layer))
+    }
+
+    /// A layout of a manifest with this configuration and layer, each of its kind.
+    fn artifact(&self, name: &str, config: (&str, &str), layer: (&str, Vec<u8>)) -> String {
+        let layout = self.folder(name);
+        fs::create_dir_all(layout.join("blobs/sha256")).unwrap();
+        let kept = |kind: &str, content: Vec<u8>| {
+            let (digest, size) = (digest(&content), content.len());
+            fs::write(layout.join("blobs/sha256").join(&digest["sha256:".len()..]), content)
+                .unwrap();
+            format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size}}}"#)
+        };
+        let (config, layer) = (kept(config.0, config.1.into()), kept(layer.0, layer.1));
+        let kind = "application/vnd.oci.image.manifest.v1+json";
         let manifest = format!(
-            r#"{{"schemaVersion":2,"mediaType":"{kind}.manifest.v1+json",
-               "config":{{"mediaType":"{kind}.config.v1+json","digest":"{config}","size":{length}}},
-               "layers":[{{"mediaType":"{kind}.layer.v1.tar","digest":"{diff}","size":{size}}}]}}"#
+            r#"{{"schemaVersion":2,"mediaType":"{kind}","config":{config},"layers":[{layer}]}}"#
         );
-        let (manifest, length) = keep(&layout, manifest.into_bytes());
-        let index = format!(
-            r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{kind}.manifest.v1+json",
-               "digest":"{manifest}","size":{length}}}]}}"#
-        );
+        let manifest = kept(kind, manifest.into_bytes());
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{manifest}]}}"#);
         fs::write(layout.join("index.json"), index).unwrap();
         fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         format!("oci:{}", layout.display())
     }
 }
 
-/// Keeps a blob in a layout, and tells its digest and length.
-fn keep(layout: &Path, content: Vec<u8>) -> (String, usize) {
-    let draft = layout.join("draft");
-    fs::write(&draft, &content).unwrap();
-    let said = Command::new("sha256sum").arg(&draft).output().unwrap().stdout;
-    let digest = String::from_utf8(said).unwrap()[..64].to_owned();
-    fs::rename(&draft, layout.join("blobs/sha256").join(&digest)).unwrap();
-    (format!("sha256:{digest}"), content.len())
+fn digest(content: &[u8]) -> String {
+    Digest::of(content).to_string()
 }
 
 fn done(command: &mut Command) {
@@ -214,6 +234,199 @@ fn a_name_that_has_come_to_stand_for_another_image_is_pulled_anew_if_that_is_ask
         home.printed(&["create", "--pull", "always", "--image", &name, "new"]);
         assert!(home.printed(&["inspect", "new"]).contains(first.trim()));
         home.printed(&["rm", "old", "new"]);
+    }
+}
+
+/// One of the suites' modules, in binary form.
+fn module(name: &str) -> Vec<u8> {
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/testkit/modules");
+    wat::parse_file(text.join(format!("{name}.wat"))).unwrap()
+}
+
+const ARTIFACT: (&str, &str) =
+    ("application/vnd.wasm.config.v0+json", r#"{"os":"wasip1","architecture":"wasm"}"#);
+
+#[test]
+fn a_module_that_a_registry_could_have_runs_by_its_name() {
+    let (program, _turn) = program();
+    for home in Home::all(&program) {
+        let wasm = |name: &str| ("application/wasm", module(name));
+        let old = ("application/vnd.wasm.content.layer.v1+wasm", module("args"));
+        let root = home.folder("root");
+        fs::create_dir(root.join("bin")).unwrap();
+        fs::write(root.join("bin/args.wasm"), module("args")).unwrap();
+        let packed = r#"{"Entrypoint":["bin/args.wasm","-x"],"Cmd":["own"]}"#;
+        for (name, layout, by_itself) in [
+            ("new", home.artifact("new", ARTIFACT, wasm("args")), ""),
+            ("old", home.artifact("old", ("application/vnd.wasm.config.v1+json", "{}"), old), ""),
+            ("packed", home.packed("packed", &root, "wasi/wasm", packed), "-x\0own\0"),
+        ] {
+            let digest = home.printed(&["image", "import", &layout, &format!("x/{name}:1")]);
+            let words = by_itself.replace("own\0", "");
+            for image in [format!("x/{name}:1"), format!("x/{name}@{}", digest.trim())] {
+                let run =
+                    |flags: &[&str]| home.printed(&[&["run", "--image", &image], flags].concat());
+                // Without a backend it is the first that runs modules.
+                assert_eq!(run(&[]), format!("{name}\0{by_itself}"));
+                for backend in &home.runners {
+                    let run = |more: &[&str]| run(&[&["-B", backend], more].concat());
+                    assert_eq!(run(&[]), format!("{name}\0{by_itself}"));
+                    assert_eq!(run(&["a", "--", "b"]), format!("{name}\0{words}a\0--\0b\0"));
+                }
+            }
+        }
+        let layout = home.artifact("math", ARTIFACT, wasm("math"));
+        home.printed(&["image", "import", &layout, "x/math"]);
+        let add = ["run", "--invoke", "add", "--image", "x/math", "2", "3"];
+        assert_eq!(home.printed(&add), "5\n");
+        let inspected = home.printed(&["image", "inspect", "x/math"]);
+        assert!(inspected.contains(r#""module":true"#), "{inspected}");
+        assert!(home.printed(&["image", "ls"]).contains("wasip1/wasm"));
+    }
+}
+
+#[test]
+fn what_an_image_says_goes_to_its_module_too() {
+    let (program, _turn) = program();
+    for home in Home::all(&program) {
+        let root = home.folder("root");
+        fs::write(root.join("environ.wasm"), module("environ")).unwrap();
+        let config = r#"{"Entrypoint":["/environ.wasm"],"Env":["A=image","B=image"]}"#;
+        let layout = home.packed("environ", &root, "wasi/wasm", config);
+        home.printed(&["image", "import", &layout, "environ"]);
+        for backend in &home.runners {
+            let run = ["run", "-B", backend, "-e", "B=mine", "-e", "C=mine", "--image", "environ"];
+            let mut got: Vec<_> =
+                home.printed(&run).split_terminator('\0').map(str::to_owned).collect();
+            got.sort();
+            assert_eq!(got, ["A=image", "B=mine", "C=mine"], "{backend}");
+        }
+    }
+}
+
+#[test]
+fn a_module_of_the_store_lives_and_stays_for_as_long_as_something_is_made_of_it() {
+    let (program, _turn) = program();
+    for home in Home::all(&program) {
+        let wasm = |name: &str| ("application/wasm", module(name));
+        let digest =
+            home.printed(&["image", "import", &home.artifact("a", ARTIFACT, wasm("args")), "m:1"]);
+        for backend in &home.runners {
+            home.printed(&["create", "--start", "-B", backend, "--image", "m:1", "box"]);
+            let exec = ["exec", "box", "--", "a"];
+            assert_eq!(home.printed(&exec), "m\0a\0");
+            // It is what it was, whatever its name comes to stand for.
+            home.printed(&["image", "import", &home.artifact("b", ARTIFACT, wasm("hello")), "m:1"]);
+            assert_eq!(home.printed(&["run", "--image", "m:1"]), "hello\n");
+            home.printed(&["stop", "box"]);
+            home.printed(&["start", "box"]);
+            assert_eq!(home.printed(&exec), "m\0a\0");
+            assert!(home.printed(&["inspect", "box"]).contains(digest.trim()));
+            let refused = home.run(&["image", "rm", digest.trim()]);
+            refused.exits(125).unwrap().mentions("the sandbox box").unwrap();
+            home.printed(&["rm", "-f", "box"]);
+            home.printed(&["image", "import", &home.artifact("a", ARTIFACT, wasm("args")), "m:1"]);
+        }
+        home.printed(&["daemon", "start", "-b"]);
+        home.printed(&["pool", "set", "any", "1", "-B", "wasm"]);
+        let is_pooled = |_| {
+            home.printed(&["run", "--image", "m:1", "--report", "report", "--", "a"]) == "m\0a\0"
+                && fs::read_to_string(home.scratch.path().join("work/report"))
+                    .unwrap_or_default()
+                    .contains(r#""kind":"pool""#)
+        };
+        assert!((0..200).any(is_pooled), "no pool served it");
+        home.printed(&["daemon", "stop"]);
+        home.printed(&["image", "rm", "-f", "m:1"]);
+        assert_eq!(home.printed(&["image", "prune", "-f", "-a"]).lines().count(), 1);
+        let layers = home.scratch.path().join("home/.local/share/agentkernel/images/layers");
+        assert_eq!(fs::read_dir(layers).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_module_and_an_image_of_programs_are_told_apart() {
+    let Some(busybox) = busybox() else { return println!("skipped: there is no static busybox") };
+    let (program, _turn) = program();
+    for home in Home::all(&program) {
+        home.printed(&["image", "import", &home.layout(&busybox, "{}"), "programs:1"]);
+        let layout = home.artifact("args", ARTIFACT, ("application/wasm", module("args")));
+        home.printed(&["image", "import", &layout, "args:1"]);
+        let says = |words: &[&str], why: &str, hint: &str| {
+            let got = home.run(words);
+            got.exits(125).unwrap().mentions(why).unwrap().mentions(hint).unwrap();
+        };
+        let why = "programs:1 is an image of Linux programs, not a module";
+        for verb in [&["run"][..], &["create"]] {
+            let words = [verb, &["-B", "wasm", "--image", "programs:1"]].concat();
+            says(&words, why, "use -B native");
+            let words = [verb, &["-B", "native", "--image", "args:1"]].concat();
+            says(&words, "args:1 is a WebAssembly module", "use -B wasm");
+        }
+        let run = ["run", "--entrypoint", "sh", "--image", "args:1"];
+        says(&run, "its own entrypoint", "leave out --entrypoint");
+        let gone = ["run", "-B", "wasm", "--pull", "never", "--image", "gone:1"];
+        says(&gone, "gone:1 is not here", "agentkernel image pull gone:1");
+        let layout = home.artifact("none", ARTIFACT, ("application/wasm", b"\x7fELF".to_vec()));
+        let import = ["image", "import", &layout];
+        says(&import, "does not begin as WebAssembly does", "one layer application/wasm");
+        assert!(!home.printed(&["image", "ls"]).contains("none"));
+    }
+}
+
+#[test]
+fn a_module_in_a_registry_is_fetched_by_its_name() {
+    let found =
+        std::env::var("TESTKIT_REGISTRY_LOG").and_then(|_| std::env::var("TESTKIT_REGISTRY"));
+    let Ok(registry) = found else {
+        return println!("skipped: no registries are there, see scripts/lanes/registry.sh");
+    };
+    let (program, _turn) = program();
+    for home in Home::all(&program) {
+        let repository = format!("{registry}/module-{}", std::process::id());
+        let push = |tag: &str, layout: String| {
+            let mut copy = Command::new("skopeo");
+            copy.args(["--insecure-policy", "copy", "--quiet", "--dest-tls-verify=false"]);
+            done(copy.arg(layout).arg(format!("docker://{repository}:{tag}")));
+            format!("{repository}:{tag}")
+        };
+        let artifact =
+            |name: &str| home.artifact(name, ARTIFACT, ("application/wasm", module(name)));
+        let one = push("one", artifact("args"));
+        let prune = || home.printed(&["image", "prune", "-f", "-a"]);
+        let expected = format!("module-{}\0a\0", std::process::id());
+        // Whether somebody says what it is or not.
+        assert_eq!(home.printed(&["run", "--image", &one, "--", "a"]), expected);
+        let digest = prune();
+        let by_digest = format!("{repository}@{}", digest.trim());
+        for backend in &home.runners {
+            for image in [&one, &by_digest] {
+                let run = ["run", "-B", backend, "--image", image, "--", "a"];
+                assert_eq!(home.printed(&run), expected);
+                prune();
+            }
+        }
+        assert_eq!(home.printed(&["image", "pull", &one]), digest);
+        prune();
+        let component = push("component", artifact("component"));
+        let run = ["run", "-B", "wasm", "--image", &component];
+        assert_eq!(home.printed(&run), "hello from a component\n");
+        let moving = push("moving", artifact("args"));
+        home.printed(&["create", "--image", &moving, "old"]);
+        push("moving", artifact("hello"));
+        let always = ["run", "--pull", "always", "--image", &moving];
+        assert_eq!(home.printed(&always), "hello\n");
+        home.printed(&["start", "old"]);
+        assert!(home.printed(&["exec", "old"]).starts_with("module-"));
+        home.printed(&["rm", "-f", "old"]);
+        let programs = format!("{registry}/agentkernel-busybox:1");
+        let refused = home.run(&["run", "-B", "wasm", "--image", &programs]);
+        let refused = refused.exits(125).unwrap();
+        refused.mentions("image of Linux programs, not a module").unwrap();
+        refused.mentions("use -B native").unwrap();
+        let refused = home.run(&["run", "-B", "native", "--image", &one]);
+        let refused = refused.exits(125).unwrap();
+        refused.mentions("is a WebAssembly module").unwrap().mentions("use -B wasm").unwrap();
     }
 }
 

@@ -295,6 +295,7 @@ fn entry(image: &Listed) -> ImageEntry {
         digest: record.manifest.to_string(),
         id: record.configuration.to_string(),
         platform: record.platform.clone(),
+        module: record.module.is_some(),
         created: record.created.clone(),
         kept: time::to_text(kept(record)),
         bytes: *bytes,

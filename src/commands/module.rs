@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use agentkernel_core::{Backend, Capability};
+use agentkernel_images::Images;
 use agentkernel_wire::{BuildRequest, ImageRequest, SpecRequest, is_module_name};
 
 /// What every module in binary form begins with.
@@ -44,13 +45,24 @@ pub(super) fn take(
 }
 
 /// Has a request for a module go to the first backend that runs modules, if it names none and there
-/// is one. Returns whether.
-pub(super) fn choose_backend(request: &mut SpecRequest, runners: &[&str]) -> bool {
-    if request.backend.is_some() || !matches!(request.image, Some(ImageRequest::Module(_))) {
+/// is one. A name is a module's if that is here, or if a function is called. Returns whether.
+pub(super) fn choose_backend(request: &mut SpecRequest, runners: &[&str], calls: bool) -> bool {
+    let is_module = || match &request.image {
+        Some(ImageRequest::Module(_)) => true,
+        Some(ImageRequest::Reference(name)) => calls || is_kept(name),
+        _ => false,
+    };
+    if request.backend.is_some() || !is_module() {
         return false;
     }
     request.backend = runners.first().map(|name| (*name).to_owned());
     request.backend.is_some()
+}
+
+/// Whether the store of images has a module of this name. What is wrong with it says whoever needs it.
+fn is_kept(name: &str) -> bool {
+    let found = Images::of_caller().and_then(|images| images.open(name));
+    found.is_ok_and(|found| found.is_some_and(|image| image.module().is_some()))
 }
 
 /// Whether `word` names this file as a program, and it is a module. A word without a slash is looked
@@ -111,7 +123,7 @@ mod tests {
             assert!(is_taken, "{words:?}");
             assert_eq!(left, rest, "{words:?}");
             assert_eq!(request.image, Some(ImageRequest::Module(here.join(file))));
-            assert!(choose_backend(&mut request, &["wasm", "other"]));
+            assert!(choose_backend(&mut request, &["wasm", "other"], false));
             assert_eq!(request.backend.as_deref(), Some("wasm"));
         }
     }
@@ -133,7 +145,7 @@ mod tests {
             let mut request = SpecRequest::default();
             let (is_taken, left, _) = taken(&mut request, words);
             assert!(!is_taken && left == words, "{words:?}");
-            assert!(!choose_backend(&mut request, &["wasm"]));
+            assert!(!choose_backend(&mut request, &["wasm"], true));
             assert_eq!(request, SpecRequest::default());
         }
     }
@@ -162,7 +174,7 @@ mod tests {
                 let (is_taken, left, here) = taken(&mut asked, &[word, "--", "a"]);
                 assert!(is_taken && left == ["a"], "{name} {word}");
                 assert_eq!(asked.image, Some(ImageRequest::Module(here.join(word))));
-                assert!(!choose_backend(&mut asked, &["wasm", "other"]));
+                assert!(!choose_backend(&mut asked, &["wasm", "other"], false));
                 assert_eq!(asked.backend.as_deref(), Some(name));
             }
         }
@@ -175,10 +187,14 @@ mod tests {
             ..SpecRequest::default()
         };
         let mut request = module();
-        assert!(choose_backend(&mut request, &["wasm", "other"]));
+        assert!(choose_backend(&mut request, &["wasm", "other"], false));
         assert_eq!(request, SpecRequest { backend: Some("wasm".into()), ..module() });
         let mut request = module();
-        assert!(!choose_backend(&mut request, &[]));
+        assert!(!choose_backend(&mut request, &[], false));
         assert_eq!(request, module());
+        let image = Some(ImageRequest::Reference("localhost/nowhere".into()));
+        let mut request = SpecRequest { image, ..SpecRequest::default() };
+        assert!(!choose_backend(&mut request, &["wasm"], false));
+        assert!(choose_backend(&mut request, &["wasm"], true));
     }
 }

@@ -66,7 +66,7 @@ fn set(
     let backend = engine.select(resolved.backend.as_deref())?;
     demand_pool(backend, &resolved.spec)?;
     // The daemon has nobody to whom it could tell how far a pull is, and no time for one.
-    engine.provide(Some(backend.name()), &mut resolved.spec, &resolved.provision)?;
+    engine.provide(resolved.backend.as_deref(), &mut resolved.spec, &resolved.provision)?;
     let part = demand_pool(backend, &resolved.spec)?;
     let spec = SpecRecord::from(&part).to_json();
     let (backend, max_age) = (backend.name().to_owned(), low.max_age);

@@ -82,7 +82,7 @@ pub(super) fn resolve(
     let is_module = words.as_mut().is_some_and(|words| {
         module::take(&mut request, words, env::current_dir().ok().as_deref(), &runners)
     });
-    let by_image = module::choose_backend(&mut request, &runners);
+    let by_image = module::choose_backend(&mut request, &runners, low.function.is_some());
     let capabilities = capabilities(&request, backends)?;
     let pools = mem::take(&mut request.pools);
     let base = if pools.is_empty() { SpecRequest::default() } else { request.clone() };

@@ -157,6 +157,8 @@ pub enum Pinned {
     Done,
     /// The image is not there.
     Missing,
+    /// It is a module, and the backend runs programs, or the reverse.
+    OfOtherKind,
 }
 
 /// How a place lives that is not bound to one command.

@@ -105,7 +105,15 @@ pub fn process(
     image: &ImageFacts,
     caller: (u32, u32),
 ) -> Result<Process, BootError> {
-    let command = &Command { argv: words(command, image)?, ..command.clone() };
+    let argv = words(command, image);
+    if argv.is_empty() {
+        return Err(BootError::Refused {
+            why: "no command was given, and the image has none of its own".into(),
+            fix: "name one after the flags, as in agentkernel run --image debian -- echo hello"
+                .into(),
+        });
+    }
+    let command = &Command { argv, ..command.clone() };
     let own = identity(&spec.user, image, caller)?;
     let asked = command.user.as_ref().map(|user| identity(user, image, caller)).transpose()?;
     let stranger = asked.as_ref().is_some_and(|asked| *asked != own);
@@ -123,21 +131,13 @@ pub fn process(
 }
 
 /// The words of a command in this image.
-fn words(command: &Command, image: &ImageFacts) -> Result<Vec<OsString>, BootError> {
-    let mut words = command.argv.clone();
-    if command.by_image {
-        let own = if words.is_empty() { &*image.command } else { &[] };
-        let all = image.entrypoint.iter().chain(own).map(OsString::from);
-        words = all.chain(words).collect();
+pub(crate) fn words(command: &Command, image: &ImageFacts) -> Vec<OsString> {
+    let words = command.argv.clone();
+    if !command.by_image {
+        return words;
     }
-    match words.is_empty() {
-        false => Ok(words),
-        true => Err(BootError::Refused {
-            why: "no command was given, and the image has none of its own".into(),
-            fix: "name one after the flags, as in agentkernel run --image debian -- echo hello"
-                .into(),
-        }),
-    }
+    let own = if words.is_empty() { &*image.command } else { &[] };
+    image.entrypoint.iter().chain(own).map(OsString::from).chain(words).collect()
 }
 
 #[cfg(test)]
@@ -196,13 +196,13 @@ mod tests {
             ..ImageFacts::default()
         };
         let of = |argv: &[&str], image: &ImageFacts, by_image| {
-            words(&Command { argv: os(argv), by_image, ..Command::default() }, image).ok()
+            words(&Command { argv: os(argv), by_image, ..Command::default() }, image)
         };
-        assert_eq!(of(&["a", "b"], &image, false).unwrap(), os(&["a", "b"]));
-        assert_eq!(of(&["a"], &image, true).unwrap(), os(&["/entry", "-x", "a"]));
-        assert_eq!(of(&[], &image, true).unwrap(), os(&["/entry", "-x", "serve"]));
+        assert_eq!(of(&["a", "b"], &image, false), os(&["a", "b"]));
+        assert_eq!(of(&["a"], &image, true), os(&["/entry", "-x", "a"]));
+        assert_eq!(of(&[], &image, true), os(&["/entry", "-x", "serve"]));
         let silent = ImageFacts::default();
-        assert_eq!(of(&["a"], &silent, true).unwrap(), os(&["a"]));
-        assert!(of(&[], &silent, true).is_none() && of(&[], &image, false).is_none());
+        assert_eq!(of(&["a"], &silent, true), os(&["a"]));
+        assert!(of(&[], &silent, true).is_empty() && of(&[], &image, false).is_empty());
     }
 }

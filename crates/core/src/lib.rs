@@ -31,7 +31,7 @@ pub use quantity::{Bytes, Cpus, ParseQuantityError, parse_duration};
 pub use reference::Reference;
 pub use registries::{Registries, RegistrySettings, check_registry, mirrored};
 pub use spec::{
-    Access, Asked, Image, LimitKind, Limits, Mount, Network, Origin, Profile, Pull, RootAccess,
-    Spec, User,
+    Access, Asked, Image, LimitKind, Limits, Module, Mount, Network, Origin, Profile, Pull,
+    RootAccess, Spec, User,
 };
 pub use yardstick::{About, Class, Yardstick, YardstickLife};

@@ -1,10 +1,11 @@
 //! From a command to what an agent starts.
 
+use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
-use crate::{Access, BootError, Command, Identity, Process, Spec};
+use crate::in_image::words;
+use crate::{Access, BootError, Command, Identity, ImageFacts, Process, Spec};
 
 /// Where programs are looked for unless the spec or the image says otherwise.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -40,21 +41,23 @@ impl Process {
 }
 
 impl Process {
-    /// The same where the command is the module of that file. It gets no variables but those that
-    /// somebody asked for.
+    /// The same where the command is the spec's module, of which its image may say more. It gets no
+    /// variables but those that the image has and that somebody asked for.
     pub fn of_module(
         spec: &Spec,
         command: &Command,
         identity: &Identity,
-        module: &Path,
+        image: &ImageFacts,
         start: &str,
     ) -> Result<Self, BootError> {
-        let name = module.file_name().unwrap_or_default().to_owned();
-        let argv = [name].into_iter().chain(command.argv.iter().cloned()).collect();
+        let name = spec.image.module_name().unwrap_or_default().to_owned();
+        let argv = [name].into_iter().chain(words(command, image)).collect();
         let command = Command { argv, ..command.clone() };
-        let asked =
-            spec.environment.iter().filter(|(name, _)| !command.environment.contains_key(*name));
-        let asked: Vec<_> = asked.chain(&command.environment).map(owned).collect();
+        let own = image.environment.iter().filter_map(|pair| pair.split_once('='));
+        let own = own.map(|(name, value)| (name.into(), value.into()));
+        let asked = spec.environment.iter().chain(&command.environment).map(owned);
+        let all: BTreeMap<OsString, OsString> = own.chain(asked).collect();
+        let asked: Vec<_> = all.into_iter().collect();
         let function = command.function.iter().map(|function| c_string(function.as_bytes()));
         Ok(Self {
             programs: function.collect::<Result<_, _>>()?,

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::{Bytes, Cpus, Port};
+use crate::{Bytes, Cpus, Port, Reference};
 
 /// Everything a sandbox is made of, resolved and validated: every path is absolute, every
 /// amount in range, every default filled in. Two equal specs make interchangeable sandboxes.
@@ -60,16 +60,39 @@ pub enum Image {
     Rootfs(PathBuf),
     /// The name by which a container engine knows an image, such as `python:3.13`.
     Reference(String),
-    /// A file with a WebAssembly module, which is the program of every command. The root has no other.
-    Module(PathBuf),
+    /// A WebAssembly module, which is the program of every command. The root has no other.
+    Module(Module),
+}
+
+/// Which module it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Module {
+    /// Any: each command brings its own, as in the places of a pool.
+    Any,
+    /// The one in this file.
+    File(PathBuf),
+    /// The one that the store of images has under this name.
+    Named(String),
 }
 
 impl Image {
     /// What the program of every command is called, if the image is that program.
     pub fn module_name(&self) -> Option<&OsStr> {
         match self {
-            Self::Module(path) => path.file_name(),
-            Self::Host | Self::Rootfs(_) | Self::Reference(_) => None,
+            Self::Module(Module::File(path)) => path.file_name(),
+            Self::Module(Module::Named(name)) => {
+                let name = Reference::parse(name).map_or(name.as_str(), |parts| parts.name);
+                Path::new(name).file_name()
+            }
+            Self::Host | Self::Rootfs(_) | Self::Reference(_) | Self::Module(Module::Any) => None,
+        }
+    }
+
+    /// The name by which an engine or the store of images knows it, if it has one.
+    pub fn reference(&self) -> Option<&str> {
+        match self {
+            Self::Reference(name) | Self::Module(Module::Named(name)) => Some(name),
+            _ => None,
         }
     }
 }

@@ -50,7 +50,7 @@ static BACKENDS: &[&dyn Backend] = &[
 static NATIVE: Native = Native::with_porter(&porter::Everywhere);
 
 static MODULES: Code = Code::for_wasm(&agentkernel_wasm_engine::WASMTIME);
-static WASM: Native = MODULES.wasm();
+static WASM: Native = MODULES.wasm(&porter::Everywhere);
 
 #[cfg(target_arch = "x86_64")]
 static GUESTS: Code = Code::for_hyperlight(
@@ -58,7 +58,7 @@ static GUESTS: Code = Code::for_hyperlight(
     &agentkernel_hyperlight_engine::HYPERLIGHT,
 );
 #[cfg(target_arch = "x86_64")]
-static HYPERLIGHT: Native = GUESTS.hyperlight();
+static HYPERLIGHT: Native = GUESTS.hyperlight(&porter::Everywhere);
 
 static MACHINES: agentkernel_firecracker_api::Firecracker =
     agentkernel_firecracker_api::Firecracker::new(&porter::Everywhere);

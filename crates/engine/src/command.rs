@@ -482,7 +482,8 @@ fn program_not_started(program: &str, error: &io::Error) -> EngineError {
         ),
         _ => (
             format!("{program}: can't be executed in the sandbox: {error}"),
-            "it must be a program for this machine, or a script that starts with #!",
+            "it must be a program for this machine, or a script that starts with #!; a WebAssembly \
+             module runs with -B wasm",
             126,
         ),
     };

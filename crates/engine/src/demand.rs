@@ -1,7 +1,7 @@
 //! What a spec demands of a backend.
 
 use agentkernel_core::{
-    Access, Asked, Backend, Capability, Image, Network, Origin, Port, RootAccess, Spec,
+    Access, Asked, Backend, Capability, Image, Module, Network, Origin, Port, RootAccess, Spec,
 };
 use agentkernel_wire::ImageReport;
 
@@ -11,7 +11,7 @@ use crate::EngineError;
 pub fn check(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), EngineError> {
     check_part(backend, spec, terminal)?;
     match &spec.image {
-        Image::Module(file) if file.as_os_str().is_empty() => Err(EngineError::refused(
+        Image::Module(Module::Any) => Err(EngineError::refused(
             format!("the {} backend runs WebAssembly modules, and none was named", backend.name()),
             "name one, as in agentkernel run app.wasm or with --image app.wasm".into(),
         )),
@@ -76,8 +76,11 @@ fn check_ports(spec: &Spec) -> Result<(), EngineError> {
 fn refuse_image(backend: &dyn Backend, image: &Image) -> EngineError {
     let (own, name) = (backend.name(), ImageReport::new(image, None).name);
     let (why, hint) = match image {
-        Image::Module(file) => (
-            format!("the {own} backend can't run a WebAssembly module: {}", file.display()),
+        Image::Module(_) => (
+            format!(
+                "the {own} backend can't run a WebAssembly module: {}",
+                name.trim_start_matches("module:")
+            ),
             "choose a backend that `agentkernel doctor` lists with image module",
         ),
         _ if backend.capabilities().has(Capability::ImageModule) => (
@@ -88,6 +91,22 @@ fn refuse_image(backend: &dyn Backend, image: &Image) -> EngineError {
             format!("the {own} backend can't start an image by its name: {name}"),
             "use the image host or rootfs:DIR, or a backend that `agentkernel doctor` lists with \
              image reference",
+        ),
+    };
+    EngineError::refused(why, hint.into())
+}
+
+/// Refuses an image that turned out to be of the kind that `backend` is not for.
+pub fn refuse_kind(backend: &dyn Backend, image: &Image) -> EngineError {
+    let (own, name) = (backend.name(), image.reference().unwrap_or_default());
+    let (why, hint) = match backend.capabilities().has(Capability::ImageModule) {
+        true => (
+            format!("{name} is an image of Linux programs, not a module"),
+            "use -B native; if its name stands for a module by now, pass --pull always",
+        ),
+        false => (
+            format!("{name} is a WebAssembly module, which the {own} backend can't run"),
+            "use -B wasm",
         ),
     };
     EngineError::refused(why, hint.into())

@@ -45,7 +45,7 @@ impl Engine {
         let terminal = run.terminal.is_given(run.stdin);
         // Here, where a signal still ends us.
         if pin(backend, &mut run.spec, &run.provision)? == Pinned::Missing {
-            self.provide(Some(backend.name()), &mut run.spec, &run.provision)?;
+            self.provide(run.backend.as_deref(), &mut run.spec, &run.provision)?;
         }
         demand::check(backend, &run.spec, terminal)?;
         // Before a sandbox is taken that would be of no use without it.
@@ -166,7 +166,7 @@ impl Engine {
             ));
         }
         demand::check_part(backend, spec, false)?;
-        if !matches!(spec.image, Image::Reference(_)) {
+        if spec.image.reference().is_none() {
             return Ok(());
         }
         if pin(backend, spec, provision)? == Pinned::Done {
@@ -176,8 +176,15 @@ impl Engine {
             return Err(EngineError::elsewhere(backend));
         }
         backend.provide(spec, provision).map_err(|error| slip(spec, backend, error.into()))?;
-        backend.pin(spec)?;
-        Ok(())
+        let runs_modules = |one: &&dyn Backend| one.capabilities().has(Capability::ImageModule);
+        match backend.pin(spec)? {
+            // Now that it is here, whoever chooses a backend by it can do so.
+            Pinned::OfOtherKind if name.is_none() && self.backends.iter().any(runs_modules) => {
+                Err(EngineError { elsewhere: true, ..demand::refuse_kind(backend, &spec.image) })
+            }
+            Pinned::OfOtherKind => Err(demand::refuse_kind(backend, &spec.image)),
+            _ => Ok(()),
+        }
     }
 
     /// Has each backend [sweep](Backend::sweep): of that no record is, and nobody has to be asked.
@@ -213,7 +220,10 @@ fn pin(
 ) -> Result<Pinned, EngineError> {
     match provision.renews() {
         true => Ok(Pinned::Missing),
-        false => Ok(backend.pin(spec)?),
+        false => match backend.pin(spec)? {
+            Pinned::OfOtherKind => Err(demand::refuse_kind(backend, &spec.image)),
+            pinned => Ok(pinned),
+        },
     }
 }
 

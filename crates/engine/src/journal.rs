@@ -92,6 +92,8 @@ pub fn ended(ended: &Ended) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use agentkernel_core::Module;
+
     use super::*;
 
     #[test]
@@ -101,7 +103,7 @@ mod tests {
             let function = function.map(String::from);
             command(&Command { argv, function, ..Command::default() }, &image).to_string()
         };
-        let module = || Image::Module("/srv/app.wasm".into());
+        let module = || Image::Module(Module::File("/srv/app.wasm".into()));
         for (detail, expected) in [
             (of(&["echo", "secret"], None, Image::Host), r#"{"arguments":1,"program":"echo"}"#),
             (of(&[], None, Image::Host), r#"{"arguments":0,"program":""}"#),

@@ -94,6 +94,11 @@ impl Chain {
         }
     }
 
+    /// That of a layer which is a module as it is, and no archive of files.
+    pub fn of_module(module: &Digest) -> Self {
+        Self(Digest::of(format!("module {module}").as_bytes()))
+    }
+
     pub fn digest(&self) -> &Digest {
         &self.0
     }
@@ -126,5 +131,7 @@ mod tests {
         assert_eq!(lowest.digest(), &first);
         let text = format!("{first} {second}");
         assert_eq!(Chain::on(Some(&lowest), &second).digest(), &Digest::of(text.as_bytes()));
+        // What is a module and an archive at once is not the same layer.
+        assert_ne!(Chain::of_module(&first), lowest);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock, fstat};
 
@@ -13,6 +13,7 @@ use crate::{Digest, Images, ImagesError, Record};
 pub struct Image {
     record: Record,
     layers: Vec<PathBuf>,
+    module: Option<PathBuf>,
     /// Its record's file, locked for those who only look.
     _held: File,
 }
@@ -40,7 +41,8 @@ impl Image {
             return Err(damaged("it is another image's".into()));
         }
         let layers = record.layers.iter().map(|layer| images.layer(&layer.chain)).collect();
-        Ok(Some(Self { record, layers, _held: held }))
+        let module = record.module.as_ref().map(|path| images.folder("layers").join(path));
+        Ok(Some(Self { record, layers, module, _held: held }))
     }
 
     pub fn record(&self) -> &Record {
@@ -54,6 +56,11 @@ impl Image {
     /// The trees of its layers, the lowest first.
     pub fn layers(&self) -> &[PathBuf] {
         &self.layers
+    }
+
+    /// The module's file, if it is one.
+    pub fn module(&self) -> Option<&Path> {
+        self.module.as_deref()
     }
 }
 

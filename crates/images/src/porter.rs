@@ -11,7 +11,8 @@ use crate::{Images, Record};
 pub trait Porter: Sync {
     /// From the registry that its name leads to, whether it is there already or not, and keeps it
     /// under that name. Of an image for several platforms it is the one for `platform`
-    /// (`OS/ARCHITECTURE[/VARIANT]`), or for this machine.
+    /// (`OS/ARCHITECTURE[/VARIANT]`), or for this machine. Who asks for `wasi/wasm` gets a module or
+    /// nothing, and everybody else a module if there is nothing else.
     fn pull(
         &self,
         images: &Images,

@@ -18,6 +18,9 @@ pub struct Record {
     pub platform: String,
     /// When it was made, as it says itself (RFC 3339).
     pub created: Option<String>,
+    /// If it is a WebAssembly module: where that is, below the store's layers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<PathBuf>,
     /// When it came into the store, in seconds since 1970.
     pub kept: u64,
     pub config: Config,

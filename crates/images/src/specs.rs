@@ -1,35 +1,46 @@
 //! The images that specs name, for backends whose images are in this store.
 
-use agentkernel_core::{self as core, BootError, Provision, Pull, Spec};
+use agentkernel_core::{self as core, BootError, Module, Pinned, Provision, Pull, Spec};
 
 use crate::{Image, Images, ImagesError, Porter, PorterError};
 
-/// The image that a spec names, held; none if its root is another one.
+/// The image that a spec names, held; none if it names none.
 pub fn open(spec: &Spec) -> Result<Option<Image>, BootError> {
-    let core::Image::Reference(name) = &spec.image else { return Ok(None) };
+    let Some(name) = spec.image.reference() else { return Ok(None) };
     let found = Images::of_caller().and_then(|images| images.open(name))?;
     found.map(Some).ok_or_else(|| missing(name))
 }
 
-/// Names a spec's image by its content, if it is there.
-pub fn pin(name: &str) -> Result<Option<String>, BootError> {
-    let Some(manifest) = Images::of_caller()?.resolve(name)? else { return Ok(None) };
-    let tagged = name.split_once('@').map_or(name, |(tagged, _)| tagged);
-    Ok(Some(format!("{tagged}@{manifest}")))
+/// See [`Backend::pin`](core::Backend::pin). `modules` is whether the backend's images are those.
+pub fn pin(spec: &mut Spec, modules: bool) -> Result<Pinned, BootError> {
+    let (core::Image::Reference(name) | core::Image::Module(Module::Named(name))) = &mut spec.image
+    else {
+        return Ok(Pinned::ByEngine);
+    };
+    let Some(image) = Images::of_caller()?.open(name)? else { return Ok(Pinned::Missing) };
+    if image.module().is_some() != modules {
+        return Ok(Pinned::OfOtherKind);
+    }
+    let tagged = name.split_once('@').map_or(&**name, |(tagged, _)| tagged);
+    *name = format!("{tagged}@{}", image.record().manifest);
+    Ok(Pinned::Done)
 }
 
-/// See [`Backend::provide`](core::Backend::provide).
+/// See [`Backend::provide`](core::Backend::provide). The image is for `platform`, if that is not this
+/// machine's.
 pub fn provide(
-    name: &str,
+    spec: &Spec,
+    platform: Option<&str>,
     provision: &Provision,
     porter: Option<&dyn Porter>,
 ) -> Result<(), BootError> {
+    let Some(name) = spec.image.reference() else { return Ok(()) };
     let images = Images::of_caller()?;
     let brought = match (porter, &provision.build) {
         (Some(porter), Some(folder)) => porter.build(&images, folder, name, provision.pull),
-        _ if provision.pull != Pull::Always && pin(name)?.is_some() => return Ok(()),
+        _ if provision.pull != Pull::Always && images.open(name)?.is_some() => return Ok(()),
         (Some(porter), None) if provision.pull != Pull::Never => {
-            porter.pull(&images, name, None, &provision.registries)
+            porter.pull(&images, name, platform, &provision.registries)
         }
         _ => return Err(missing(name)),
     };

@@ -55,8 +55,16 @@ fn keep(images: &Images, layers: &[&str], names: &[&str]) -> Record {
     let configuration = filling.keep_blob(format!("{layers:?}").as_bytes()).unwrap();
     let manifest = filling.keep_blob(configuration.as_str().as_bytes()).unwrap();
     let (platform, config) = ("linux/amd64".into(), Config::default());
-    let record =
-        Record { manifest, configuration, platform, created: None, kept: 1, config, layers };
+    let record = Record {
+        manifest,
+        configuration,
+        platform,
+        created: None,
+        module: None,
+        kept: 1,
+        config,
+        layers,
+    };
     filling.keep(&record, names).unwrap();
     record
 }

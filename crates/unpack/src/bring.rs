@@ -3,15 +3,16 @@
 mod choice;
 mod error;
 mod fetch;
+mod module;
 mod users;
 
 use std::path::PathBuf;
 use std::time::UNIX_EPOCH;
 
 use agentkernel_core::{News, tell};
-use agentkernel_images::{Chain, Config, Digest, Filling, Image, Images, Layer, Record};
+use agentkernel_images::{Chain, Config, Digest, Image, Images, Layer, Record};
 
-use crate::manifest::{Configuration, LONGEST, Manifest};
+use crate::manifest::{Configuration, LONGEST};
 use crate::{Part, Platform, Source};
 pub use error::BringError;
 use fetch::{Told, fetch};
@@ -50,12 +51,11 @@ fn bring_told<S: Source>(
         return Ok((held.into_record(), false));
     }
     let configuration = small(source, &manifest.configuration, "the configuration")?;
-    let said = choice::configuration(&configuration, &manifest, platform)?;
-    let mut layers = chained(&said.rootfs.diff_ids);
-    fetch(source, &filling, &manifest.layers, &mut layers, told)?;
+    let mut said = choice::configuration(&configuration, &manifest, platform)?;
+    fetch(source, &filling, &manifest.layers, &mut said.layers, told)?;
     let kept = filling.keep_blob(&configuration)?;
     filling.keep_blob(&bytes)?;
-    let record = record(images, digest, kept, said, layers, platform)?;
+    let record = record(images, digest, kept, said, platform)?;
     filling.keep(&record, names)?;
     Ok((record, true))
 }
@@ -73,6 +73,14 @@ fn small<S: Source>(source: &S, part: &Part, what: &'static str) -> Result<Vec<u
     }
 }
 
+/// What an image says of itself.
+struct Said {
+    configuration: Configuration,
+    layers: Vec<Layer>,
+    /// If it is a module: where that is in it.
+    module: Option<String>,
+}
+
 /// The layers, of which nothing more is known yet.
 fn chained(diffs: &[Digest]) -> Vec<Layer> {
     let mut layers: Vec<Layer> = Vec::new();
@@ -87,13 +95,16 @@ fn record(
     images: &Images,
     manifest: Digest,
     configuration: Digest,
-    said: Configuration,
-    layers: Vec<Layer>,
+    Said { configuration: said, layers, module }: Said,
     asked: &Platform,
 ) -> Result<Record, BringError> {
     let trees = trees(images, &layers);
     let user_file = |path| users::read(&trees, path);
-    let runtime = said.config.unwrap_or_default();
+    let module = module.map(|path| module::find(images, &trees, &path)).transpose()?;
+    let mut runtime = said.config.unwrap_or_default();
+    if module.is_some() {
+        runtime = module::with_entrypoint(runtime);
+    }
     let some = |text: Option<String>| text.filter(|text| !text.is_empty());
     let platform = if said.platform.os.is_empty() { asked } else { &said.platform };
     Ok(Record {
@@ -101,6 +112,7 @@ fn record(
         configuration,
         platform: platform.to_string(),
         created: said.created,
+        module,
         kept: UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs()),
         config: Config {
             environment: runtime.env.unwrap_or_default(),
@@ -118,17 +130,4 @@ fn record(
 /// The trees of layers, the lowest first.
 fn trees(images: &Images, layers: &[Layer]) -> Vec<PathBuf> {
     layers.iter().map(|layer| images.layer(&layer.chain)).collect()
-}
-
-/// Whether a layer is there.
-fn has(filling: &Filling, layer: &Layer) -> bool {
-    filling.has(&layer.chain)
-}
-
-/// What is left of an image that is a module instead.
-fn module(manifest: &Manifest) -> Option<&Part> {
-    match manifest.layers.as_slice() {
-        [layer] => Some(layer),
-        _ => None,
-    }
 }

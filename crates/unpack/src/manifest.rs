@@ -33,6 +33,7 @@ pub(crate) enum Document {
 pub(crate) struct Manifest {
     pub configuration: Part,
     pub layers: Vec<Part>,
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -61,6 +62,7 @@ struct Raw {
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
     manifests: Option<Vec<Descriptor>>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 impl Document {
@@ -87,6 +89,7 @@ impl Document {
             (None, Some(config), Some(layers)) if !is_index => Ok(Self::Manifest(Manifest {
                 configuration: config.part(),
                 layers: layers.iter().map(Descriptor::part).collect(),
+                annotations: raw.annotations.unwrap_or_default(),
             })),
             _ => Err(wrong("it is neither a manifest nor an index")),
         }
@@ -121,6 +124,12 @@ pub(crate) struct Runtime {
 }
 
 impl Configuration {
+    /// The program of its commands, which may be relative to where they start.
+    pub fn program(&self) -> Option<&str> {
+        let config = self.config.as_ref()?;
+        [&config.entrypoint, &config.cmd].into_iter().flatten().flatten().next().map(String::as_str)
+    }
+
     pub fn parse(bytes: &[u8]) -> Result<Self, BringError> {
         read("the configuration", bytes)
     }

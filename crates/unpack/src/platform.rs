@@ -20,6 +20,16 @@ impl Platform {
         Self::normal("linux", std::env::consts::ARCH, None)
     }
 
+    /// What modules are for that don't say it.
+    pub(crate) fn wasm() -> Self {
+        Self::normal("wasi", "wasm", None)
+    }
+
+    /// Whether it is for modules, of whichever kind.
+    pub(crate) fn is_wasm(&self) -> bool {
+        matches!(self.architecture.as_str(), "wasm" | "wasm32")
+    }
+
     /// With the usual names for all, as containerd has it: `aarch64` is `arm64`, and an `arm` of no
     /// variant is a `v7`.
     fn normal(os: &str, architecture: &str, variant: Option<&str>) -> Self {
@@ -48,6 +58,9 @@ impl Platform {
     /// processor of a higher number can do what one of a lower can. Other than containerd, nobody
     /// who asks for one architecture gets another, such as `386` for `amd64`.
     pub(crate) fn distance(&self, asked: &Self) -> Option<u32> {
+        if self.is_wasm() && asked.is_wasm() {
+            return Some(0);
+        }
         let normal = |one: &Self| Self::normal(&one.os, &one.architecture, one.variant.as_deref());
         let (offered, asked) = (normal(self), normal(asked));
         if (&offered.os, &offered.architecture) != (&asked.os, &asked.architecture) {
@@ -106,11 +119,13 @@ mod tests {
         assert_eq!(distance("linux/arm64", "linux/arm64/v8"), Some(0));
         assert_eq!(distance("linux/arm/v6", "linux/arm"), Some(1));
         assert_eq!(distance("linux/amd64", "linux/amd64/v3"), Some(2));
+        assert_eq!(distance("wasip2/wasm", "wasi/wasm"), Some(0));
         for (offered, asked) in [
             ("linux/amd64/v3", "linux/amd64"),
             ("linux/arm/v7", "linux/arm/v6"),
             ("linux/386", "linux/amd64"),
             ("windows/amd64", "linux/amd64"),
+            ("wasi/wasm", "linux/amd64"),
         ] {
             assert_eq!(distance(offered, asked), None, "{offered} for {asked}");
         }

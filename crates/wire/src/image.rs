@@ -28,6 +28,8 @@ pub struct ImageEntry {
     /// That of its configuration, which Docker shows as its id.
     pub id: String,
     pub platform: String,
+    /// Whether it is a WebAssembly module.
+    pub module: bool,
     /// When it was made, as it says itself.
     pub created: Option<String>,
     /// When it came into the store.

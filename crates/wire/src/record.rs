@@ -6,8 +6,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use agentkernel_core::{
-    Access, Asked, Bytes, Cpus, Image, Limits, Mount, Network, Origin, Port, Profile, RootAccess,
-    Spec, User,
+    Access, Asked, Bytes, Cpus, Image, Limits, Module, Mount, Network, Origin, Port, Profile,
+    RootAccess, Spec, User,
 };
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +61,9 @@ enum ImageRecord {
     Host,
     Rootfs(Text),
     Reference(String),
+    /// In this file, or any if that is empty.
     Module(Text),
+    NamedModule(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,7 +133,9 @@ impl From<&Spec> for SpecRecord {
                 Image::Host => ImageRecord::Host,
                 Image::Rootfs(path) => ImageRecord::Rootfs(path.as_path().into()),
                 Image::Reference(name) => ImageRecord::Reference(name.clone()),
-                Image::Module(path) => ImageRecord::Module(path.as_path().into()),
+                Image::Module(Module::Any) => ImageRecord::Module(Path::new("").into()),
+                Image::Module(Module::File(path)) => ImageRecord::Module(path.as_path().into()),
+                Image::Module(Module::Named(name)) => ImageRecord::NamedModule(name.clone()),
             },
             network: match &spec.network {
                 Network::None => NetworkRecord::None,
@@ -177,7 +181,14 @@ impl TryFrom<SpecRecord> for Spec {
                 ImageRecord::Host => Image::Host,
                 ImageRecord::Rootfs(path) => Image::Rootfs(path.into_path()),
                 ImageRecord::Reference(name) => Image::Reference(name),
-                ImageRecord::Module(path) => Image::Module(path.into_path()),
+                ImageRecord::Module(path) => {
+                    let path = path.into_path();
+                    Image::Module(match path.as_os_str().is_empty() {
+                        true => Module::Any,
+                        false => Module::File(path),
+                    })
+                }
+                ImageRecord::NamedModule(name) => Image::Module(Module::Named(name)),
             },
             network: match record.network {
                 NetworkRecord::None => Network::None,
@@ -324,10 +335,10 @@ mod tests {
         for image in [
             Image::Host,
             Image::Reference("python:3".into()),
-            Image::Module("/srv/app.wasm".into()),
-            // Of a pool, whose sandboxes serve all.
-            Image::Module(PathBuf::new()),
-            Image::Module(OsStr::from_bytes(b"/srv/\xff.wat").into()),
+            Image::Module(Module::File("/srv/app.wasm".into())),
+            Image::Module(Module::Any),
+            Image::Module(Module::File(OsStr::from_bytes(b"/srv/\xff.wat").into())),
+            Image::Module(Module::Named("ghcr.io/x/y:1".into())),
         ] {
             let spec = Spec { image, ..spec() };
             let text = SpecRecord::from(&spec).to_json();

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use agentkernel_core::{
-    Ended, Image, LimitInForce, LimitKind, Limited, Port, Profile, Remains, Usage, Wall,
+    Ended, Image, LimitInForce, LimitKind, Limited, Module, Port, Profile, Remains, Usage, Wall,
 };
 use serde::Serialize;
 
@@ -96,8 +96,9 @@ impl ImageReport {
         let name = match image {
             Image::Host => "host".into(),
             Image::Rootfs(folder) => format!("rootfs:{}", folder.display()),
-            Image::Reference(name) => name.clone(),
-            Image::Module(file) => format!("module:{}", file.display()),
+            Image::Reference(name) | Image::Module(Module::Named(name)) => name.clone(),
+            Image::Module(Module::Any) => "module:".into(),
+            Image::Module(Module::File(file)) => format!("module:{}", file.display()),
         };
         Self { name, why }
     }
@@ -365,7 +366,8 @@ mod tests {
             (Image::Host, "host"),
             (Image::Rootfs("/srv/root".into()), "rootfs:/srv/root"),
             (Image::Reference("python:3".into()), "python:3"),
-            (Image::Module("/srv/app.wasm".into()), "module:/srv/app.wasm"),
+            (Image::Module(Module::File("/srv/app.wasm".into())), "module:/srv/app.wasm"),
+            (Image::Module(Module::Named("ghcr.io/x/y:1".into())), "ghcr.io/x/y:1"),
         ] {
             let report = serde_json::to_string(&ImageReport::new(&image, None)).unwrap();
             assert_eq!(report, format!("{{\"name\":\"{name}\"}}"));

@@ -58,6 +58,15 @@ impl Client {
     /// What an image says of commands, if the engine has it; its users are not known yet.
     pub fn image(&self, reference: &str) -> Result<Option<ImageFacts>, BootError> {
         let Some(found) = self.inspect(reference)? else { return Ok(None) };
+        if found.architecture.as_deref() == Some("wasm") {
+            return Err(BootError::Refused {
+                why: format!(
+                    "{reference} is a WebAssembly module, which the {} backend can't run",
+                    self.product.name
+                ),
+                fix: "use -B wasm".into(),
+            });
+        }
         let config = found.config.unwrap_or_default();
         Ok(Some(ImageFacts {
             entrypoint: config.entrypoint.unwrap_or_default(),
@@ -138,10 +147,17 @@ impl Client {
 
 fn no_image(reference: &str, is_here: bool, why: &str) -> BootError {
     let here = if is_here { "" } else { "is not here and " };
+    // Neither engine knows the kinds of a module's parts, and Docker not its operating system.
+    let fix = match [".wasm.", "operating system is not supported"].iter().any(|a| why.contains(a))
+    {
+        true => "if it is a WebAssembly module, use -B wasm",
+        false => {
+            "check the name, whether its registry can be reached, and whether you have to log in"
+        }
+    };
     BootError::Refused {
         why: format!("the image {reference} {here}can't be pulled: {why}"),
-        fix: "check the name, whether its registry can be reached, and whether you have to log in"
-            .into(),
+        fix: fix.into(),
     }
 }
 

@@ -24,7 +24,7 @@ mod vmm;
 
 use std::path::PathBuf;
 
-use agentkernel_core::{BootError, Image, Life, Place, Probe, Provision, Spec};
+use agentkernel_core::{BootError, Life, Place, Probe, Provision, Spec};
 use agentkernel_firecracker::Driver;
 use agentkernel_images::Porter;
 
@@ -49,12 +49,7 @@ impl Driver for Firecracker {
     }
 
     fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError> {
-        match &spec.image {
-            Image::Reference(name) => {
-                agentkernel_images::provide(name, provision, Some(self.porter))
-            }
-            _ => Ok(()),
-        }
+        agentkernel_images::provide(spec, None, provision, Some(self.porter))
     }
 
     fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {

@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use agentkernel_containers::{owners, process_of, start_first};
 use agentkernel_core::{
-    About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, Image,
-    ImageFacts, Launch, Layer, Life, Owners, Pinned, Place, Pristine, Probe, Process, Profile,
-    Provision, Remains, Remnant, Spec, Stdio, Yardstick,
+    About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
+    Launch, Layer, Life, Owners, Pinned, Place, Pristine, Probe, Process, Profile, Provision,
+    Remains, Remnant, Spec, Stdio, Yardstick,
 };
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{process, signal};
@@ -127,14 +127,7 @@ impl Backend for Firecracker {
     }
 
     fn pin(&self, spec: &mut Spec) -> Result<Pinned, BootError> {
-        let Image::Reference(name) = &spec.image else { return Ok(Pinned::ByEngine) };
-        match agentkernel_images::pin(name)? {
-            Some(pinned) => {
-                spec.image = Image::Reference(pinned);
-                Ok(Pinned::Done)
-            }
-            None => Ok(Pinned::Missing),
-        }
+        agentkernel_images::pin(spec, false)
     }
 
     fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError> {

@@ -32,8 +32,8 @@ use std::path::{Path, PathBuf};
 
 use agentkernel_core::{
     About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, Image,
-    ImageFacts, Launch, Layer, Life, Owners, Pinned, Place, Pristine, Probe, Process, Provision,
-    Remains, Remnant, Spec, Stdio, Yardstick,
+    ImageFacts, Launch, Layer, Life, Module, Owners, Pinned, Place, Pristine, Probe, Process,
+    Provision, Remains, Remnant, Spec, Stdio, Yardstick,
 };
 use agentkernel_guest::Runner;
 use agentkernel_images::Porter;
@@ -71,6 +71,9 @@ pub trait Modules: Sync {
         Ok(Vec::new())
     }
 }
+
+/// What an image is built for that is a module, where it could be one of several.
+const MODULES_PLATFORM: &str = "wasi/wasm";
 
 /// The backend for programs, for a registry. It starts those images that are there.
 pub static NATIVE: Native = Native { kind: &PROGRAMS, modules: None, porter: None };
@@ -110,9 +113,13 @@ static PROGRAMS: Kind = Kind {
 };
 
 impl Native {
-    /// A backend whose commands are modules.
-    pub const fn for_modules(kind: &'static Kind, modules: &'static dyn Modules) -> Self {
-        Self { kind, modules: Some(modules), porter: None }
+    /// A backend whose commands are modules, in a program that may be able to bring them in.
+    pub const fn for_modules(
+        kind: &'static Kind,
+        modules: &'static dyn Modules,
+        porter: Option<&'static dyn Porter>,
+    ) -> Self {
+        Self { kind, modules: Some(modules), porter }
     }
 
     /// The backend for programs, in a program that can bring images in.
@@ -162,21 +169,12 @@ impl Backend for Native {
     }
 
     fn pin(&self, spec: &mut Spec) -> Result<Pinned, BootError> {
-        let Image::Reference(name) = &spec.image else { return Ok(Pinned::ByEngine) };
-        Ok(match agentkernel_images::pin(name)? {
-            Some(pinned) => {
-                spec.image = Image::Reference(pinned);
-                Pinned::Done
-            }
-            None => Pinned::Missing,
-        })
+        agentkernel_images::pin(spec, self.modules.is_some())
     }
 
     fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError> {
-        match &spec.image {
-            Image::Reference(name) => agentkernel_images::provide(name, provision, self.porter),
-            _ => Ok(()),
-        }
+        let platform = self.modules.map(|_| MODULES_PLATFORM);
+        agentkernel_images::provide(spec, platform, provision, self.porter)
     }
 
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
@@ -211,7 +209,15 @@ impl Backend for Native {
 
     fn code(&self, spec: &Spec) -> Result<Option<OwnedFd>, BootError> {
         match (self.modules, &spec.image) {
-            (Some(modules), Image::Module(module)) => modules.code(module).map(Some),
+            (Some(modules), Image::Module(Module::File(file))) => modules.code(file).map(Some),
+            (Some(modules), Image::Module(Module::Named(_))) => {
+                let image = agentkernel_images::open_for(spec)?;
+                image
+                    .as_ref()
+                    .and_then(|image| image.module())
+                    .map(|file| modules.code(file))
+                    .transpose()
+            }
             _ => Ok(None),
         }
     }

@@ -108,7 +108,7 @@ impl Plan {
         let limits = LimitPlan::new(spec, layers.is_some(), besides)?;
         let trees = match (&spec.image, &image) {
             (Image::Rootfs(dir), _) => std::slice::from_ref(dir),
-            (_, Some(image)) => image.layers(),
+            (Image::Reference(_), Some(image)) => image.layers(),
             _ => &[],
         };
         let on = Ground { trees, identity: &identity, users: &users, mapping, layers };

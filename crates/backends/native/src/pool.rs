@@ -2,10 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 
 use agentkernel_core::{
-    Access, Attachment, BootError, Identity, Image, Mount, Pristine, Profile, Spec, User, c_string,
+    Access, Attachment, BootError, Identity, Image, Module, Mount, Pristine, Profile, Spec, User,
+    c_string,
 };
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::mount::{self, Detached};
@@ -23,7 +23,7 @@ pub fn part(spec: &Spec) -> Spec {
         profile: Profile::Moderate,
         // The code comes with the command.
         image: match &spec.image {
-            Image::Module(_) => Image::Module(PathBuf::new()),
+            Image::Module(_) => Image::Module(Module::Any),
             other => other.clone(),
         },
         mounts: Vec::new(),

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
 
 use agentkernel_core::{
-    Asked, Backend, BootError, Bytes, Cpus, Image, Life, Limits, Network, Origin, Place, Probe,
-    Profile, RootAccess, Spec, User,
+    Asked, Backend, BootError, Bytes, Cpus, Image, Life, Limits, Module, Network, Origin, Place,
+    Probe, Profile, RootAccess, Spec, User,
 };
 use agentkernel_protocol::{Decoder, FromAgent};
 use agentkernel_sys::socket;
@@ -33,7 +32,7 @@ pub fn probe(native: &Native) -> Probe {
 
 fn try_one(native: &Native) -> Result<(Box<dyn Place>, Vec<String>), BootError> {
     let (image, notes) = match native.modules {
-        Some(modules) => (Image::Module(PathBuf::new()), modules.probe()?),
+        Some(modules) => (Image::Module(Module::Any), modules.probe()?),
         None => (Image::Host, Vec::new()),
     };
     let place = native.boot_live(&Spec { image, ..trial() }, Life::default())?;

@@ -14,8 +14,9 @@ use crate::identity;
 
 /// The users of an image.
 pub enum Users {
-    /// Made up here: root, agent, nobody and the caller.
-    Made,
+    /// Made up here: root, agent, nobody and the caller. What the image says of commands, if it is a
+    /// module of the store's.
+    Made(ImageFacts),
     /// Those of its own lists, in a directory that says nothing else of commands.
     Listed { passwd: String, group: String },
     /// Those of an image of the store, which says more.
@@ -38,7 +39,13 @@ impl Users {
                 Ok(Self::Listed { passwd: list(c"etc/passwd"), group: list(c"etc/group") })
             }
             (Image::Reference(_), Some(image)) => Ok(Self::Stored(image.record().facts())),
-            _ => Ok(Self::Made),
+            (_, Some(image)) => {
+                let mut facts = image.record().facts();
+                // The program is the module, by another name.
+                facts.entrypoint.drain(..facts.entrypoint.len().min(1));
+                Ok(Self::Made(facts))
+            }
+            (_, None) => Ok(Self::Made(ImageFacts::default())),
         }
     }
 
@@ -50,7 +57,7 @@ impl Users {
     /// The image's lists, in the forms of `/etc/passwd` and `/etc/group`.
     pub fn lists(&self) -> (&str, &str) {
         match self {
-            Self::Made => ("", ""),
+            Self::Made(_) => ("", ""),
             Self::Listed { passwd, group } => (passwd, group),
             Self::Stored(facts) => (&facts.passwd, &facts.group),
         }
@@ -59,7 +66,7 @@ impl Users {
     /// Who `user` is among them.
     pub fn identity(&self, user: &User) -> Result<Identity, BootError> {
         match self {
-            Self::Made => identity::for_host(user),
+            Self::Made(_) => identity::for_host(user),
             Self::Listed { passwd, .. } => Identity::in_image(user, passwd, effective()),
             Self::Stored(facts) => identity_in_image(user, facts, effective()),
         }
@@ -76,8 +83,10 @@ impl Users {
         let stranger = asked.as_ref().is_some_and(|asked| *asked != own);
         let identity = asked.unwrap_or(own);
         let start = if stranger { "/" } else { &identity.home };
-        match &spec.image {
-            Image::Module(module) => Process::of_module(spec, command, &identity, module, start),
+        match (&spec.image, self) {
+            (Image::Module(_), Self::Made(facts)) => {
+                Process::of_module(spec, command, &identity, facts, start)
+            }
             _ => Process::new(spec, command, &identity, &[], start),
         }
     }

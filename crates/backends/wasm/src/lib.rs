@@ -19,6 +19,7 @@ use std::path::Path;
 
 use agentkernel_core::{About, BootError, Capabilities, Capability, Class};
 use agentkernel_guest::Runner;
+use agentkernel_images::Porter;
 use agentkernel_native::{Kind, Modules, Native};
 
 pub use micro_vm::{HYPERLIGHT, HYPERLIGHT_CODE, PLAIN_CODE};
@@ -41,7 +42,7 @@ pub trait Driver: Sync {
 }
 
 /// The backend for a program without an engine.
-pub static WASM: Native = Native::for_modules(&KIND, &Code { form: WASM_CODE, driver: None });
+pub static WASM: Native = Native::for_modules(&KIND, &Code { form: WASM_CODE, driver: None }, None);
 
 /// The code of modules for [`WASM`].
 pub const WASM_CODE: Form = Form { folder: "wasm", is: "wasmtime 48.0.8, 1" };
@@ -101,9 +102,9 @@ impl Code {
         Self { form: WASM_CODE, driver: Some(driver) }
     }
 
-    /// [`WASM`] for a program that has an engine.
-    pub const fn wasm(&'static self) -> Native {
-        Native::for_modules(&KIND, self)
+    /// [`WASM`] for a program that has an engine, and brings modules in.
+    pub const fn wasm(&'static self, porter: &'static dyn Porter) -> Native {
+        Native::for_modules(&KIND, self, Some(porter))
     }
 
     /// By an engine for [`HYPERLIGHT`], and of the form that its guest takes.
@@ -111,9 +112,9 @@ impl Code {
         Self { form, driver: Some(driver) }
     }
 
-    /// [`HYPERLIGHT`] for a program that has an engine.
-    pub const fn hyperlight(&'static self) -> Native {
-        Native::for_modules(&micro_vm::KIND, self)
+    /// [`HYPERLIGHT`] for the same.
+    pub const fn hyperlight(&'static self, porter: &'static dyn Porter) -> Native {
+        Native::for_modules(&micro_vm::KIND, self, Some(porter))
     }
 }
 

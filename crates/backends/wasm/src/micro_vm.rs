@@ -7,7 +7,7 @@ use crate::{Code, Form, yardsticks};
 
 /// The backend for a program without an engine.
 pub static HYPERLIGHT: Native =
-    Native::for_modules(&KIND, &Code { form: HYPERLIGHT_CODE, driver: None });
+    Native::for_modules(&KIND, &Code { form: HYPERLIGHT_CODE, driver: None }, None);
 
 /// The code of modules for [`HYPERLIGHT`].
 pub const HYPERLIGHT_CODE: Form = Form { folder: "hyperlight", is: "wasmtime 48.0.8, 1" };

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
-use agentkernel_core::{Backend, Capability, Image, Spec};
+use agentkernel_core::{Backend, Capability, Spec};
 use agentkernel_files::{CopyError, copy_tree};
 use agentkernel_protocol::ToAgent;
 use agentkernel_store::audit::Kind;
@@ -89,10 +89,7 @@ impl Sandboxes<'_> {
         let image = |(user, spec): (String, &String)| {
             // What can't be read can't be started either.
             let spec: Spec = SpecRecord::from_json(spec).ok()?.try_into().ok()?;
-            match spec.image {
-                Image::Reference(name) => Some((user, name)),
-                _ => None,
-            }
+            Some((user, spec.image.reference()?.to_owned()))
         };
         Ok(sandboxes.chain(snapshots).chain(pools).filter_map(image).collect())
     }

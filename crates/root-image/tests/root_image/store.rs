@@ -70,6 +70,7 @@ pub fn keep(images: &Images, archives: &[Vec<u8>]) -> Image {
         manifest: manifest.clone(),
         configuration,
         platform,
+        module: None,
         created: None,
         kept: 1,
         config,

@@ -1,16 +1,11 @@
 //! Which image it is that a source has for a platform.
 
-use super::{BringError, module, small};
+use super::{BringError, Said, chained, module, small};
 use crate::manifest::{Configuration, Descriptor, Document, LONGEST, Manifest};
-use crate::{Part, Platform, Source};
+use crate::{Platform, Source};
 
 /// What a manifest that is no image but says something of one has for a platform.
 const UNKNOWN: &str = "unknown";
-
-/// What is said of a module for WebAssembly.
-const MODULE: &str = "application/wasm";
-const MODULE_CONFIGURATION: &str = "application/vnd.wasm.config.v";
-const WASM: &str = "wasm";
 
 /// The manifest for a platform.
 pub(super) fn manifest<S: Source>(
@@ -24,10 +19,7 @@ pub(super) fn manifest<S: Source>(
             return Err(BringError::TooLong { what: "the manifest" });
         }
         match Document::parse(&bytes, kind.as_deref())? {
-            Document::Manifest(manifest) => {
-                refuse_modules(&manifest)?;
-                return Ok((bytes, manifest));
-            }
+            Document::Manifest(manifest) => return Ok((bytes, manifest)),
             Document::Index(manifests) => {
                 let chosen = choose(&manifests, asked)?.part();
                 bytes = small(source, &chosen, "the manifest")?;
@@ -55,48 +47,41 @@ fn choose<'a>(manifests: &'a [Descriptor], asked: &Platform) -> Result<&'a Descr
     if let [one] = with_none.as_slice() {
         return Ok(one);
     }
-    let is_module = |one: &&Descriptor| one.platform.as_ref().is_some_and(is_wasm);
+    // A module runs wherever it is asked for.
+    let is_module = |one: &&Descriptor| one.platform.as_ref().is_some_and(Platform::is_wasm);
     if let Some(one) = offered().find(is_module) {
         return Ok(one);
     }
     let there = offered().filter_map(|one| Some(one.platform.as_ref()?.to_string())).collect();
-    Err(BringError::NoPlatform { asked: asked.clone(), there })
+    Err(not_for(asked, there))
 }
 
-fn refuse_modules(manifest: &Manifest) -> Result<(), BringError> {
-    let is_module = manifest.configuration.kind.starts_with(MODULE_CONFIGURATION)
-        || manifest.layers.iter().any(|layer| layer.kind == MODULE);
-    match module(manifest) {
-        Some(layer) if is_module => Err(a_module(layer)),
-        _ => Ok(()),
+fn not_for(asked: &Platform, there: Vec<String>) -> BringError {
+    match asked.is_wasm() {
+        true => BringError::Programs { there },
+        false => BringError::NoPlatform { asked: asked.clone(), there },
     }
 }
 
-fn a_module(layer: &Part) -> BringError {
-    BringError::Module { layer: layer.clone() }
-}
-
-fn is_wasm(platform: &Platform) -> bool {
-    platform.architecture == WASM
-}
-
-/// Reads the configuration, and makes sure that it is for the platform and the manifest.
+/// Reads the configuration, and makes sure that it is for the platform and the manifest, or of a module.
 pub(super) fn configuration(
     bytes: &[u8],
     manifest: &Manifest,
     asked: &Platform,
-) -> Result<Configuration, BringError> {
-    let said = Configuration::parse(bytes)?;
-    if is_wasm(&said.platform)
-        && let Some(layer) = module(manifest)
-    {
-        return Err(a_module(layer));
+) -> Result<Said, BringError> {
+    if let Some(layer) = module::layer(manifest)? {
+        return Ok(module::said(bytes, layer));
     }
+    let configuration = Configuration::parse(bytes)?;
+    let module = module::path(&configuration, manifest, asked);
+    let platform = &configuration.platform;
     // Some say nothing, and were made for whatever made them.
-    if !said.platform.architecture.is_empty() && said.platform.distance(asked).is_none() {
-        let there = vec![said.platform.to_string()];
-        return Err(BringError::NoPlatform { asked: asked.clone(), there });
+    let is_for_it =
+        platform.architecture.is_empty() && !asked.is_wasm() || platform.distance(asked).is_some();
+    if module.is_none() && !is_for_it {
+        return Err(not_for(asked, vec![platform.to_string()]));
     }
-    said.fits(manifest)?;
-    Ok(said)
+    configuration.fits(manifest)?;
+    let layers = chained(&configuration.rootfs.diff_ids);
+    Ok(Said { configuration, layers, module })
 }

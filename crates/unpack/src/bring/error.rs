@@ -4,7 +4,7 @@ use std::error::Error;
 
 use agentkernel_images::{Digest, ImagesError};
 
-use crate::{Part, Platform, UnpackError};
+use crate::{Platform, UnpackError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum BringError {
@@ -31,9 +31,10 @@ pub enum BringError {
     NoPlatform { asked: Platform, there: Vec<String> },
     #[error("a layer of the kind {kind:?} can't be used: {why}")]
     Kind { kind: String, why: &'static str },
-    /// The layer is the module, or an archive of it.
-    #[error("it is a module for WebAssembly, and no image of a root file system")]
-    Module { layer: Part },
+    #[error("it is an image of Linux programs, not a module: {}", listed(there))]
+    Programs { there: Vec<String> },
+    #[error("it is said to be a WebAssembly module, but {0}")]
+    Module(String),
     #[error("the image's /{path} can't be read: {why}")]
     Users { path: &'static str, why: String },
 }
@@ -60,7 +61,10 @@ impl BringError {
             Self::Kind { .. } => "use an image whose layers are archives, packed with gzip, zstd \
                                   or not at all"
                 .into(),
-            Self::Module { .. } => "run it with -B wasm".into(),
+            Self::Programs { .. } => "use -B native".into(),
+            Self::Module(_) => "push it as a Wasm OCI artifact: with a configuration \
+                                application/vnd.wasm.config.v0+json and one layer application/wasm"
+                .into(),
         })
     }
 }

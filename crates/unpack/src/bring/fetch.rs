@@ -9,7 +9,7 @@ use std::thread;
 use agentkernel_core::{News, Progress, tell};
 use agentkernel_images::{Filling, Layer};
 
-use super::{BringError, has, trees};
+use super::{BringError, module, trees};
 use crate::entries::{Kind, read_entries};
 use crate::{Bounds, Part, Source, UnpackError, unpack_layer};
 
@@ -87,7 +87,8 @@ pub(super) fn fetch<S: Source>(
     layers: &mut [Layer],
     told: &Told,
 ) -> Result<(), BringError> {
-    let missing: Vec<usize> = (0..layers.len()).filter(|i| !has(filling, &layers[*i])).collect();
+    let missing: Vec<usize> =
+        (0..layers.len()).filter(|i| !filling.has(&layers[*i].chain)).collect();
     told.layers.store(layers.len(), Ordering::Relaxed);
     told.layers_done.store(layers.len() - missing.len(), Ordering::Relaxed);
     // A sum without an end is nobody's size.
@@ -127,7 +128,7 @@ impl<S: Source> Work<'_, S> {
     fn fetch(&self, send: Sender<Fetched>) {
         while let Some(i) = self.missing.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             let is_over = || self.is_over.load(Ordering::Relaxed);
-            let is_needless = || is_over() || has(self.filling, &self.layers[*i]);
+            let is_needless = || is_over() || self.filling.has(&self.layers[*i].chain);
             let came = |more| self.told.came(more);
             let file = self.source.layer(self.filling, &self.parts[*i], &is_needless, &came);
             // Whoever unpacks may have gone.
@@ -153,7 +154,7 @@ impl<S: Source> Work<'_, S> {
                 unpacked[*i] = self.unpack_one(*i, &file, &mut bounds)?;
             }
             // A source may be wrong about what is needless.
-            if !has(self.filling, &self.layers[*i]) {
+            if !self.filling.has(&self.layers[*i].chain) {
                 return Err(BringError::NoLayer(self.parts[*i].digest.clone()));
             }
             self.told.done();
@@ -174,7 +175,11 @@ impl<S: Source> Work<'_, S> {
             let below = trees(self.filling.images(), &self.layers[..i]);
             let packed = file.take(part.size);
             let into = (&*draft.root(), &*draft.entries());
-            let unpacked = unpack_layer(packed, &layer.diff, into, &below, bounds)
+            let unpacked = match module::is_one(part) {
+                true => module::keep(packed, into),
+                false => unpack_layer(packed, &layer.diff, into, &below, bounds),
+            };
+            let unpacked = unpacked
                 .map_err(|source| BringError::Layer { layer: part.digest.clone(), source })?;
             draft.keep()?;
             bytes = Some(unpacked);

@@ -10,18 +10,18 @@ fn layer() -> Vec<Vec<u8>> {
     vec![archive(&[("a", "a")])]
 }
 
-fn refused(source: &Memory) -> BringError {
+pub fn refused(source: &Memory) -> BringError {
     let store = Store::new();
     let error = store.bring(source, &["name"]).expect_err("it was brought in");
     assert!(store.folder("layers").is_empty() && store.folder("images").is_empty(), "{error}");
     error
 }
 
-fn index(manifests: &[Value]) -> Vec<u8> {
+pub fn index(manifests: &[Value]) -> Vec<u8> {
     json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}).to_string().into_bytes()
 }
 
-fn with_platform(mut descriptor: Value, platform: &str) -> Value {
+pub fn with_platform(mut descriptor: Value, platform: &str) -> Value {
     let mut parts = platform.split('/');
     descriptor["platform"] = json!({"os": parts.next(), "architecture": parts.next()});
     if let Some(variant) = parts.next() {
@@ -72,29 +72,6 @@ fn an_image_for_other_platforms_is_refused_with_their_names() {
     let error = refused(&source).to_string();
     assert!(error.contains("there is linux/arm/v7, windows/amd64"), "{error}");
     assert!(!error.contains("unknown"), "{error}");
-}
-
-#[test]
-fn a_module_is_said_to_be_one() {
-    let wasm = b"\0asm";
-    let kinds = ["application/vnd.wasm.config.v0+json", "application/vnd.wasm.config.v1+json"];
-    for kind in kinds {
-        let mut source = Memory::default();
-        let layer = source.add("application/wasm", wasm);
-        let configuration = source.add(kind, b"{}");
-        let manifest = json!({"schemaVersion": 2, "config": configuration, "layers": [layer]});
-        source.top = manifest.to_string().into_bytes();
-        match refused(&source) {
-            BringError::Module { layer } => assert_eq!(layer.digest, Digest::of(wasm)),
-            error => panic!("{error}"),
-        }
-    }
-    // One that is packed like an image, and its index.
-    let mut source = Memory::default();
-    let image = source.image(&layer(), json!({"os": "wasi", "architecture": "wasm"}));
-    assert!(matches!(refused(&source), BringError::Module { .. }));
-    source.top = index(&[with_platform(image, "wasi/wasm")]);
-    assert!(matches!(refused(&source), BringError::Module { .. }));
 }
 
 #[test]

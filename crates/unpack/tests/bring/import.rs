@@ -12,7 +12,7 @@ use agentkernel_unpack::{
 use serde_json::json;
 
 use crate::everyone::everyone;
-use crate::memory::{Memory, Store, archive};
+use crate::memory::{MANIFEST, Memory, Store, archive};
 
 fn platform() -> Platform {
     "linux/amd64".parse().unwrap()
@@ -32,6 +32,19 @@ pub fn layout(folder: &Path, images: &[(&[Vec<u8>], serde_json::Value)]) {
         image["annotations"] = annotations.clone();
         manifests.push(image);
     }
+    write_layout(folder, &memory, &manifests);
+}
+
+/// Imports the image of a source out of a layout.
+pub fn imported(store: &Store, source: &Memory) -> Result<Record, ImportError> {
+    let folder = store.folder_beside("layout");
+    let mut all = Memory { blobs: source.blobs.clone(), ..Memory::default() };
+    let manifest = all.add(MANIFEST, &source.top);
+    write_layout(&folder, &all, &[manifest]);
+    bring(store, &format!("oci:{}", folder.display()))
+}
+
+fn write_layout(folder: &Path, memory: &Memory, manifests: &[serde_json::Value]) {
     let blobs = folder.join("blobs/sha256");
     fs::create_dir_all(&blobs).unwrap();
     for (digest, bytes) in &memory.blobs {

@@ -7,6 +7,7 @@ mod choice;
 mod compare;
 mod import;
 mod memory;
+mod modules;
 mod store;
 
 #[path = "../everyone/mod.rs"]

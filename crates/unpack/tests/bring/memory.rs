@@ -112,7 +112,16 @@ impl Store {
     }
 
     pub fn bring(&self, source: &impl Source, names: &[&str]) -> Result<Record, BringError> {
-        bring(&self.images, source, names, &"linux/amd64".parse::<Platform>().unwrap())
+        self.bring_for("linux/amd64", source, names)
+    }
+
+    pub fn bring_for(
+        &self,
+        platform: &str,
+        source: &impl Source,
+        names: &[&str],
+    ) -> Result<Record, BringError> {
+        bring(&self.images, source, names, &platform.parse::<Platform>().unwrap())
     }
 
     /// A new folder that is none of the store's.

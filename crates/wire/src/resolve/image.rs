@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use agentkernel_core::{Capability, Image};
+use agentkernel_core::{Capability, Image, Module};
 use sha2::{Digest, Sha256};
 
 use super::{Caller, RequestError, canonical};
@@ -33,24 +33,33 @@ pub(super) fn settle(
         (None, Some(BuildRequest::On(folder))) => built(folder.unwrap_or_default()),
         (Some(ImageRequest::Host), _) => named(Image::Host),
         (Some(ImageRequest::Rootfs(path)), _) => named(Image::Rootfs(rootfs(path)?)),
-        (Some(ImageRequest::Module(path)), _) => named(Image::Module(module(path)?)),
-        (Some(ImageRequest::Reference(name)), _) => named(Image::Reference(tagged(name))),
+        (Some(ImageRequest::Module(path)), _) => named(Image::Module(Module::File(module(path)?))),
+        (Some(ImageRequest::Reference(name)), _) => named(match runs_modules(caller) {
+            true => Image::Module(Module::Named(tagged(name))),
+            false => Image::Reference(tagged(name)),
+        }),
         (Some(ImageRequest::Auto), _) => Ok(fitting(true, project, caller)),
         (None, _) => Ok(fitting(false, project, caller)),
     }
 }
 
+/// Whether commands are modules, so that a name is a module's.
+fn runs_modules(caller: &Caller<'_>) -> bool {
+    let has = |capability| caller.capabilities.has(capability);
+    has(Capability::ImageModule) && !has(Capability::ImageReference)
+}
+
 /// The image where nobody named one, and the only place that decides it: the machine's own
 /// programs where the backend has them, unless `auto` was said; and with `auto` still those, where
-/// it can't start an image by its name. Where commands are modules it is one without a file: that
-/// says enough of a pool's sandboxes, and is refused for all others.
+/// it can't start an image by its name. Where commands are modules it is any of them: that says
+/// enough of a pool's sandboxes, and is refused for all others.
 fn fitting(auto: bool, project: Option<&Path>, caller: &Caller<'_>) -> Settled {
     let has = |capability| caller.capabilities.has(capability);
     let host = |why: &str| (Image::Host, why.to_owned());
     let (image, why) = if !auto && has(Capability::ImageHost) {
         host("the backend shows the machine's own programs")
-    } else if has(Capability::ImageModule) && !has(Capability::ImageReference) {
-        (Image::Module(PathBuf::new()), "the backend runs modules, and none was named".to_owned())
+    } else if runs_modules(caller) {
+        (Image::Module(Module::Any), "the backend runs modules, and none was named".to_owned())
     } else if !has(Capability::ImageReference) {
         host("the backend starts no image by its name")
     } else {

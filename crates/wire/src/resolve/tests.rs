@@ -1,7 +1,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use agentkernel_core::{Access, Capability, Image, Network, Pull, RootAccess, User};
+use agentkernel_core::{Access, Capability, Image, Module, Network, Pull, RootAccess, User};
 
 use super::*;
 use crate::{BuildRequest, Environment, ImageRequest, Written};
@@ -195,7 +195,7 @@ fn a_module_must_be_a_file() {
         ..SpecRequest::default()
     };
     for path in [&file, &link] {
-        assert_eq!(spec(of(path)).image, Image::Module(file.clone()));
+        assert_eq!(spec(of(path)).image, Image::Module(Module::File(file.clone())));
     }
     assert!(err(of(&scratch.0)).ends_with("is not a file"));
     assert!(err(of(&scratch.0.join("gone.wasm"))).contains("gone.wasm can't be used"));
@@ -207,9 +207,11 @@ fn where_commands_are_modules_none_of_them_is_the_image_until_one_is_named() {
     let modules = Caller { capabilities: Capabilities::new(&[Capability::ImageModule]), ..NOBODY };
     for request in ["", "image = \"auto\""] {
         let (image, why) = chosen(request, &modules);
-        assert_eq!(image, Image::Module(PathBuf::new()), "{request}");
+        assert_eq!(image, Image::Module(Module::Any), "{request}");
         assert_eq!(why.as_deref(), Some("the backend runs modules, and none was named"));
     }
+    let named = Image::Module(Module::Named("ghcr.io/x/y:latest".into()));
+    assert_eq!(chosen("image = \"ghcr.io/x/y\"", &modules), (named, None));
 }
 
 /// The image of a request and why it has it.
@@ -368,13 +370,13 @@ fn a_command_has_a_program_and_no_nul() {
     assert_eq!(with("sh", Image::Host).unwrap(), ["sh", "a"]);
     assert_eq!(with("", Image::Reference("x".into())).unwrap(), ["a"]);
     assert!(matches!(with("a\0", Image::Host), Err(RequestError::Nul)));
-    let module = with("sh", Image::Module("/app.wasm".into()));
+    let module = with("sh", Image::Module(Module::File("/app.wasm".into())));
     assert!(matches!(module, Err(RequestError::EntrypointOfModule)));
 }
 
 #[test]
 fn a_modules_command_may_have_no_words_and_call_a_function() {
-    let module = Image::Module("/app.wasm".into());
+    let module = Image::Module(Module::File("/app.wasm".into()));
     let of = |argv: &[&str], function: Option<&str>| {
         command(argv.iter().map(OsString::from).collect(), function.map(String::from), None)
     };
