@@ -12,7 +12,7 @@
 #   VM_ONLY      which of the guest's parts to run: conformance delegated escape switches
 #                hyperlight firecracker
 #   FIRECRACKER_BIN  a firecracker, if there is none on the PATH: without one that part is left out
-#   VM_DEADLINE  seconds after which a guest is taken for hung (540)
+#   VM_DEADLINE  seconds that a guest has (540); one that says nothing for 180 of them is hung
 #   VM_SMP, VM_MEMORY  processors (2) and MiB (3072, with a firecracker 6144) of a guest
 #   VM_SHELL     set: a shell instead of the suites
 #
@@ -27,7 +27,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 checkout=$(cd "$here/../.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/agentkernel-vm-lane
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+trap 'kill "$(cat "$work/pid" 2>/dev/null)" 2>/dev/null || true; rm -rf "$work"' EXIT
 
 say() { printf '%s vm lane: %s\n' "$(date +%T)" "$*"; }
 
@@ -203,8 +203,9 @@ run_guest() {
     local dir=$cache/$1 log=$work/$1.log memory=3072
     # A machine in the machine has memory of its own.
     [ ! -e "$work/lane/firecracker" ] || memory=6144
-    local kernel_arguments="console=ttyS0 quiet panic=-1 reboot=t nokaslr mitigations=off
-        random.trust_cpu=on"
+    # What goes wrong is told with where it does, and an interrupt that nobody expects ends the guest so.
+    local kernel_arguments="console=ttyS0 loglevel=5 unknown_nmi_panic panic=-1 reboot=t nokaslr
+        mitigations=off random.trust_cpu=on"
     local machine=(
         -M q35 -accel 'tcg,thread=multi,tb-size=512' -cpu max
         -smp "${VM_SMP:-2}" -m "${VM_MEMORY:-$memory}"
@@ -213,24 +214,54 @@ run_guest() {
         -drive "file=$cache/root.ext4,format=raw,if=virtio,snapshot=on"
         -drive "file=$work/lane.ext4,format=raw,if=virtio,readonly=on"
         -drive "file=$dir/machine.ext4,format=raw,if=virtio,readonly=on"
-        -nic none -no-reboot -display none -monitor none
+        -nic none -no-reboot -display none -pidfile "$work/pid"
         -serial "file:$work/console"
         -device virtio-serial-pci -chardev stdio,id=lane -device virtconsole,chardev=lane
     )
     say "booting $1"
     if [ -n "${VM_SHELL:-}" ]; then
-        qemu-system-x86_64 "${machine[@]}"
+        qemu-system-x86_64 "${machine[@]}" -monitor none
         return
     fi
-    timeout --foreground --kill-after=10 "${VM_DEADLINE:-540}" \
-        qemu-system-x86_64 "${machine[@]}" </dev/null | sed -u 's/\r$//' | tee "$log" || true
+    rm -f "$work"/{pid,monitor.in,monitor.out}
+    mkfifo "$work/monitor.in" "$work/monitor.out"
+    : >"$log"
+    qemu-system-x86_64 "${machine[@]}" -monitor "pipe:$work/monitor" </dev/null |
+        sed -u 's/\r$//' | tee "$log" &
+    watch_guest "$log"
+    wait $! || true
     grep -q '^lane: nothing failed$' "$log" && return
     if ! grep -q '^lane: ' "$log"; then
         say "the guest did not get to its end; the last of its console:"
-        tail -n 40 "$work/console"
+        tail -n 60 "$work/console"
         return 2
     fi
     return 1
+}
+
+# Ends a guest whose time is over, or that has said nothing for longer than any test takes. Its kernel first
+# tells on its console what its processors are at, by an interrupt that nothing holds off. `took` is then
+# what the emulator has had of this machine's processors, in seconds.
+watch_guest() {
+    local log=$1 start=$SECONDS said=$SECONDS size=0 now emulator='' why=''
+    took=0
+    until [ -s "$work/pid" ] || ((SECONDS - start > 20)); do sleep 1; done
+    emulator=$(cat "$work/pid" 2>/dev/null) || return 0
+    while now=$(awk '{ print int(($14 + $15) / 100) }' "/proc/$emulator/stat" 2>/dev/null); do
+        took=$now
+        now=$(stat -c %s "$log")
+        [ "$now" = "$size" ] || { size=$now said=$SECONDS; }
+        ((SECONDS - said <= 180)) || why="has said nothing for 180 s"
+        ((SECONDS - start <= ${VM_DEADLINE:-540})) || why="was not done after ${VM_DEADLINE:-540} s"
+        if [ -n "$why" ]; then
+            say "the guest $why, with $took s of this machine's processors"
+            echo nmi 1<>"$work/monitor.in"
+            sleep 10
+            kill -KILL "$emulator" 2>/dev/null || true
+            return 0
+        fi
+        sleep 2
+    done
 }
 
 main() {
@@ -254,7 +285,7 @@ main() {
             run_guest "$kernel" || ended=$?
         fi
         [ "$ended" = 0 ] || status=1
-        say "$kernel took $((SECONDS - start)) s"
+        say "$kernel took $((SECONDS - start)) s, and of this machine's processors $took s"
         sed -n 's/^[^ ]*: [0-9]* passed, .*/    &/p' "$work/$kernel.log"
     done
     return $status
