@@ -22,8 +22,9 @@ use crate::plan::{Action, BootSource, Drive, Entropy, MachineConfiguration, Plan
 /// How long Firecracker may take to listen.
 const START: Duration = Duration::from_secs(10);
 
-/// How long a machine may take to boot: far longer than any does, an emulated one included.
-const BOOT: Duration = Duration::from_secs(120);
+/// How long a machine may take to boot: longer than any does, an emulated one included, and less than
+/// whoever waits for the bridge's word on it has patience for.
+const BOOT: Duration = Duration::from_secs(50);
 
 /// How long a machine may take for a connection.
 const CONNECT: Duration = Duration::from_secs(30);
