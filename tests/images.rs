@@ -4,12 +4,17 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use agentkernel_images::Digest;
+use agentkernel_images::{Digest, Images};
+use agentkernel_root_image::{FILE_SYSTEM, RootImage, make};
+use agentkernel_sys::mount;
+use agentkernel_sys::process::{self, Namespaces};
 use agentkernel_testkit::{Caller, Captured, Program, Scratch, Subject};
+use serde_json::Value;
 
 /// A program that is still being written can't be started, and whoever starts another one meanwhile
 /// has it open for a moment.
@@ -197,6 +202,62 @@ fn an_image_stays_for_as_long_as_something_is_made_of_it() {
         let layers = home.scratch.path().join("home/.local/share/agentkernel/images/layers");
         assert_eq!(fs::read_dir(layers).unwrap().count(), 0);
     }
+}
+
+/// What a microVM has of an image that was imported.
+#[test]
+fn a_root_image_is_made_of_what_was_imported_and_goes_with_it() {
+    let Some(busybox) = busybox() else { return println!("skipped: there is no static busybox") };
+    let (program, _turn) = program();
+    let homes = Home::all(&program);
+    let Some(home) = homes.into_iter().find(|home| home.subject.caller == Caller::Me) else {
+        return;
+    };
+    let layout = home.layout(&busybox, "{}");
+    home.printed(&["image", "import", &layout, "root:1"]);
+    let size = |name: &str| {
+        let inspected: Value =
+            serde_json::from_str(&home.printed(&["image", "inspect", "root:1"])).unwrap();
+        inspected["images"][0][name].as_u64().unwrap()
+    };
+    let images = Images::at(home.scratch.path().join("home/.local/share/agentkernel/images"));
+    let image = images.open("root:1").unwrap().unwrap();
+    let before = size("bytes");
+    let root = make(&images, &image).unwrap();
+    let taken = root.file().metadata().unwrap().blocks() * 512;
+    assert!(taken > busybox.metadata().unwrap().len());
+    assert_eq!((size("bytes"), size("own_bytes")), (before + taken, before + taken));
+    match runs_in(&home, &root) {
+        Ok(said) => assert_eq!(said, "in the image\n"),
+        Err(why) => println!("skipped: {why}"),
+    }
+    let removed = home.printed(&["image", "rm", "root:1"]);
+    assert_eq!(removed.trim(), "root:1");
+    assert!(root.path().exists(), "it is held");
+    drop(image);
+    home.printed(&["image", "prune", "-f"]);
+    assert!(!root.path().exists());
+}
+
+/// What the image's busybox says in the root image as the kernel has it, or why it can't be mounted.
+fn runs_in(home: &Home, root: &RootImage) -> Result<String, String> {
+    if !home.subject.caller.is_root() {
+        return Err("only root can mount".into());
+    }
+    // It goes with the test, whatever that is ended by.
+    process::unshare(Namespaces::MOUNT).unwrap();
+    mount::make_private().unwrap();
+    let at = home.scratch.folder("work/mounted").unwrap();
+    let mut command = Command::new("mount");
+    command.args(["-t", FILE_SYSTEM, "-o", "loop,ro"]).arg(root.path()).arg(&at);
+    let mounted = command.output().unwrap();
+    if !mounted.status.success() {
+        return Err(String::from_utf8_lossy(&mounted.stderr).into_owned());
+    }
+    let mut run = Command::new("chroot");
+    let said = run.arg(&at).args(["/bin/busybox", "echo", "in the image"]).output().unwrap();
+    done(Command::new("umount").arg(&at));
+    Ok(String::from_utf8(said.stdout).unwrap())
 }
 
 #[test]

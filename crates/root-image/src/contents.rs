@@ -42,6 +42,20 @@ impl Contents {
         read(self).map_err(|error| self.unreadable(layer, path, error))
     }
 
+    /// The same, where its length was looked at before.
+    pub fn target_of(
+        &mut self,
+        layer: u16,
+        path: &[u8],
+        size: u64,
+    ) -> Result<Vec<u8>, RootImageError> {
+        let target = self.target(layer, path)?;
+        match target.len() as u64 == size {
+            true => Ok(target),
+            false => Err(self.damaged(layer, path)),
+        }
+    }
+
     /// All of a file that is short.
     pub fn short(&mut self, layer: u16, path: &[u8], size: u64) -> Result<Vec<u8>, RootImageError> {
         use std::os::unix::fs::FileExt;

@@ -13,7 +13,10 @@
 //! - The same layers are the same bytes, on every machine, whoever makes it: so it is known by the
 //!   [chain](agentkernel_images::Chain) of the topmost one and by [`FORM`], and two images with the
 //!   same layers have the same.
-//! - It stays for as long as its image does, and goes with that.
+//! - It stays for as long as its image does, and goes with that. One of an older form stays too, so that
+//!   what a machine's memory was saved with is still there.
+//! - Where the file system can share blocks (xfs, btrfs), it shares them with the layers. Elsewhere it
+//!   takes as much of the disk again as they do.
 //! - While it is made memory is taken for what is known of each file (some 200 bytes), never for what
 //!   files hold.
 #![cfg(target_os = "linux")]

@@ -14,6 +14,10 @@ use crate::erofs::BLOCK;
 /// How much is written at a time, in bytes.
 const BUFFER: usize = 256 << 10;
 
+/// From how many bytes on a file's blocks may be shared. It takes more calls, and below there is little
+/// to be shared.
+const SMALL: u64 = 8 << 10;
+
 pub(crate) struct Stream<'a> {
     file: &'a File,
     /// Where what is waiting goes.
@@ -68,7 +72,7 @@ impl<'a> Stream<'a> {
     /// shares its blocks with the original.
     pub fn copy(&mut self, from: &File, size: u64) -> Result<(), NotCopied> {
         let read = |errno: Errno| NotCopied::Read(errno.into());
-        if size < BUFFER as u64 {
+        if size < SMALL {
             return self.take(from, size as usize);
         }
         self.flush().map_err(NotCopied::Write)?;

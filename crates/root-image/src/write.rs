@@ -114,7 +114,7 @@ impl Writing<'_> {
         })?;
         match leaf.kind {
             LeafKind::Symlink => {
-                let target = self.contents.target(leaf.layer, self.path.bytes())?;
+                let target = self.contents.target_of(leaf.layer, self.path.bytes(), shape.size)?;
                 self.data(shape, &target)
             }
             LeafKind::File if shape.tail > 0 => {

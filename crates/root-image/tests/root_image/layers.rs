@@ -34,9 +34,11 @@ pub fn compare(store: &Store, image: &Image) -> Mounted {
 }
 
 fn compared(archives: &[Vec<u8>]) -> Option<(Store, Mounted)> {
+    let store = Store::new();
+    let image = store.keep(archives);
+    mounted::check(make(&store.images, &image).unwrap().path());
     mounted::can().then(|| {
-        let store = Store::new();
-        let mounted = compare(&store, &store.keep(archives));
+        let mounted = compare(&store, &image);
         (store, mounted)
     })
 }

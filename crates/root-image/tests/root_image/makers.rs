@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use agentkernel_images::{Digest, Images};
-use agentkernel_root_image::{find, make};
+use agentkernel_root_image::{FORM, find, make};
 use agentkernel_testkit::Scratch;
 use tar::EntryType;
 
@@ -96,6 +96,32 @@ fn the_same_layers_are_the_same_bytes_and_others_are_not() {
     assert_eq!(mode & 0o7777, 0o444, "whoever is shown it can read it, and nobody writes to it");
 }
 
+/// What has the memory of a machine that ran on a root image has its bytes. So whoever makes others of
+/// the same layers gives them another [`FORM`], and this another digest.
+#[test]
+fn a_form_is_a_promise_of_bytes() {
+    let lower = Archive::new()
+        .long("directory/long", 10_000)
+        .long("directory/short", 900)
+        .symlink("link", "directory/long")
+        .hard_link("other", "directory/short")
+        .device(EntryType::Char, "null", 1, 3)
+        .member("fifo", Member::new(EntryType::Fifo, 0o600).owner(1, 2).mtime("5.5"))
+        .member("labelled", Member::new(EntryType::Regular, 0).attribute(b"security.x", b"y"))
+        .bytes();
+    let upper = Archive::new().file("directory/new", "new").whiteout("", "link").bytes();
+    let store = Store::new();
+    let made = store.root_image(&[lower, upper]);
+    let mut bytes = fs::read(made.path()).unwrap();
+    // The identity is that of the archives.
+    bytes[1024 + 48..][..16].fill(0);
+    assert_eq!(FORM, "1.erofs");
+    assert_eq!(
+        Digest::of(&bytes).as_str(),
+        "sha256:30834c96986d6a2da2c00ea8aeb97bf988c378f8bf6a25a409e7ddfdb3b5547f"
+    );
+}
+
 /// Layers whose root image takes a while to make.
 fn slow() -> Vec<Vec<u8>> {
     let archive = (0..3000).fold(Archive::new(), |archive, number| {
@@ -146,12 +172,12 @@ fn whoever_is_killed_leaves_nothing_that_counts() {
     let image = store.keep(&slow());
     let program = Program::new();
     let mut were_killed = 0;
-    for round in 0..30 {
+    for round in 0..12 {
         let mut maker = program.test(NAME, store.images.root());
         let mut maker = maker.stdout(Stdio::null()).spawn().unwrap();
         // Later and later, in the midst of it.
         if round > 0 {
-            wait_for_draft(&store, round * 300_000).unwrap();
+            wait_for_draft(&store, round * 700_000).unwrap();
         }
         maker.kill().unwrap();
         if maker.wait().unwrap().signal() == Some(9) && store.roots().is_empty() {
@@ -161,7 +187,7 @@ fn whoever_is_killed_leaves_nothing_that_counts() {
         }
         store.roots().iter().for_each(|path| fs::remove_file(path).unwrap());
     }
-    assert!(were_killed > 5, "{were_killed}");
+    assert!(were_killed > 2, "{were_killed}");
     let made = make(&store.images, &image).unwrap();
     assert!(store.drafts().is_empty());
     let other = Store::new();

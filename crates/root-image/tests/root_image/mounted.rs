@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use agentkernel_root_image::{FILE_SYSTEM, RootImage};
+use agentkernel_sys::mount;
+use agentkernel_sys::process::{self, Namespaces};
 
 /// Why root images can't be mounted here; none if they can.
 pub fn cannot() -> Option<&'static str> {
@@ -24,10 +26,15 @@ pub fn cannot() -> Option<&'static str> {
     None
 }
 
-/// Whether a test can mount; says why if not.
+/// Whether a test can mount; says why if not. What it mounts from then on only it sees, and it goes with
+/// it, whatever it is ended by.
 pub fn can() -> bool {
     match cannot() {
-        None => true,
+        None => {
+            process::unshare(Namespaces::MOUNT).unwrap();
+            mount::make_private().unwrap();
+            true
+        }
         Some(why) => {
             println!("skipped: {why}");
             false

@@ -172,7 +172,7 @@ fn layers_of_anything_are_what_overlayfs_shows_of_them() {
     // Those of a test run; any number by hand.
     let rounds = std::env::var("ROOT_IMAGE_ROUNDS").ok().and_then(|text| text.parse().ok());
     let store = Store::new();
-    for seed in 1..=rounds.unwrap_or(25) {
+    for seed in 1..=rounds.unwrap_or(12) {
         let mut numbers = Numbers(u64::wrapping_mul(seed, 0x9E37_79B9_7F4A_7C15));
         let layers = 1 + numbers.below(4);
         let archives: Vec<Vec<u8>> = (0..layers)
