@@ -29,6 +29,11 @@ try() {
 
 call() { "$AGENTKERNEL" run -B "$BACKEND" --invoke "$1" "$modules/calculator.wat" "${@:2}"; }
 hello() { "$AGENTKERNEL" run -B "$BACKEND" "$modules/hello.wat"; }
+javascript() {
+    echo '[1, 2.5]' | "$modules/quickjs.sh" --std \
+        -e 'console.log(JSON.parse(std.in.readAsString()).map(n => n * n))'
+}
+javascript_fails() { "$modules/quickjs.sh" -e 'throw Error("no")'; }
 typescript() { echo 'let n: number = 1 + 2; export { n }' | "$modules/esbuild.sh" --loader=ts --minify; }
 
 # A command written in Python, as a component: by componentize-py, from PyPI, and the interfaces that the
@@ -66,6 +71,12 @@ for BACKEND in wasm hyperlight; do
     try add 5 0 call add 2 3
     try power -6289078614652622815 0 call power 3 40
     try divide "" 136 call divide 1 0
+    if AGENTKERNEL=true "$modules/quickjs.sh" 2>"$work/errors"; then
+        try javascript 1,6.25 0 javascript
+        try javascript-fails "" 1 javascript_fails
+    else
+        echo "skipped $BACKEND javascript: it can't be fetched: $(tail -n 1 "$work/errors")"
+    fi
     if command -v npm >/dev/null; then
         try esbuild 'let e=3;export{e as n};' 0 typescript
     else

@@ -166,6 +166,14 @@ pack_programs() {
     cp "$program" "$lane/agentkernel"
     cp "${program}d" "$lane/agentkerneld"
     cp "$checkout"/examples/wasm/*.wat "$lane"
+    # A guest has no network.
+    if XDG_CACHE_HOME=$cache AGENTKERNEL=true "$checkout/examples/wasm/quickjs.sh"; then
+        mkdir "$lane/cache"
+        cp "$checkout/examples/wasm/quickjs.sh" "$lane"
+        cp -r "$cache/agentkernel-examples" "$lane/cache"
+    else
+        say "the JavaScript engine can't be fetched, so no guest runs it"
+    fi
     built_at=$built_at/agentkernel
     echo "$built_at" >"$lane/built-at"
     strip "$lane/conformance" "$lane/escape"

@@ -88,7 +88,7 @@ hyperlight-common = { version = "=0.18.0", default-features = false }
 hyperlight-guest = { version = "=0.18.0", default-features = false }
 hyperlight-guest-bin = { version = "=0.18.0", default-features = false, features = ["macros"] }
 spin = { version = "0.12", default-features = false, features = ["spin_mutex"] }
-wasmtime = { version = "48", default-features = false, features = ["custom-virtual-memory", "runtime"] }
+wasmtime = { version = "48", default-features = false, features = ["custom-virtual-memory", "demangle", "runtime"] }
 
 [patch.crates-io]
 memfd = { path = "memfd" }

@@ -217,6 +217,15 @@ if part hyperlight; then
     try as_user agentkernel run -B hyperlight --invoke root /lane/calculator.wat 2
     cat /run/got
     check hyperlight-fractions '^1\.414'
+    if [ -e /lane/quickjs.sh ]; then
+        cp -r /lane/cache /run/cache
+        try sh -c 'echo "[1, 2.5]" | BACKEND=hyperlight XDG_CACHE_HOME=/run/cache /lane/quickjs.sh \
+            --std -e "console.log(JSON.parse(std.in.readAsString()).map(n => n * n))"'
+        cat /run/got
+        check hyperlight-javascript '^1,6\.25$'
+        try env BACKEND=hyperlight XDG_CACHE_HOME=/run/cache /lane/quickjs.sh -e 'throw Error("no")'
+        check hyperlight-javascript-fails '^exit 1$'
+    fi
     filter=${filter:-hyperlight/root/cold/invoke hyperlight/root/cold/module-traps hyperlight/root/pool/module-runs}
     suite conformance-hyperlight /lane/conformance
     filter=$(cat /lane/filter)

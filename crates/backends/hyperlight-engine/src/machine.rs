@@ -226,9 +226,9 @@ impl From<Answer> for Ran {
                 end: End::Exited(u8::try_from(status).unwrap_or(u8::MAX)),
                 message: agentkernel_wasm_engine::beyond(status),
             },
-            Answer::Trapped { trap, reason, is_refused_memory } => {
+            Answer::Trapped { trap, reason, backtrace, is_refused_memory } => {
                 let trap = trap.and_then(Trap::from_u8);
-                End::trapped(trap, &reason, String::new(), is_refused_memory).into()
+                End::trapped(trap, reason, backtrace, is_refused_memory).into()
             }
             Answer::Misused(why) => End::Misused(why).into(),
         }

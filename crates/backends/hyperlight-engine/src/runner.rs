@@ -131,10 +131,8 @@ pub(crate) fn ended(ran: Result<Ran, MachineError>) -> Ran {
     ran.unwrap_or_else(|error| {
         Ran::from(match &error {
             MachineError::Interrupted => End::TimedOut,
-            MachineError::OutOfMemory => {
-                End::trapped(None, &error.to_string(), String::new(), true)
-            }
-            _ => End::trapped(None, &error.to_string(), String::new(), false),
+            MachineError::OutOfMemory => End::trapped(None, error.to_string(), String::new(), true),
+            _ => End::trapped(None, error.to_string(), String::new(), false),
         })
     })
 }

@@ -1,13 +1,13 @@
 //! Loads a module and runs it.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use agentkernel_hyperlight_guest::{Answer, Request};
-use agentkernel_wasm_calls::{Budget, Entry, lines, micro_vm};
+use agentkernel_wasm_calls::{Budget, Entry, Failure, lines, micro_vm};
 use spin::Mutex;
-use wasmtime::{Config, Engine, Error, InstancePre, Linker, Store, Trap};
+use wasmtime::{Config, Engine, Error, InstancePre, Linker, Store};
 
 use crate::machine;
 use crate::wasi::{self, Exit, Wasi};
@@ -92,9 +92,8 @@ impl Run for Request {
         let wasi = Wasi::new(self.arguments, self.variables);
         let mut store = Store::new(module.module().engine(), State { wasi, budget });
         store.limiter(|state| &mut state.budget);
-        let result = module
-            .instantiate(&mut store)
-            .and_then(|instance| entry.call(&mut store, instance));
+        let result =
+            module.instantiate(&mut store).and_then(|instance| entry.call(&mut store, instance));
         match result {
             Ok(results) => Answer::Exited(wasi::print(&lines(&results)).into()),
             Err(error) => ended(&error, store.data().budget.has_refused()),
@@ -114,10 +113,6 @@ fn ended(error: &Error, is_refused_memory: bool) -> Answer {
     if let Some(Exit(status)) = error.downcast_ref() {
         return Answer::Exited(*status);
     }
-    let trap = error.downcast_ref::<Trap>();
-    let reason = match trap {
-        Some(trap) => trap.to_string(),
-        None => error.root_cause().to_string(),
-    };
-    Answer::Trapped { trap: trap.map(|trap| *trap as u8), reason, is_refused_memory }
+    let Failure { trap, reason, backtrace } = error.into();
+    Answer::Trapped { trap: trap.map(|trap| trap as u8), reason, backtrace, is_refused_memory }
 }

@@ -66,8 +66,9 @@ pub struct Request {
 pub enum Answer {
     /// With this status, which may be none that a process can have.
     Exited(u32),
-    /// It could not go on. `trap` is wasmtime's number of what it was, if it has one.
-    Trapped { trap: Option<u8>, reason: String, is_refused_memory: bool },
+    /// It could not go on. `trap` is wasmtime's number of what it was, if it has one, and `backtrace` the
+    /// functions that it was in, each on a line.
+    Trapped { trap: Option<u8>, reason: String, backtrace: String, is_refused_memory: bool },
     /// It was not even begun, because of how it was called.
     Misused(String),
 }
@@ -100,10 +101,11 @@ impl Answer {
                 to.number(0);
                 to.number((*status).into());
             }
-            Self::Trapped { trap, reason, is_refused_memory } => {
+            Self::Trapped { trap, reason, backtrace, is_refused_memory } => {
                 to.number(1);
                 to.number(trap.map_or(u64::MAX, u64::from));
                 to.text(reason);
+                to.text(backtrace);
                 to.number((*is_refused_memory).into());
             }
             Self::Misused(why) => {
@@ -122,6 +124,7 @@ impl Answer {
             1 => Self::Trapped {
                 trap: from.number()?.try_into().ok(),
                 reason: from.text()?,
+                backtrace: from.text()?,
                 is_refused_memory: from.number()? != 0,
             },
             2 => Self::Misused(from.text()?),
@@ -137,6 +140,11 @@ mod tests {
 
     use super::*;
 
+    fn trapped(trap: Option<u8>, reason: &str, backtrace: &str, is_refused_memory: bool) -> Answer {
+        let (reason, backtrace) = (reason.into(), backtrace.into());
+        Answer::Trapped { trap, reason, backtrace, is_refused_memory }
+    }
+
     #[test]
     fn requests_and_answers_come_back_as_they_were() {
         let request = Request {
@@ -150,8 +158,8 @@ mod tests {
         }
         for answer in [
             Answer::Exited(u32::MAX),
-            Answer::Trapped { trap: Some(3), reason: "why".into(), is_refused_memory: true },
-            Answer::Trapped { trap: None, reason: "".into(), is_refused_memory: false },
+            trapped(Some(3), "why", "  0: here\n  1: there\n", true),
+            trapped(None, "", "", false),
             Answer::Misused("no".into()),
         ] {
             assert_eq!(Answer::from_bytes(&answer.to_bytes()), Some(answer));

@@ -11,9 +11,11 @@ extern crate std;
 mod budget;
 mod config;
 mod entry;
+mod failure;
 mod values;
 
 pub use budget::Budget;
 pub use config::micro_vm;
 pub use entry::Entry;
+pub use failure::Failure;
 pub use values::lines;

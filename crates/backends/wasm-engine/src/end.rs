@@ -1,7 +1,8 @@
 //! How a module ends.
 
 use agentkernel_protocol::Status;
-use wasmtime::{Error, Trap, WasmBacktrace};
+use agentkernel_wasm_calls::Failure;
+use wasmtime::{Error, Trap};
 use wasmtime_wasi::I32Exit;
 
 /// How a run or a call has ended.
@@ -44,26 +45,20 @@ impl End {
         if let Some(status) = exit {
             return Self::Exited(u8::try_from(status).unwrap_or(u8::MAX));
         }
-        let trap = error.downcast_ref::<Trap>();
-        if trap == Some(&Trap::Interrupt) {
+        let Failure { trap, reason, backtrace } = error.into();
+        if trap == Some(Trap::Interrupt) {
             return Self::TimedOut;
         }
-        let reason = match trap {
-            Some(trap) => trap.to_string(),
-            None => error.root_cause().to_string(),
-        };
-        let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
-        Self::trapped(trap.copied(), &reason, backtrace, is_refused)
+        Self::trapped(trap, reason, backtrace, is_refused)
     }
 
     /// What it means that a module can't go on, for this `reason`.
     pub fn trapped(
         trap: Option<Trap>,
-        reason: &str,
+        reason: String,
         backtrace: String,
         is_refused_memory: bool,
     ) -> Self {
-        let reason = reason.replace("wasm trap: ", "");
         if is_refused_memory {
             return Self::OutOfMemory { reason, backtrace };
         }
@@ -105,13 +100,6 @@ pub fn beyond(status: u32) -> Option<String> {
     u8::try_from(status)
         .is_err()
         .then(|| format!("error: the module has exited with {status}, which is none of 0 to 255\n"))
-}
-
-/// wasmtime's list of frames without its heading.
-fn frames(backtrace: &WasmBacktrace) -> String {
-    let text = backtrace.to_string();
-    let frames = text.lines().filter(|line| line.starts_with(' '));
-    frames.map(|line| format!("{line}\n")).collect()
 }
 
 fn signal_of(trap: Trap) -> u8 {

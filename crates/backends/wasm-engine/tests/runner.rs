@@ -7,6 +7,6 @@ use agentkernel_wasm_engine::{RUNNER, compile};
 use commands::{Needs, Subject};
 
 fn main() {
-    let has = &[Needs::Backtraces, Needs::Components, Needs::Files, Needs::Floats];
+    let has = &[Needs::Components, Needs::Files, Needs::Floats];
     commands::main(Subject { runner: RUNNER, compile, has }, || None);
 }

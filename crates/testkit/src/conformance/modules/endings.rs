@@ -28,6 +28,11 @@ pub(super) const TABLE: &[Behaviour] = &[
         module_traps,
     ),
     module(
+        "module-trap-tells-where",
+        "a module that traps tells the functions that it was in, by their names, and no more than that",
+        module_trap_tells_where,
+    ),
+    module(
         "module-endless-recursion",
         "a module that calls itself without end dies of it, and says that the stack was too small",
         module_endless_recursion,
@@ -96,6 +101,37 @@ fn module_traps(subject: &Subject) -> Verdict {
             ensure!(!got.errors().contains(noise), "expected a message for people: {got}");
         }
         ended(&report, &json!({"kind": "signaled", "signal": signal}))?;
+    }
+    Ok(())
+}
+
+/// What is told of where `depths.wat` traps, but for offsets in the module: not every engine's are exact.
+const DEPTHS: [&str; 5] = [
+    "trap: wasm `unreachable` instruction executed",
+    "0: app!innermost",
+    "1: app!app::inner::h0123456789abcdef",
+    "2: app!<wasm function 2>",
+    "3: app!<wasm function 3>",
+];
+
+fn module_trap_tells_where(subject: &Subject) -> Verdict {
+    let shelf = Shelf::new(subject)?;
+    let got = shelf.run(&NO_FLAGS, "depths", &NO_FLAGS)?;
+    got.exits(134)?.prints("")?;
+    let without_offset = |line: &str| {
+        let words = line.split_whitespace().filter(|word| !word.starts_with("0x") && *word != "-");
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let told: Vec<String> = got.errors().lines().map(without_offset).collect();
+    ensure!(told == DEPTHS, "expected {DEPTHS:?} but for offsets: {got}");
+    // Names are the module's to choose.
+    for name in ["n".repeat(100_000), " line\\n".repeat(1000)] {
+        let text = format!(
+            "(module (func $f (@name \"{name}\") unreachable) (export \"_start\" (func $f)))"
+        );
+        let got = shelf.run_content("names.wat", text, &[])?;
+        got.exits(134)?.prints("")?.mentions("trap: wasm `unreachable`")?.mentions("0: ")?;
+        ensure!(got.stderr.len() < 16 << 10, "a message of {} bytes", got.stderr.len());
     }
     Ok(())
 }

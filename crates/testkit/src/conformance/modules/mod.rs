@@ -58,12 +58,13 @@ const HELLO: &str = include_str!("../../../modules/hello.wat");
 const MATH: &str = include_str!("../../../modules/math.wat");
 
 /// The tests' own modules.
-const MODULES: [(&str, &str); 14] = [
+const MODULES: [(&str, &str); 15] = [
     ("hello", HELLO),
     ("math", MATH),
     ("args", include_str!("../../../modules/args.wat")),
     ("clock", include_str!("../../../modules/clock.wat")),
     ("component", include_str!("../../../modules/component.wat")),
+    ("depths", include_str!("../../../modules/depths.wat")),
     ("environ", include_str!("../../../modules/environ.wat")),
     ("exit", include_str!("../../../modules/exit.wat")),
     ("files", include_str!("../../../modules/files.wat")),
