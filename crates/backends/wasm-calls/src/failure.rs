@@ -45,6 +45,8 @@ fn told(list: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use std::format;
 
     use super::*;
