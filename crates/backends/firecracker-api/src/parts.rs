@@ -69,7 +69,9 @@ fn kernel(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), BootError> {
         why: format!("there is no kernel for micro-VMs at {}", place.display()),
         fix: match named {
             true => format!("set {KERNEL} to a kernel that Firecracker starts, a vmlinux"),
-            false => format!("make one with deploy/kernel/build.sh, or set {KERNEL} to one"),
+            false => {
+                format!("put a vmlinux there, or set {KERNEL} to one: see docs/firecracker.md")
+            }
         },
     })
 }

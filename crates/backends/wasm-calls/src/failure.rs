@@ -45,9 +45,8 @@ fn told(list: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec::Vec;
-
     use std::format;
+    use std::vec::Vec;
 
     use super::*;
 
