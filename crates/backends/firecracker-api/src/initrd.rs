@@ -10,6 +10,8 @@ use agentkernel_containers::AGENT;
 use agentkernel_firecracker::machine::{MODULES, ORDER};
 use sha2::{Digest, Sha256};
 
+use crate::stamp;
+
 /// Something in it.
 struct Part {
     /// Without a leading slash.
@@ -68,9 +70,7 @@ fn key(parts: &[Part]) -> String {
     for Part { name, file } in parts {
         hasher.update(name);
         if let Some((path, found)) = file {
-            let about = [found.dev(), found.ino(), found.size()];
-            let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
-            hasher.update(format!(" {path:?} {about:?} {times:?}\n"));
+            hasher.update(format!(" {path:?} {}\n", stamp::of(found)));
         }
     }
     let digest = hasher.finalize();

@@ -77,7 +77,7 @@ fn kernel(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), BootError> {
 }
 
 /// The caller's folder for all that machines need.
-fn folder() -> Result<PathBuf, BootError> {
+pub fn folder() -> Result<PathBuf, BootError> {
     let absolute =
         |name| env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
     let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));

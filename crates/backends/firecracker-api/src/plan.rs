@@ -1,7 +1,8 @@
 //! What a machine is made of, in Firecracker's words (its API's specification, v1.16).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use agentkernel_firecracker::words::Making;
 use serde::{Deserialize, Serialize};
 
 /// All that a machine is made of, for the process that starts it.
@@ -16,6 +17,17 @@ pub struct Plan {
     pub memory: u64,
     /// In the order in which the machine's kernel numbers them.
     pub disks: Vec<Disk>,
+    /// If it is to be one of many that are alike.
+    pub golden: Option<Golden>,
+}
+
+/// What a machine is a copy of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Golden {
+    /// Where it is saved. If it is not yet, it is booted for that.
+    pub folder: PathBuf,
+    /// And has made its root of this before.
+    pub making: Making,
 }
 
 /// A disk of a machine's.
@@ -29,6 +41,8 @@ pub struct Disk {
 pub struct MachineConfiguration {
     pub vcpu_count: u32,
     pub mem_size_mib: u64,
+    /// To know later what has been written to since the start, and is worth saving.
+    pub track_dirty_pages: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,4 +72,30 @@ pub struct Entropy {}
 #[derive(Debug, Serialize)]
 pub struct Action {
     pub action_type: &'static str,
+}
+
+/// The state of all of a machine.
+#[derive(Debug, Serialize)]
+pub struct State {
+    pub state: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Save<'a> {
+    pub snapshot_type: &'static str,
+    pub snapshot_path: &'a Path,
+    pub mem_file_path: &'a Path,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Load<'a> {
+    pub snapshot_path: &'a Path,
+    pub mem_backend: Memory<'a>,
+    pub resume_vm: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Memory<'a> {
+    pub backend_type: &'static str,
+    pub backend_path: &'a Path,
 }

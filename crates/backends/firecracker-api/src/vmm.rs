@@ -4,7 +4,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,10 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use crate::api::{Api, ApiError};
 use crate::arguments::BOOT_ARGUMENTS;
 use crate::console::Console;
-use crate::plan::{Action, BootSource, Drive, Entropy, MachineConfiguration, Plan, Vsock};
+use crate::plan::{
+    Action, BootSource, Drive, Entropy, Load, MachineConfiguration, Memory, Plan, Save, State,
+    Vsock,
+};
 
 /// How long Firecracker may take to listen.
 const START: Duration = Duration::from_secs(10);
@@ -35,6 +38,9 @@ const BREATH: Duration = Duration::from_millis(1);
 /// Its sockets, in its folder. Firecracker works there, so that a path of any length will do.
 const API: &str = "api";
 const VSOCK: &str = "vsock";
+
+/// What a saved machine consists of.
+pub const SAVED: [&str; 2] = ["state", "memory"];
 
 /// The number of every machine for itself (vsock(7)): each is alone with its host.
 const GUEST_CID: u32 = 3;
@@ -79,6 +85,8 @@ pub enum MachineError {
     Io { what: &'static str, source: io::Error },
     #[error("{error}{console}")]
     Api { error: ApiError, console: String },
+    #[error("the machine's root can't be made: {why}")]
+    Unmade { why: String },
     #[error("the machine has ended{console}")]
     Ended { console: String },
     #[error("the machine did not {what} within {} s{console}", after.as_secs())]
@@ -99,21 +107,56 @@ impl Machine {
         let folder = Folder::make().map_err(failed("can't make a folder for the machine"))?;
         let ready = folder.0.join(format!("{VSOCK}_{READY}"));
         let ready = socket::listen(&ready).map_err(failed("can't listen for the machine"))?;
-        let machine = Self::start(plan, folder)?;
+        let machine = Self::start(&plan.program, folder)?;
         machine.configure(plan)?;
         machine.wait(&ready, "boot", most)?;
         Ok(machine)
     }
 
+    /// Writes all of the machine into the folder `into`, as the files [`SAVED`]. It goes on no more.
+    /// It is one of those of which there are [to be many](Plan::golden).
+    pub fn save(self, into: &Path) -> Result<(), MachineError> {
+        let [state, memory] = SAVED.map(|name| into.join(name));
+        let save = Save {
+            // What nobody has written to since the start is a hole in the file.
+            snapshot_type: "Diff",
+            snapshot_path: &state,
+            mem_file_path: &memory,
+        };
+        let mut api = self.api()?;
+        let pause = State { state: "Paused" };
+        let saved = api
+            .patch("/vm", &pause, "stop the machine")
+            .and_then(|()| api.put("/snapshot/create", &save, "save the machine"));
+        saved.map_err(|error| self.told(error))
+    }
+
+    /// A machine that goes on where the one was stopped that is saved in the folder `from`. They have the
+    /// same disks, and none of them writes to one.
+    pub fn restore(program: &Path, from: &Path) -> Result<Self, MachineError> {
+        let folder = Folder::make().map_err(failed("can't make a folder for the machine"))?;
+        let machine = Self::start(program, folder)?;
+        let [state, memory] = SAVED.map(|name| from.join(name));
+        let load = Load {
+            snapshot_path: &state,
+            // It is mapped, and what the machine writes to it is its own.
+            mem_backend: Memory { backend_type: "File", backend_path: &memory },
+            resume_vm: true,
+        };
+        let loaded = machine.api()?.put("/snapshot/load", &load, "restore the machine");
+        loaded.map_err(|error| machine.told(error))?;
+        Ok(machine)
+    }
+
     /// Starts Firecracker, which has no machine yet.
-    fn start(plan: &Plan, folder: Folder) -> Result<Self, MachineError> {
+    fn start(program: &Path, folder: Folder) -> Result<Self, MachineError> {
         let what = "can't start Firecracker";
         let comings = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
         let comings = comings.map_err(|errno| failed(what)(errno.into()))?;
         inotify::add_watch(&comings, &folder.0, WatchFlags::CREATE)
             .map_err(|errno| failed(what)(errno.into()))?;
         let (read, written) = descriptor::pipe().map_err(failed(what))?;
-        let mut command = Command::new(&plan.program);
+        let mut command = Command::new(program);
         command
             .args(["--api-sock", API, "--level", "Error"])
             .current_dir(&folder.0)
@@ -152,8 +195,12 @@ impl Machine {
 
     fn configure(&self, plan: &Plan) -> Result<(), MachineError> {
         let mut api = self.api()?;
-        let Plan { kernel, initrd, processors, memory, .. } = plan;
-        let machine = MachineConfiguration { vcpu_count: *processors, mem_size_mib: *memory };
+        let Plan { kernel, initrd, processors, memory, golden, .. } = plan;
+        let machine = MachineConfiguration {
+            vcpu_count: *processors,
+            mem_size_mib: *memory,
+            track_dirty_pages: golden.is_some(),
+        };
         let source = BootSource {
             kernel_image_path: kernel,
             initrd_path: initrd,
