@@ -20,6 +20,7 @@ use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::machine;
 
 use crate::disks::Disks;
+use crate::jail::Kind;
 use crate::parts::{Parts, check_kvm};
 use crate::plan::{Golden, Plan};
 use crate::{initrd, probe};
@@ -75,6 +76,7 @@ fn have(spec: &Spec, life: Life, one_of_many: bool) -> Result<Box<dyn Place>, Bo
         processors,
         memory: memory_with_kernel(memory.get()).div_ceil(MIB),
         disks: disks.all(),
+        jail: Kind::possible(),
         golden: None,
     };
     let first = if one_of_many {
@@ -177,7 +179,8 @@ fn greet(
     let [listener, fate] = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
     let link = bridge.serve(listener, fate).map_err(far)?;
     let limits = limits.into_iter().map(|limit| by_machine(limit, disks)).collect();
-    Ok((link, Told { image, walls, limits, notes: Vec::new() }))
+    let notes = plan.jail.note().into_iter().collect();
+    Ok((link, Told { image, walls, limits, notes }))
 }
 
 /// What the machine's root is made of.

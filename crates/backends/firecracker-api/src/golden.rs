@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::arguments::BOOT_ARGUMENTS;
+use crate::jail::Jail;
 use crate::plan::{Golden, Plan};
 use crate::stamp;
 use crate::vmm::{Machine, MachineError, SAVED};
@@ -103,7 +104,7 @@ pub fn copy(plan: &Plan, golden: &Golden) -> Result<Machine, MachineError> {
     loop {
         let turn = Turn::take(&golden.folder, FlockOperation::LockShared)?;
         let refused = match is_whole(&golden.folder) {
-            true => match Machine::restore(&plan.program, &golden.folder) {
+            true => match Machine::restore(plan, &golden.folder) {
                 Ok(machine) => {
                     turn.note_use();
                     return Ok(machine);
@@ -145,9 +146,10 @@ fn make(plan: &Plan, golden: &Golden, anew: bool) -> Result<(), MachineError> {
 
 fn fill(plan: &Plan, golden: &Golden, draft: &Path) -> Result<(), MachineError> {
     let what = "can't save a machine";
-    let machine = Machine::boot(plan)?;
+    let machine = Machine::boot_to_save(plan, draft)?;
     give_root(&machine, &golden.making)?;
-    machine.save(draft)?;
+    machine.save()?;
+    Jail::take_back(plan.jail, draft).map_err(failed(what))?;
     let known = |name| {
         let file = File::open(draft.join(name))?;
         // It is believed later by its stamp.

@@ -3,7 +3,7 @@
 //! - [`parts`]: what has to be on this machine.
 //! - [`initrd`], [`disks`]: what machines boot from.
 //! - [`plan`]: what one is made of; [`arguments`]: and its kernel's arguments.
-//! - [`api`]: a word with one Firecracker; [`vmm`]: its process; [`console`]: what it says.
+//! - [`api`]: a word with one Firecracker; [`vmm`]: its process, in a [`jail`]; [`console`]: what it says.
 //! - [`golden`]: machines that others are copies of, so that none of these has to boot.
 //! - [`bridge`]: the process that has a machine.
 //! - [`boot`]: a place, from all of these.
@@ -19,6 +19,7 @@ mod console;
 mod disks;
 mod golden;
 mod initrd;
+mod jail;
 mod parts;
 mod plan;
 mod probe;

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use agentkernel_firecracker::words::Making;
 use serde::{Deserialize, Serialize};
 
+use crate::jail::Kind;
+
 /// All that a machine is made of, for the process that starts it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Plan {
@@ -17,6 +19,8 @@ pub struct Plan {
     pub memory: u64,
     /// In the order in which the machine's kernel numbers them.
     pub disks: Vec<Disk>,
+    /// How Firecracker is kept apart.
+    pub jail: Kind,
     /// If it is to be one of many that are alike.
     pub golden: Option<Golden>,
 }

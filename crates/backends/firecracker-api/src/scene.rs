@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::jail::Kind;
 use crate::plan::{Disk, Plan};
 
 const FAKE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testkit/fakes/firecracker");
@@ -39,6 +40,8 @@ impl Scene {
             processors: 2,
             memory: 128,
             disks: vec![Disk { path: at("image"), read_only: true }],
+            // The stand-in needs an interpreter.
+            jail: Kind::None,
             golden: None,
         }
     }

@@ -115,7 +115,7 @@ fn what_firecracker_refuses_to_restore_is_made_anew() {
     let [state, memory] = SAVED.map(|name| File::open(golden.folder.join(name)).unwrap());
     let files = [Known::of(&state).unwrap(), Known::of(&memory).unwrap()];
     write_about(&golden.folder, &About { plan: plan.clone(), files }).unwrap();
-    let told = Machine::restore(&plan.program, &golden.folder).err().unwrap().to_string();
+    let told = Machine::restore(&plan, &golden.folder).err().unwrap().to_string();
     assert!(told.contains("restore the machine: ") && told.contains("9.0.0"), "{told}");
     assert!(answers(&copy(&plan, &golden).unwrap()));
 }
