@@ -7,17 +7,19 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, chown, lchown};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
+use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::identity::{self, Range};
 use agentkernel_sys::mount::{self, Detached, Restrictions};
 use agentkernel_sys::process::{self, Child, ExecStrings, Fork, Namespaces};
-use agentkernel_sys::{descriptor, signal};
+use agentkernel_sys::signal;
 use serde::{Deserialize, Serialize};
 
 /// The first of the numbers of users who are nobody else, above those of sandboxes (native's
@@ -28,6 +30,9 @@ const STRANGERS: u32 = 0x6ac1_0000;
 const MOST_PROCESSES: u32 = 1 << 22;
 
 const KVM: &str = "/dev/kvm";
+
+/// How long the way in may take.
+const START: Duration = Duration::from_secs(10);
 
 /// What is where in it.
 const KVM_INSIDE: &str = "dev/kvm";
@@ -227,10 +232,7 @@ impl Jail {
             }
             Fork::Parent(child) => {
                 drop((entry, tell));
-                // Its end is that of the exec.
-                let mut words = Vec::new();
-                File::from(told).read_to_end(&mut words)?;
-                match explain(&words) {
+                match hear(&told).map_or_else(Some, |words| explain(&words)) {
                     None => Ok(child),
                     Some(error) => {
                         // It has ended, or is about to.
@@ -240,6 +242,22 @@ impl Jail {
                     }
                 }
             }
+        }
+    }
+}
+
+/// What is told until the exec, which ends it.
+fn hear(told: &OwnedFd) -> io::Result<Vec<u8>> {
+    let (until, mut words) = (Instant::now() + START, Vec::new());
+    let mut buffer = [0; 16];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if !descriptor::poll(&mut [Interest::readable(told.as_fd())], Some(left))? {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        match descriptor::read(told.as_fd(), &mut buffer)? {
+            0 => return Ok(words),
+            read => words.extend_from_slice(&buffer[..read]),
         }
     }
 }

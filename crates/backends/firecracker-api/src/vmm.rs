@@ -322,7 +322,12 @@ impl Machine {
     }
 
     fn told(&self, error: ApiError) -> MachineError {
-        MachineError::Api { error, console: self.console.last() }
+        let console = match &error {
+            // It has said no more than that.
+            ApiError::Refused { .. } => String::new(),
+            _ => self.console.last(),
+        };
+        MachineError::Api { error, console }
     }
 }
 

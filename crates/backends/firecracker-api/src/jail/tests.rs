@@ -1,6 +1,7 @@
 //! What is in a jail, with this test program as what is jailed: it is static, and can tell.
 
 use std::env;
+use std::io::Read;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU32, Ordering};
 
