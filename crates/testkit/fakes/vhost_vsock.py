@@ -1,13 +1,18 @@
-"""The vsock device of one machine: the half of it that QEMU leaves to another process (QEMU's
+"""The vsock devices of machines: the half of each that QEMU leaves to another process (QEMU's
 docs/interop/vhost-user.rst), with Firecracker's way of handing connections to Unix sockets behind it.
+
+`vhost_vsock.py SOCKET` serves whoever connects to SOCKET and sends a byte with three descriptors: the
+socket that QEMU speaks on, the one that listens for connections into the machine, and the folder that
+has it as `vsock`. It is one process for all, since a machine of Firecracker's is one process, and leaves
+none behind that nobody awaits.
 
 Of virtio's sockets (virtio 1.2, 5.10) it has streams. A connection to Firecracker's socket says
 `CONNECT PORT`; one of the machine's to PORT of its host is made at that socket's path, `_PORT`. As with
-Firecracker, whose source each rule has (src/vmm/src/devices/virtio/vsock): an end that the machine has
-closed in one direction stays open to the host, and 64 KiB are on their way to the host at most. A
-machine that breaks the protocol ends with it.
+Firecracker (src/vmm/src/devices/virtio/vsock), what the machine has closed in one direction stays open
+to the host, and 64 KiB are on their way to the host at most. A machine that breaks the protocol loses
+its device, which is told on standard error.
 """
-import array, mmap, os, select, socket, struct
+import array, mmap, os, select, socket, struct, sys, threading, traceback
 
 HOST, GUEST = 2, 3
 REQUEST, RESPONSE, RST, SHUTDOWN, RW, CREDIT_UPDATE, CREDIT_REQUEST = range(1, 8)
@@ -55,6 +60,12 @@ class Queue:
         lengths = (16 * self.size, 6 + 8 * self.size, 6 + 2 * self.size)
         addresses = (descriptors, used, available)
         self.parts = [self.memory.at(at, length, True) for at, length in zip(addresses, lengths)]
+
+    def turn(self, name, fd):
+        """Has another descriptor be the one to be told by (`kick`), or to tell by (`call`)."""
+        if (before := getattr(self, name)) is not None:
+            os.close(before)
+        setattr(self, name, fd)
 
     def is_empty(self):
         if not (self.parts and self.kick is not None):
@@ -107,11 +118,10 @@ class Connection:
 
 
 class Device:
-    """It serves QEMU at `control`, and whoever connects to `door`, the socket at `path`, to the
-    machine's end."""
+    """It serves QEMU at `control`, and whoever connects to `door`, to the machine's end."""
 
-    def __init__(self, control, door, path):
-        self.control, self.door, self.path = control, door, path
+    def __init__(self, control, door, folder):
+        self.control, self.door, self.folder = control, door, folder
         self.memory = Memory()
         self.queues = [Queue(self.memory) for _ in range(3)]
         # Packets without content that the machine has no buffers for yet, callers that have not said
@@ -123,8 +133,23 @@ class Device:
         try:
             while True:
                 self.step()
-        except EOFError:
+        except (EOFError, ConnectionError):
             pass
+        except Exception:
+            traceback.print_exc()
+        finally:
+            self.close()
+
+    def close(self):
+        self.memory.set(struct.pack("<II", 0, 0), [])
+        streams = [stream for stream, _ in self.callers.values()]
+        streams += [connection.stream for connection in self.connections.values()]
+        for stream in [self.control, self.door, *streams]:
+            stream.close()
+        queues = [fd for queue in self.queues for fd in (queue.kick, queue.call)]
+        for fd in [self.folder, *queues]:
+            if fd is not None:
+                os.close(fd)
 
     def step(self):
         interests = {self.control.fileno(): select.POLLIN, self.door.fileno(): select.POLLIN}
@@ -192,14 +217,15 @@ class Device:
                 self.queues[number].next = struct.unpack_from("<I", payload, 4)[0]
             case 11:
                 queue = self.queues[number]
-                queue.kick = None
+                queue.turn("kick", None)
                 self.answer(request, struct.pack("<II", number, queue.next))
             case 12:
-                self.queues[number & 0xFF].kick = fds[0]
+                self.queues[number & 0xFF].turn("kick", fds.pop())
             case 13:
-                self.queues[number & 0xFF].call = fds[0] if fds else None
+                self.queues[number & 0xFF].turn("call", fds.pop() if fds else None)
             case 2 | 3 | 14 | 16 | 18:
-                pass
+                for fd in fds:
+                    os.close(fd)
             case other:
                 raise ValueError(f"QEMU asks for {other}, which was not offered")
 
@@ -254,7 +280,7 @@ class Device:
     def called(self, guest, host):
         stream = socket.socket(socket.AF_UNIX)
         try:
-            stream.connect(f"{self.path}_{host}")
+            stream.connect(f"/proc/self/fd/{self.folder}/vsock_{host}")
         except OSError:
             return None
         connection = Connection(stream, guest, host)
@@ -358,3 +384,22 @@ class Device:
         if left:
             raise ValueError("a buffer of the machine's is too small")
         self.queues[0].give(head, len(packet))
+
+
+def main():
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(sys.argv[1])
+    os.chmod(sys.argv[1], 0o666)
+    listener.listen()
+    print("listening", flush=True)
+    while True:
+        client, _ = listener.accept()
+        with client:
+            _, fds, *_ = socket.recv_fds(client, 1, 3)
+        if len(fds) == 3:
+            device = Device(*(socket.socket(fileno=fd) for fd in fds[:2]), fds[2])
+            threading.Thread(target=device.serve, daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
