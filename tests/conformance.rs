@@ -2,7 +2,7 @@
 //! whoever runs the tests and, where that is root, by an ordinary user as well, on every route.
 //!
 //! `cargo test --test conformance -- [OPTION]... [PART OF A NAME]...`, where an option is `--list`, `--slowest`,
-//! `--all-routes` or `--workers=N`.
+//! `--all-routes`, `--one-route` or `--workers=N`.
 
 use std::process::ExitCode;
 

@@ -58,6 +58,9 @@ fn limit(making: &Making) -> io::Result<()> {
         let path = format!("{groups}/{name}");
         fs::write(&path, what).map_err(failed(&format!("can't set {name} to {what}")))
     };
+    // Who asks for more than the whole machine has is stopped by the limit when it is used, as on a host,
+    // which would not refuse it either.
+    fs::write("/proc/sys/vm/overcommit_memory", "1").map_err(failed("can't set overcommit_memory"))?;
     write("cgroup.subtree_control", "+cpu +memory +pids")?;
     fs::create_dir_all(format!("{groups}/place"))?;
     if let Some(millis) = making.cpus {
