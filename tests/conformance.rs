@@ -2,19 +2,17 @@
 //! whoever runs the tests and, where that is root, by an ordinary user as well, on every route.
 //!
 //! `cargo test --test conformance -- [OPTION]... [PART OF A NAME]...`, where an option is `--list`, `--slowest`,
-//! `--all-routes` or `--workers=N`.
+//! `--all-routes`, `--one-route` or `--workers=N`.
 
 use std::process::ExitCode;
 
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
-    use std::path::Path;
-
     use agentkernel_testkit::{Caller, Cover, NotPassed, Program, Subject, conformance, run_suite};
 
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Held until the end: its folder goes with it.
-    let program = Program::copy_of(Path::new(env!("CARGO_BIN_EXE_agentkernel")));
+    let program = Program::under_test(env!("CARGO_BIN_EXE_agentkernel"));
     let find_subjects = || {
         let program = program.as_ref();
         let program = program.map_err(|why| NotPassed::failed_to("copy the program", why))?;

@@ -8,14 +8,12 @@ use std::process::ExitCode;
 
 #[cfg(target_os = "linux")]
 fn main() -> ExitCode {
-    use std::path::Path;
-
     use agentkernel_testkit::escape::{Probe, table};
     use agentkernel_testkit::{Caller, Cover, NotPassed, Program, Subject, run_suite};
 
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     // Both are held until the end: their folders go with them.
-    let program = Program::copy_of(Path::new(env!("CARGO_BIN_EXE_agentkernel")));
+    let program = Program::under_test(env!("CARGO_BIN_EXE_agentkernel"));
     let probe = Probe::compile();
     let find_subjects = || {
         let program = program.as_ref();

@@ -36,16 +36,13 @@ skip() {
     exit 77
 }
 
-as_root() {
-    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
-}
+. "$here/vm/kernels.sh"
 
-# Installs what is missing of the tools. Each is named with the package that has it.
 get_tools() {
-    local missing=() tool package
-    while read -r tool package; do
-        PATH=$PATH:/usr/sbin:/sbin command -v "$tool" >/dev/null || missing+=("$package")
-    done <<-TOOLS
+    # A busybox that needs libraries is of no use in an initramfs.
+    local more=()
+    [ -e /usr/share/doc/busybox-static ] || more=(busybox-static)
+    install_tools "${more[@]}" <<-TOOLS
 	qemu-system-x86_64 qemu-system-x86
 	busybox busybox-static
 	debootstrap debootstrap
@@ -56,46 +53,6 @@ get_tools() {
 	python3 python3
 	cc gcc
 	TOOLS
-    # A busybox that needs libraries is of no use in an initramfs.
-    [ -e /usr/share/doc/busybox-static ] || missing+=(busybox-static)
-    [ ${#missing[@]} = 0 ] && return
-    say "installing ${missing[*]}"
-    export DEBIAN_FRONTEND=noninteractive
-    as_root apt-get update -qq || skip "missing, and apt-get update failed: ${missing[*]}"
-    as_root apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null ||
-        skip "can't be installed: ${missing[*]}"
-}
-
-# The kernel packages, newest of each generation, that apt knows and the arguments pick.
-kernel_packages() {
-    local meta package version wanted own=linux-image-cloud-amd64
-    for meta in $(apt-cache pkgnames linux-image- | grep -E '^linux-image-([0-9.]+-)?cloud-amd64$'); do
-        package=$(apt-cache show --no-all-versions "$meta" |
-            sed -n 's/^Depends: \(linux-image-[^ ,]*\).*/\1/p')
-        version=${package#linux-image-}
-        if [ $# = 0 ] && [ "$meta" = $own ]; then echo "$package"; fi
-        for wanted; do
-            case $wanted:$version in
-            "all:$version" | "$version:$version" | "$wanted:$wanted".* | "$wanted:$wanted"-*)
-                echo "$package"
-                ;;
-            esac
-        done
-    done | sort -uV
-}
-
-# Puts modules of the kernel $version in $tree, and those that they need, into a folder, and their order.
-get_modules() {
-    local folder=$1 module
-    shift
-    modprobe -d "$tree/kernel" -S "$version" --show-depends -a "$@" |
-        sed -n 's/^insmod //p' | awk '!seen[$0]++' | while read -r module; do
-        case $module in
-        *.xz) xz -dc "$module" >"$folder/$(basename "${module%.xz}")" ;;
-        *) cp "$module" "$folder/" ;;
-        esac
-        basename "${module%.xz}" >>"$folder/order"
-    done
 }
 
 # Unpacks the kernel of a package, and packs the initramfs that finds the guest's root for it.
@@ -103,19 +60,13 @@ get_kernel() {
     local package=$1 version=${1#linux-image-} dir=$cache/$1 tree=$work/$1
     # Whatever says how it is packed may have changed.
     [ -e "$dir/initramfs" ] && [ -e "$dir/machine.ext4" ] && [ ! "$here/vm/init.sh" -nt "$dir/initramfs" ] &&
-        [ ! "$here/vm.sh" -nt "$dir/initramfs" ] && return
+        [ ! "$here/vm.sh" -nt "$dir/initramfs" ] && [ ! "$here/vm/kernels.sh" -nt "$dir/initramfs" ] && return
     say "fetching $package"
     mkdir -p "$tree/root/bin" "$tree/root/modules" "$dir"
-    (cd "$tree" && apt-get download -q "$package" >/dev/null 2>&1) || skip "apt can't download $package"
-    dpkg -x "$tree"/*.deb "$tree/kernel"
-    PATH=$PATH:/usr/sbin:/sbin
-    depmod -b "$tree/kernel" "$version"
+    unpack_kernel "$package"
     get_modules "$tree/root/modules" virtio_pci virtio_blk virtio_console overlay kvm_amd
     # The same kernel for machines in the machine.
-    mkdir -p "$tree/machine/modules"
-    get_modules "$tree/machine/modules" virtio_mmio virtio_blk vmw_vsock_virtio_transport virtio_rng \
-        erofs overlay ext4
-    "$here/vm/vmlinux.py" "$tree/kernel/boot/vmlinuz-$version" "$tree/machine/vmlinux"
+    make_machine_kernel "$tree/machine"
     mke2fs -q -t ext4 -d "$tree/machine" "$dir/machine.ext4" 128M
     cp "$(command -v busybox)" "$tree/root/bin/busybox"
     install -m 755 "$here/vm/init.sh" "$tree/root/init"

@@ -108,6 +108,13 @@ pub struct Program {
 }
 
 impl Program {
+    /// A copy of the one that `TESTKIT_PROGRAM` names, such as a smaller build of it, or of the one that was
+    /// built with the tests.
+    pub fn under_test(built: &str) -> io::Result<Self> {
+        let named = std::env::var_os("TESTKIT_PROGRAM").map(PathBuf::from);
+        Self::copy_of(named.as_deref().unwrap_or(Path::new(built)))
+    }
+
     pub fn copy_of(original: &Path) -> io::Result<Self> {
         let folder = Scratch::public_in(&std::env::temp_dir())?;
         let path = folder.path().join("agentkernel");

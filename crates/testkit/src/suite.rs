@@ -131,8 +131,9 @@ impl Behaviour {
 /// Runs every behaviour of `table` over every subject that `find_subjects` finds, and prints one
 /// line for each and a closing line with the counts. `arguments` are the program's own: `--list`
 /// only prints the table, `--slowest` adds what took longest, `--all-routes` draws no lots and takes
-/// no samples (see [`Cover`]), `--workers=N` tries so many at a time, which pays where engines are
-/// waited for, and any other word picks what has it in `backend/caller/route/name`.
+/// no samples (see [`Cover`]), `--one-route` tries each on one route of each engine, `--workers=N` tries so
+/// many at a time, which pays where engines are waited for, and any other word picks what has it in
+/// `backend/caller/route/name`.
 ///
 /// Returns whether nothing failed.
 pub fn run_suite(
@@ -162,6 +163,7 @@ pub fn run_suite(
             for subject in &mut subjects {
                 subject.sampled = subject.has_engine() && !has("--all-routes");
             }
+            let cover = if has("--one-route") { Cover::EachOnOneRoute } else { cover };
             let draw = (!has("--all-routes")).then(|| Draw::among(&subjects, cover));
             let trials = pick(table, &subjects, draw.as_ref(), &filters, &mut tally);
             go_through(trials, workers, &mut tally);

@@ -17,16 +17,19 @@ use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
 use agentkernel_firecracker::words::{Making, Order, Own, Reply};
 use agentkernel_images::open_for;
 use agentkernel_sys::cgroup::Found;
-use agentkernel_sys::machine;
+use agentkernel_sys::{machine, process, signal};
 
 use crate::disks::Disks;
 use crate::jail::Kind;
 use crate::parts::{Parts, check_kvm};
 use crate::plan::{Golden, Plan};
-use crate::{initrd, probe};
+use crate::{golden, initrd, probe};
 
 /// How long a machine may take for a word once it has come up: an emulated one is slow.
 const ANSWER: Duration = Duration::from_secs(60);
+
+/// How long one may take to end.
+const END: Duration = Duration::from_secs(10);
 
 const MIB: u64 = 1 << 20;
 
@@ -79,7 +82,7 @@ fn have(spec: &Spec, life: Life, one_of_many: bool) -> Result<Box<dyn Place>, Bo
         jail: Kind::possible(),
         golden: None,
     };
-    let first = if one_of_many {
+    let first = if one_of_many && !golden::is_unwanted() {
         let golden = Golden::of(&plan, making, &parts.folder);
         plan.golden = Some(golden.map_err(|source| failed("can't tell machines apart", source))?);
         None
@@ -87,7 +90,14 @@ fn have(spec: &Spec, life: Life, one_of_many: bool) -> Result<Box<dyn Place>, Bo
         Some(Order::Make(making))
     };
     let bridge = start_bridge()?;
-    let (link, told) = greet(&bridge, &plan, first, &disks, spec, &life, facts)?;
+    let greeted = greet(&bridge, &plan, first, &disks, spec, &life, facts);
+    let (link, told) = match greeted {
+        Ok(greeted) => greeted,
+        Err(error) => {
+            dismiss(bridge);
+            return Err(error);
+        }
+    };
     // The machine ends with the bridge, and that with this.
     let kill = Box::new(|| Ok(()));
     // The image is held for as long as whoever booted the place lives.
@@ -141,6 +151,16 @@ fn start_bridge() -> Result<Bridge, BootError> {
     // Whose it is, for people who look at the list of processes.
     program.arg0("agentkerneld").args(["bridge", "firecracker"]).current_dir("/");
     Bridge::start(&mut program).map_err(far)
+}
+
+/// Ends a machine that has become no place. Its bridge kills it and then awaits it, as nobody would whose
+/// bridge was killed.
+fn dismiss(mut bridge: Bridge) {
+    // If it can't be told, it is killed after all.
+    if let Ok(process) = process::open_pidfd(bridge.pid()) {
+        let _ = process::signal_process(process.as_fd(), signal::SIGTERM);
+    }
+    let _ = bridge.end(END);
 }
 
 /// Has a machine, which is told this `first`, and makes it the place that was asked for.

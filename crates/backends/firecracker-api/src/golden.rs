@@ -57,6 +57,13 @@ struct Known {
     digest: String,
 }
 
+/// If it is `none`, machines of pools boot, too: where copies turn out to be of no use.
+pub const VARIABLE: &str = "FIRECRACKER_SNAPSHOTS";
+
+pub fn is_unwanted() -> bool {
+    std::env::var_os(VARIABLE).is_some_and(|value| value == "none")
+}
+
 fn failed(what: &'static str) -> impl FnOnce(io::Error) -> MachineError {
     move |source| MachineError::Io { what, source }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use agentkernel_core::BootError;
 
-use crate::jail;
+use crate::{golden, jail};
 
 /// Where Firecracker's program is, if it is not on the `PATH`.
 pub const PROGRAM: &str = "FIRECRACKER_BIN";
@@ -17,7 +17,7 @@ pub const PROGRAM: &str = "FIRECRACKER_BIN";
 pub const KERNEL: &str = "FIRECRACKER_KERNEL";
 
 /// What says where all of that is, and how it is used.
-pub const VARIABLES: &[&str] = &[PROGRAM, KERNEL, jail::VARIABLE];
+pub const VARIABLES: &[&str] = &[PROGRAM, KERNEL, jail::VARIABLE, golden::VARIABLE];
 
 /// All of that.
 pub struct Parts {

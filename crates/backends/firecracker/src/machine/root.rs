@@ -19,6 +19,7 @@ const READ_ONLY: Restrictions = GUARDED.and(Restrictions::READ_ONLY);
 const IMAGE: &str = "/image";
 const WRITTEN: &str = "/written";
 const MADE: &str = "/made";
+const UNKEPT: &str = "/unkept";
 const PLACE: &str = "/place";
 const HOST_NAME: &str = "/etc/hostname";
 
@@ -58,6 +59,10 @@ fn limit(making: &Making) -> io::Result<()> {
         let path = format!("{groups}/{name}");
         fs::write(&path, what).map_err(failed(&format!("can't set {name} to {what}")))
     };
+    // Who asks for more than the whole machine has is stopped by the limit when it is used, as on a host,
+    // which would not refuse it either.
+    fs::write("/proc/sys/vm/overcommit_memory", "1")
+        .map_err(failed("can't set overcommit_memory"))?;
     write("cgroup.subtree_control", "+cpu +memory +pids")?;
     fs::create_dir_all(format!("{groups}/place"))?;
     if let Some(millis) = making.cpus {
@@ -117,16 +122,22 @@ fn above(making: &Making) -> io::Result<()> {
 type Trees = Vec<(String, Detached)>;
 
 /// The directories that are not kept, and those that can be written where the root can't. They are where
-/// all is that is written, so that they are bounded with it. And the file with the machine's name,
+/// all is that is written, so that they are bounded with it, but for those that are memory's where that is a
+/// disk. And the file with the machine's name,
 /// which is written once that has one, whatever else can be.
 fn trees(making: &Making) -> io::Result<Trees> {
     let tree = |path: &str| Detached::copy(descriptor::open_path(&c(path)?)?.as_fd(), false);
-    let always = [("run", "/run", 0o1777), ("shm", "/dev/shm", 0o1777)];
-    let sometimes = [("tmp", "/tmp", 0o1777), ("home", &*making.home, 0o755)];
-    let sometimes = sometimes.into_iter().filter(|(_, place, _)| making.read_only && *place != "/");
+    let memory = if making.kept { UNKEPT } else { WRITTEN };
+    if making.kept {
+        mount_at("tmpfs", UNKEPT, GUARDED, "mode=755")?;
+    }
+    let always = [(memory, "run", "/run", 0o1777), (memory, "shm", "/dev/shm", 0o1777)];
+    let sometimes = [(WRITTEN, "tmp", "/tmp", 0o1777), (WRITTEN, "home", &*making.home, 0o755)];
+    let sometimes =
+        sometimes.into_iter().filter(|(_, _, place, _)| making.read_only && *place != "/");
     let mut trees = vec![(HOST_NAME.to_owned(), tree(&format!("{MADE}{HOST_NAME}"))?)];
-    for (name, place, mode) in always.into_iter().chain(sometimes) {
-        let own = format!("{WRITTEN}/{name}");
+    for (above, name, place, mode) in always.into_iter().chain(sometimes) {
+        let own = format!("{above}/{name}");
         // Of the machine before, if that had the same disk.
         match fs::remove_dir_all(&own) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -29,7 +29,7 @@ pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
         "permissive-user-is-the-caller",
         "in the permissive profile a command runs with the caller's own number",
-        &[],
+        &[Capability::NetworkFull],
         permissive_user_is_the_caller,
     ),
 ];
@@ -45,7 +45,9 @@ fn private_directories(subject: &Subject) -> Verdict {
         )
     });
     let script = script.join("; ");
-    for profile in ["restrictive", "moderate", "permissive"] {
+    // The permissive profile has the network.
+    let permissive = subject.has(Capability::NetworkFull).then_some("permissive");
+    for profile in ["restrictive", "moderate"].into_iter().chain(permissive) {
         let flags = ["--profile", profile];
         for _ in 0..2 {
             let got = subject.shell(&flags, &script)?;

@@ -87,7 +87,7 @@ pub(super) const TABLE: &[Behaviour] = &[
     ),
     life(
         "a-disk-limit-is-refused",
-        "a limit on what is written, which a sandbox on the host's disk can't have, is refused",
+        "a limit on what is written holds on a disk of the sandbox's own, and is refused on the host's",
         a_disk_limit_is_refused,
     ),
     life(
@@ -438,6 +438,15 @@ fn wait_for_a_stop(subject: &Subject) -> Verdict {
 
 fn a_disk_limit_is_refused(subject: &Subject) -> Verdict {
     let home = Home::new(subject)?;
+    if subject.has_own_kernel() {
+        let name = home.created(&["--disk", "64m"])?;
+        home.does(&["start", &name])?;
+        let fill = |size| format!("head -c {size} /dev/zero > /tmp/file && echo written");
+        home.shell(&name, &fill("16m"))?.exits(0)?.prints("written\n")?;
+        let got = home.shell(&name, &fill("128m"))?;
+        ensure!(got.status.code() != Some(0), "128 MiB fit into a disk of 64: {got}");
+        return Ok(());
+    }
     if let Err(why) = subject.exact_limit(LimitKind::Disk)
         && !subject.has(Capability::ImageHost)
     {
