@@ -45,7 +45,7 @@ impl SetupError {
                                       a folder such as /lib/modules/VERSION"
                 .into(),
             Self::Damaged { .. } => "fetch it again".into(),
-            Self::Lacks { .. } => format!("take another kernel, such as Debian's: {FETCH}"),
+            Self::Lacks { .. } => format!("take another kernel: {FETCH}"),
             Self::InTheWay(_) | Self::Changed(_) => "pass --force to replace it".into(),
             Self::Place(BootError::Unavailable { fix, .. } | BootError::Refused { fix, .. }) => {
                 fix.clone()
@@ -72,6 +72,6 @@ impl SetupError {
 }
 
 /// How a kernel is had where none is installed.
-pub(crate) const FETCH: &str = "on Debian, apt-get download $(apt-cache depends \
-                                linux-image-cloud-amd64 | sed -n 's/.*Depends: //p') fetches one, \
-                                and agentkernel setup firecracker --kernel FILE takes it";
+pub(crate) const FETCH: &str = "on Debian, apt-get install --download-only linux-image-cloud-amd64 as \
+                                root, and agentkernel setup firecracker, which finds it; elsewhere \
+                                --kernel with a vmlinuz, a vmlinux or a package";

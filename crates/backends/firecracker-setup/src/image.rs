@@ -89,8 +89,9 @@ impl Image {
                     return Err(damaged("it ends before what is packed in it does"));
                 }
                 file.seek(SeekFrom::Start(start)).map_err(SetupError::read(path))?;
-                let mut packed = packing::open((&file).take(length))
-                    .map_err(|why| SetupError::no_kernel(path, why))?;
+                let packed = (&file).take(length - size_behind(&file, start));
+                let mut packed =
+                    packing::open(packed).map_err(|why| SetupError::no_kernel(path, why))?;
                 packing::copy(&mut packed, &mut out, MOST, see)
             }
         };
@@ -99,7 +100,6 @@ impl Image {
             CopyError::Write(source) => SetupError::write(to)(source),
         })?;
         if let Self::Packed { start, length } = self {
-            // The kernel's build puts it there.
             let mut said = [0; 4];
             file.read_exact_at(&mut said, start + length - 4).map_err(SetupError::read(path))?;
             if u64::from(u32::from_le_bytes(said)) != size {
@@ -117,6 +117,16 @@ impl Image {
             }
             _ => Err(SetupError::no_kernel(path, "what is packed in it is no vmlinux")),
         }
+    }
+}
+
+/// How many bytes of what is packed are its size, which the kernel's build puts behind all but gzip's,
+/// which has it in itself.
+fn size_behind(file: &File, start: u64) -> u64 {
+    let mut magic = [0; 2];
+    match file.read_exact_at(&mut magic, start) {
+        Ok(()) if magic == [0x1f, 0x8b] => 0,
+        _ => 4,
     }
 }
 

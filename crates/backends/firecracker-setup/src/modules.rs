@@ -29,6 +29,9 @@ const OPTIONAL: &str = "virtio_rng";
 const MOST_BYTES: u64 = 64 << 20;
 const MOST: usize = 100_000;
 
+/// How many may be needed.
+const MOST_NEEDED: usize = 200;
+
 /// A kernel's modules, in a folder such as `/lib/modules/VERSION`, and what it has in itself.
 #[derive(Default)]
 pub struct Tree {
@@ -142,6 +145,13 @@ impl Choice<'_> {
         let Some(path) = self.tree.files.get(&name) else { return Ok(false) };
         if !self.seen.insert(name.clone()) {
             return Ok(true);
+        }
+        // Each that needs another is one more call.
+        if self.seen.len() > MOST_NEEDED {
+            return Err(SetupError::damaged(
+                path,
+                "more modules need each other than in any kernel",
+            ));
         }
         let bytes = read(path)?;
         let facts = Facts::of(&bytes).map_err(|why| SetupError::damaged(path, why))?;

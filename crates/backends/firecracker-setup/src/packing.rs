@@ -13,11 +13,10 @@ const XZ_KIB: u32 = (1 << (WINDOW_LOG - 10)) + 1024;
 const SEEN: u64 = 6;
 
 /// What others use, and nobody unpacks here.
-const UNKNOWN: [(&[u8], &str); 4] =
-    [(b"BZh", "bzip2"), (b"\x5d\0\0", "lzma"), (b"\x02\x21\x4c\x18", "lz4"), (b"\x89LZO", "lzo")];
+const UNKNOWN: [(&[u8], &str); 3] = [(b"BZh", "bzip2"), (b"\x5d\0\0", "lzma"), (b"\x89LZO", "lzo")];
 
 /// What a packed stream has, or the stream itself if it isn't packed. It ends where what was packed
-/// does, whatever follows.
+/// does, whatever follows, but for lz4, whose old form has no end of its own.
 pub fn open<'a>(mut packed: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
     let mut start = Vec::new();
     (&mut packed).take(SEEN).read_to_end(&mut start)?;
@@ -33,8 +32,59 @@ pub fn open<'a>(mut packed: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
             Box::new(decoder)
         }
         [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(XzReader::new_mem_limit(all, false, XZ_KIB)),
+        [0x02, 0x21, 0x4c, 0x18, ..] => Box::new(Lz4::new(all)?),
         _ => Box::new(all),
     })
+}
+
+/// What is packed as kernels are with lz4, in its old form: a word, then blocks with their sizes before
+/// them, to the end.
+struct Lz4<R> {
+    packed: R,
+    piece: Cursor<Vec<u8>>,
+}
+
+/// What a block has at most, unpacked.
+const LZ4_BLOCK: usize = 8 << 20;
+
+impl<R: Read> Lz4<R> {
+    fn new(mut packed: R) -> io::Result<Self> {
+        packed.read_exact(&mut [0; 4])?;
+        Ok(Self { packed, piece: Cursor::default() })
+    }
+
+    /// Unpacks one more; says whether there is one.
+    fn next(&mut self) -> io::Result<bool> {
+        let mut size = Vec::new();
+        (&mut self.packed).take(4).read_to_end(&mut size)?;
+        let size = match *size.as_slice() {
+            [] => return Ok(false),
+            [a, b, c, d] => u32::from_le_bytes([a, b, c, d]) as usize,
+            _ => return Err(io::ErrorKind::UnexpectedEof.into()),
+        };
+        if size > 2 * LZ4_BLOCK {
+            return Err(io::Error::other("a block is too large"));
+        }
+        let mut block = vec![0; size];
+        self.packed.read_exact(&mut block)?;
+        let mut piece = vec![0; LZ4_BLOCK];
+        let count =
+            lz4_flex::block::decompress_into(&block, &mut piece).map_err(io::Error::other)?;
+        piece.truncate(count);
+        self.piece = Cursor::new(piece);
+        Ok(true)
+    }
+}
+
+impl<R: Read> Read for Lz4<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.piece.read(buffer)? {
+                0 if !buffer.is_empty() && self.next()? => {}
+                count => return Ok(count),
+            }
+        }
+    }
 }
 
 /// Why something was not copied.
@@ -97,8 +147,24 @@ mod tests {
                 assert_eq!(unpack(&packed).unwrap(), text, "{:x?}", &packed[..4]);
             }
         }
-        let error = unpack(b"\x02\x21\x4c\x18....").unwrap_err();
-        assert!(error.to_string().contains("lz4"), "{error}");
+        let error = unpack(b"BZh9....").unwrap_err();
+        assert!(error.to_string().contains("bzip2"), "{error}");
+    }
+
+    #[test]
+    fn the_old_form_of_lz4_is_unpacked_block_by_block() {
+        // A block of bytes as they are: how many, and those.
+        let block = |word: &[u8]| {
+            let size = word.len() as u8;
+            [&[size + 1, 0, 0, 0, size << 4], word].concat()
+        };
+        let start = b"\x02\x21\x4c\x18";
+        let packed = [start.as_slice(), &block(b"one "), &block(b"two")].concat();
+        assert_eq!(unpack(&packed).unwrap(), b"one two");
+        for length in [packed.len() - 1, packed.len() - 6] {
+            assert!(unpack(&packed[..length]).is_err(), "{length}");
+        }
+        assert!(unpack(&[start.as_slice(), b"\xff\xff\xff\x7f"].concat()).is_err());
     }
 
     #[test]

@@ -56,12 +56,18 @@ pub fn vmlinuz(version: &str, packed: &[u8], size: usize) -> Vec<u8> {
     bytes[0x202..0x206].copy_from_slice(b"HdrS");
     bytes[0x20e..0x210].copy_from_slice(&0x100_u16.to_le_bytes());
     bytes[0x248..0x24c].copy_from_slice(&16_u32.to_le_bytes());
-    bytes[0x24c..0x250].copy_from_slice(&(packed.len() as u32 + 4).to_le_bytes());
+    let size = match packed {
+        // Which has it itself.
+        [0x1f, 0x8b, ..] => Vec::new(),
+        _ => (size as u32).to_le_bytes().into(),
+    };
+    let length = (packed.len() + size.len()) as u32;
+    bytes[0x24c..0x250].copy_from_slice(&length.to_le_bytes());
     let text = format!("{version} (somebody) #1 SMP\0");
     bytes[0x300..0x300 + text.len()].copy_from_slice(text.as_bytes());
     bytes.extend([0; 16]);
     bytes.extend(packed);
-    bytes.extend((size as u32).to_le_bytes());
+    bytes.extend(size);
     bytes.extend([9; 100]);
     bytes
 }
