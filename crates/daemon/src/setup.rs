@@ -55,3 +55,20 @@ fn read(words: &[OsString]) -> Option<Request> {
     }
     Some(request)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_a_backend_and_its_flags() {
+        let read = |words: &str| read(&words.split(' ').map(OsString::from).collect::<Vec<_>>());
+        let all = read("firecracker --force --json --kernel /boot/vmlinuz").unwrap();
+        assert!(all.force && all.kernel.is_some_and(|path| path.ends_with("vmlinuz")));
+        let none = read("firecracker").unwrap();
+        assert!(!none.force && none.kernel.is_none());
+        for words in ["docker", "firecracker --kernel", "firecracker x"] {
+            assert!(read(words).is_none(), "{words}");
+        }
+    }
+}
