@@ -330,7 +330,7 @@ their own.
         name: "setup",
         aliases: &[],
         usage: "firecracker [--kernel PATH] [--force] [--json]",
-        doc: "Put a kernel for micro-VMs in place, and say what lacks",
+        doc: "Put a kernel for micro-VMs where it belongs",
         more: "\
 It takes what micro-VMs need of a kernel that is installed here, or of a Debian
 package of one that apt has fetched; nothing is fetched. What is there already
