@@ -36,6 +36,7 @@ pub(crate) enum Verb {
     Snapshot,
     Fork,
     Image,
+    Setup,
     Doctor,
     Completions,
     Help,

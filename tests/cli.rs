@@ -111,6 +111,8 @@ fn mistakes_are_answered_once_with_a_hint() {
         (&["doctor", "x"], "doctor doesn't take \"x\"", "agentkernel doctor [--json]"),
         (&["completions", "tcsh"], "completions doesn't take \"tcsh\"", "bash|zsh|fish"),
         (&["completions"], "no shell was named", "bash, zsh, fish"),
+        (&["setup"], "nothing to set up was named", "agentkernel setup firecracker"),
+        (&["setup", "firecracker", "x"], "setup doesn't take \"x\"", "[--kernel PATH]"),
         (&["help", "x"], "help doesn't take \"x\"", "agentkernel help [VERB]"),
     ] {
         let said = scratch.failure(args);

@@ -30,6 +30,7 @@ mod reports;
 mod rm;
 mod run;
 mod sandboxes;
+mod setup;
 mod snapshot;
 mod spec;
 mod start;
@@ -91,6 +92,7 @@ pub(crate) fn dispatch(
         Verb::Snapshot => snapshot::run(&low, backends),
         Verb::Image => image::run(low, backends, porter),
         Verb::Fork => fork::run(&low, backends),
+        Verb::Setup => setup::run(&low),
         Verb::Doctor => doctor::run(&low, backends),
         Verb::Completions => completions::run(&low, backends),
         Verb::Help => help::run(&low),

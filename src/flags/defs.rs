@@ -5,6 +5,7 @@ mod changes;
 mod command;
 mod life;
 mod output;
+mod setup;
 mod spec;
 
 use std::ffi::OsStr;
@@ -25,8 +26,15 @@ const BOTH: &[Verb] = &[Verb::Run, Verb::Create, Verb::Exec];
 
 /// Every flag but `--help` and `--version`, which end the parsing where they stand.
 fn flags() -> impl Iterator<Item = &'static Flag> {
-    let all =
-        [spec::FLAGS, command::FLAGS, life::FLAGS, changes::FLAGS, output::FLAGS, bench::FLAGS];
+    let all = [
+        spec::FLAGS,
+        command::FLAGS,
+        life::FLAGS,
+        changes::FLAGS,
+        setup::FLAGS,
+        output::FLAGS,
+        bench::FLAGS,
+    ];
     all.into_iter().flatten()
 }
 

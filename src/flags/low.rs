@@ -43,6 +43,8 @@ pub(crate) struct LowArgs {
     pub signal: Option<Signal>,
     pub force: bool,
     pub platform: Option<String>,
+    /// The kernel for micro-VMs.
+    pub kernel: Option<PathBuf>,
     /// The snapshot to begin with.
     pub from: Option<Name>,
     /// Keep the sandbox of a run.

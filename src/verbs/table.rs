@@ -326,6 +326,22 @@ their own.
         takes: Takes::OneOf(&["pull", "import", "build", "ls", "inspect", "tag", "rm", "prune"]),
     },
     VerbInfo {
+        verb: Verb::Setup,
+        name: "setup",
+        aliases: &[],
+        usage: "firecracker [--kernel PATH] [--force] [--json]",
+        doc: "Put a kernel for micro-VMs where it belongs",
+        more: "\
+It takes what micro-VMs need of a kernel that is installed here, or of a Debian
+package of one that apt has fetched; nothing is fetched. What is there already
+is kept unless --force. A PATH is a vmlinux, a vmlinuz, a Debian package, or a
+folder such as /lib/modules/VERSION.
+
+The exit status is 0 if micro-VMs have all that they need, and 1 if not.
+",
+        takes: Takes::OneOf(&["firecracker"]),
+    },
+    VerbInfo {
         verb: Verb::Doctor,
         name: "doctor",
         aliases: &[],

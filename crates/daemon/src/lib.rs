@@ -8,6 +8,7 @@
 //! - [`pools`]: the pools of the store, by the key that clients ask with.
 //! - [`nursery`]: processes of a single thread, in which places are booted.
 //! - [`reaper`]: a thread that sees places to their end.
+//! - [`setup`]: what backends need, put in place; nothing of the daemon.
 //! - [`house`]: a thread that brings the store in line with what is there.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ mod nursery;
 mod pools;
 mod porter;
 mod reaper;
+mod setup;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -78,7 +80,11 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
         let porter = Some(&porter::Everywhere as &dyn agentkernel_images::Porter);
         return agentkernel::run(args, agentkernel::Hands { backends: BACKENDS, porter });
     }
-    let words: Vec<String> = args.map(|word| word.to_string_lossy().into_owned()).collect();
+    let args: Vec<OsString> = args.collect();
+    if let Some(words) = args.strip_prefix([OsString::from("setup")].as_slice()) {
+        return setup::run(words);
+    }
+    let words: Vec<String> = args.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         [] => serve(),

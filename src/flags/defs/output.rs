@@ -150,6 +150,7 @@ pub(super) static FLAGS: &[Flag] = &[
             Verb::Image,
             Verb::Pool,
             Verb::Daemon,
+            Verb::Setup,
             Verb::Doctor,
             Verb::Bench,
         ],

@@ -13,6 +13,7 @@ use agentkernel_images::{Image, Images};
 use agentkernel_root_image::RootImage;
 
 use crate::boot::failed;
+use crate::parts;
 use crate::plan::Disk;
 
 /// What a disk holds at most that nobody has set a limit for. It takes only what is written.
@@ -62,20 +63,12 @@ fn own(path: &Path, size: u64) -> Result<PathBuf, BootError> {
     let draft = path.with_extension("part");
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft);
     file.and_then(|file| file.set_len(size)).map_err(|source| failed(what, source))?;
-    let made = Command::new("mke2fs")
+    let made = Command::new(parts::mke2fs()?)
         .args(["-q", "-F", "-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1"])
         .arg(&draft)
         .stdin(Stdio::null())
         .output();
-    let made = match made {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(BootError::Unavailable {
-                why: "there is no mke2fs, which makes disks for what is written".into(),
-                fix: "install e2fsprogs".into(),
-            });
-        }
-        made => made.map_err(|source| failed(what, source))?,
-    };
+    let made = made.map_err(|source| failed(what, source))?;
     if !made.status.success() {
         let words = String::from_utf8_lossy(&made.stderr);
         return Err(failed(what, io::Error::other(format!("mke2fs: {}", words.trim()))));

@@ -164,6 +164,10 @@ impl Jail {
         if self.kind == Kind::None {
             return Ok(path);
         }
+        if self.kind == Kind::Stranger && !can_be_written && path.metadata()?.mode() & 0o004 == 0 {
+            let why = format!("{} may not be read by all, as it has to be here", path.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
         self.shown.push(Shown {
             is_folder: path.is_dir(),
             path: CString::new(path.as_os_str().as_bytes())?,

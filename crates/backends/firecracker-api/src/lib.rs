@@ -35,7 +35,7 @@ use agentkernel_firecracker::Driver;
 use agentkernel_images::Porter;
 
 pub use bridge::bridge;
-pub use parts::VARIABLES;
+pub use parts::{Check, VARIABLES, checks, folder};
 
 /// Firecracker, driven by this program.
 pub struct Firecracker {

@@ -38,20 +38,66 @@ impl Parts {
     }
 }
 
-fn program() -> Result<PathBuf, BootError> {
-    let is_program = |path: &PathBuf| {
-        path.metadata()
-            .is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+/// One thing that machines need: where it is, or why not and what to do.
+pub struct Check {
+    pub name: &'static str,
+    pub found: Result<String, (String, String)>,
+}
+
+/// All that machines need, looked for one by one, so that everything that is missing can be told at once.
+pub fn checks() -> Vec<Check> {
+    let shown = |path: PathBuf| path.display().to_string();
+    let kernel = || Ok(kernel(&folder()?)?.0);
+    let all = [
+        ("/dev/kvm", check_kvm().map(|()| "may be used".into())),
+        ("firecracker", program().map(shown)),
+        ("kernel", kernel().map(shown)),
+        ("agentkernel", agent().map(shown)),
+        (MKE2FS, mke2fs().map(shown)),
+    ];
+    let told = |(name, found): (_, Result<_, BootError>)| {
+        let found = found.map_err(|error| match error {
+            BootError::Unavailable { why, fix } | BootError::Refused { why, fix } => (why, fix),
+            BootError::Failed { .. } => (error.to_string(), "please report this".into()),
+        });
+        Check { name, found }
     };
+    all.map(told).into()
+}
+
+/// What makes disks for what is written to sandboxes that are kept. Nothing else needs it.
+pub const MKE2FS: &str = "mke2fs";
+
+pub fn mke2fs() -> Result<PathBuf, BootError> {
+    // Which an ordinary user need not have on the PATH.
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    on_path(MKE2FS, system).ok_or_else(|| BootError::Unavailable {
+        why: "there is no mke2fs, which makes disks for what is written".into(),
+        fix: "install e2fsprogs".into(),
+    })
+}
+
+fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+}
+
+/// A program in a folder of the PATH, or in one of `others`.
+fn on_path(name: &str, others: impl IntoIterator<Item = PathBuf>) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let mut all = env::split_paths(&path).chain(others).map(|folder| folder.join(name));
+    all.find(|path| is_program(path))
+}
+
+fn program() -> Result<PathBuf, BootError> {
     if let Some(named) = env::var_os(PROGRAM).map(PathBuf::from) {
-        return Some(named.clone()).filter(is_program).ok_or_else(|| BootError::Unavailable {
-            why: format!("{PROGRAM} is {}, which is no program", named.display()),
-            fix: format!("set {PROGRAM} to the path of firecracker"),
+        return Some(named.clone()).filter(|path| is_program(path)).ok_or_else(|| {
+            BootError::Unavailable {
+                why: format!("{PROGRAM} is {}, which is no program", named.display()),
+                fix: format!("set {PROGRAM} to the path of firecracker"),
+            }
         });
     }
-    let path = env::var_os("PATH").unwrap_or_default();
-    let mut all = env::split_paths(&path).map(|folder| folder.join("firecracker"));
-    all.find(is_program).ok_or_else(|| BootError::Unavailable {
+    on_path("firecracker", []).ok_or_else(|| BootError::Unavailable {
         why: "there is no firecracker on the PATH".into(),
         fix: format!("install Firecracker 1.16 or later, or set {PROGRAM} to where it is"),
     })
@@ -72,7 +118,7 @@ fn kernel(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), BootError> {
         fix: match named {
             true => format!("set {KERNEL} to a kernel that Firecracker starts, a vmlinux"),
             false => {
-                format!("put a vmlinux there, or set {KERNEL} to one: see docs/firecracker.md")
+                format!("agentkernel setup firecracker puts one there, or set {KERNEL} to one")
             }
         },
     })

@@ -1,31 +1,35 @@
 //! Whether Firecracker's machines can be had here.
 
 use agentkernel_containers::{ALWAYS, NO_LANDLOCK};
-use agentkernel_core::{BootError, LimitInForce, LimitKind, Limited, Network, Probe, Wall};
+use agentkernel_core::{LimitInForce, LimitKind, Limited, Network, Probe, Wall};
 
 use crate::jail::Kind;
-use crate::parts::{Parts, check_kvm};
+use crate::parts::{self, Check, MKE2FS};
 
 pub fn probe() -> Probe {
-    match check_kvm().and_then(|()| Parts::find()) {
-        Ok(_) => Probe::Ready {
+    let missing: Vec<_> = parts::checks()
+        .into_iter()
+        .filter_map(|Check { name, found }| Some((name, found.err()?)))
+        .collect();
+    let (kept, missing): (Vec<_>, Vec<_>) =
+        missing.into_iter().partition(|(name, _)| *name == MKE2FS);
+    let notes = kept.into_iter().map(|(_, (why, fix))| {
+        format!("sandboxes that are kept (create) can't be made: {why}: {fix}")
+    });
+    if missing.is_empty() {
+        let exactly =
+            |kind| LimitInForce { kind, value: 0, by: Limited::Exactly("virtual machine".into()) };
+        return Probe::Ready {
             walls: walls(&Network::None, true),
             limits: [LimitKind::Cpus, LimitKind::Memory, LimitKind::Pids, LimitKind::Disk]
-                .map(|kind| LimitInForce {
-                    kind,
-                    value: 0,
-                    by: Limited::Exactly("virtual machine".into()),
-                })
+                .map(exactly)
                 .into(),
-            notes: Kind::possible().note().into_iter().collect(),
-        },
-        Err(BootError::Unavailable { why, fix } | BootError::Refused { why, fix }) => {
-            Probe::Unavailable { why, fix }
-        }
-        Err(error @ BootError::Failed { .. }) => {
-            Probe::Unavailable { why: error.to_string(), fix: "please report this".into() }
-        }
+            notes: notes.chain(Kind::possible().note()).collect(),
+        };
     }
+    // Everything at once, so that nobody has to come back for each.
+    let (why, fix): (Vec<_>, Vec<_>) = missing.into_iter().map(|(_, told)| told).unzip();
+    Probe::Unavailable { why: why.join("; "), fix: fix.join("; ") }
 }
 
 /// The walls around a machine, which has no other users than its own.
