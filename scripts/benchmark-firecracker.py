@@ -203,7 +203,7 @@ def weights():
             words = (entry / "cmdline").read_bytes().split(b"\0")
             if words[0] == b"firecracker":
                 found["firecracker"].append(weight(entry.name))
-            elif words[1:3] == [b"bridge", b"firecracker"]:
+            elif (entry / "comm").read_text() == "bridge\n":
                 found["bridge"].append(weight(entry.name))
     return found
 

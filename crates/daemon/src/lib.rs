@@ -93,9 +93,6 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
             Ok(())
         }
         ["nursery", _] => nursery::serve(&ENGINE).map_err(DaemonError::from),
-        ["bridge", "firecracker"] => {
-            agentkernel_firecracker_api::bridge().map_err(DaemonError::from)
-        }
         ["bridge", "apple"] => agentkernel_apple::bridge().map_err(DaemonError::from),
         ["bridge", name] => {
             agentkernel_containers_api::bridge(name, None).map_err(DaemonError::from)

@@ -324,6 +324,12 @@ pub fn hide() -> io::Result<()> {
     prctl(libc::PR_SET_DUMPABLE, 0)
 }
 
+/// Names the calling thread, of a process's first one the process, in at most 15 bytes. Child-safe.
+pub fn set_name(name: &CStr) -> io::Result<()> {
+    // SAFETY: the kernel reads no further than the NUL that ends it.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+}
+
 /// Makes the process the leader of a new session without a terminal. Child-safe.
 pub fn new_session() -> io::Result<()> {
     // SAFETY: no memory is involved.

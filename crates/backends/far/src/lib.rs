@@ -11,8 +11,9 @@
 //!
 //! # How a backend uses it
 //!
-//! - **Boot**: [`Bridge::start`] starts a program that calls [`carry`] with a way to open streams. A
-//!   bridge may be started before there is a place, since that takes a while.
+//! - **Boot**: [`Bridge::start`] starts a program that calls [`carry`] with a way to open streams, and
+//!   [`Bridge::copy`] has a copy of the booter do so. A bridge may be started before there is a place,
+//!   since that takes a while.
 //! - [`Bridge::open`] opens the stream into a place, which may not run yet. What is to be said
 //!   before links are, such as a greeting, the booter says on what it gets, with [`word`]s.
 //! - [`Bridge::serve`] returns the place's link. From then on the stream is the bridge's alone, and

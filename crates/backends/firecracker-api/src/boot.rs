@@ -2,8 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use agentkernel_containers::{
@@ -23,7 +21,7 @@ use crate::disks::Disks;
 use crate::jail::Kind;
 use crate::parts::{Parts, check_kvm};
 use crate::plan::{Golden, Plan};
-use crate::{golden, initrd, probe};
+use crate::{bridge, golden, initrd, probe};
 
 /// How long a machine may take for a word once it has come up: an emulated one is slow.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -89,7 +87,7 @@ fn have(spec: &Spec, life: Life, one_of_many: bool) -> Result<Box<dyn Place>, Bo
     } else {
         Some(Order::Make(making))
     };
-    let bridge = start_bridge()?;
+    let bridge = Bridge::copy(bridge::serve).map_err(far)?;
     let greeted = greet(&bridge, &plan, first, &disks, spec, &life, facts);
     let (link, told) = match greeted {
         Ok(greeted) => greeted,
@@ -144,13 +142,6 @@ fn processors(spec: &Spec) -> Result<u32, BootError> {
             }),
         },
     }
-}
-
-fn start_bridge() -> Result<Bridge, BootError> {
-    let mut program = Command::new("/proc/self/exe");
-    // Whose it is, for people who look at the list of processes.
-    program.arg0("agentkerneld").args(["bridge", "firecracker"]).current_dir("/");
-    Bridge::start(&mut program).map_err(far)
 }
 
 /// Ends a machine that has become no place. Its bridge kills it and then awaits it, as nobody would whose

@@ -15,9 +15,11 @@ use crate::plan::Plan;
 use crate::vmm::{Machine, MachineError};
 
 /// Serves as a bridge, to the end of the place. SIGTERM ends that.
-pub fn bridge() -> io::Result<()> {
+pub fn serve() -> io::Result<()> {
     // A terminal's signals are not for those who outlive it.
     process::new_session()?;
+    // For people who look at the list of processes.
+    process::set_name(c"bridge")?;
     let machine = Arc::new(OnceLock::new());
     end_when_told(Arc::clone(&machine))?;
     let mut owner = None;

@@ -34,7 +34,6 @@ use agentkernel_core::{BootError, Life, Place, Probe, Provision, Spec};
 use agentkernel_firecracker::Driver;
 use agentkernel_images::Porter;
 
-pub use bridge::bridge;
 pub use parts::{Check, VARIABLES, checks, folder};
 
 /// Firecracker, driven by this program.
