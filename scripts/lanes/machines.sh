@@ -99,6 +99,8 @@ main() {
     say "THIS IS NOT FIRECRACKER. $(qemu-system-x86_64 --version | head -n 1) emulates the machines, without KVM."
     say "Tried are the images, Linux $version and the agent as its init, not Firecracker, KVM or snapshots."
     export FIRECRACKER_BIN=$work/bin/qemu-instead-of-firecracker FIRECRACKER_KERNEL=$work/kernel
+    # The stand-in is no static program, and its machines can't be saved.
+    export FIRECRACKER_JAIL=none FIRECRACKER_SNAPSHOTS=none
     export TESTKIT_ARCHIVE=$work/images/agentkernel-test.tar TESTKIT_PROGRAM=$work/bin/agentkernel
     export TESTKIT_PATIENCE=${TESTKIT_PATIENCE:-4}
     try "$@"

@@ -14,17 +14,19 @@ pub fn effective() -> (u32, u32) {
     unsafe { (libc::geteuid(), libc::getegid()) }
 }
 
-/// Becomes `uid` and `gid` in every sense, without supplementary groups if `drop_groups`.
-/// Capabilities in a user namespace of the caller's own stay until an exec. Child-safe.
+/// Has the calling thread become `uid` and `gid` in every sense, without supplementary groups if
+/// `drop_groups`. Capabilities in a user namespace of the caller's own stay until an exec. Child-safe:
+/// the C library's own calls would wait in a child for the threads that its parent had (nptl(7)).
 pub fn become_user(uid: u32, gid: u32, drop_groups: bool) -> io::Result<()> {
     if drop_groups {
+        let none = std::ptr::null::<libc::gid_t>();
         // SAFETY: an empty list has no members to be read.
-        check(unsafe { libc::setgroups(0, std::ptr::null()) })?;
+        check(unsafe { libc::syscall(libc::SYS_setgroups, 0, none) })?;
     }
     // SAFETY: no memory is involved.
-    check(unsafe { libc::setresgid(gid, gid, gid) })?;
+    check(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
     // SAFETY: no memory is involved.
-    check(unsafe { libc::setresuid(uid, uid, uid) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
 /// Does `work` with the rights over files that `uid` and `gid` have, which may be more than those of

@@ -192,7 +192,8 @@ pub(crate) fn engines(
     });
     let docker = host.map(OsString::from).or(lent).or_else(|| std::env::var_os("DOCKER_HOST"));
     let docker = docker.map(|docker| ("DOCKER_HOST", docker));
-    let machines = ["FIRECRACKER_BIN", "FIRECRACKER_KERNEL"];
+    let machines =
+        ["FIRECRACKER_BIN", "FIRECRACKER_KERNEL", "FIRECRACKER_JAIL", "FIRECRACKER_SNAPSHOTS"];
     let machines = machines.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     docker.into_iter().chain([("CONTAINER_HOST", socket)]).chain(apple()).chain(machines)
 }

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use agentkernel_sys::socket;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{self, SendRequest};
@@ -50,12 +51,16 @@ struct Fault {
 }
 
 impl Api {
-    /// Connects to the one that listens at `socket`.
-    pub fn connect(socket: &Path) -> Result<Self, ApiError> {
+    /// Connects to the one that listens at `path`.
+    pub fn connect(path: &Path) -> Result<Self, ApiError> {
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(ApiError::Connect)?;
         let sender = runtime.block_on(async {
-            let stream = UnixStream::connect(socket).await.map_err(ApiError::Connect)?;
+            // Its path may be of any length.
+            let stream = socket::connect(path, PATIENCE).map_err(ApiError::Connect)?;
+            let stream = std::os::unix::net::UnixStream::from(stream);
+            stream.set_nonblocking(true).map_err(ApiError::Connect)?;
+            let stream = UnixStream::from_std(stream).map_err(ApiError::Connect)?;
             let (sender, connection) = http1::handshake(TokioIo::new(stream))
                 .await
                 .map_err(|error| ApiError::Connect(std::io::Error::other(error)))?;
@@ -74,6 +79,16 @@ impl Api {
         what: &'static str,
     ) -> Result<(), ApiError> {
         self.ask(Method::PUT, path, body, what)
+    }
+
+    /// The same of what is there already.
+    pub fn patch(
+        &mut self,
+        path: &str,
+        body: &impl Serialize,
+        what: &'static str,
+    ) -> Result<(), ApiError> {
+        self.ask(Method::PATCH, path, body, what)
     }
 
     fn ask(
