@@ -6,9 +6,10 @@
 #   scripts/lanes/machines.sh [OPTION or FILTER...]
 #
 # which are the suite's; without any it tries each behaviour on one route, drawn by lot. All, by hand:
-# scripts/lanes/machines.sh firecracker/. In the environment, KERNEL is the start of a version, such as 6.12, of a
-# cloud kernel that this machine's apt has; without it, it is the one of the machine's own release. And
-# TESTKIT_PROGRAM may be an agentkernel with agentkerneld beside it, both stripped; else they are built.
+# scripts/lanes/machines.sh firecracker/. In the environment, KERNEL is the start of a version, such as
+# 6.12, of a cloud kernel that this machine's apt has, or the path of a kernel that FIRECRACKER_KERNEL could
+# name; without it, it is the one of the machine's own release. TESTKIT_PROGRAM may be an agentkernel with
+# agentkerneld beside it, both stripped; else they are built.
 #
 # The exit status is 77, with the reason in the last line, where the lane can't run. The kernel is kept
 # under XDG_CACHE_HOME.
@@ -34,6 +35,11 @@ skip() {
 # Puts a kernel for machines where everybody can read it; `version` is then its.
 get_kernel() {
     local package tree=$work/tree
+    if [ -e "${KERNEL:-}" ]; then
+        version=$KERNEL
+        cp -r "$KERNEL" "$work/kernel"
+        return
+    fi
     package=$(kernel_packages ${KERNEL:+"$KERNEL"} | tail -n 1)
     [ -n "$package" ] || skip "apt knows no kernel ${KERNEL:-of its own release}"
     version=${package#linux-image-}
