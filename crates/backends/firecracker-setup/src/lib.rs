@@ -59,12 +59,16 @@ pub fn setup(request: &Request) -> Result<Report, SetupError> {
 
 /// Puts a kernel into `place`; that of a machine with the root `root` if none is named.
 fn put(request: &Request, place: &Path, root: &Path) -> Result<Kernel, SetupError> {
-    if let (false, Some(kept)) = (request.force, kept(place)?) {
+    if !request.force
+        && let Some(kept) = kept(place)?
+    {
         return Ok(kept);
     }
     let mut draft = Draft::begin(place)?;
     // Somebody else may just have made it.
-    if let (false, Some(kept)) = (request.force, kept(place)?) {
+    if !request.force
+        && let Some(kept) = kept(place)?
+    {
         return Ok(kept);
     }
     if let Some(path) = &request.kernel {

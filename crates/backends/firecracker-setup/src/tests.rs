@@ -285,8 +285,12 @@ fn what_is_there_is_kept_unless_it_is_to_be_replaced() {
     fs::write(&vmlinux, scene::vmlinux("6.12.1", 62)).unwrap();
     let said = put_named(&scratch, &new).unwrap_err().to_string();
     assert!(said.contains("is not what was put there"), "{said}");
+    put(&forced, &place(&scratch), &nowhere).unwrap();
+    assert_eq!(fs::read(&vmlinux).unwrap(), scene::vmlinux("6.12.0", 62));
     fs::remove_file(&vmlinux).unwrap();
     assert!(matches!(put_named(&scratch, &new), Err(SetupError::InTheWay(_))));
+    put(&forced, &place(&scratch), &nowhere).unwrap();
+    assert_eq!(fs::read(&vmlinux).unwrap(), scene::vmlinux("6.12.0", 62));
     // By hand.
     fs::remove_dir_all(place(&scratch)).unwrap();
     fs::copy(&old, place(&scratch)).unwrap();
