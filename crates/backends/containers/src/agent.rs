@@ -16,8 +16,9 @@ use std::time::Duration;
 use agentkernel_core::{Attachment, Identity};
 use agentkernel_far::word;
 use agentkernel_guest::{Agent, Beside, Filters, LiveAgent, Nearest, ResourceLimit, Rules, Term};
+use agentkernel_protocol::Carry;
 use agentkernel_sys::seccomp::Policy;
-use agentkernel_sys::{identity, landlock, process, socket};
+use agentkernel_sys::{descriptor, identity, landlock, process, socket};
 
 use crate::greeting::{About, DOOR, LINK, Resident, Setting};
 use crate::place::NAMESPACES;
@@ -156,8 +157,17 @@ fn live(agent: Agent, term: Term, shared: bool, beside: Option<&mut dyn Beside>)
     let mut attach = |_: Attachment, _| Err(io::ErrorKind::Unsupported.into());
     let live = LiveAgent::new(agent, &rules, term, &mut attach);
     match beside {
-        Some(beside) => live.with(beside).serve(),
+        // Nobody else reaches its files.
+        Some(beside) => live.carrying(&carry).with(beside).serve(),
         None => live.serve(),
+    }
+}
+
+/// Carries files, in a process of its own.
+fn carry(carry: &Carry, streams: [OwnedFd; 3]) -> u8 {
+    match descriptor::open_path(c"/") {
+        Ok(root) => agentkernel_files::serve(root.as_fd(), carry, streams),
+        Err(_) => 1,
     }
 }
 

@@ -79,7 +79,7 @@ pub(super) fn read_named(
         }
         Err(NotRead::Gone) => Err(TransferError::Missing { at: at() }),
         Err(NotRead::Failed(source)) => {
-            Err(TransferError::Failed { action: "open", at: at(), source })
+            Err(TransferError::Failed { action: "open".into(), at: at(), source })
         }
     }
 }

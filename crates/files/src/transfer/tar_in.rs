@@ -1,6 +1,8 @@
 //! A tar archive unpacked in a sandbox.
 
+mod copied;
 mod meter;
+mod unsettled;
 
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
@@ -13,12 +15,13 @@ use std::rc::Rc;
 
 use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW};
 use rustix::io::Errno;
-use tar::{Entry, EntryType};
+use tar::{Entries, Entry, EntryType};
 
 use super::error::{Refusal, TransferError, Transferred};
 use super::write::{At, Settled, Writer};
 use crate::descent::{Mounts, c_name, open_in};
-use meter::{Meter, Metered};
+pub(super) use meter::{Meter, Metered};
+use unsettled::Unsettled;
 
 /// How long a file with holes may be, in bytes: it costs nobody anything to write a longer one into an archive.
 const LONGEST_SPARSE: u64 = 1 << 40;
@@ -36,9 +39,9 @@ pub(super) fn unpack(
 ) -> Result<Transferred, TransferError> {
     let meter = Meter::default();
     let mut archive = tar::Archive::new(Metered::new(input, meter.clone()));
-    let mut unpacking =
-        Unpacking { target, parents: Parents::new(top), writer, directories: Vec::new() };
-    let unpacked = unpacking.members(&mut archive, &meter);
+    let mut unpacking = Unpacking::new(target, top, writer, None);
+    let entries = archive.entries().map_err(|source| TransferError::Archive { source });
+    let unpacked = entries.and_then(|mut entries| unpacking.members(&mut entries, &meter));
     // What is there already is to be usable, whatever came after it.
     let settled = unpacking.settle();
     unpacked.and(settled)?;
@@ -47,21 +50,29 @@ pub(super) fn unpack(
 
 struct Unpacking<'a> {
     target: &'a Path,
+    /// Of a copy, what the members' paths begin with, each of which comes after all of the one before that it is
+    /// not in.
+    copied: Option<Vec<CString>>,
     parents: Parents,
     writer: Writer,
-    /// The directories that were made, and what they are to have in the end: what is put into one changes its time,
-    /// and it may become read-only.
-    directories: Vec<(Vec<CString>, Settled)>,
+    directories: Unsettled,
 }
 
-impl Unpacking<'_> {
+impl<'a> Unpacking<'a> {
+    fn new(target: &'a Path, top: OwnedFd, writer: Writer, copied: Option<Vec<CString>>) -> Self {
+        let directories = match copied {
+            Some(_) => Unsettled::nested(),
+            None => Unsettled::Any(Vec::new()),
+        };
+        Self { target, copied, parents: Parents::new(top), writer, directories }
+    }
+
     fn members<R: Read>(
         &mut self,
-        archive: &mut tar::Archive<Metered<R>>,
+        entries: &mut Entries<'_, Metered<R>>,
         meter: &Meter,
     ) -> Result<(), TransferError> {
         let failed = |source| TransferError::Archive { source };
-        let mut entries = archive.entries().map_err(failed)?;
         loop {
             meter.limit();
             let Some(entry) = entries.next() else { return Ok(()) };
@@ -88,11 +99,18 @@ impl Unpacking<'_> {
             self.writer.done.refuse(|| path, refusal);
             return Ok(());
         }
-        match self.make(entry, kind, &raw) {
-            Ok(()) => Ok(()),
-            Err(Failure::Member(why)) => Err(TransferError::Member { member: path, why }),
-            Err(Failure::Archive(source)) => Err(TransferError::Archive { source }),
-            Err(Failure::Write(error)) => Err(self.writer.failed(self.target.join(path), error)),
+        self.make(entry, kind, &raw).map_err(|failure| self.failed(path, failure))
+    }
+
+    fn failed(&self, path: PathBuf, failure: Failure) -> TransferError {
+        match failure {
+            Failure::Member(why) => TransferError::Member { member: path, why: why.into() },
+            Failure::Archive(source) => TransferError::Archive { source },
+            Failure::Write(error) => {
+                let above = self.copied.as_ref().map_or(0, Vec::len);
+                let below: PathBuf = path.components().skip(above).collect();
+                self.writer.failed(self.target.join(below), error)
+            }
         }
     }
 
@@ -103,6 +121,13 @@ impl Unpacking<'_> {
         path: &[u8],
     ) -> Result<(), Failure> {
         let mut parents = parts(path)?;
+        if let Some(top) = &self.copied {
+            parents = copied::below(top, parents)?;
+            if kind == EntryType::Link {
+                return Err(Failure::Member("is a hard link, of which a copy has none"));
+            }
+            self.settle_but(&parents)?;
+        }
         let Some(name) = parents.pop() else {
             // The target itself, which is there.
             return if kind == EntryType::Directory {
@@ -119,7 +144,7 @@ impl Unpacking<'_> {
                 let (_, new) = self.writer.directory(to)?;
                 if new {
                     parents.push(name);
-                    self.directories.push((parents, settled));
+                    self.directories.push(parents, settled);
                 }
             }
             EntryType::Symlink => {
@@ -157,24 +182,37 @@ impl Unpacking<'_> {
     }
 
     fn settle(&mut self) -> Result<(), TransferError> {
-        for (path, settled) in std::mem::take(&mut self.directories).into_iter().rev() {
-            let done = match self.parents.find(&path) {
-                Ok(directory) => self.writer.settle(directory.as_fd(), &settled),
-                // The sandbox has moved or removed it.
-                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
-                Err(errno) => Err(errno.into()),
-            };
-            done.map_err(|error| {
+        while let Some((path, settled)) = self.directories.pop() {
+            self.settle_one(&path, &settled).map_err(|error| {
                 let parts = path.iter().map(|part| OsStr::from_bytes(part.to_bytes()));
                 self.writer.failed(self.target.join(parts.collect::<PathBuf>()), error)
             })?;
         }
         Ok(())
     }
+
+    /// Settles those in which `path` is not, so that no more have to be remembered than lie in each other.
+    fn settle_but(&mut self, path: &[CString]) -> io::Result<()> {
+        while let Some((left, settled)) = self.directories.pop_unless(path) {
+            self.settle_one(&left, &settled)?;
+        }
+        Ok(())
+    }
+
+    fn settle_one(&self, path: &[CString], settled: &Settled) -> io::Result<()> {
+        match self.parents.find(path) {
+            Ok(directory) => self.writer.settle(directory.as_fd(), settled),
+            // The sandbox has moved or removed it.
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
 }
 
+pub(super) use copied::{Top, unpack as unpack_copy};
+
 /// Why a member wasn't unpacked.
-enum Failure {
+pub(super) enum Failure {
     Member(&'static str),
     Archive(io::Error),
     Write(io::Error),
@@ -201,7 +239,7 @@ fn refusal(kind: EntryType) -> Option<Refusal> {
 }
 
 /// The names in a member's path, which is relative whatever it says.
-fn parts(path: &[u8]) -> Result<Vec<CString>, Failure> {
+pub(super) fn parts(path: &[u8]) -> Result<Vec<CString>, Failure> {
     let parts = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
     parts
         .map(|part| match part {
@@ -215,14 +253,32 @@ fn link_name(entry: &Entry<'_, impl Read>) -> Vec<u8> {
     entry.link_name_bytes().unwrap_or_default().into_owned()
 }
 
-fn settled(entry: &Entry<'_, impl Read>) -> Result<Settled, Failure> {
+fn settled(entry: &mut Entry<'_, impl Read>) -> Result<Settled, Failure> {
     let mode = entry.header().mode().map_err(Failure::Archive)?;
     let seconds = entry.header().mtime().map_err(Failure::Archive)?;
     let changed = Timespec { tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX), tv_nsec: 0 };
+    let extensions = entry.pax_extensions().map_err(Failure::Archive)?;
+    let told = extensions.into_iter().flatten().flatten().filter(|one| one.key_bytes() == b"mtime");
+    let told = told.last().and_then(|one| one.value().ok().and_then(exact_time));
+    let changed = told.unwrap_or(changed);
     Ok(Settled { mode, times: Timestamps { last_access: NOW, last_modification: changed } })
 }
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+
+/// A time such as `-12.5`: seconds since 1970 with a fraction, which counts away from zero.
+fn exact_time(text: &str) -> Option<Timespec> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let seconds: i64 = whole.parse().ok()?;
+    if !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let part: i64 = format!("{fraction:0<9}")[..9].parse().ok()?;
+    Some(match whole.starts_with('-') && part > 0 {
+        true => Timespec { tv_sec: seconds.checked_sub(1)?, tv_nsec: 1_000_000_000 - part },
+        false => Timespec { tv_sec: seconds, tv_nsec: part },
+    })
+}
 
 /// Finds directories below the top, through no links.
 struct Parents {

@@ -26,15 +26,27 @@ const LONGEST_NAME: usize = 32 << 10;
 /// How many stretches of data are told apart in one file; what comes after them counts as data.
 const MOST_EXTENTS: usize = 10_000;
 
+/// What an archive keeps of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// What every program knows that reads archives.
+    Archives,
+    /// All that a copy has: the parts of seconds, and what is the matter with a directory itself of which only
+    /// what is in it is copied.
+    Copies,
+}
+
 /// Writes what `from` stands for, of which `source` tells.
 pub(super) fn write(
     from: Source,
     source: (&Path, Where),
+    kept: Kept,
     out: impl Write,
 ) -> Result<Transferred, TransferError> {
     let output = Output { out: BufWriter::with_capacity(BUFFER, out), broken: false };
     let mut archive = Archive {
         source,
+        kept,
         top: PathBuf::new(),
         builder: Builder::new(output),
         done: Transferred::default(),
@@ -52,6 +64,7 @@ pub(super) fn write(
 
 struct Archive<'a, W: Write> {
     source: (&'a Path, Where),
+    kept: Kept,
     /// What the names of members start with.
     top: PathBuf,
     builder: Builder<Output<W>>,
@@ -62,13 +75,14 @@ impl<W: Write> Archive<'_, W> {
     fn write(&mut self, from: Source) -> Result<(), TransferError> {
         match from {
             Source::Directory { directory, name } => {
+                let stat = fstat(&directory);
+                let stat = stat
+                    .map_err(|errno| self.failed("look at", self.source.0.into(), errno.into()))?;
                 if let Some(name) = name {
                     self.top.push(OsStr::from_bytes(name.to_bytes()));
-                    let stat = fstat(&directory);
-                    let stat = stat.map_err(|errno| {
-                        self.failed("look at", self.source.0.into(), errno.into())
-                    })?;
                     self.directory(&stat, &self.top.clone())?;
+                } else if self.kept == Kept::Copies {
+                    self.itself(&stat)?;
                 }
                 walk(directory, self.source, self)
             }
@@ -103,22 +117,60 @@ impl<W: Write> Archive<'_, W> {
     }
 
     fn directory(&mut self, stat: &Stat, path: &Path) -> Result<(), TransferError> {
-        let mut header = header(stat, EntryType::Directory);
+        let mut header = self.header(stat, EntryType::Directory);
         // A directory's name ends in a slash.
         let path = path.join("");
         self.done.directories += 1;
-        self.builder
-            .append_data(&mut header, path, io::empty())
+        self.tell_time(stat)
+            .and_then(|()| self.builder.append_data(&mut header, path, io::empty()))
             .map_err(|source| TransferError::Output { source })
     }
 
+    /// Tells of the directory that everything is in, which has no name here.
+    fn itself(&mut self, stat: &Stat) -> Result<(), TransferError> {
+        const NAME: &[u8] = b"./";
+        let mut header = self.header(stat, EntryType::Directory);
+        header.as_old_mut().name[..NAME.len()].copy_from_slice(NAME);
+        header.set_cksum();
+        self.tell_time(stat)
+            .and_then(|()| self.builder.append(&header, io::empty()))
+            .map_err(|source| TransferError::Output { source })
+    }
+
+    /// Tells of the file that is next when it was changed, if its header can't.
+    fn tell_time(&mut self, stat: &Stat) -> io::Result<()> {
+        let (seconds, part) = (stat.st_mtime, stat.st_mtime_nsec);
+        if self.kept == Kept::Archives || (seconds >= 0 && part == 0) {
+            return Ok(());
+        }
+        // As a fraction, which counts away from zero.
+        let time = match seconds {
+            0.. => format!("{seconds}.{part:09}"),
+            _ if part == 0 => format!("{seconds}"),
+            _ => match (seconds + 1, 1_000_000_000 - part) {
+                (0, part) => format!("-0.{part:09}"),
+                (seconds, part) => format!("{seconds}.{part:09}"),
+            },
+        };
+        self.builder.append_pax_extensions([("mtime", time.as_bytes())])
+    }
+
+    fn header(&self, stat: &Stat, kind: EntryType) -> Header {
+        let mut header = header(stat, kind);
+        if self.kept == Kept::Copies && kind == EntryType::Directory {
+            header.set_mode(stat.st_mode & 0o1777);
+        }
+        header
+    }
+
     fn link(&mut self, target: &[u8], stat: &Stat, path: &Path) -> Result<(), TransferError> {
-        let mut header = header(stat, EntryType::Symlink);
+        let mut header = self.header(stat, EntryType::Symlink);
         let written = match header.set_link_name_literal(target) {
             Ok(()) => Ok(()),
             Err(_) => self.long_link(target),
         };
         written
+            .and_then(|()| self.tell_time(stat))
             .and_then(|()| self.builder.append_data(&mut header, path, io::empty()))
             .map_err(|source| TransferError::Output { source })
     }
@@ -134,7 +186,7 @@ impl<W: Write> Archive<'_, W> {
     fn file(&mut self, file: &File, stat: &Stat, path: &Path) -> Result<(), FileError> {
         let length = length(stat);
         let mut extents = extents(file, length).map_err(FileError::Read)?;
-        let mut header = header(stat, EntryType::Regular);
+        let mut header = self.header(stat, EntryType::Regular);
         let mut more = Vec::new();
         if length > 0 && extents != [(0, length)] {
             if extents.last().is_none_or(|last| last.1 < length) {
@@ -145,6 +197,7 @@ impl<W: Write> Archive<'_, W> {
         }
         header.set_size(extents.iter().map(|(start, end)| end - start).sum());
         let mut body = Body { file, extents: extents.into_iter(), extent: (0, 0), failed: false };
+        self.tell_time(stat).map_err(FileError::Write)?;
         let data = more.as_slice().chain(BufReader::with_capacity(BUFFER, &mut body));
         let written = self.builder.append_data(&mut header, path, data);
         written.map_err(
@@ -153,7 +206,8 @@ impl<W: Write> Archive<'_, W> {
     }
 
     fn failed(&self, action: &'static str, path: PathBuf, source: io::Error) -> TransferError {
-        TransferError::Failed { action, at: Located { path, place: self.source.1 }, source }
+        let at = Located { path, place: self.source.1 };
+        TransferError::Failed { action: action.into(), at, source }
     }
 }
 

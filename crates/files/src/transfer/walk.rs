@@ -161,6 +161,7 @@ impl<V: Visit> Walk<'_, V> {
 
     fn failed(&self, action: &'static str, name: &CStr, source: io::Error) -> TransferError {
         let path = Below { levels: &self.levels, name }.path(self.path.0);
-        TransferError::Failed { action, at: Located { path, place: self.path.1 }, source }
+        let at = Located { path, place: self.path.1 };
+        TransferError::Failed { action: action.into(), at, source }
     }
 }

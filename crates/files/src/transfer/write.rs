@@ -64,7 +64,7 @@ impl Writer {
             Some(Errno::ISDIR) => TransferError::IsDirectory { at },
             // Links are never followed, so one is no directory.
             Some(Errno::NOTDIR | Errno::LOOP) => TransferError::NoDirectory { at },
-            _ => TransferError::Failed { action: "write", at, source },
+            _ => TransferError::Failed { action: "write".into(), at, source },
         }
     }
 

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use agentkernel_core::Attachment;
-use agentkernel_protocol::{CommandId, FromAgent};
+use agentkernel_protocol::{Carry, CommandId, FromAgent};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::Signals;
 use agentkernel_sys::{process, socket};
@@ -29,6 +29,10 @@ use understudy::Understudy;
 
 /// Adds something to the place; how is known only to whoever made it.
 pub type Attach<'a> = dyn FnMut(Attachment, Option<OwnedFd>) -> io::Result<()> + 'a;
+
+/// Carries files between the place and three streams (read, written, and reported to), in a process
+/// of its own, and returns that process's exit status. How is known only to whoever made the place.
+pub type Carrier<'a> = dyn Fn(&Carry, [OwnedFd; 3]) -> u8 + 'a;
 
 /// What process 1 does besides: it brings clients in who are not on this kernel.
 pub trait Beside {
@@ -76,6 +80,7 @@ pub struct LiveAgent<'a> {
     term: Term,
     rules: &'a Rules,
     attach: &'a mut Attach<'a>,
+    carrier: Option<&'a Carrier<'a>>,
     beside: RefCell<Option<&'a mut dyn Beside>>,
     links: Vec<Link>,
     next_link: u32,
@@ -134,6 +139,7 @@ impl<'a> LiveAgent<'a> {
             term,
             rules,
             attach,
+            carrier: None,
             beside: RefCell::default(),
             links: vec![Link::greet(FIRST_LINK, link)],
             next_link: FIRST_LINK + 1,
@@ -157,6 +163,11 @@ impl<'a> LiveAgent<'a> {
     /// Hands out the place's user namespace.
     pub fn handing_out(self, namespace: Option<OwnedFd>) -> Self {
         Self { namespace, ..self }
+    }
+
+    /// Has files carried by `carrier`.
+    pub fn carrying(self, carrier: &'a Carrier<'a>) -> Self {
+        Self { carrier: Some(carrier), ..self }
     }
 
     /// Has clients come in by `beside`, too.

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use agentkernel_core::Attachment;
-use agentkernel_protocol::{CommandId, FromAgent, Role, Stage, Start, ToAgent};
+use agentkernel_protocol::{Carry, CommandId, FromAgent, Role, Stage, Start, ToAgent};
 use agentkernel_sys::{descriptor, process, signal};
 
 use super::{LiveAgent, Stopping};
@@ -36,6 +36,7 @@ impl LiveAgent<'_> {
                 }
             }
             ToAgent::Start { command, start } => self.start_if_free(link, command, start),
+            ToAgent::Carry { command, carry } => self.carry_if_free(link, command, &carry),
             ToAgent::Background { command, number, signal } => {
                 let done = match self.commands.iter().find(|c| c.is_background(number)) {
                     Some(running) => running.child.signal_group(i32::from(signal)),
@@ -106,6 +107,19 @@ impl LiveAgent<'_> {
         if let Err(error) = result {
             let errno = number(&error);
             self.say(link, FromAgent::NotStarted { command, stage: Stage::Place, errno });
+        }
+    }
+
+    /// Carries files, whoever else is stopped, unless the number is taken or the place is about to end.
+    fn carry_if_free(&mut self, link: u32, command: CommandId, carry: &Carry) {
+        let taken = self.own(link, command).is_some();
+        let Some(client) = self.link(link) else { return };
+        let Some(streams) = client.take::<3>().filter(|_| !taken) else {
+            client.broken = true;
+            return;
+        };
+        if let Err(error) = self.carry(link, command, carry, streams) {
+            self.answer(link, command, Err(error));
         }
     }
 
