@@ -132,8 +132,7 @@ pub(crate) fn is_taken_foreign(name: &str) -> bool {
 /// Why a behaviour can't be seen on `subject`, if its engine is elsewhere, or its places are behind a
 /// stream for another reason.
 pub(crate) fn left_out(subject: &Subject, name: &str) -> Option<NotPassed> {
-    // Whoever can tell of changes reaches a place's files, and so its process, otherwise.
-    if subject.host.is_none() && subject.has(Capability::Changes) {
+    if !subject.is_far() {
         return None;
     }
     let live = LEFT_OUT_LIVE.iter().filter(|_| subject.route == Route::Live);

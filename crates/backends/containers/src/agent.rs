@@ -8,14 +8,16 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
 use agentkernel_core::{Attachment, Identity};
 use agentkernel_far::word;
-use agentkernel_guest::{Agent, Beside, Filters, LiveAgent, Nearest, ResourceLimit, Rules, Term};
+use agentkernel_guest::{
+    Agent, Beside, Carrier, Filters, LiveAgent, Nearest, ResourceLimit, Rules, Term,
+};
 use agentkernel_protocol::Carry;
 use agentkernel_sys::seccomp::Policy;
 use agentkernel_sys::{descriptor, identity, landlock, process, socket};
@@ -95,7 +97,7 @@ fn serve_near() -> io::Result<()> {
     let term = term(&setting, listener, fate);
     let agent = Agent::new(link)?;
     let (listener, fate) = (term.listener.as_ref(), term.fate.as_ref());
-    let keep = [listener.map(AsFd::as_fd), fate.map(AsFd::as_fd), None, None];
+    let keep = [listener.map(AsFd::as_fd), fate.map(AsFd::as_fd), None, None, None];
     agent.close_inherited(None, keep, None)?;
     live(agent, term, setting.listener, None)
 }
@@ -135,8 +137,14 @@ fn term(setting: &Setting, listener: Option<OwnedFd>, fate: Option<OwnedFd>) -> 
     }
 }
 
-/// Lives to the end of the place, which is `shared` if it has more than one command.
-fn live(agent: Agent, term: Term, shared: bool, beside: Option<&mut dyn Beside>) -> io::Result<()> {
+/// Lives to the end of the place, which is `shared` if it has more than one command. With whoever is
+/// beside it comes the directory of what is kept, if anything is.
+fn live(
+    agent: Agent,
+    term: Term,
+    shared: bool,
+    beside: Option<(&mut dyn Beside, Option<BorrowedFd<'_>>)>,
+) -> io::Result<()> {
     // Else a pipe of the agent's would take the number of a command's stream.
     agentkernel_sys::entry::open_standard_streams();
     // Commands of one place that each made a promise of their own could not signal each other.
@@ -158,16 +166,26 @@ fn live(agent: Agent, term: Term, shared: bool, beside: Option<&mut dyn Beside>)
     let live = LiveAgent::new(agent, &rules, term, &mut attach);
     match beside {
         // Nobody else reaches its files.
-        Some(beside) => live.carrying(&carry).with(beside).serve(),
+        Some((beside, kept)) => live.carrying(&Files { kept }).with(beside).serve(),
         None => live.serve(),
     }
 }
 
-/// Carries files, in a process of its own.
-fn carry(carry: &Carry, streams: [OwnedFd; 3]) -> u8 {
-    match descriptor::open_path(c"/") {
-        Ok(root) => agentkernel_files::serve(root.as_fd(), carry, streams),
-        Err(_) => 1,
+/// Carries files.
+struct Files<'a> {
+    kept: Option<BorrowedFd<'a>>,
+}
+
+impl Carrier for Files<'_> {
+    fn kept(&self) -> Option<BorrowedFd<'_>> {
+        self.kept
+    }
+
+    fn carry(&self, carry: &Carry, streams: [OwnedFd; 3]) -> u8 {
+        match descriptor::open_path(c"/") {
+            Ok(root) => agentkernel_files::serve(root.as_fd(), carry, streams),
+            Err(_) => 1,
+        }
     }
 }
 

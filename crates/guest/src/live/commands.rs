@@ -280,12 +280,13 @@ impl LiveAgent<'_> {
 }
 
 /// Carries files in the calling process, which nobody else is in, and returns its exit status.
-fn become_carrier(carrier: &Carrier<'_>, carry: &Carry, streams: [OwnedFd; 3]) -> u8 {
+fn become_carrier(carrier: &dyn Carrier, carry: &Carry, streams: [OwnedFd; 3]) -> u8 {
     let [a, b, c] = streams.each_ref().map(AsRawFd::as_raw_fd);
     // Else nobody would see the end of what the agent closes meanwhile.
-    let alone = descriptor::close_all_but(&mut [0, 1, 2, a, b, c]);
+    let kept = carrier.kept().map_or(-1, |kept| kept.as_raw_fd());
+    let alone = descriptor::close_all_but(&mut [0, 1, 2, a, b, c, kept]);
     match alone.and_then(|()| process::new_session()) {
-        Ok(_) => carrier(carry, streams),
+        Ok(()) => carrier.carry(carry, streams),
         Err(_) => 1,
     }
 }

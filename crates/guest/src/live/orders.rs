@@ -164,12 +164,16 @@ impl LiveAgent<'_> {
     /// Whoever holds the place may be killed before he lets go, so that its link's end does it.
     fn hold(&mut self, link: u32, command: CommandId) {
         self.holder = Some(link);
-        let done = process::signal_all(signal::SIGSTOP).map(drop);
+        let done = process::signal_all(signal::SIGSTOP);
+        let done = done.and_then(|_| self.beside.get_mut().as_mut().map_or(Ok(()), |b| b.freeze()));
         self.answer(link, command, done);
     }
 
     pub(super) fn let_go(&mut self) {
         self.holder = None;
+        if let Some(beside) = self.beside.get_mut() {
+            beside.thaw();
+        }
         if !self.paused {
             // If nothing is there to go on, nothing has to.
             let _ = process::signal_all(signal::SIGCONT);
@@ -190,6 +194,10 @@ impl LiveAgent<'_> {
     /// Ends the place if it was to be stopped: nothing is left to wait for.
     pub(super) fn finish_stopping(&mut self) {
         if let Some(Stopping { link, command, .. }) = self.stopping.take() {
+            // Whoever hears that it is done may end the machine that this runs in.
+            if let Some(beside) = self.beside.get_mut() {
+                beside.save();
+            }
             self.say(link, FromAgent::Done { command });
             self.end("stopped");
         }

@@ -3,7 +3,7 @@
 use std::ffi::CString;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
 use agentkernel_sys::descriptor;
@@ -22,12 +22,15 @@ const MADE: &str = "/made";
 const PLACE: &str = "/place";
 const HOST_NAME: &str = "/etc/hostname";
 
-/// Makes the root, and makes it that of this process.
-pub fn make(making: &Making) -> io::Result<()> {
+/// Makes the root, and makes it that of this process. Returns the directory of what is written, if that
+/// outlasts the machine.
+pub fn make(making: &Making) -> io::Result<Option<OwnedFd>> {
     mount::make_private()?;
     limit(making)?;
     let below = below(making)?;
     above(making)?;
+    let written = c(WRITTEN)?;
+    let kept = making.kept.then(|| descriptor::open_read(&written)).transpose()?;
     let options = format!("lowerdir={},upperdir={WRITTEN}/upper,workdir={WRITTEN}/work", below);
     fs::create_dir_all(PLACE)?;
     mount_at("overlay", PLACE, GUARDED_ROOT, &options)?;
@@ -39,7 +42,7 @@ pub fn make(making: &Making) -> io::Result<()> {
     if making.read_only {
         mount::restrict(c"/", Restrictions::READ_ONLY, false)?;
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// Setuid programs are of no use to commands, which can't gain a privilege, but belong to an image.
