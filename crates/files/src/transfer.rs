@@ -26,6 +26,7 @@
 mod error;
 mod far;
 mod item;
+mod marks;
 mod owner;
 mod pass;
 mod place;
@@ -43,7 +44,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use error::{Located, Refusal, Refused, TransferError, Transferred, Where};
-pub use far::{Agent, Errand, Streams, Way, serve};
+pub use far::{Agent, Errand, Streams, Way, fetch_layer, serve};
 use place::{Side, Source, Target};
 use tar_out::Kept;
 use write::{At, Writer};

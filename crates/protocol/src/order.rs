@@ -75,11 +75,19 @@ pub enum Way {
     ContentsIn,
     /// What is at the path is packed with all that a copy keeps.
     CopyOut,
+    /// The layer of this name, of those that the place keeps, is packed with all that an overlay has.
+    LayerOut,
 }
 
 impl Way {
-    const ALL: [Self; 5] =
-        [Self::ArchiveIn, Self::ArchiveOut, Self::CopyIn, Self::ContentsIn, Self::CopyOut];
+    const ALL: [Self; 6] = [
+        Self::ArchiveIn,
+        Self::ArchiveOut,
+        Self::CopyIn,
+        Self::ContentsIn,
+        Self::CopyOut,
+        Self::LayerOut,
+    ];
 }
 
 /// A command, and how it relates to its place.

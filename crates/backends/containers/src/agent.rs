@@ -152,7 +152,8 @@ fn live(
     if let Some(version) = landlock.filter(|_| shared) {
         // Not every engine has promised that already, without which there is no other promise.
         identity::no_new_privileges()?;
-        landlock::restrict(version, [].into_iter())?;
+        let kept = beside.as_ref().and_then(|(_, kept)| *kept);
+        landlock::restrict_but_for(version, [].into_iter(), kept)?;
     }
     let rules = Rules {
         drop_groups: true,
@@ -183,7 +184,7 @@ impl Carrier for Files<'_> {
 
     fn carry(&self, carry: &Carry, streams: [OwnedFd; 3]) -> u8 {
         match descriptor::open_path(c"/") {
-            Ok(root) => agentkernel_files::serve(root.as_fd(), carry, streams),
+            Ok(root) => agentkernel_files::serve(root.as_fd(), self.kept, carry, streams),
             Err(_) => 1,
         }
     }

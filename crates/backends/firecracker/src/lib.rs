@@ -19,7 +19,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel_containers::{owners, process_of, start_first};
+use agentkernel_containers::{identity_of, owners, process_of, start_first};
 use agentkernel_core::{
     About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
     Launch, Layer, Life, Owners, Pinned, Place, Pristine, Probe, Process, Profile, Provision,
@@ -66,6 +66,12 @@ impl Firecracker {
 /// The folder in that of a sandbox's layers that has its disk.
 pub const KEPT: &str = "disk";
 
+/// The directory on the disk that has what was written to the root.
+pub const UPPER: &str = "upper";
+
+/// What is not the image's, and where nothing is kept.
+const COVERED: [&str; 5] = ["/dev", "/etc/hostname", "/proc", "/run", "/sys"];
+
 /// How long a machine may take to end.
 const END: Duration = Duration::from_secs(10);
 
@@ -111,6 +117,8 @@ impl Backend for Firecracker {
             Capability::Terminal,
             Capability::User,
             Capability::Live,
+            Capability::Changes,
+            Capability::RootChanges,
             Capability::Snapshots,
         ];
         Capabilities::new(ALL)
@@ -223,6 +231,14 @@ impl Backend for Firecracker {
         // A disk, into which nobody looks from here. As a whole it can be copied.
         let upper = directory.join(KEPT);
         vec![Layer { target: "/".into(), lower: vec![], upper, covered: vec![], made: vec![] }]
+    }
+
+    fn carried(&self, spec: &Spec, image: &ImageFacts, directory: &Path) -> Option<Vec<Layer>> {
+        let home = identity_of(&spec.user, image).map(|user| PathBuf::from(user.home));
+        let covered: Vec<PathBuf> = COVERED.map(PathBuf::from).into();
+        let made = covered.iter().cloned().chain(["/tmp".into()]).chain(home).collect();
+        let upper = directory.join(UPPER);
+        Some(vec![Layer { target: "/".into(), lower: vec![], upper, covered, made }])
     }
 
     fn owners(&self, spec: &Spec, image: &ImageFacts) -> Result<Owners, BootError> {

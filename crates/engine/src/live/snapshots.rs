@@ -28,7 +28,14 @@ const LAYERS: &str = "layers";
 const HOLD: Duration = Duration::from_secs(120);
 
 /// Keeps everything in a sandbox from running until it is dropped, or until the process ends.
-pub(super) struct Held(#[expect(dead_code, reason = "its end is what counts")] Option<Dial>);
+pub(super) struct Held(Option<Dial>);
+
+impl Held {
+    /// The agent, who hears nobody else meanwhile; none if it does not run.
+    pub fn agent(&mut self) -> Option<&mut Dial> {
+        self.0.as_mut()
+    }
+}
 
 impl Sandboxes<'_> {
     /// Keeps what a sandbox has written so far under a name of its own, made up after the

@@ -90,9 +90,9 @@ impl Sandboxes<'_> {
                 Reached::Root(root) => {
                     work(&Inside::Near { root: root.as_fd(), owner: owners.user })
                 }
-                Reached::Agent(dial) => {
+                Reached::Agent(mut dial) => {
                     let owner = inside_of(&owners);
-                    work(&Inside::Far(&Carrier { dial: RefCell::new(dial), owner }))
+                    work(&Inside::Far(&Carrier { dial: RefCell::new(&mut dial), owner }))
                 }
             })
         };
@@ -121,16 +121,25 @@ impl Sandboxes<'_> {
             return Ok(work(reach(self.dial(record)?)?, &Self::place(record).image()));
         }
         let (record, _lock) = self.lock(record.id.as_str())?;
-        if is_said_to_run(&record) {
-            return Ok(work(reach(self.dial(&record)?)?, &Self::place(&record).image()));
-        }
         way.refuse_fleeting(&record)?;
+        self.visit_locked(&record, work)
+    }
+
+    /// The same of one that nobody else can change meanwhile.
+    pub(super) fn visit_locked<T>(
+        &self,
+        record: &Record,
+        work: impl FnOnce(Reached, &ImageFacts) -> T,
+    ) -> Result<T, EngineError> {
+        if is_said_to_run(record) {
+            return Ok(work(reach(self.dial(record)?)?, &Self::place(record).image()));
+        }
         let life = Life {
             name: Some(record.id.to_string()),
-            layers: Some(self.make_layers(&record)?),
+            layers: Some(self.make_layers(record)?),
             ..Life::default()
         };
-        let place = self.driver(&record)?.boot_live(&self.spec(&record)?, life)?;
+        let place = self.driver(record)?.boot_live(&self.spec(record)?, life)?;
         let done = greeted(&*place).and_then(reach);
         let done = done.map(|reached| work(reached, &place.image()));
         let destroyed = place.destroy();
@@ -165,6 +174,9 @@ impl Way<'_> {
             Component::Normal(name) => name.to_str(),
             _ => None,
         });
+        if is_said_to_run(record) {
+            return Ok(());
+        }
         let fleeting = matches!(top, Some("run" | "dev" | "proc"));
         if self.direction == "out" || !fleeting {
             return Ok(());
@@ -178,7 +190,7 @@ impl Way<'_> {
 }
 
 /// What leads to a sandbox's files.
-enum Reached {
+pub(super) enum Reached {
     Root(OwnedFd),
     /// Its agent, if that is not on this kernel.
     Agent(Dial),
@@ -205,12 +217,19 @@ fn inside_of(owners: &Owners) -> (u32, u32) {
 }
 
 /// Has an agent carry files.
-struct Carrier {
-    dial: RefCell<Dial>,
+pub(super) struct Carrier<'a> {
+    dial: RefCell<&'a mut Dial>,
     owner: (u32, u32),
 }
 
-impl Agent for Carrier {
+impl<'a> Carrier<'a> {
+    /// One to whom nothing is brought.
+    pub fn of(dial: &'a mut Dial) -> Self {
+        Self { dial: RefCell::new(dial), owner: (0, 0) }
+    }
+}
+
+impl Agent for Carrier<'_> {
     fn run(&self, errand: &Errand<'_>) -> io::Result<Streams> {
         let (inside_input, input) = descriptor::pipe()?;
         let (output, inside_output) = descriptor::pipe()?;

@@ -149,6 +149,22 @@ pub(super) fn tar_out(
     received(made, read_report(report))
 }
 
+/// Has an agent's layer be the directory `into`, which is made, as the overlay has it. Of owners and set-user-ID bits
+/// nothing is kept.
+pub fn fetch_layer(
+    agent: &dyn Agent,
+    name: &Path,
+    into: &Path,
+) -> Result<Transferred, TransferError> {
+    let errand = Errand { way: Way::LayerOut, path: name, follow: false };
+    let Streams { input, output, report } = run(agent, &errand)?;
+    drop(input);
+    let output = BufReader::with_capacity(BUFFER, output);
+    let writer = Writer::new(Where::Host, None);
+    let made = unpack_copy(&Top::Layer, &Side::Host, into, writer, output);
+    received(made, read_report(report))
+}
+
 /// What came of what was `made` of an archive whose sender has `told` what it sent.
 fn received(
     made: Result<Transferred, TransferError>,
@@ -165,16 +181,21 @@ fn received(
     }
 }
 
-/// Carries files as an agent does, whose sandbox has this root: reads, writes and reports. Returns the exit status
-/// that stands for it.
-pub fn serve(root: BorrowedFd<'_>, carry: &Carry, streams: [OwnedFd; 3]) -> u8 {
+/// Carries files as an agent does, whose sandbox has this root, and `kept` for the directory of its layers: reads,
+/// writes and reports. Returns the exit status that stands for it.
+pub fn serve(
+    root: BorrowedFd<'_>,
+    kept: Option<BorrowedFd<'_>>,
+    carry: &Carry,
+    streams: [OwnedFd; 3],
+) -> u8 {
     let [input, output, told] = streams.map(File::from);
-    let done = serve_streams(root, carry, input, output);
+    let done = serve_streams((root, kept), carry, input, output);
     u8::from(report(done, told).is_err())
 }
 
 fn serve_streams(
-    root: BorrowedFd<'_>,
+    (root, kept): (BorrowedFd<'_>, Option<BorrowedFd<'_>>),
     carry: &Carry,
     input: File,
     output: File,
@@ -192,6 +213,12 @@ fn serve_streams(
         Way::CopyOut => {
             let from = place::find_source(&side, path, carry.follow)?;
             return tar_out::write(from, (path, Where::Sandbox), Kept::Copies, output);
+        }
+        Way::LayerOut => {
+            let none = || TransferError::Agent { source: io::ErrorKind::Unsupported.into() };
+            let side = Side::Sandbox(kept.ok_or_else(none)?);
+            let from = place::find_source(&side, &path.join("."), false)?;
+            return tar_out::write(from, (path, Where::Sandbox), Kept::Layers, output);
         }
         Way::CopyIn => Top::Named(None),
         Way::ContentsIn => Top::Contents,

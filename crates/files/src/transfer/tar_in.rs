@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use tar::{Entries, Entry, EntryType};
 
 use super::error::{Refusal, TransferError, Transferred};
+use super::marks;
 use super::write::{At, Settled, Writer};
 use crate::descent::{Mounts, c_name, open_in};
 pub(super) use meter::{Meter, Metered};
@@ -53,6 +54,8 @@ struct Unpacking<'a> {
     /// Of a copy, what the members' paths begin with, each of which comes after all of the one before that it is
     /// not in.
     copied: Option<Vec<CString>>,
+    /// Whether it is an overlay's layer.
+    layer: bool,
     parents: Parents,
     writer: Writer,
     directories: Unsettled,
@@ -64,7 +67,7 @@ impl<'a> Unpacking<'a> {
             Some(_) => Unsettled::nested(),
             None => Unsettled::Any(Vec::new()),
         };
-        Self { target, copied, parents: Parents::new(top), writer, directories }
+        Self { target, copied, layer: false, parents: Parents::new(top), writer, directories }
     }
 
     fn members<R: Read>(
@@ -95,7 +98,7 @@ impl<'a> Unpacking<'a> {
             EntryType::Regular if raw.ends_with(b"/") => EntryType::Directory,
             kind => kind,
         };
-        if let Some(refusal) = refusal(kind) {
+        if let Some(refusal) = refusal(kind).filter(|_| !(self.layer && kind == EntryType::Char)) {
             self.writer.done.refuse(|| path, refusal);
             return Ok(());
         }
@@ -137,14 +140,23 @@ impl<'a> Unpacking<'a> {
             };
         };
         let settled = settled(entry)?;
+        let marks = if self.layer { told(entry, marks::KEY)? } else { None };
         let parent = self.parents.open(&parents, &mut self.writer)?;
         let to = (parent.as_fd(), name.as_c_str());
         match kind {
             EntryType::Directory => {
-                let (_, new) = self.writer.directory(to)?;
+                let (made, new) = self.writer.directory(to)?;
                 if new {
+                    marks.map_or(Ok(()), |marks| marks::write(&made, &marks))?;
                     parents.push(name);
                     self.directories.push(parents, settled);
+                }
+            }
+            EntryType::Char => {
+                let device = (entry.header().device_major(), entry.header().device_minor());
+                match device {
+                    (Ok(Some(0)), Ok(Some(0))) => self.writer.whiteout(to)?,
+                    _ => return Err(Failure::Member("is a device")),
                 }
             }
             EntryType::Symlink => {
@@ -161,7 +173,7 @@ impl<'a> Unpacking<'a> {
                     linked => linked?,
                 }
             }
-            _ => self.file(entry, to, &settled)?,
+            _ => self.file(entry, to, &settled, marks.as_deref())?,
         }
         Ok(())
     }
@@ -171,12 +183,16 @@ impl<'a> Unpacking<'a> {
         entry: &mut Entry<'_, impl Read>,
         to: At<'_>,
         settled: &Settled,
+        marks: Option<&str>,
     ) -> Result<(), Failure> {
         let length = entry.size();
         if entry.header().entry_type() == EntryType::GNUSparse && length > LONGEST_SPARSE {
             return Err(Failure::Member("has holes of more than a tebibyte"));
         }
-        self.writer.file(to, settled, |_, file| fill(entry, file, length))?;
+        self.writer.file(to, settled, |_, file| {
+            fill(entry, file, length)?;
+            Ok::<_, Failure>(marks.map_or(Ok(()), |marks| marks::write(file, marks))?)
+        })?;
         self.writer.done.bytes += length;
         Ok(())
     }
@@ -257,11 +273,16 @@ fn settled(entry: &mut Entry<'_, impl Read>) -> Result<Settled, Failure> {
     let mode = entry.header().mode().map_err(Failure::Archive)?;
     let seconds = entry.header().mtime().map_err(Failure::Archive)?;
     let changed = Timespec { tv_sec: i64::try_from(seconds).unwrap_or(i64::MAX), tv_nsec: 0 };
-    let extensions = entry.pax_extensions().map_err(Failure::Archive)?;
-    let told = extensions.into_iter().flatten().flatten().filter(|one| one.key_bytes() == b"mtime");
-    let told = told.last().and_then(|one| one.value().ok().and_then(exact_time));
-    let changed = told.unwrap_or(changed);
+    let exact = told(entry, "mtime")?.as_deref().and_then(exact_time);
+    let changed = exact.unwrap_or(changed);
     Ok(Settled { mode, times: Timestamps { last_access: NOW, last_modification: changed } })
+}
+
+/// What is told of a member besides its header.
+fn told(entry: &mut Entry<'_, impl Read>, key: &str) -> Result<Option<String>, Failure> {
+    let all = entry.pax_extensions().map_err(Failure::Archive)?.into_iter().flatten().flatten();
+    let last = all.filter(|one| one.key() == Ok(key)).last();
+    Ok(last.and_then(|one| Some(one.value().ok()?.to_owned())))
 }
 
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };

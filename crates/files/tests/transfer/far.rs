@@ -7,11 +7,14 @@ use std::path::Path;
 use std::process::Command;
 
 use agentkernel_files::{
-    Agent, Errand, Inside, Streams, TransferError, Transferred, copy_in, copy_out, tar_out,
+    Agent, ChangeKind, Errand, Ids, Inside, Layer, Owners, Streams, TransferError, Transferred,
+    changes, copy_in, copy_out, export, fetch_layer, tar_out,
 };
 
 use crate::common::Scratch;
-use crate::scene::{AS_IT_IS, DIRECTORY, FAR, FILE, HARD_LINK, LINK, archive, is_far, members};
+use crate::scene::{
+    AS_IT_IS, DIRECTORY, FAR, FILE, HARD_LINK, LINK, Scene, archive, is_far, members,
+};
 
 /// What is about another kind of sandbox, and what an archive can't have: names without end, and to be in itself.
 const SKIPPED: [&str; 5] =
@@ -158,4 +161,85 @@ fn a_stream_holds_nothing_but_what_was_asked_for() {
         let result = stream(&[("wanted/", DIRECTORY, ""), bad]);
         assert!(result.is_err(), "{bad:?}");
     }
+}
+
+#[test]
+fn a_layer_comes_as_the_overlay_has_it() {
+    use rustix::fs::{FileType, Mode, XattrFlags, fsetxattr, makedev, mknodat};
+    let scene = Scene::new();
+    let upper = scene.root.join("dir");
+    fs::create_dir_all(upper.join("hides/below")).unwrap();
+    fs::create_dir(upper.join("copied")).unwrap();
+    fs::write(upper.join("copied/file"), "changed").unwrap();
+    fs::write(upper.join("new\nline"), "new").unwrap();
+    std::os::unix::fs::symlink("../..", upper.join("link")).unwrap();
+    let here = fs::File::open(upper.join("copied")).unwrap();
+    let made = mknodat(&here, "gone", FileType::CharacterDevice, Mode::RUSR, makedev(0, 0));
+    made.unwrap();
+    let mark = |path: &str, name: &str, value: &[u8]| {
+        let file = fs::File::open(upper.join(path)).unwrap();
+        fsetxattr(&file, name, value, XattrFlags::empty()).is_ok()
+    };
+    if !mark("hides", "user.overlay.opaque", b"y") {
+        eprintln!("skipped: this file system keeps no attributes");
+        return;
+    }
+    assert!(mark("copied/file", "user.overlay.origin", b"\n=\0"));
+    assert!(mark("copied", "user.overlay.origin", b""));
+    let got = scene.host.join("layer");
+    let done = fetch_layer(&scene, "dir".as_ref(), &got).unwrap();
+    assert_eq!((done.refusals, done.directories), (0, 4));
+    let layer = |upper: &Path| Layer {
+        target: "/".into(),
+        lower: None,
+        upper: upper.into(),
+        skip: Vec::new(),
+    };
+    let there = changes(&[layer(&upper)]).unwrap();
+    let kinds: Vec<_> = there.iter().map(|change| (change.kind, change.path.to_str())).collect();
+    let expected = [
+        (ChangeKind::Changed, "/copied/file"),
+        (ChangeKind::Deleted, "/copied/gone"),
+        (ChangeKind::Added, "/hides"),
+        (ChangeKind::Added, "/hides/below"),
+        (ChangeKind::Added, "/link"),
+        (ChangeKind::Added, "/new\nline"),
+    ];
+    assert_eq!(kinds, expected.map(|(kind, path)| (kind, Some(path))));
+    assert_eq!(changes(&[layer(&got)]).unwrap(), there);
+    let packed = |upper: &Path| {
+        let mut out = Vec::new();
+        let all = Ids { outside: 0, inside: 7, count: u32::MAX };
+        export(&[layer(upper)], Owners { users: all, groups: all }, &mut out).unwrap();
+        members(&out)
+    };
+    assert_eq!(packed(&got), packed(&upper));
+    assert!(packed(&got).iter().any(|name| name.ends_with(".wh..wh..opq")));
+}
+
+#[test]
+fn a_layer_holds_no_device_and_no_attribute_but_users() {
+    let scratch = Scratch::new();
+    let layer = |sends: &[(&str, tar::EntryType, &str)], name: &str| {
+        fetch_layer(&liar(sends), "upper".as_ref(), &scratch.path(name))
+    };
+    // An archive of these has devices of no number.
+    let device = [("./", DIRECTORY, ""), ("null", tar::EntryType::Block, "")];
+    let done = layer(&device, "one").unwrap();
+    assert_eq!((done.refusals, scratch.path("one/null").exists()), (1, false));
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.as_old_mut().name[..2].copy_from_slice(b"./");
+    header.set_entry_type(DIRECTORY);
+    header.set_mode(0o755);
+    header.set_mtime(0);
+    header.set_size(0);
+    header.set_cksum();
+    let hex = |text: &str| text.bytes().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let marks = format!("{}={},", hex("trusted.overlay.opaque"), hex("y"));
+    let marks = [("AGENTKERNEL.attributes", marks.as_bytes())];
+    builder.append_pax_extensions(marks).unwrap();
+    builder.append(&header, io::empty()).unwrap();
+    let agent = Liar { sends: builder.into_inner().unwrap(), reports: ALL_WELL.into() };
+    assert!(fetch_layer(&agent, "upper".as_ref(), &scratch.path("two")).is_err());
 }

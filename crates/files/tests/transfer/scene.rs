@@ -109,7 +109,7 @@ impl Agent for Scene {
         let (report, to_report) = io::pipe()?;
         let streams = [OwnedFd::from(theirs), to_output.into(), to_report.into()];
         let root = self.descriptor.try_clone()?;
-        std::thread::spawn(move || serve(root.as_fd(), &carry, streams));
+        std::thread::spawn(move || serve(root.as_fd(), Some(root.as_fd()), &carry, streams));
         let (input, output) = (OwnedFd::from(input).into(), OwnedFd::from(output).into());
         Ok(Streams { input, output, report: OwnedFd::from(report).into() })
     }

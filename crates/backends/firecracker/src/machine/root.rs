@@ -10,6 +10,7 @@ use agentkernel_sys::descriptor;
 use agentkernel_sys::mount::{self, Detached, Restrictions};
 use agentkernel_sys::process::{self, Namespaces};
 
+use crate::UPPER;
 use crate::words::Making;
 
 const GUARDED: Restrictions = Restrictions::NO_SETUID.and(Restrictions::NO_DEVICES);
@@ -31,7 +32,10 @@ pub fn make(making: &Making) -> io::Result<Option<OwnedFd>> {
     above(making)?;
     let written = c(WRITTEN)?;
     let kept = making.kept.then(|| descriptor::open_read(&written)).transpose()?;
-    let options = format!("lowerdir={},upperdir={WRITTEN}/upper,workdir={WRITTEN}/work", below);
+    // So that what it notes can be told outside.
+    let notes = if making.kept { ",userxattr" } else { "" };
+    let options =
+        format!("lowerdir={below},upperdir={WRITTEN}/{UPPER},workdir={WRITTEN}/work{notes}");
     fs::create_dir_all(PLACE)?;
     mount_at("overlay", PLACE, GUARDED_ROOT, &options)?;
     let trees = trees(making)?;
@@ -110,10 +114,10 @@ fn above(making: &Making) -> io::Result<()> {
         let size = making.scratch.map(|size| format!(",size={size}")).unwrap_or_default();
         mount_at("tmpfs", WRITTEN, Restrictions::NO_DEVICES, &format!("mode=755{size}"))?;
     }
-    for directory in ["upper", "work"] {
+    for directory in [UPPER, "work"] {
         fs::create_dir_all(format!("{WRITTEN}/{directory}"))?;
     }
-    fs::set_permissions(format!("{WRITTEN}/upper"), Permissions::from_mode(0o755))
+    fs::set_permissions(format!("{WRITTEN}/{UPPER}"), Permissions::from_mode(0o755))
 }
 
 /// What is shown in the root, and where.

@@ -8,8 +8,9 @@ use std::path::Path;
 
 use tar::{Entry, EntryType};
 
-use super::{Failure, Meter, Metered, Unpacking, parts, settled};
+use super::{Failure, Meter, Metered, Unpacking, parts, settled, told};
 use crate::transfer::error::{TransferError, Transferred};
+use crate::transfer::marks;
 use crate::transfer::place::{Side, Target, find_target};
 use crate::transfer::write::{At, Writer};
 
@@ -17,6 +18,8 @@ use crate::transfer::write::{At, Writer};
 pub(in crate::transfer) enum Top<'a> {
     /// What is in a directory.
     Contents,
+    /// The same, which is an overlay's layer.
+    Layer,
     /// A file or a directory of this name, or of any.
     Named(Option<&'a CStr>),
 }
@@ -66,12 +69,18 @@ pub(in crate::transfer) fn unpack(
     let prefix: Vec<CString> = named.into_iter().collect();
     let wanted = settled(&mut first)
         .map_err(|_| TransferError::Archive { source: std::io::ErrorKind::InvalidData.into() })?;
+    let is_layer = matches!(top, Top::Layer);
+    let marks = if is_layer { told(&mut first, marks::KEY).ok().flatten() } else { None };
     let (into, new) = directory(at, prefix.first(), (side, target), &mut writer)?;
     let path = match prefix.first() {
         Some(name) if !new => target.join(OsStr::from_bytes(name.to_bytes())),
         _ => target.to_owned(),
     };
+    if let Some(marks) = marks {
+        marks::write(&into, &marks).map_err(|error| writer.failed(path.clone(), error))?;
+    }
     let mut unpacking = Unpacking::new(&path, into, writer, Some(prefix));
+    unpacking.layer = is_layer;
     if new {
         unpacking.directories.push(Vec::new(), wanted);
     }
@@ -87,7 +96,7 @@ fn named(top: &Top<'_>, kind: EntryType, path: &[u8]) -> Result<Option<CString>,
     let mut parts = parts(path)?;
     let name = parts.pop();
     match (top, kind, name) {
-        (Top::Contents, EntryType::Directory, None) => Ok(None),
+        (Top::Contents | Top::Layer, EntryType::Directory, None) => Ok(None),
         (
             Top::Named(expected),
             EntryType::Directory | EntryType::Regular | EntryType::GNUSparse | EntryType::Symlink,
