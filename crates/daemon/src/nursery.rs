@@ -23,8 +23,8 @@ use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{process, socket};
 use agentkernel_wire::{NurseryReply, NurseryRequest, PlaceRecord, SpecRecord, micros};
 
-/// How long a boot or a destruction may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a boot or a destruction may take: longer than any backend has patience for a step of it.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A nursery, as the daemon sees it.
 pub struct Nursery {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use agentkernel_engine::{Engine, pool_key};
 use agentkernel_pool::{Lease, Pool, Settings};
 use agentkernel_store::Store;
-use agentkernel_wire::{PoolStatus, SpecRecord};
+use agentkernel_wire::{PoolStatus, SpecRecord, micros};
 
 use crate::DaemonError;
 use crate::nursery::{Nurseries, Seat};
@@ -149,6 +149,7 @@ impl Held {
             handed_out: status.handed_out,
             empty: status.refused_empty,
             boots: status.boots,
+            last_boot_us: status.last_boot.map(micros),
             failures: status.failures,
             last_failure: status.last_failure,
             dead: status.dead,

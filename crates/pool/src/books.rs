@@ -1,5 +1,7 @@
 //! What the hands share: what there is to do, and what has been done.
 
+use std::time::Duration;
+
 use crate::backoff::{Backoff, Round};
 
 /// What a hand does next. Times are in nanoseconds of [`crate::clock`].
@@ -37,6 +39,7 @@ pub struct Books<T> {
     pub destroying: usize,
     pub backoff: Backoff,
     pub boots: u64,
+    pub last_boot: Option<Duration>,
     pub failures: u64,
     pub last_failure: Option<String>,
     pub dead: u64,
@@ -53,6 +56,7 @@ impl<T> Books<T> {
             destroying: 0,
             backoff,
             boots: 0,
+            last_boot: None,
             failures: 0,
             last_failure: None,
             dead: 0,

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::backoff::Round;
 use crate::books::{Job, Level};
@@ -54,13 +54,16 @@ impl<S: Spare> Shared<S> {
     }
 
     fn boot_one(self: &Arc<Self>, round: Round) {
+        let began = Instant::now();
         let booted = catch_unwind(AssertUnwindSafe(|| (self.boot)()));
+        let took = began.elapsed();
         let booted = booted.unwrap_or_else(|panic| Err(format!("it panicked: {}", said(&*panic))));
         let mut books = self.books();
         books.booting -= 1;
         match booted.and_then(|spare| self.put(&mut books, spare)) {
             Ok(()) => {
                 books.boots += 1;
+                books.last_boot = Some(took);
                 books.last_failure = None;
                 books.backoff.succeeded();
             }

@@ -39,6 +39,8 @@ pub struct Status {
     /// Boots that succeeded, and those that failed.
     pub boots: u64,
     pub failures: u64,
+    /// How long the last boot took that succeeded.
+    pub last_boot: Option<Duration>,
     /// Why the last boot failed, if the last one did, or which removal went wrong since.
     pub last_failure: Option<String>,
     /// Spares that were replaced because they were no longer well, and because of their age.
@@ -149,6 +151,7 @@ impl<S: Spare> Pool<S> {
             refused_empty: self.shared.refused.load(Relaxed),
             boots: books.boots,
             failures: books.failures,
+            last_boot: books.last_boot,
             last_failure: books.last_failure.clone(),
             dead: books.dead,
             aged: books.aged,

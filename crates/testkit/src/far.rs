@@ -53,8 +53,11 @@ pub(crate) const LEFT_OUT: &[(&str, &str)] = &[
 ];
 
 /// The same in a machine with a kernel of its own.
-const LEFT_OUT_MACHINES: &[(&str, &str)] =
-    &[("time-limit-for-all", UNSEEN), ("exec-dies-with-its-client", UNSEEN)];
+const LEFT_OUT_MACHINES: &[(&str, &str)] = &[
+    ("time-limit-for-all", UNSEEN),
+    ("exec-dies-with-its-client", UNSEEN),
+    ("background-ends-with-the-command", UNSEEN),
+];
 
 const UNSEEN: &str = "the host sees nothing of what runs in it";
 

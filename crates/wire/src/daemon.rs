@@ -89,6 +89,9 @@ pub struct PoolStatus {
     /// How often nothing was ready.
     pub empty: u64,
     pub boots: u64,
+    /// What the last of them took, in microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_boot_us: Option<u64>,
     pub failures: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,

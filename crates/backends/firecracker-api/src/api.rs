@@ -76,6 +76,16 @@ impl Api {
         self.ask(Method::PUT, path, body, what)
     }
 
+    /// The same of what is there already.
+    pub fn patch(
+        &mut self,
+        path: &str,
+        body: &impl Serialize,
+        what: &'static str,
+    ) -> Result<(), ApiError> {
+        self.ask(Method::PATCH, path, body, what)
+    }
+
     fn ask(
         &mut self,
         method: Method,

@@ -20,8 +20,9 @@ use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::machine;
 
 use crate::disks::Disks;
+use crate::jail::Kind;
 use crate::parts::{Parts, check_kvm};
-use crate::plan::Plan;
+use crate::plan::{Golden, Plan};
 use crate::{initrd, probe};
 
 /// How long a machine may take for a word once it has come up: an emulated one is slow.
@@ -46,6 +47,15 @@ const HOST_NAME: &str = "agentkernel";
 
 /// Boots a machine for `spec`.
 pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
+    have(spec, life, false)
+}
+
+/// A machine for `spec` that is one of many, and need not boot.
+pub fn copy(spec: &Spec) -> Result<Box<dyn Place>, BootError> {
+    have(spec, Life::default(), true)
+}
+
+fn have(spec: &Spec, life: Life, one_of_many: bool) -> Result<Box<dyn Place>, BootError> {
     check_kvm()?;
     let parts = Parts::find()?;
     let image = open_for(spec)?.ok_or_else(|| no_image(&spec.image))?;
@@ -57,16 +67,27 @@ pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
     let disks = Disks::of(&image, spec, life.layers.as_deref())?;
     let initrd = initrd::find(&parts.folder, &parts.agent, parts.modules.as_deref())
         .map_err(|source| failed("can't make the initial root of machines", source))?;
-    let plan = Plan {
+    let facts = image.record().facts();
+    let making = making(spec, &disks, life.listener.is_some(), &facts)?;
+    let mut plan = Plan {
         program: parts.program,
         kernel: parts.kernel,
         initrd,
         processors,
         memory: memory_with_kernel(memory.get()).div_ceil(MIB),
         disks: disks.all(),
+        jail: Kind::possible(),
+        golden: None,
+    };
+    let first = if one_of_many {
+        let golden = Golden::of(&plan, making, &parts.folder);
+        plan.golden = Some(golden.map_err(|source| failed("can't tell machines apart", source))?);
+        None
+    } else {
+        Some(Order::Make(making))
     };
     let bridge = start_bridge()?;
-    let (link, told) = greet(&bridge, &plan, &disks, spec, &life, image.record().facts())?;
+    let (link, told) = greet(&bridge, &plan, first, &disks, spec, &life, facts)?;
     // The machine ends with the bridge, and that with this.
     let kill = Box::new(|| Ok(()));
     // The image is held for as long as whoever booted the place lives.
@@ -122,10 +143,11 @@ fn start_bridge() -> Result<Bridge, BootError> {
     Bridge::start(&mut program).map_err(far)
 }
 
-/// Boots a machine, and makes it the place that was asked for.
+/// Has a machine, which is told this `first`, and makes it the place that was asked for.
 fn greet(
     bridge: &Bridge,
     plan: &Plan,
+    first: Option<Order>,
     disks: &Disks,
     spec: &Spec,
     life: &Life,
@@ -136,8 +158,7 @@ fn greet(
     let (input, output) = bridge.open(&text).map_err(far)?;
     let (input, output) = (input.as_fd(), output.as_fd());
     let unheard = |source| failed("the machine does not answer", source);
-    let making = making(spec, disks, life.listener.is_some(), &image)?;
-    for order in [Order::Make(making), Order::Begin(own_part()?)] {
+    for order in first.into_iter().chain([Order::Begin(own_part()?)]) {
         word::write(output, &order).map_err(unheard)?;
         match word::read(input, ANSWER).map_err(unheard)? {
             Reply::Done => {}
@@ -158,7 +179,8 @@ fn greet(
     let [listener, fate] = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
     let link = bridge.serve(listener, fate).map_err(far)?;
     let limits = limits.into_iter().map(|limit| by_machine(limit, disks)).collect();
-    Ok((link, Told { image, walls, limits, notes: Vec::new() }))
+    let notes = plan.jail.note().into_iter().collect();
+    Ok((link, Told { image, walls, limits, notes }))
 }
 
 /// What the machine's root is made of.

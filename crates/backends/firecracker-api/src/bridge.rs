@@ -10,6 +10,7 @@ use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
 use agentkernel_sys::signal::{self, Signals};
 
+use crate::golden;
 use crate::plan::Plan;
 use crate::vmm::{Machine, MachineError};
 
@@ -44,10 +45,13 @@ fn end_when_told(machine: Arc<OnceLock<OwnedFd>>) -> io::Result<()> {
     thread::Builder::new().name("signals".into()).spawn(wait).map(drop)
 }
 
-/// Boots a machine, and opens the stream into it.
+/// Boots a machine, or has one that was booted before, and opens the stream into it.
 fn open(plan: &Plan, killable: &OnceLock<OwnedFd>) -> Result<(Stream, Machine), MachineError> {
     let failed = |source| MachineError::Io { what: "can't connect to the machine", source };
-    let mut machine = Machine::boot(plan)?;
+    let mut machine = match &plan.golden {
+        Some(golden) => golden::copy(plan, golden)?,
+        None => Machine::boot(plan)?,
+    };
     let _ = killable.set(machine.process().try_clone_to_owned().map_err(failed)?);
     let output = machine.connect()?;
     // For last words, once it serves.

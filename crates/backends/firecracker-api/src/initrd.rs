@@ -1,14 +1,16 @@
 //! The initial root of machines: the agent's program, and modules of their kernel. It is made once for
 //! each version of those, and kept.
 
-use std::fs::{self, DirBuilder, File, Metadata};
+use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use agentkernel_containers::AGENT;
 use agentkernel_firecracker::machine::{MODULES, ORDER};
 use sha2::{Digest, Sha256};
+
+use crate::stamp;
 
 /// Something in it.
 struct Part {
@@ -27,7 +29,10 @@ pub fn find(folder: &Path, agent: &Path, modules: Option<&Path>) -> io::Result<P
     }
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let draft = folder.join(format!("{}.part", agentkernel_containers::own_name()));
-    let made = write(&draft, &parts).and_then(|()| fs::rename(&draft, &path));
+    let made = write(&draft, &parts)
+        // Firecracker may be another user.
+        .and_then(|()| fs::set_permissions(&draft, Permissions::from_mode(0o644)))
+        .and_then(|()| fs::rename(&draft, &path));
     if made.is_err() {
         // It may never have been there.
         let _ = fs::remove_file(&draft);
@@ -68,9 +73,7 @@ fn key(parts: &[Part]) -> String {
     for Part { name, file } in parts {
         hasher.update(name);
         if let Some((path, found)) = file {
-            let about = [found.dev(), found.ino(), found.size()];
-            let times = [found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()];
-            hasher.update(format!(" {path:?} {about:?} {times:?}\n"));
+            hasher.update(format!(" {path:?} {}\n", stamp::of(found)));
         }
     }
     let digest = hasher.finalize();

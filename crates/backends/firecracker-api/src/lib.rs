@@ -3,7 +3,8 @@
 //! - [`parts`]: what has to be on this machine.
 //! - [`initrd`], [`disks`]: what machines boot from.
 //! - [`plan`]: what one is made of; [`arguments`]: and its kernel's arguments.
-//! - [`api`]: a word with one Firecracker; [`vmm`]: its process; [`console`]: what it says.
+//! - [`api`]: a word with one Firecracker; [`vmm`]: its process, in a [`jail`]; [`console`]: what it says.
+//! - [`golden`]: machines that others are copies of, so that none of these has to boot.
 //! - [`bridge`]: the process that has a machine.
 //! - [`boot`]: a place, from all of these.
 //! - [`probe`]: whether it can be had here.
@@ -16,10 +17,15 @@ mod boot;
 mod bridge;
 mod console;
 mod disks;
+mod golden;
 mod initrd;
+mod jail;
 mod parts;
 mod plan;
 mod probe;
+#[cfg(test)]
+mod scene;
+mod stamp;
 mod vmm;
 
 use std::path::PathBuf;
@@ -56,7 +62,12 @@ impl Driver for Firecracker {
         boot::boot(spec, life)
     }
 
+    fn copy(&self, spec: &Spec) -> Result<Box<dyn Place>, BootError> {
+        boot::copy(spec)
+    }
+
     fn sweep(&self) -> Vec<PathBuf> {
-        agentkernel_containers::sweep_folders()
+        let golden = parts::folder().map(|folder| golden::sweep(&folder)).unwrap_or_default();
+        [agentkernel_containers::sweep_folders(), golden].concat()
     }
 }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use agentkernel_core::BootError;
 
+use crate::jail;
+
 /// Where Firecracker's program is, if it is not on the `PATH`.
 pub const PROGRAM: &str = "FIRECRACKER_BIN";
 
@@ -14,8 +16,8 @@ pub const PROGRAM: &str = "FIRECRACKER_BIN";
 /// folder with such a file and, in `modules`, what of it is not in it.
 pub const KERNEL: &str = "FIRECRACKER_KERNEL";
 
-/// What says where all of that is.
-pub const VARIABLES: &[&str] = &[PROGRAM, KERNEL];
+/// What says where all of that is, and how it is used.
+pub const VARIABLES: &[&str] = &[PROGRAM, KERNEL, jail::VARIABLE];
 
 /// All of that.
 pub struct Parts {
@@ -77,7 +79,7 @@ fn kernel(folder: &Path) -> Result<(PathBuf, Option<PathBuf>), BootError> {
 }
 
 /// The caller's folder for all that machines need.
-fn folder() -> Result<PathBuf, BootError> {
+pub fn folder() -> Result<PathBuf, BootError> {
     let absolute =
         |name| env::var_os(name).map(PathBuf::from).filter(|path: &PathBuf| path.is_absolute());
     let data = absolute("XDG_DATA_HOME").or_else(|| Some(absolute("HOME")?.join(".local/share")));

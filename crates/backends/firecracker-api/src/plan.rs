@@ -1,8 +1,11 @@
 //! What a machine is made of, in Firecracker's words (its API's specification, v1.16).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use agentkernel_firecracker::words::Making;
 use serde::{Deserialize, Serialize};
+
+use crate::jail::Kind;
 
 /// All that a machine is made of, for the process that starts it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -16,6 +19,19 @@ pub struct Plan {
     pub memory: u64,
     /// In the order in which the machine's kernel numbers them.
     pub disks: Vec<Disk>,
+    /// How Firecracker is kept apart.
+    pub jail: Kind,
+    /// If it is to be one of many that are alike.
+    pub golden: Option<Golden>,
+}
+
+/// What a machine is a copy of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Golden {
+    /// Where it is saved. If it is not yet, it is booted for that.
+    pub folder: PathBuf,
+    /// And has made its root of this before.
+    pub making: Making,
 }
 
 /// A disk of a machine's.
@@ -29,6 +45,8 @@ pub struct Disk {
 pub struct MachineConfiguration {
     pub vcpu_count: u32,
     pub mem_size_mib: u64,
+    /// To know later what has been written to since the start, and is worth saving.
+    pub track_dirty_pages: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -58,4 +76,30 @@ pub struct Entropy {}
 #[derive(Debug, Serialize)]
 pub struct Action {
     pub action_type: &'static str,
+}
+
+/// The state of all of a machine.
+#[derive(Debug, Serialize)]
+pub struct State {
+    pub state: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Save<'a> {
+    pub snapshot_type: &'static str,
+    pub snapshot_path: &'a Path,
+    pub mem_file_path: &'a Path,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Load<'a> {
+    pub snapshot_path: &'a Path,
+    pub mem_backend: Memory<'a>,
+    pub resume_vm: bool,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Memory<'a> {
+    pub backend_type: &'static str,
+    pub backend_path: &'a Path,
 }

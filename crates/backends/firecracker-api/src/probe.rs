@@ -3,6 +3,7 @@
 use agentkernel_containers::{ALWAYS, NO_LANDLOCK};
 use agentkernel_core::{BootError, LimitInForce, LimitKind, Limited, Network, Probe, Wall};
 
+use crate::jail::Kind;
 use crate::parts::{Parts, check_kvm};
 
 pub fn probe() -> Probe {
@@ -16,7 +17,7 @@ pub fn probe() -> Probe {
                     by: Limited::Exactly("virtual machine".into()),
                 })
                 .into(),
-            notes: Vec::new(),
+            notes: Kind::possible().note().into_iter().collect(),
         },
         Err(BootError::Unavailable { why, fix } | BootError::Refused { why, fix }) => {
             Probe::Unavailable { why, fix }

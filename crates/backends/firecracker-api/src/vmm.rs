@@ -4,20 +4,24 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use agentkernel_containers::own_folder;
 use agentkernel_firecracker::words::{PORT, READY};
 use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::{process, socket};
+use agentkernel_sys::process::Child;
+use agentkernel_sys::{signal, socket};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use crate::api::{Api, ApiError};
 use crate::arguments::BOOT_ARGUMENTS;
 use crate::console::Console;
-use crate::plan::{Action, BootSource, Drive, Entropy, MachineConfiguration, Plan, Vsock};
+use crate::jail::Jail;
+use crate::plan::{
+    Action, BootSource, Disk, Drive, Entropy, Load, MachineConfiguration, Memory, Plan, Save,
+    State, Vsock,
+};
 
 /// How long Firecracker may take to listen.
 const START: Duration = Duration::from_secs(10);
@@ -36,16 +40,22 @@ const BREATH: Duration = Duration::from_millis(1);
 const API: &str = "api";
 const VSOCK: &str = "vsock";
 
+/// Where Firecracker saves one.
+const GOLDEN: &str = "golden";
+
+/// What a saved machine consists of.
+pub const SAVED: [&str; 2] = ["state", "memory"];
+
 /// The number of every machine for itself (vsock(7)): each is alone with its host.
 const GUEST_CID: u32 = 3;
 
 /// A machine. Dropping it ends it, and removes its folder.
 pub struct Machine {
     child: Child,
-    /// Readable when the process has died.
-    death: OwnedFd,
     console: Console,
     folder: Folder,
+    /// Where it can be saved, as Firecracker sees it.
+    saved: Option<PathBuf>,
 }
 
 /// A folder for sockets, which goes with this.
@@ -79,6 +89,8 @@ pub enum MachineError {
     Io { what: &'static str, source: io::Error },
     #[error("{error}{console}")]
     Api { error: ApiError, console: String },
+    #[error("the machine's root can't be made: {why}")]
+    Unmade { why: String },
     #[error("the machine has ended{console}")]
     Ended { console: String },
     #[error("the machine did not {what} within {} s{console}", after.as_secs())]
@@ -89,43 +101,108 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> MachineError {
     move |source| MachineError::Io { what, source }
 }
 
+impl Plan {
+    /// The same with the paths that Firecracker finds things at.
+    fn shown_in(&self, jail: &mut Jail) -> io::Result<Self> {
+        let mut disks = Vec::new();
+        for (number, Disk { path, read_only }) in self.disks.iter().enumerate() {
+            let name = format!("disk{number}");
+            let path = match read_only {
+                true => jail.show(path, &name)?,
+                false => jail.show_to_write(path, &name)?,
+            };
+            disks.push(Disk { path, read_only: *read_only });
+        }
+        let kernel = jail.show(&self.kernel, "kernel")?;
+        let initrd = jail.show(&self.initrd, "initrd")?;
+        Ok(Self { kernel, initrd, disks, ..self.clone() })
+    }
+}
+
 impl Machine {
     /// Boots a machine, which listens for its host then.
     pub fn boot(plan: &Plan) -> Result<Self, MachineError> {
-        Self::boot_within(plan, BOOT)
+        Self::boot_within(plan, None, BOOT)
     }
 
-    fn boot_within(plan: &Plan, most: Duration) -> Result<Self, MachineError> {
+    /// The same of one that is to be [saved](Self::save) in the folder `into`.
+    pub fn boot_to_save(plan: &Plan, into: &Path) -> Result<Self, MachineError> {
+        Self::boot_within(plan, Some(into), BOOT)
+    }
+
+    fn boot_within(
+        plan: &Plan,
+        saved: Option<&Path>,
+        most: Duration,
+    ) -> Result<Self, MachineError> {
+        let what = "can't show Firecracker what its machine is made of";
         let folder = Folder::make().map_err(failed("can't make a folder for the machine"))?;
         let ready = folder.0.join(format!("{VSOCK}_{READY}"));
         let ready = socket::listen(&ready).map_err(failed("can't listen for the machine"))?;
-        let machine = Self::start(plan, folder)?;
-        machine.configure(plan)?;
+        let mut jail = Jail::new(plan.jail, &folder.0).map_err(failed(what))?;
+        let inside = plan.shown_in(&mut jail).map_err(failed(what))?;
+        let saved = saved.map(|folder| jail.show_to_write(folder, GOLDEN)).transpose();
+        let saved = saved.map_err(failed(what))?;
+        let mut machine = Self::start(jail, &plan.program, folder)?;
+        machine.saved = saved;
+        machine.configure(&inside)?;
         machine.wait(&ready, "boot", most)?;
         Ok(machine)
     }
 
+    /// Writes all of the machine to where it is to be saved, as the files [`SAVED`]. It goes on no more.
+    pub fn save(self) -> Result<(), MachineError> {
+        let Some(into) = &self.saved else {
+            return Err(failed("can't save the machine")(io::ErrorKind::NotFound.into()));
+        };
+        let [state, memory] = SAVED.map(|name| into.join(name));
+        let save = Save {
+            // What nobody has written to since the start is a hole in the file.
+            snapshot_type: "Diff",
+            snapshot_path: &state,
+            mem_file_path: &memory,
+        };
+        let mut api = self.api()?;
+        let pause = State { state: "Paused" };
+        let saved = api
+            .patch("/vm", &pause, "stop the machine")
+            .and_then(|()| api.put("/snapshot/create", &save, "save the machine"));
+        saved.map_err(|error| self.told(error))
+    }
+
+    /// A machine that goes on where one of the same `plan` was stopped that is saved in the folder `from`.
+    /// They have the same disks, and none of them writes to one.
+    pub fn restore(plan: &Plan, from: &Path) -> Result<Self, MachineError> {
+        let what = "can't show Firecracker what its machine is made of";
+        let folder = Folder::make().map_err(failed("can't make a folder for the machine"))?;
+        let mut jail = Jail::new(plan.jail, &folder.0).map_err(failed(what))?;
+        plan.shown_in(&mut jail).map_err(failed(what))?;
+        let [state, memory] = SAVED.map(|name| jail.show(&from.join(name), name));
+        let state = state.map_err(failed(what))?;
+        let memory = memory.map_err(failed(what))?;
+        let machine = Self::start(jail, &plan.program, folder)?;
+        let load = Load {
+            snapshot_path: &state,
+            // It is mapped, and what the machine writes to it is its own.
+            mem_backend: Memory { backend_type: "File", backend_path: &memory },
+            resume_vm: true,
+        };
+        let loaded = machine.api()?.put("/snapshot/load", &load, "restore the machine");
+        loaded.map_err(|error| machine.told(error))?;
+        Ok(machine)
+    }
+
     /// Starts Firecracker, which has no machine yet.
-    fn start(plan: &Plan, folder: Folder) -> Result<Self, MachineError> {
+    fn start(jail: Jail, program: &Path, folder: Folder) -> Result<Self, MachineError> {
         let what = "can't start Firecracker";
         let comings = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
         let comings = comings.map_err(|errno| failed(what)(errno.into()))?;
         inotify::add_watch(&comings, &folder.0, WatchFlags::CREATE)
             .map_err(|errno| failed(what)(errno.into()))?;
         let (read, written) = descriptor::pipe().map_err(failed(what))?;
-        let mut command = Command::new(&plan.program);
-        command
-            .args(["--api-sock", API, "--level", "Error"])
-            .current_dir(&folder.0)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(written.try_clone().map_err(failed(what))?)
-            .stderr(written);
-        let child = process::spawn_bound(&mut command).map_err(failed(what))?;
-        drop(command);
-        let death = process::open_pidfd(child.id().cast_signed()).map_err(failed(what))?;
-        let console = Console::keep(read);
-        let machine = Self { child, death, console, folder };
+        let arguments = ["--api-sock", API, "--level", "Error"];
+        let child = jail.start(program, &arguments, written).map_err(failed(what))?;
+        let machine = Self { child, console: Console::keep(read), folder, saved: None };
         while !machine.folder.0.join(API).exists() {
             machine.wait(&comings, "start", START)?;
             // Only that something has come counts.
@@ -152,8 +229,12 @@ impl Machine {
 
     fn configure(&self, plan: &Plan) -> Result<(), MachineError> {
         let mut api = self.api()?;
-        let Plan { kernel, initrd, processors, memory, .. } = plan;
-        let machine = MachineConfiguration { vcpu_count: *processors, mem_size_mib: *memory };
+        let Plan { kernel, initrd, processors, memory, golden, .. } = plan;
+        let machine = MachineConfiguration {
+            vcpu_count: *processors,
+            mem_size_mib: *memory,
+            track_dirty_pages: golden.is_some(),
+        };
         let source = BootSource {
             kernel_image_path: kernel,
             initrd_path: initrd,
@@ -207,7 +288,7 @@ impl Machine {
 
     /// A descriptor that can be read when it has ended.
     pub fn process(&self) -> BorrowedFd<'_> {
-        self.death.as_fd()
+        self.child.pidfd()
     }
 
     /// Has nobody come to it any more. What is connected stays so, and of what is on disk nothing is
@@ -218,8 +299,7 @@ impl Machine {
 
     /// Waits until `fd` can be read, which it says that it does `what` by.
     fn wait(&self, fd: &OwnedFd, what: &'static str, most: Duration) -> Result<(), MachineError> {
-        let mut interests =
-            [Interest::readable(fd.as_fd()), Interest::readable(self.death.as_fd())];
+        let mut interests = [Interest::readable(fd.as_fd()), Interest::readable(self.process())];
         let ready = descriptor::poll(&mut interests, Some(most)).map_err(failed("can't wait"))?;
         let [come, dead] = &interests;
         match (ready, come.is_ready(), dead.is_ready()) {
@@ -234,7 +314,7 @@ impl Machine {
 
     /// Whether it dies within `most`.
     fn is_dead(&self, most: Duration) -> Result<(), MachineError> {
-        let mut dead = [Interest::readable(self.death.as_fd())];
+        let mut dead = [Interest::readable(self.process())];
         match descriptor::poll(&mut dead, Some(most)).map_err(failed("can't wait"))? {
             true => Err(MachineError::Ended { console: self.console.last_words() }),
             false => Ok(()),
@@ -249,7 +329,7 @@ impl Machine {
 impl Drop for Machine {
     fn drop(&mut self) {
         // It may have ended of itself.
-        let _ = self.child.kill();
+        let _ = self.child.signal(signal::SIGKILL);
         let _ = self.child.wait();
     }
 }

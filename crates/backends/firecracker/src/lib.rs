@@ -38,6 +38,9 @@ pub trait Driver: Sync {
     /// Boots a place that lives as `life` says.
     fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError>;
 
+    /// A place that is one of many alike, for whom one was booted before.
+    fn copy(&self, spec: &Spec) -> Result<Box<dyn Place>, BootError>;
+
     /// Removes what killed makers have left.
     fn sweep(&self) -> Vec<PathBuf>;
 }
@@ -147,14 +150,18 @@ impl Backend for Firecracker {
     }
 
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
-        let place = self.boot_live(spec, Life::default())?;
+        let place = self.driver()?.boot(spec, Life::default())?;
         let process = self.process(spec, first.command, &|| place.image())?;
         start_first(&*place, process, &first.stdio)?;
         Ok(place)
     }
 
     fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
-        self.driver()?.boot(spec, life)
+        // Who can be reached by its link alone, and keeps nothing, is there for a pool.
+        match (&life.listener, &life.layers) {
+            (None, None) => self.driver()?.copy(spec),
+            _ => self.driver()?.boot(spec, life),
+        }
     }
 
     fn check_kept(&self, _spec: &Spec) -> Result<(), BootError> {

@@ -6,6 +6,7 @@ mod changes;
 mod copies;
 mod deaths;
 mod exec;
+mod pool;
 mod ports;
 mod snapshots;
 mod states;
@@ -38,6 +39,7 @@ pub(super) fn table() -> Vec<Behaviour> {
         changes::TABLE,
         snapshots::TABLE,
         copies::TABLE,
+        pool::TABLE,
     ];
     [
         Behaviour::all_of(Matter::Link, &of_the_link),
