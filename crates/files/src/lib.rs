@@ -31,5 +31,6 @@ pub use patch::patch;
 pub use remove::remove_tree;
 pub use transfer::{
     Agent, Errand, Inside, Located, Refusal, Refused, Streams, TransferError, TransferOptions,
-    Transferred, Way, Where, copy_in, copy_out, fetch_layer, serve, tar_in, tar_out,
+    Transferred, Way, Where, copy_in, copy_out, fetch_layer, receive_folder, send_folder, serve,
+    tar_in, tar_out,
 };

@@ -145,6 +145,25 @@ pub fn tar_in(
     tar_in::unpack(top, target, Writer::new(Where::Sandbox, Some(owner)), input)
 }
 
+/// Writes what is in the host's directory `source` to `out`, for [`receive_folder`]. What is refused is as in
+/// [`copy_in`].
+pub fn send_folder(source: &Path, out: impl Write) -> Result<Transferred, TransferError> {
+    let inside = source.join(".");
+    let from = place::find_source(&Side::Host, &inside, false)?;
+    tar_out::write(from, (source, Where::Host), Kept::Copies, out)
+}
+
+/// Makes the directory `target` of what [`send_folder`] has written, and not a byte more is read. All of it belongs
+/// to `owner`. Links at the target's end are followed.
+pub fn receive_folder(
+    input: impl Read,
+    target: &Path,
+    owner: (u32, u32),
+) -> Result<Transferred, TransferError> {
+    let writer = Writer::new(Where::Host, Some(owner));
+    tar_in::unpack_copy(&tar_in::Top::Contents, &Side::Host, target, writer, input)
+}
+
 fn copy(
     from: &Side<'_>,
     source: &Path,

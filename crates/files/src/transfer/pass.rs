@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use tar::EntryType;
 
 use super::error::{TransferError, Transferred};
-use super::tar_in::{Failure, Meter, Metered, parts};
+use super::tar_in::{Failure, Meter, Metered, parts, read_end};
 
 const BUFFER: usize = 128 << 10;
 
@@ -61,7 +61,9 @@ fn check<R: Read, W: Write>(
         stored = entry.header().entry_size().map_err(failed)?;
     }
     drop(entries);
-    archive.into_inner().into_inner().flush().map_err(|source| TransferError::Output { source })?;
+    let mut tee = archive.into_inner().into_inner();
+    read_end(&mut tee).map_err(failed)?;
+    tee.flush().map_err(|source| TransferError::Output { source })?;
     Ok(done)
 }
 

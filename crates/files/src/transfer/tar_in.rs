@@ -30,6 +30,7 @@ const LONGEST_SPARSE: u64 = 1 << 40;
 const BUFFER: usize = 128 << 10;
 /// How many zeros together are a hole, in bytes.
 const BLOCK: usize = 4096;
+static ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 /// Unpacks `input` in `top`, of which `target` tells.
 pub(super) fn unpack(
@@ -356,6 +357,12 @@ fn make_parent(to: At<'_>, writer: &mut Writer) -> io::Result<OwnedFd> {
     Ok(made)
 }
 
+/// Reads the second of the two blocks of zeros that end an archive, of which the first was taken for its end. One
+/// that broke off has none.
+pub(super) fn read_end(input: &mut impl Read) -> io::Result<()> {
+    read_full(input, &mut [0; 512]).map(drop)
+}
+
 /// Makes the empty `file` what is in a member of `length` bytes. Zeros become holes.
 fn fill(member: &mut impl Read, file: &File, length: u64) -> Result<(), Failure> {
     let mut buffer = vec![0; BUFFER];
@@ -366,7 +373,7 @@ fn fill(member: &mut impl Read, file: &File, length: u64) -> Result<(), Failure>
             break;
         }
         for (i, block) in buffer[..count].chunks(BLOCK).enumerate() {
-            if block.iter().any(|byte| *byte != 0) {
+            if *block != ZEROS[..block.len()] {
                 file.write_all_at(block, position + (i * BLOCK) as u64)?;
             }
         }

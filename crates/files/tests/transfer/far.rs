@@ -8,7 +8,7 @@ use std::process::Command;
 
 use agentkernel_files::{
     Agent, ChangeKind, Errand, Ids, Inside, Layer, Owners, Streams, TransferError, Transferred,
-    changes, copy_in, copy_out, export, fetch_layer, tar_out,
+    changes, copy_in, copy_out, export, fetch_layer, receive_folder, send_folder, tar_out,
 };
 
 use crate::common::Scratch;
@@ -149,8 +149,9 @@ fn a_stream_holds_nothing_but_what_was_asked_for() {
         let agent = liar(sends);
         tar_out(&Inside::Far(&agent), "/a/wanted".as_ref(), AS_IT_IS, &mut out).map(|_| out)
     };
-    let good = stream(&[("wanted/", DIRECTORY, ""), ("wanted/l", LINK, "/etc/passwd")]);
-    assert_eq!(members(&good.unwrap()), ["wanted/", "wanted/l"]);
+    let sent = [("wanted/", DIRECTORY, ""), ("wanted/l", LINK, "/etc/passwd")];
+    // With its end.
+    assert_eq!(stream(&sent).unwrap(), archive(&sent));
     for bad in [
         ("../.bashrc", FILE, "x"),
         (".bashrc", FILE, "x"),
@@ -242,4 +243,18 @@ fn a_layer_holds_no_device_and_no_attribute_but_users() {
     builder.append(&header, io::empty()).unwrap();
     let agent = Liar { sends: builder.into_inner().unwrap(), reports: ALL_WELL.into() };
     assert!(fetch_layer(&agent, "upper".as_ref(), &scratch.path("two")).is_err());
+}
+
+#[test]
+fn a_folder_goes_over_a_stream_that_goes_on() {
+    let scratch = Scratch::new();
+    let source = scratch.folder("source");
+    fs::write(source.join("file"), "x").unwrap();
+    let mut stream = Vec::new();
+    let sent = send_folder(&source, &mut stream).unwrap();
+    stream.extend(b"the next word");
+    let mut rest = stream.as_slice();
+    let owner = crate::scene::caller();
+    let got = receive_folder(&mut rest, &scratch.path("got"), owner).unwrap();
+    assert_eq!((sent.files, got.files, rest), (1, 1, b"the next word".as_slice()));
 }

@@ -10,22 +10,23 @@ use agentkernel_sys::descriptor;
 use agentkernel_sys::mount::{self, Detached, Restrictions};
 use agentkernel_sys::process::{self, Namespaces};
 
+use super::folders;
 use crate::UPPER;
 use crate::words::Making;
 
-const GUARDED: Restrictions = Restrictions::NO_SETUID.and(Restrictions::NO_DEVICES);
+pub(super) const GUARDED: Restrictions = Restrictions::NO_SETUID.and(Restrictions::NO_DEVICES);
 const READ_ONLY: Restrictions = GUARDED.and(Restrictions::READ_ONLY);
 
 /// Where things are before the root is.
 const IMAGE: &str = "/image";
-const WRITTEN: &str = "/written";
+pub(super) const WRITTEN: &str = "/written";
 const MADE: &str = "/made";
 const PLACE: &str = "/place";
 const HOST_NAME: &str = "/etc/hostname";
 
 /// Makes the root, and makes it that of this process. Returns the directory of what is written, if that
-/// outlasts the machine.
-pub fn make(making: &Making) -> io::Result<Option<OwnedFd>> {
+/// outlasts the machine. Folders come from `host`.
+pub fn make(making: &Making, host: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     mount::make_private()?;
     limit(making)?;
     let below = below(making)?;
@@ -38,10 +39,12 @@ pub fn make(making: &Making) -> io::Result<Option<OwnedFd>> {
         format!("lowerdir={below},upperdir={WRITTEN}/{UPPER},workdir={WRITTEN}/work{notes}");
     fs::create_dir_all(PLACE)?;
     mount_at("overlay", PLACE, GUARDED_ROOT, &options)?;
-    let trees = trees(making)?;
+    let mut trees = trees(making)?;
+    trees.extend(folders::copies(making, host)?);
     let place = c(PLACE)?;
     process::change_directory(&place)?;
     mount::cover_root_here()?;
+    folders::make_home(making)?;
     furnish(trees)?;
     if making.read_only {
         mount::restrict(c"/", Restrictions::READ_ONLY, false)?;
@@ -121,7 +124,7 @@ fn above(making: &Making) -> io::Result<()> {
 }
 
 /// What is shown in the root, and where.
-type Trees = Vec<(String, Detached)>;
+pub(super) type Trees = Vec<(String, Detached)>;
 
 /// The directories that are not kept, and those that can be written where the root can't. They are where
 /// all is that is written, so that they are bounded with it. And the file with the machine's name,
@@ -157,6 +160,7 @@ fn furnish(trees: Trees) -> io::Result<()> {
     devices()?;
     for (place, tree) in trees {
         if place != HOST_NAME {
+            // Or it is there, whatever it is.
             fs::create_dir_all(&place).map_err(failed(&format!("can't make {place}")))?;
         }
         tree.attach(descriptor::open_path(&c(&place)?)?.as_fd())
@@ -205,17 +209,22 @@ fn mount_disk(name: &str, kind: &str, target: &str, restrictions: Restrictions) 
         .map_err(failed(&format!("can't mount {device} as {kind}")))
 }
 
-fn mount_at(kind: &str, target: &str, restrictions: Restrictions, options: &str) -> io::Result<()> {
+pub(super) fn mount_at(
+    kind: &str,
+    target: &str,
+    restrictions: Restrictions,
+    options: &str,
+) -> io::Result<()> {
     fs::create_dir_all(target).map_err(failed(&format!("can't make {target}")))?;
     mount::mount(&c(kind)?, &c(target)?, restrictions, &c(options)?)
         .map_err(failed(&format!("can't mount {kind} at {target}")))
 }
 
-fn failed(what: &str) -> impl FnOnce(io::Error) -> io::Error {
+pub(super) fn failed(what: &str) -> impl FnOnce(io::Error) -> io::Error {
     let what = what.to_owned();
     move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-fn c(text: &str) -> io::Result<CString> {
+pub(super) fn c(text: &str) -> io::Result<CString> {
     Ok(CString::new(text)?)
 }

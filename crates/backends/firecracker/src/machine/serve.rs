@@ -50,7 +50,7 @@ fn obey(host: &OwnedFd, kept: &mut Option<OwnedFd>) -> io::Result<Option<Own>> {
         match word::read::<Order>(host.as_fd(), PATIENCE)? {
             Order::Begin(own) => return Ok(Some(own)),
             Order::Make(making) => {
-                let reply = match root::make(&making) {
+                let reply = match root::make(&making, host) {
                     Ok(written) => {
                         *kept = written;
                         Reply::Done

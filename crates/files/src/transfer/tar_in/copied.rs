@@ -8,7 +8,7 @@ use std::path::Path;
 
 use tar::{Entry, EntryType};
 
-use super::{Failure, Meter, Metered, Unpacking, parts, settled, told};
+use super::{Failure, Meter, Metered, Unpacking, parts, read_end, settled, told};
 use crate::transfer::error::{TransferError, Transferred};
 use crate::transfer::marks;
 use crate::transfer::place::{Side, Target, find_target};
@@ -31,13 +31,26 @@ pub(in crate::transfer) fn unpack(
     top: &Top<'_>,
     side: &Side<'_>,
     target: &Path,
-    mut writer: Writer,
+    writer: Writer,
     input: impl Read,
+) -> Result<Transferred, TransferError> {
+    let meter = Meter::default();
+    let mut archive = tar::Archive::new(Metered::new(input, meter.clone()));
+    let done = unpack_members(top, side, target, writer, (&mut archive, &meter))?;
+    let failed = |source| TransferError::Archive { source };
+    read_end(&mut archive.into_inner().into_inner()).map_err(failed)?;
+    Ok(done)
+}
+
+fn unpack_members<R: Read>(
+    top: &Top<'_>,
+    side: &Side<'_>,
+    target: &Path,
+    mut writer: Writer,
+    (archive, meter): (&mut tar::Archive<Metered<R>>, &Meter),
 ) -> Result<Transferred, TransferError> {
     let at = find_target(side, target)?;
     let failed = |source| TransferError::Archive { source };
-    let meter = Meter::default();
-    let mut archive = tar::Archive::new(Metered::new(input, meter.clone()));
     let mut entries = archive.entries().map_err(failed)?;
     meter.limit();
     // What is not there was refused, or is an error of whoever was to send it.
@@ -84,7 +97,7 @@ pub(in crate::transfer) fn unpack(
     if new {
         unpacking.directories.push(Vec::new(), wanted);
     }
-    let unpacked = unpacking.members(&mut entries, &meter);
+    let unpacked = unpacking.members(&mut entries, meter);
     let settled = unpacking.settle();
     unpacked.and(settled)?;
     Ok(unpacking.writer.done)
