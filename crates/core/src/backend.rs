@@ -134,6 +134,17 @@ pub trait Backend: Sync {
     /// [`Life::layers`], seen from the host.
     fn layers(&self, spec: &Spec, directory: &std::path::Path) -> Vec<Layer>;
 
+    /// What a place made from `spec` and `image` keeps where only its agent reaches it: layers that are in
+    /// `directory` once the agent has handed them out, by the names that its upper directories have there.
+    fn carried(
+        &self,
+        _spec: &Spec,
+        _image: &ImageFacts,
+        _directory: &std::path::Path,
+    ) -> Option<Vec<Layer>> {
+        None
+    }
+
     /// These directories, of which a [layer](Layer) says that they lie under it, as one: a descriptor of
     /// a mount that shows them and can't be written.
     fn merge(&self, _lower: &[PathBuf]) -> Result<OwnedFd, BootError> {

@@ -26,7 +26,7 @@ use links::Links;
 pub struct Copied {
     /// How many names that are no directories.
     pub files: u64,
-    /// The lengths of the regular files together, holes included and every file counted once.
+    /// The lengths of the regular files together, every file counted once, and one with holes for what it takes.
     pub bytes: u64,
     /// Whether no contents were copied, since the file system shares them between the two trees.
     pub reflinked: bool,
@@ -292,7 +292,7 @@ impl<'a> Copying<'a> {
                 )?);
                 self.contents.copy(&from, &to, length(&stat))?;
                 self.attributes.copy(from.as_fd(), to.as_fd(), &stat)?;
-                self.copied.bytes += length(&stat);
+                self.copied.bytes += length(&stat).min(taken(&stat));
                 return Ok(());
             }
             FileType::Symlink => {
@@ -324,6 +324,13 @@ impl<'a> Copying<'a> {
     ) -> CopyError {
         CopyError::failed(action, &self.path(name))(error.into())
     }
+}
+
+/// How many bytes of a disk a file takes.
+fn taken(stat: &Stat) -> u64 {
+    /// What a file's blocks are counted in (stat(2)).
+    const BLOCK: u64 = 512;
+    u64::try_from(stat.st_blocks).unwrap_or(0) * BLOCK
 }
 
 fn give_back(source: BorrowedFd<'_>, level: &Level) -> io::Result<()> {

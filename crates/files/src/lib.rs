@@ -30,6 +30,7 @@ pub use layer::{Change, ChangeKind, Layer, Lower};
 pub use patch::patch;
 pub use remove::remove_tree;
 pub use transfer::{
-    Inside, Located, Refusal, Refused, TransferError, TransferOptions, Transferred, Where, copy_in,
-    copy_out, tar_in, tar_out,
+    Agent, Errand, Inside, Located, Refusal, Refused, Streams, TransferError, TransferOptions,
+    Transferred, Way, Where, copy_in, copy_out, fetch_layer, receive_folder, send_folder, serve,
+    tar_in, tar_out,
 };

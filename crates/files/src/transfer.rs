@@ -24,9 +24,13 @@
 //! that it had when it was opened. What is mounted in a tree is copied too, but none of the kernel's own file systems.
 
 mod error;
+mod far;
 mod item;
+mod marks;
 mod owner;
+mod pass;
 mod place;
+mod report;
 mod tar_in;
 mod tar_out;
 mod tree;
@@ -40,20 +44,27 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub use error::{Located, Refusal, Refused, TransferError, Transferred, Where};
+pub use far::{Agent, Errand, Streams, Way, fetch_layer, serve};
 use place::{Side, Source, Target};
+use tar_out::Kept;
 use write::{At, Writer};
 
-/// A live sandbox, seen from the host.
-#[derive(Clone, Copy, Debug)]
-pub struct Inside<'a> {
-    /// The sandbox's root directory; an `O_PATH` descriptor will do. No lookup leaves it.
-    pub root: BorrowedFd<'a>,
-    /// The host's numbers of the user and the group that new files in the sandbox belong to.
-    ///
-    /// If the caller is root they are made as that user: a sandbox's own file systems take no file of a user that
-    /// the sandbox has no number for. For that time the calling *thread* has these as its effective numbers, and all
-    /// its capabilities.
-    pub owner: (u32, u32),
+/// A live sandbox.
+#[derive(Clone, Copy)]
+pub enum Inside<'a> {
+    /// Its files are within reach.
+    Near {
+        /// The sandbox's root directory; an `O_PATH` descriptor will do. No lookup leaves it.
+        root: BorrowedFd<'a>,
+        /// The host's numbers of the user and the group that new files in the sandbox belong to.
+        ///
+        /// If the caller is root they are made as that user: a sandbox's own file systems take no file of a user
+        /// that the sandbox has no number for. For that time the calling *thread* has these as its effective
+        /// numbers, and all its capabilities.
+        owner: (u32, u32),
+    },
+    /// Only its agent reaches its files, and may be hostile.
+    Far(&'a dyn Agent),
 }
 
 /// How to copy.
@@ -72,8 +83,12 @@ pub fn copy_in(
     target: &Path,
     options: TransferOptions,
 ) -> Result<Transferred, TransferError> {
-    let writer = Writer::new(Where::Sandbox, Some(inside.owner));
-    copy(&Side::Host, source, &Side::Sandbox(inside.root), target, options, writer)
+    let (root, owner) = match *inside {
+        Inside::Near { root, owner } => (root, owner),
+        Inside::Far(agent) => return far::copy_in(source, agent, target, options),
+    };
+    let writer = Writer::new(Where::Sandbox, Some(owner));
+    copy(&Side::Host, source, &Side::Sandbox(root), target, options, writer)
 }
 
 /// Copies the sandbox's `source` to `target` on the host.
@@ -86,7 +101,12 @@ pub fn copy_out(
     options: TransferOptions,
 ) -> Result<Transferred, TransferError> {
     let writer = Writer::new(Where::Host, None);
-    copy(&Side::Sandbox(inside.root), source, &Side::Host, target, options, writer)
+    match *inside {
+        Inside::Near { root, .. } => {
+            copy(&Side::Sandbox(root), source, &Side::Host, target, options, writer)
+        }
+        Inside::Far(agent) => far::copy_out(agent, source, target, options, writer),
+    }
 }
 
 /// Writes the sandbox's `source` to `out` as a tar archive in GNU's format.
@@ -99,8 +119,12 @@ pub fn tar_out(
     options: TransferOptions,
     out: impl Write,
 ) -> Result<Transferred, TransferError> {
-    let from = place::find_source(&Side::Sandbox(inside.root), source, options.follow)?;
-    tar_out::write(from, (source, Where::Sandbox), out)
+    let root = match *inside {
+        Inside::Near { root, .. } => root,
+        Inside::Far(agent) => return far::tar_out(agent, source, options, out),
+    };
+    let from = place::find_source(&Side::Sandbox(root), source, options.follow)?;
+    tar_out::write(from, (source, Where::Sandbox), Kept::Archives, out)
 }
 
 /// Unpacks the tar archive `input` in the sandbox's directory `target`, which must be there.
@@ -113,8 +137,31 @@ pub fn tar_in(
     target: &Path,
     input: impl Read,
 ) -> Result<Transferred, TransferError> {
-    let top = place::find_directory(&Side::Sandbox(inside.root), target)?;
-    tar_in::unpack(top, target, Writer::new(Where::Sandbox, Some(inside.owner)), input)
+    let (root, owner) = match *inside {
+        Inside::Near { root, owner } => (root, owner),
+        Inside::Far(agent) => return far::tar_in(agent, target, input),
+    };
+    let top = place::find_directory(&Side::Sandbox(root), target)?;
+    tar_in::unpack(top, target, Writer::new(Where::Sandbox, Some(owner)), input)
+}
+
+/// Writes what is in the host's directory `source` to `out`, for [`receive_folder`]. What is refused is as in
+/// [`copy_in`].
+pub fn send_folder(source: &Path, out: impl Write) -> Result<Transferred, TransferError> {
+    let inside = source.join(".");
+    let from = place::find_source(&Side::Host, &inside, false)?;
+    tar_out::write(from, (source, Where::Host), Kept::Copies, out)
+}
+
+/// Makes the directory `target` of what [`send_folder`] has written, and not a byte more is read. All of it belongs
+/// to `owner`. Links at the target's end are followed.
+pub fn receive_folder(
+    input: impl Read,
+    target: &Path,
+    owner: (u32, u32),
+) -> Result<Transferred, TransferError> {
+    let writer = Writer::new(Where::Host, Some(owner));
+    tar_in::unpack_copy(&tar_in::Top::Contents, &Side::Host, target, writer, input)
 }
 
 fn copy(

@@ -99,11 +99,12 @@ impl Agent {
     pub fn close_inherited(
         &self,
         first: Option<&Forked>,
-        others: [Option<BorrowedFd<'_>>; 4],
+        others: [Option<BorrowedFd<'_>>; 5],
         modules: Option<Modules>,
     ) -> io::Result<()> {
         let (link, deaths) = (self.link.as_raw_fd(), self.deaths.as_fd().as_raw_fd());
-        let mut keep = [link, deaths, -1, -1, -1, -1, -1, -1, -1, Modules::needed(modules)];
+        let needed = Modules::needed(modules);
+        let mut keep = [link, deaths, -1, -1, -1, -1, -1, -1, -1, -1, needed];
         if let Some(Forked { child, gate, failure }) = first {
             keep[2] = child.pidfd().as_raw_fd();
             keep[3] = gate.as_raw_fd();

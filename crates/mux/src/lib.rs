@@ -17,6 +17,7 @@
 //!    *channels* are numbered, and the inner side is told of them (`Streams`): it makes pipes, whose
 //!    ends go to the agent beside the order's first byte, as the client's own would have.
 //!    Output and errors that go to the same pipe share a channel, so that their order is kept.
+//!    The streams of a `Carry` go the same way: to the proxies it is a command in the foreground.
 //! 3. **Input** is read from the client's descriptor, sent as `Data`, and written into the
 //!    command's pipe. **Output** goes the other way. A message of data is read straight into what
 //!    waits to be sent, and written straight out of what has arrived, so that each side copies a

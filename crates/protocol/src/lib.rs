@@ -22,4 +22,4 @@ mod order;
 pub use frame::{Decoder, Frame, FrameError, LongDecoder, MAX_FRAME, MAX_LONG_FRAME};
 pub use log::{END_FILE, Ending, LOG_FILE, MAX_RECORD, RECORD_HEADER, RecordHeader, RecordKind};
 pub use message::{CommandId, FromAgent, Stage, Status, VERSION};
-pub use order::{Role, Start, ToAgent};
+pub use order::{Carry, Role, Start, ToAgent, Way};

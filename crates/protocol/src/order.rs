@@ -1,5 +1,6 @@
 //! What an engine says.
 
+use std::ffi::CString;
 use std::time::Duration;
 
 use agentkernel_core::{Access, Attachment, Process};
@@ -11,7 +12,7 @@ use crate::message::{CommandId, LAST_SIGNAL};
 
 /// What an engine asks of an agent. An agent of a single command knows only the first two.
 ///
-/// To everything but `Signal`, `Kill` and `Start` the agent answers `Done` or `Failed`.
+/// To everything but `Signal`, `Kill`, `Start` and `Carry` the agent answers `Done` or `Failed`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ToAgent {
     /// Send this signal, 1 to 64, to the command's process. A command that has ended is no error.
@@ -44,6 +45,49 @@ pub enum ToAgent {
     Stop { command: CommandId, grace: Duration },
     /// Add something to a place in which nothing has run yet.
     Attach { command: CommandId, attachment: Attachment },
+    /// Carry files, by a process of the agent's. Its streams come along: what it reads, what it
+    /// writes, and where it reports. It starts, ends and is killed as a command in the foreground.
+    Carry { command: CommandId, carry: Carry },
+}
+
+/// Files that are to be carried, as an archive over a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carry {
+    pub way: Way,
+    /// Whether a link at the path's end means what it leads to.
+    pub follow: bool,
+    /// Whom new files belong to.
+    pub uid: u32,
+    pub gid: u32,
+    pub path: CString,
+}
+
+/// Which way files go, and what of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// An archive is unpacked in the directory at the path.
+    ArchiveIn,
+    /// What is at the path is packed as an archive.
+    ArchiveOut,
+    /// A file or a directory becomes the path, or something in it.
+    CopyIn,
+    /// What is in a directory goes into the path.
+    ContentsIn,
+    /// What is at the path is packed with all that a copy keeps.
+    CopyOut,
+    /// The layer of this name, of those that the place keeps, is packed with all that an overlay has.
+    LayerOut,
+}
+
+impl Way {
+    const ALL: [Self; 6] = [
+        Self::ArchiveIn,
+        Self::ArchiveOut,
+        Self::CopyIn,
+        Self::ContentsIn,
+        Self::CopyOut,
+        Self::LayerOut,
+    ];
 }
 
 /// A command, and how it relates to its place.
@@ -82,6 +126,7 @@ const USER: u8 = 75;
 const RELEASE: u8 = 77;
 const USER_NAMESPACE: u8 = 78;
 const HOLD: u8 = 79;
+const CARRY: u8 = 80;
 
 /// Of [`Start`], one bit each.
 mod flag {
@@ -131,6 +176,13 @@ impl ToAgent {
             Self::Pause { command } => frame(PAUSE, *command),
             Self::Unpause { command } => frame(UNPAUSE, *command),
             Self::Hold { command } => frame(HOLD, *command),
+            Self::Carry { command, carry } => {
+                let mut frame = with(CARRY, *command, &[carry.way as u8, u8::from(carry.follow)]);
+                frame.put(&carry.uid.to_le_bytes());
+                frame.put(&carry.gid.to_le_bytes());
+                frame.put(carry.path.to_bytes_with_nul());
+                frame
+            }
             Self::Stop { command, grace } => with(STOP, *command, &micros(*grace).to_le_bytes()),
             Self::Attach { command, attachment } => match attachment {
                 Attachment::Mount { target, access, directory, make_place } => {
@@ -193,6 +245,20 @@ impl ToAgent {
                 let target = body.take_string()?;
                 let attachment = Attachment::Mount { target, access, directory, make_place };
                 Self::Attach { command, attachment }
+            }
+            CARRY => {
+                let [way, follow] = body.take()?;
+                let (Some(way), 0 | 1) = (Way::ALL.get(usize::from(way)), follow) else {
+                    return body.wrong();
+                };
+                let carry = Carry {
+                    way: *way,
+                    follow: follow == 1,
+                    uid: u32::from_le_bytes(body.take()?),
+                    gid: u32::from_le_bytes(body.take()?),
+                    path: body.take_string()?,
+                };
+                Self::Carry { command, carry }
             }
             USER => {
                 let attachment = Attachment::User {
@@ -314,6 +380,18 @@ mod tests {
         ToAgent::Start { command: 7, start: Box::new(Start { process, terminal, role }) }
     }
 
+    fn carry(way: Way, follow: bool) -> ToAgent {
+        let carry = Carry { way, follow, uid: 1000, gid: 7, path: c"/home/agent".into() };
+        ToAgent::Carry { command: 3, carry }
+    }
+
+    #[test]
+    fn a_way_has_one_number() {
+        for (number, way) in Way::ALL.into_iter().enumerate() {
+            assert_eq!(way as usize, number);
+        }
+    }
+
     fn messages() -> Vec<ToAgent> {
         let limit = Some(Duration::from_millis(1));
         let mount = Attachment::Mount {
@@ -348,6 +426,8 @@ mod tests {
             ToAgent::Stop { command: 1, grace: Duration::from_secs(10) },
             ToAgent::Attach { command: 1, attachment: mount },
             ToAgent::Attach { command: 1, attachment: user },
+            carry(Way::ArchiveIn, false),
+            carry(Way::CopyOut, true),
         ]
     }
 

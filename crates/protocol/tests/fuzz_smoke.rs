@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agentkernel_core::{Access, Attachment, Process};
 use agentkernel_protocol::{
-    Ending, FromAgent, RecordHeader, RecordKind, Role, Stage, Start, Status, ToAgent, VERSION,
+    Carry, Ending, FromAgent, RecordHeader, RecordKind, Role, Stage, Start, Status, ToAgent,
+    VERSION, Way,
 };
 
 #[path = "../../../fuzz/src/lib.rs"]
@@ -168,6 +169,8 @@ fn what_an_agent_hears() {
     let mount = Attachment::Mount { target, access, directory, make_place };
     let (home, passwd, group) = (c"root".into(), c"root:x:0:0::/root:/bin/sh\n".into(), c"".into());
     let user = Attachment::User { uid: 0, gid: 7, home, passwd, group };
+    let carry =
+        Carry { way: Way::CopyOut, follow: true, uid: 0, gid: u32::MAX, path: c"/a".into() };
     let seeds = [
         ToAgent::Signal { command: 0, signal: 64 },
         ToAgent::Kill { command: u32::MAX },
@@ -185,6 +188,8 @@ fn what_an_agent_hears() {
         ToAgent::Attach { command: 1, attachment: mount },
         ToAgent::UserNamespace { command: 1 },
         ToAgent::Attach { command: 1, attachment: user },
+        ToAgent::Hold { command: 1 },
+        ToAgent::Carry { command: 1, carry },
     ];
     let seeds = seeds.map(|message| message.encode().unwrap());
     try_out("to_agent", &seeds, fuzz::to_agent);

@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::check;
 use crate::descriptor::open_path;
@@ -47,6 +47,16 @@ pub fn restrict<'a>(
     version: u32,
     writable: impl ExactSizeIterator<Item = &'a CStr>,
 ) -> io::Result<()> {
+    restrict_but_for(version, writable, None)
+}
+
+/// The same, but for what is below the directory `seen`, which is read all the same by whoever has that.
+/// Child-safe.
+pub fn restrict_but_for<'a>(
+    version: u32,
+    writable: impl ExactSizeIterator<Item = &'a CStr>,
+    seen: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     let rights = V1
         | if version >= 2 { V2_REFER } else { 0 }
         | if version >= 3 { V3_TRUNCATE } else { 0 }
@@ -57,6 +67,9 @@ pub fn restrict<'a>(
     allow(&ruleset, c"/", below_root)?;
     for path in writable {
         allow(&ruleset, path, rights)?;
+    }
+    if let Some(seen) = seen {
+        allow_below(&ruleset, seen, EXECUTE_AND_READ)?;
     }
     // SAFETY: no memory is involved.
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) })
@@ -82,14 +95,17 @@ fn create(version: u32, files: u64, scopes: u64) -> io::Result<OwnedFd> {
 }
 
 fn allow(ruleset: &OwnedFd, path: &CStr, rights: u64) -> io::Result<()> {
+    allow_below(ruleset, open_path(path)?.as_fd(), rights)
+}
+
+fn allow_below(ruleset: &OwnedFd, place: BorrowedFd<'_>, rights: u64) -> io::Result<()> {
     const PATH_BENEATH: i32 = 1;
     #[repr(C, packed)]
     struct PathBeneath {
         rights: u64,
         parent: RawFd,
     }
-    let place = open_path(path)?;
-    let rule = PathBeneath { rights, parent: place.as_fd().as_raw_fd() };
+    let rule = PathBeneath { rights, parent: place.as_raw_fd() };
     // SAFETY: `rule` is what this type of rule reads.
     check(unsafe {
         libc::syscall(

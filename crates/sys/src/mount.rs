@@ -83,6 +83,29 @@ pub fn allow_writing(target: &CStr) -> io::Result<()> {
     set_attributes(libc::AT_FDCWD, target, 0, Restrictions::NONE, Restrictions::READ_ONLY, None)
 }
 
+/// Waits until all that was written to the file system of `file` is on its device.
+pub fn save(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::syncfs(file.as_raw_fd()) }).map(drop)
+}
+
+/// The same, and has whoever writes to the file system wait from then on, until it is [thawed](thaw).
+/// Its device can be copied meanwhile. For the machine's administrator.
+pub fn freeze(file: BorrowedFd<'_>) -> io::Result<()> {
+    /// FIFREEZE of linux/fs.h.
+    const FREEZE: libc::c_ulong = 0xc004_5877;
+    // SAFETY: the kernel reads no argument.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), FREEZE as _, 0) }).map(drop)
+}
+
+/// Lets a file system go on that was [frozen](freeze).
+pub fn thaw(file: BorrowedFd<'_>) -> io::Result<()> {
+    /// FITHAW of linux/fs.h.
+    const THAW: libc::c_ulong = 0xc004_5878;
+    // SAFETY: the kernel reads no argument.
+    check(unsafe { libc::ioctl(file.as_raw_fd(), THAW as _, 0) }).map(drop)
+}
+
 /// Makes the mount at the current directory the root of every process of this mount namespace
 /// whose root it was till now, and takes all other mounts away. The current directory is the new
 /// root afterwards. Child-safe.

@@ -77,7 +77,17 @@ const LEFT_OUT_FOREIGN: &[(&str, &str)] = &[
     ("out-of-memory", "an engine does not tell of an exec that memory ran out"),
     ("arguments-that-are-no-text", "an engine's API takes text alone"),
     ("image-without-a-shell", "an exec takes the image's shell, and without one it is refused"),
+    ("cp-there-and-back", NO_AGENT),
+    ("cp-where-to", NO_AGENT),
+    ("cp-of-a-stopped-one", NO_AGENT),
+    ("cp-of-special-files", NO_AGENT),
+    ("cp-sparse", NO_AGENT),
+    ("cp-as-a-stream", NO_AGENT),
+    ("cp-mistakes", NO_AGENT),
+    ("cp-never-follows-links-out", NO_AGENT),
 ];
+
+const NO_AGENT: &str = "files are carried by an agent inside, and none is";
 
 /// What is tried there: what a command meets by how it is started. All else is as with any engine that
 /// is elsewhere.
@@ -125,8 +135,7 @@ pub(crate) fn is_taken_foreign(name: &str) -> bool {
 /// Why a behaviour can't be seen on `subject`, if its engine is elsewhere, or its places are behind a
 /// stream for another reason.
 pub(crate) fn left_out(subject: &Subject, name: &str) -> Option<NotPassed> {
-    // Whoever can tell of changes reaches a place's files, and so its process, otherwise.
-    if subject.host.is_none() && subject.has(Capability::Changes) {
+    if !subject.is_far() {
         return None;
     }
     let live = LEFT_OUT_LIVE.iter().filter(|_| subject.route == Route::Live);

@@ -347,6 +347,12 @@ impl Subject {
         self.backend == MACHINES
     }
 
+    /// Whether its places are behind a stream. Whoever is not a machine, and can tell of changes, reaches a
+    /// place's files, and so its process, otherwise.
+    pub(crate) fn is_far(&self) -> bool {
+        self.host.is_some() || self.has_own_kernel() || !self.has(Capability::Changes)
+    }
+
     /// Whether its images are agentkernel's own, without which it has nothing to start.
     fn keeps_images(&self) -> bool {
         self.backend == MACHINES

@@ -128,8 +128,7 @@ fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
         cap_drop: Some(vec!["ALL".into()]),
         // What the agent needs to become others, to end them, and to let go of the rest. Commands
         // have none.
-        cap_add: (!is_exec)
-            .then(|| ["CHOWN", "KILL", "SETGID", "SETPCAP", "SETUID"].map(Into::into).into()),
+        cap_add: (!is_exec).then(|| capabilities(&parts.way)),
         // An agent sees to both by itself.
         init: is_exec.then_some(true),
         ulimits: is_exec.then(|| vec![no_core()]),
@@ -154,6 +153,13 @@ fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {
         log_config: Some(HostConfigLogConfig { typ: Some("none".into()), config: None }),
         ..Default::default()
     }
+}
+
+/// What an agent needs. One whom nobody sees from outside carries files, whosever they are.
+fn capabilities(way: &Way<'_>) -> Vec<String> {
+    let always = ["CHOWN", "KILL", "SETGID", "SETPCAP", "SETUID"].iter();
+    let far = ["DAC_OVERRIDE", "FOWNER"].iter().filter(|_| matches!(way, Way::Far { .. }));
+    always.chain(far).map(|name| (*name).to_owned()).collect()
 }
 
 /// What is there for all who may see it.

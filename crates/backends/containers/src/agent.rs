@@ -8,16 +8,19 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 use std::time::Duration;
 
 use agentkernel_core::{Attachment, Identity};
 use agentkernel_far::word;
-use agentkernel_guest::{Agent, Beside, Filters, LiveAgent, Nearest, ResourceLimit, Rules, Term};
+use agentkernel_guest::{
+    Agent, Beside, Carrier, Filters, LiveAgent, Nearest, ResourceLimit, Rules, Term,
+};
+use agentkernel_protocol::Carry;
 use agentkernel_sys::seccomp::Policy;
-use agentkernel_sys::{identity, landlock, process, socket};
+use agentkernel_sys::{descriptor, identity, landlock, process, socket};
 
 use crate::greeting::{About, DOOR, LINK, Resident, Setting};
 use crate::place::NAMESPACES;
@@ -94,7 +97,7 @@ fn serve_near() -> io::Result<()> {
     let term = term(&setting, listener, fate);
     let agent = Agent::new(link)?;
     let (listener, fate) = (term.listener.as_ref(), term.fate.as_ref());
-    let keep = [listener.map(AsFd::as_fd), fate.map(AsFd::as_fd), None, None];
+    let keep = [listener.map(AsFd::as_fd), fate.map(AsFd::as_fd), None, None, None];
     agent.close_inherited(None, keep, None)?;
     live(agent, term, setting.listener, None)
 }
@@ -134,8 +137,14 @@ fn term(setting: &Setting, listener: Option<OwnedFd>, fate: Option<OwnedFd>) -> 
     }
 }
 
-/// Lives to the end of the place, which is `shared` if it has more than one command.
-fn live(agent: Agent, term: Term, shared: bool, beside: Option<&mut dyn Beside>) -> io::Result<()> {
+/// Lives to the end of the place, which is `shared` if it has more than one command. With whoever is
+/// beside it comes the directory of what is kept, if anything is.
+fn live(
+    agent: Agent,
+    term: Term,
+    shared: bool,
+    beside: Option<(&mut dyn Beside, Option<BorrowedFd<'_>>)>,
+) -> io::Result<()> {
     // Else a pipe of the agent's would take the number of a command's stream.
     agentkernel_sys::entry::open_standard_streams();
     // Commands of one place that each made a promise of their own could not signal each other.
@@ -143,7 +152,8 @@ fn live(agent: Agent, term: Term, shared: bool, beside: Option<&mut dyn Beside>)
     if let Some(version) = landlock.filter(|_| shared) {
         // Not every engine has promised that already, without which there is no other promise.
         identity::no_new_privileges()?;
-        landlock::restrict(version, [].into_iter())?;
+        let kept = beside.as_ref().and_then(|(_, kept)| *kept);
+        landlock::restrict_but_for(version, [].into_iter(), kept)?;
     }
     let rules = Rules {
         drop_groups: true,
@@ -156,8 +166,27 @@ fn live(agent: Agent, term: Term, shared: bool, beside: Option<&mut dyn Beside>)
     let mut attach = |_: Attachment, _| Err(io::ErrorKind::Unsupported.into());
     let live = LiveAgent::new(agent, &rules, term, &mut attach);
     match beside {
-        Some(beside) => live.with(beside).serve(),
+        // Nobody else reaches its files.
+        Some((beside, kept)) => live.carrying(&Files { kept }).with(beside).serve(),
         None => live.serve(),
+    }
+}
+
+/// Carries files.
+struct Files<'a> {
+    kept: Option<BorrowedFd<'a>>,
+}
+
+impl Carrier for Files<'_> {
+    fn kept(&self) -> Option<BorrowedFd<'_>> {
+        self.kept
+    }
+
+    fn carry(&self, carry: &Carry, streams: [OwnedFd; 3]) -> u8 {
+        match descriptor::open_path(c"/") {
+            Ok(root) => agentkernel_files::serve(root.as_fd(), self.kept, carry, streams),
+            Err(_) => 1,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Words over any stream: JSON after its length. Both ends are of one version, so they need none.
 
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,39 @@ pub fn read<T: DeserializeOwned>(from: BorrowedFd<'_>, patience: Duration) -> io
             }
         }
     })
+}
+
+/// A stream, byte by byte, which waits for the other end as long as it takes.
+pub struct Bytes<'a>(pub BorrowedFd<'a>);
+
+impl Read for Bytes<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match descriptor::read(self.0, buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    descriptor::poll(&mut [Interest::readable(self.0)], None)?;
+                }
+                read => return read,
+            }
+        }
+    }
+}
+
+impl Write for Bytes<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match descriptor::write(self.0, bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    descriptor::poll(&mut [Interest::writable(self.0)], None)?;
+                }
+                written => return written,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn encode(word: &impl Serialize) -> io::Result<Vec<u8>> {

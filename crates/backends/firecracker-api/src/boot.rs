@@ -1,18 +1,19 @@
 //! A place, from a spec and a machine.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
 
 use agentkernel_containers::{
     Enforced, FarAbout, Setting, identity_of, pids_of_ours, refuse_missing,
 };
 use agentkernel_core::{
-    Asked, BootError, Bytes, Image, ImageFacts, Life, LimitInForce, LimitKind, Limited, Place,
-    RootAccess, Spec,
+    Access, Asked, BootError, Bytes, Image, ImageFacts, Life, LimitInForce, LimitKind, Limited,
+    Mount, Place, RootAccess, Spec,
 };
 use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
-use agentkernel_firecracker::words::{Making, Order, Own, Reply};
+use agentkernel_files::TransferError;
+use agentkernel_firecracker::words::{Making, Mounted, Order, Own, Reply};
 use agentkernel_images::open_for;
 use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::{machine, process, signal};
@@ -65,6 +66,7 @@ fn have(spec: &Spec, life: Life, one_of_many: bool) -> Result<Box<dyn Place>, Bo
     if life.layers.is_none() {
         check_scratch(spec, memory)?;
     }
+    spec.mounts.iter().try_for_each(check_folder)?;
     let disks = Disks::of(&image, spec, life.layers.as_deref())?;
     let initrd = initrd::find(&parts.folder, &parts.agent, parts.modules.as_deref())
         .map_err(|source| failed("can't make the initial root of machines", source))?;
@@ -154,6 +156,50 @@ fn dismiss(mut bridge: Bridge) {
     let _ = bridge.end(END);
 }
 
+/// Refuses what is no folder, of which no copy can be laid over anything.
+fn check_folder(mount: &Mount) -> Result<(), BootError> {
+    if mount.source.is_dir() {
+        return Ok(());
+    }
+    Err(BootError::Refused {
+        why: format!(
+            "{} is no folder, and a micro-VM has copies of folders",
+            mount.source.display()
+        ),
+        fix: "name the folder that it is in, or copy it with agentkernel cp".into(),
+    })
+}
+
+/// Sends those of a spec's folders that a machine wants, and notes what of them can't be.
+fn send_folders(
+    spec: &Spec,
+    folders: &[usize],
+    to: BorrowedFd<'_>,
+    notes: &mut Vec<String>,
+) -> Result<(), BootError> {
+    for number in folders {
+        let mount = spec.mounts.get(*number);
+        let nonsense = || failed("the machine speaks nonsense", io::ErrorKind::InvalidData.into());
+        let source = &mount.ok_or_else(nonsense)?.source;
+        match agentkernel_files::send_folder(source, word::Bytes(to)) {
+            Ok(sent) if sent.refusals == 0 => {}
+            Ok(sent) => notes.push(format!(
+                "{} of the files in {} could not be copied, as those that are no files or that \
+                 only others may read",
+                sent.refusals,
+                source.display()
+            )),
+            // The machine has let go of it, and says why.
+            Err(TransferError::Output { .. }) => return Ok(()),
+            Err(error) => {
+                let what = format!("can't copy {} into the machine", source.display());
+                return Err(failed(&what, io::Error::other(error.to_string())));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Has a machine, which is told this `first`, and makes it the place that was asked for.
 fn greet(
     bridge: &Bridge,
@@ -169,10 +215,17 @@ fn greet(
     let (input, output) = bridge.open(&text).map_err(far)?;
     let (input, output) = (input.as_fd(), output.as_fd());
     let unheard = |source| failed("the machine does not answer", source);
+    let mut notes: Vec<String> = plan.jail.note().into_iter().collect();
     for order in first.into_iter().chain([Order::Begin(own_part()?)]) {
         word::write(output, &order).map_err(unheard)?;
-        match word::read(input, ANSWER).map_err(unheard)? {
+        let mut reply = word::read(input, ANSWER).map_err(unheard)?;
+        if let Reply::Wants { folders } = &reply {
+            send_folders(spec, folders, output, &mut notes)?;
+            reply = word::read(input, ANSWER).map_err(unheard)?;
+        }
+        match reply {
             Reply::Done => {}
+            Reply::Wants { .. } => return Err(unheard(io::ErrorKind::InvalidData.into())),
             Reply::Failed { why } => {
                 return Err(failed("the machine's root can't be made", io::Error::other(why)));
             }
@@ -190,7 +243,6 @@ fn greet(
     let [listener, fate] = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
     let link = bridge.serve(listener, fate).map_err(far)?;
     let limits = limits.into_iter().map(|limit| by_machine(limit, disks)).collect();
-    let notes = plan.jail.note().into_iter().collect();
     Ok((link, Told { image, walls, limits, notes }))
 }
 
@@ -213,6 +265,8 @@ fn making(
         kept: disks.keeps(),
         scratch: limits.disk.map(|asked| asked.value.get()),
         read_only: spec.root == RootAccess::ReadOnly,
+        mounts: spec.mounts.iter().map(mounted).collect::<Result<_, _>>()?,
+        owner: (user.uid, user.gid),
         files: [("/etc/hosts".to_owned(), HOSTS.to_owned())].into_iter().chain(lists).collect(),
         home: user.home,
         cpus: limits.cpus.map(|asked| u64::from(asked.value.millis())),
@@ -220,6 +274,14 @@ fn making(
         // Some of them are the agent's.
         pids: limits.pids.map(|asked| u64::from(asked.value) + pids_of_ours(many_commands)),
     })
+}
+
+fn mounted(mount: &Mount) -> Result<Mounted, BootError> {
+    let target = mount.target.to_str().ok_or_else(|| BootError::Refused {
+        why: format!("a micro-VM can't have a folder at {:?}, which is no text", mount.target),
+        fix: "mount it elsewhere, as with -v SRC:DST".into(),
+    })?;
+    Ok(Mounted { target: target.into(), writable: mount.access == Access::CopyOnWrite })
 }
 
 fn own_part() -> Result<Own, BootError> {

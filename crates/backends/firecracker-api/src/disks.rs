@@ -1,14 +1,15 @@
 //! The disks of a machine: its image, which no machine writes to, and one of its own if it keeps what
 //! is written.
 
-use std::fs::OpenOptions;
+use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::iter;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use agentkernel_core::{BootError, Spec};
+use agentkernel_firecracker::KEPT;
 use agentkernel_images::{Image, Images};
 use agentkernel_root_image::RootImage;
 
@@ -19,8 +20,8 @@ use crate::plan::Disk;
 /// What a disk holds at most that nobody has set a limit for. It takes only what is written.
 const SIZE: u64 = 64 << 30;
 
-/// What it is called where layers are kept.
-const NAME: &str = "disk.ext4";
+/// What it is called in its folder.
+const NAME: &str = "written.ext4";
 
 #[derive(Debug)]
 pub struct Disks {
@@ -38,7 +39,7 @@ impl Disks {
             fix: error.hint(),
         })?;
         let size = spec.limits.disk.map_or(SIZE, |asked| asked.value.get());
-        let own = kept.map(|folder| own(&folder.join(NAME), size)).transpose()?;
+        let own = kept.map(|folder| own(&folder.join(KEPT), size)).transpose()?;
         Ok(Self { image: root, own })
     }
 
@@ -54,12 +55,15 @@ impl Disks {
     }
 }
 
-/// The disk at `path`, made if it is not there yet.
-fn own(path: &Path, size: u64) -> Result<PathBuf, BootError> {
+/// The disk in `folder`, made if it is not there yet.
+fn own(folder: &Path, size: u64) -> Result<PathBuf, BootError> {
+    let path = folder.join(NAME);
     if path.exists() {
-        return Ok(path.to_owned());
+        return Ok(path);
     }
     let what = "can't make a disk for what is written";
+    let made = DirBuilder::new().mode(0o700).recursive(true).create(folder);
+    made.map_err(|source| failed(what, source))?;
     let draft = path.with_extension("part");
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft);
     file.and_then(|file| file.set_len(size)).map_err(|source| failed(what, source))?;
@@ -73,6 +77,6 @@ fn own(path: &Path, size: u64) -> Result<PathBuf, BootError> {
         let words = String::from_utf8_lossy(&made.stderr);
         return Err(failed(what, io::Error::other(format!("mke2fs: {}", words.trim()))));
     }
-    std::fs::rename(&draft, path).map_err(|source| failed(what, source))?;
-    Ok(path.to_owned())
+    std::fs::rename(&draft, &path).map_err(|source| failed(what, source))?;
+    Ok(path)
 }

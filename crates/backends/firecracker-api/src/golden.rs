@@ -176,6 +176,8 @@ fn give_root(machine: &Machine, making: &Making) -> Result<(), MachineError> {
     match word::read(host.as_fd(), ANSWER).map_err(unheard())? {
         Reply::Done => Ok(()),
         Reply::Failed { why } => Err(MachineError::Unmade { why }),
+        // One of many has no folders.
+        Reply::Wants { .. } => Err(unheard()(io::ErrorKind::InvalidData.into())),
     }
 }
 

@@ -19,11 +19,11 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel_containers::{owners, process_of, start_first};
+use agentkernel_containers::{identity_of, owners, process_of, start_first};
 use agentkernel_core::{
-    About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
-    Launch, Layer, Life, Owners, Pinned, Place, Pristine, Probe, Process, Profile, Provision,
-    Remains, Remnant, Spec, Stdio, Yardstick,
+    About, Access, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError,
+    ImageFacts, Launch, Layer, Life, Owners, Pinned, Place, Pristine, Probe, Process, Profile,
+    Provision, Remains, Remnant, Spec, Stdio, Yardstick,
 };
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{process, signal};
@@ -66,6 +66,20 @@ impl Firecracker {
     }
 }
 
+/// The folder in that of a sandbox's layers that has its disk.
+pub const KEPT: &str = "disk";
+
+/// The directory on the disk that has what was written to the root.
+pub const UPPER: &str = "upper";
+
+/// The same for the copy of a folder of the host's, by its number among the spec's mounts.
+pub fn upper_of(number: usize) -> String {
+    format!("{UPPER}-{number}")
+}
+
+/// What is not the image's, and where nothing is kept.
+const COVERED: [&str; 5] = ["/dev", "/etc/hostname", "/proc", "/run", "/sys"];
+
 /// How long a machine may take to end.
 const END: Duration = Duration::from_secs(10);
 
@@ -104,6 +118,8 @@ impl Backend for Firecracker {
             Capability::RootReadOnly,
             Capability::ImageReference,
             Capability::ImageBuild,
+            Capability::MountReadOnly,
+            Capability::MountCopyOnWrite,
             Capability::LimitCpus,
             Capability::LimitMemory,
             Capability::LimitPids,
@@ -111,6 +127,9 @@ impl Backend for Firecracker {
             Capability::Terminal,
             Capability::User,
             Capability::Live,
+            Capability::Changes,
+            Capability::RootChanges,
+            Capability::Snapshots,
         ];
         Capabilities::new(ALL)
     }
@@ -166,7 +185,8 @@ impl Backend for Firecracker {
     }
 
     fn pool_part(&self, spec: &Spec) -> Option<Spec> {
-        Some(Spec {
+        // A copy is to be of what a folder has now.
+        spec.mounts.is_empty().then(|| Spec {
             // Only a name, by now.
             profile: Profile::Moderate,
             directory: None,
@@ -222,8 +242,34 @@ impl Backend for Firecracker {
         0
     }
 
-    fn layers(&self, _spec: &Spec, _directory: &Path) -> Vec<Layer> {
-        Vec::new()
+    fn layers(&self, _spec: &Spec, directory: &Path) -> Vec<Layer> {
+        // A disk, into which nobody looks from here. As a whole it can be copied.
+        let upper = directory.join(KEPT);
+        vec![Layer { target: "/".into(), lower: vec![], upper, covered: vec![], made: vec![] }]
+    }
+
+    fn carried(&self, spec: &Spec, image: &ImageFacts, directory: &Path) -> Option<Vec<Layer>> {
+        let home = identity_of(&spec.user, image).map(|user| PathBuf::from(user.home));
+        let mut covered: Vec<PathBuf> = COVERED.map(PathBuf::from).into();
+        covered.extend(spec.mounts.iter().map(|mount| mount.target.clone()));
+        let made: Vec<_> = covered.iter().cloned().chain(["/tmp".into()]).chain(home).collect();
+        let root = Layer {
+            target: "/".into(),
+            lower: vec![],
+            upper: directory.join(UPPER),
+            covered: covered.clone(),
+            made: made.clone(),
+        };
+        let copies = spec.mounts.iter().enumerate();
+        let copies = copies.filter(|(_, mount)| mount.access == Access::CopyOnWrite);
+        let copies = copies.map(|(number, mount)| Layer {
+            target: mount.target.clone(),
+            lower: vec![mount.source.clone()],
+            upper: directory.join(upper_of(number)),
+            covered: covered.iter().filter(|path| **path != mount.target).cloned().collect(),
+            made: made.clone(),
+        });
+        Some([root].into_iter().chain(copies).collect())
     }
 
     fn owners(&self, spec: &Spec, image: &ImageFacts) -> Result<Owners, BootError> {

@@ -4,6 +4,7 @@
 //! starts the agent in a process namespace of its own, and when that has ended, so does the machine:
 //! nothing else is ever of use in it.
 
+mod folders;
 mod root;
 mod serve;
 

@@ -34,12 +34,24 @@ pub struct Making {
     pub read_only: bool,
     /// The home of whom commands run as, if nothing else is to be written.
     pub home: String,
+    /// Folders of the host's that it has copies of.
+    pub mounts: Vec<Mounted>,
+    /// Whom those belong to.
+    pub owner: (u32, u32),
     /// Files of every root that are not as the image has them: paths, and what is in them.
     pub files: Vec<(String, String)>,
     /// Of all that commands use together: thousandths of a processor, bytes, a count.
     pub cpus: Option<u64>,
     pub memory: Option<u64>,
     pub pids: Option<u64>,
+}
+
+/// A folder of the host's, of which a machine has a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mounted {
+    pub target: String,
+    /// Whether the copy can be written to.
+    pub writable: bool,
 }
 
 /// What a machine has and no copy of it.
@@ -56,5 +68,12 @@ pub struct Own {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     Done,
-    Failed { why: String },
+    /// While it makes its root: send these of the folders, one after the other, each as
+    /// `agentkernel_files` sends folders.
+    Wants {
+        folders: Vec<usize>,
+    },
+    Failed {
+        why: String,
+    },
 }

@@ -65,7 +65,7 @@ fn make_for_command(
     let first = agent.fork_first(command, &plan.rules, place).map_err(at(step::COMMAND))?;
     let entrance = entry.map(AsFd::as_fd);
     agent
-        .close_inherited(Some(&first), [entrance, None, None, None], None)
+        .close_inherited(Some(&first), [entrance, None, None, None, None], None)
         .map_err(at(step::DESCRIPTORS))?;
     make_root(plan, agent, entry, true, |_| Ok(()))?;
     Ok(first)
@@ -84,7 +84,7 @@ fn make_to_live(
     let at = |step| move |error| (step, error);
     part()?;
     settle_in(plan.own_network, admission).map_err(at(step::COMMAND))?;
-    let keep = [entry, term.listener.as_ref(), term.fate.as_ref(), None];
+    let keep = [entry, term.listener.as_ref(), term.fate.as_ref(), None, None];
     agent
         .close_inherited(None, keep.map(|fd| fd.map(AsFd::as_fd)), plan.rules.modules)
         .map_err(at(step::DESCRIPTORS))?;

@@ -1,28 +1,36 @@
 //! What a sandbox has changed: listed, shown, carried over to the host, packed.
 
+use std::fs::DirBuilder;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use agentkernel_core::{self as core, Access, Backend, Capability, Spec};
 use agentkernel_files::{
     self as files, Baseline, Change, ChangeKind, FileKind, FilesError, Ids, Layer, LeftOut, Lower,
+    TransferError,
 };
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
 use serde_json::json;
 
 use super::Sandboxes;
+use super::dial::Dial;
+use super::settle::is_said_to_run;
+use super::snapshots::random_id;
+use super::transfer::{Carrier, Reached};
 use crate::EngineError;
 
 impl Sandboxes<'_> {
     /// What a sandbox has changed, sorted by path. One that runs goes on meanwhile.
     pub fn changes(&self, asked: &str) -> Result<Vec<Change>, EngineError> {
         let record = self.find(asked)?;
-        let layers = self.kept_layers(&record)?;
+        let seen = self.see_layers(&record)?;
+        let layers = &seen.layers;
         let made: Vec<_> = layers.iter().flat_map(|layer| layer.made.clone()).collect();
         let is_place = |path: &Path| made.iter().any(|made| made.starts_with(path));
-        let mut changes = files::changes(&mapped(self.backend(&record)?, &layers)?)?;
+        let mut changes = files::changes(&mapped(self.backend(&record)?, layers)?)?;
         changes.retain(|change| {
             let is_new_directory =
                 (change.kind, change.what) == (ChangeKind::Added, FileKind::Directory);
@@ -35,13 +43,14 @@ impl Sandboxes<'_> {
     /// copy-on-write mounts, so that it can be taken over there, or everywhere if it has none.
     pub fn patch(&self, asked: &str, out: impl Write) -> Result<(), EngineError> {
         let record = self.find(asked)?;
-        let mut layers = self.kept_layers(&record)?;
+        let mut seen = self.see_layers(&record)?;
+        let layers = &mut seen.layers;
         let is_mount =
             |layer: &core::Layer| layer.target != Path::new("/") && !layer.lower.is_empty();
         if layers.iter().any(is_mount) {
             layers.retain(is_mount);
         }
-        Ok(files::patch(&mapped(self.backend(&record)?, &layers)?, out)?)
+        Ok(files::patch(&mapped(self.backend(&record)?, layers)?, out)?)
     }
 
     /// Writes what it has changed as an OCI image's layer, by [`agentkernel_files::export`]. A
@@ -55,8 +64,9 @@ impl Sandboxes<'_> {
             users: ids(owners.outside.0, owners.inside.0),
             groups: ids(owners.outside.1, owners.inside.1),
         };
-        let _held = self.hold(&record)?;
-        let left_out = files::export(&mapped(backend, &self.kept_layers(&record)?)?, owners, out)?;
+        let mut held = self.hold(&record)?;
+        let seen = self.see_layers_of(&record, held.agent())?;
+        let left_out = files::export(&mapped(backend, &seen.layers)?, owners, out)?;
         self.note(Kind::File, &record, json!({ "direction": "out", "export": true }))?;
         Ok(left_out)
     }
@@ -78,12 +88,12 @@ impl Sandboxes<'_> {
                 "make one with --project DIR:cow; agentkernel cp copies files out".into(),
             ));
         }
-        let mut layers = self.kept_layers(&record)?;
-        layers.retain(|layer| is_target_of_copy(&spec, &layer.target));
-        let layers = mapped(self.backend(&record)?, &layers)?;
+        let mut held = self.hold(&record)?;
+        let mut seen = self.see_layers_of(&record, held.agent())?;
+        seen.layers.retain(|layer| is_target_of_copy(&spec, &layer.target));
+        let layers = mapped(self.backend(&record)?, &seen.layers)?;
         let parts = parts(base(&spec), &layers, paths)?;
         let mut baseline = read_baseline(&record)?;
-        let held = self.hold(&record)?;
         let report = carry_over(&parts, &mut baseline, force);
         drop(held);
         // What was written is kept even if not all was.
@@ -122,14 +132,48 @@ impl Sandboxes<'_> {
         ))
     }
 
-    /// The layers of a sandbox that there are: one that never ran has none.
-    fn kept_layers(&self, record: &Record) -> Result<Vec<core::Layer>, EngineError> {
+    /// The layers of a sandbox as somebody sees them who does not stop it.
+    fn see_layers(&self, record: &Record) -> Result<Seen, EngineError> {
+        let (backend, spec) = (self.backend(record)?, self.spec(record)?);
+        let image = Self::place(record).image();
+        if backend.carried(&spec, &image, self.dirs.state()).is_none() {
+            return self.see_layers_of(record, None);
+        }
+        if is_said_to_run(record) {
+            return self.see_layers_of(record, Some(&mut self.dial(record)?));
+        }
+        let (record, _lock) = self.lock(record.id.as_str())?;
+        self.see_layers_of(&record, None)
+    }
+
+    /// The layers of a sandbox that there are: one that never ran has none. If only its agent reaches
+    /// them, it hands them out; one that does not run is booted for that.
+    fn see_layers_of(
+        &self,
+        record: &Record,
+        agent: Option<&mut Dial>,
+    ) -> Result<Seen, EngineError> {
+        let (backend, spec) = (self.able(record, Capability::Changes)?, self.spec(record)?);
         let directory = self.dirs.layers(&record.id);
-        let Ok(directory) = directory.canonicalize() else { return Ok(Vec::new()) };
-        let mut layers =
-            self.able(record, Capability::Changes)?.layers(&self.spec(record)?, &directory);
-        layers.retain(|layer| layer.upper.symlink_metadata().is_ok());
-        Ok(layers)
+        let Ok(directory) = directory.canonicalize() else { return Ok(Seen::default()) };
+        let folder = self.dirs.sandbox(&record.id).join(format!("seen-{}", random_id()?));
+        let Some(layers) = backend.carried(&spec, &Self::place(record).image(), &folder) else {
+            let mut layers = backend.layers(&spec, &directory);
+            layers.retain(|layer| layer.upper.symlink_metadata().is_ok());
+            return Ok(Seen { layers, folder: None });
+        };
+        let failed =
+            |error| EngineError::failed("can't make a folder for what it has written", &error);
+        DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
+        let seen = Seen { layers, folder: Some(folder) };
+        match agent {
+            Some(agent) => seen.fetch(&Carrier::of(agent))?,
+            None => self.visit_locked(record, |reached, _| match reached {
+                Reached::Agent(mut dial) => seen.fetch(&Carrier::of(&mut dial)),
+                Reached::Root(_) => Ok(()),
+            })??,
+        }
+        Ok(seen)
     }
 
     /// What has to be known later of the host's files as they are now, if the sandbox has a copy
@@ -140,6 +184,34 @@ impl Sandboxes<'_> {
         }
         self.dirs.prepare_state()?;
         Ok(write_baseline(&Baseline::now(self.dirs.state())?))
+    }
+}
+
+/// A sandbox's layers, as far as they can be seen from here.
+#[derive(Default)]
+struct Seen {
+    layers: Vec<core::Layer>,
+    /// Where those are that were handed out, for as long as this lives.
+    folder: Option<PathBuf>,
+}
+
+impl Seen {
+    /// Has an agent hand out all of them. What can't be in one is left out.
+    fn fetch(&self, agent: &Carrier<'_>) -> Result<(), TransferError> {
+        for layer in &self.layers {
+            let name = layer.upper.file_name().unwrap_or_default();
+            let _ = files::fetch_layer(agent, Path::new(name), &layer.upper)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Seen {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            // It goes with the sandbox at the latest.
+            let _ = files::remove_tree(folder);
+        }
     }
 }
 

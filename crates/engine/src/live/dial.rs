@@ -143,6 +143,8 @@ impl Dial {
                     let error = io::Error::from_raw_os_error(errno);
                     return Err(DialError::NotStarted { stage, error });
                 }
+                // Of who has carried files, and said before that it had.
+                FromAgent::Ended { command, .. } if command < id => {}
                 FromAgent::Listed { command, number } if command == id => {
                     /// More commands than any place can have.
                     const MOST: usize = 1 << 16;

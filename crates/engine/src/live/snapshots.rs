@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use agentkernel_core::{Backend, Capability, Spec};
 use agentkernel_files::{CopyError, copy_tree};
@@ -13,7 +13,7 @@ use agentkernel_store::{Id, Name, NewRecord, Record, Snapshot, State, StoreError
 use agentkernel_wire::SpecRecord;
 use serde_json::json;
 
-use super::dial::{Dial, PATIENCE};
+use super::dial::Dial;
 use super::filling::{self, Filling, no_folder};
 use super::{Sandboxes, spec_of};
 use crate::{EngineError, demand};
@@ -24,8 +24,18 @@ const APPLIED: &str = "applied.json";
 /// The folder in a snapshot's folder that holds the layers.
 const LAYERS: &str = "layers";
 
+/// How long an agent may take to hold everything: what was written may have to go to a disk first.
+const HOLD: Duration = Duration::from_secs(120);
+
 /// Keeps everything in a sandbox from running until it is dropped, or until the process ends.
-pub(super) struct Held(#[expect(dead_code, reason = "its end is what counts")] Option<Dial>);
+pub(super) struct Held(Option<Dial>);
+
+impl Held {
+    /// The agent, who hears nobody else meanwhile; none if it does not run.
+    pub fn agent(&mut self) -> Option<&mut Dial> {
+        self.0.as_mut()
+    }
+}
 
 impl Sandboxes<'_> {
     /// Keeps what a sandbox has written so far under a name of its own, made up after the
@@ -243,7 +253,7 @@ impl Sandboxes<'_> {
             return Ok(Held(None));
         }
         let mut dial = self.dial(record)?;
-        dial.ask(|command| ToAgent::Hold { command }, &[], PATIENCE)?;
+        dial.ask(|command| ToAgent::Hold { command }, &[], HOLD)?;
         Ok(Held(Some(dial)))
     }
 }

@@ -1,14 +1,21 @@
 //! Files carried into a sandbox and out of it.
 
+use std::cell::RefCell;
+use std::ffi::CString;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
 use agentkernel_core::{ImageFacts, Life, Owners};
-use agentkernel_files::{Inside, TransferError, TransferOptions, Transferred};
-use agentkernel_protocol::ToAgent;
+use agentkernel_files::{
+    Agent, Errand, Inside, Streams, TransferError, TransferOptions, Transferred,
+};
+use agentkernel_protocol::{Carry, ToAgent};
 use agentkernel_store::Record;
 use agentkernel_store::audit::Kind;
+use agentkernel_sys::descriptor;
 use serde_json::json;
 
 use super::Sandboxes;
@@ -77,9 +84,17 @@ impl Sandboxes<'_> {
     ) -> Result<Transferred, EngineError> {
         let record = self.find(asked)?;
         let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
-        let work = |root: OwnedFd, image: &ImageFacts| {
-            let Owners { user: owner, .. } = backend.owners(&spec, image)?;
-            Ok::<_, EngineError>(work(&Inside { root: root.as_fd(), owner }))
+        let work = |reached: Reached, image: &ImageFacts| {
+            let owners = backend.owners(&spec, image)?;
+            Ok::<_, EngineError>(match reached {
+                Reached::Root(root) => {
+                    work(&Inside::Near { root: root.as_fd(), owner: owners.user })
+                }
+                Reached::Agent(mut dial) => {
+                    let owner = inside_of(&owners);
+                    work(&Inside::Far(&Carrier { dial: RefCell::new(&mut dial), owner }))
+                }
+            })
         };
         let carried = self.visit(&record, &way, work)??;
         let mut detail = way.detail();
@@ -100,24 +115,33 @@ impl Sandboxes<'_> {
         &self,
         record: &Record,
         way: &Way<'_>,
-        work: impl FnOnce(OwnedFd, &ImageFacts) -> T,
+        work: impl FnOnce(Reached, &ImageFacts) -> T,
     ) -> Result<T, EngineError> {
         if is_said_to_run(record) {
-            return Ok(work(root(&mut self.dial(record)?)?, &Self::place(record).image()));
+            return Ok(work(reach(self.dial(record)?)?, &Self::place(record).image()));
         }
         let (record, _lock) = self.lock(record.id.as_str())?;
-        if is_said_to_run(&record) {
-            return Ok(work(root(&mut self.dial(&record)?)?, &Self::place(&record).image()));
-        }
         way.refuse_fleeting(&record)?;
+        self.visit_locked(&record, work)
+    }
+
+    /// The same of one that nobody else can change meanwhile.
+    pub(super) fn visit_locked<T>(
+        &self,
+        record: &Record,
+        work: impl FnOnce(Reached, &ImageFacts) -> T,
+    ) -> Result<T, EngineError> {
+        if is_said_to_run(record) {
+            return Ok(work(reach(self.dial(record)?)?, &Self::place(record).image()));
+        }
         let life = Life {
             name: Some(record.id.to_string()),
-            layers: Some(self.make_layers(&record)?),
+            layers: Some(self.make_layers(record)?),
             ..Life::default()
         };
-        let place = self.driver(&record)?.boot_live(&self.spec(&record)?, life)?;
-        let done = greeted(&*place).and_then(|mut dial| root(&mut dial));
-        let done = done.map(|root| work(root, &place.image()));
+        let place = self.driver(record)?.boot_live(&self.spec(record)?, life)?;
+        let done = greeted(&*place).and_then(reach);
+        let done = done.map(|reached| work(reached, &place.image()));
         let destroyed = place.destroy();
         let done = done?;
         destroyed.map_err(|error| EngineError::failed("can't end the sandbox", &error))?;
@@ -150,6 +174,9 @@ impl Way<'_> {
             Component::Normal(name) => name.to_str(),
             _ => None,
         });
+        if is_said_to_run(record) {
+            return Ok(());
+        }
         let fleeting = matches!(top, Some("run" | "dev" | "proc"));
         if self.direction == "out" || !fleeting {
             return Ok(());
@@ -162,19 +189,68 @@ impl Way<'_> {
     }
 }
 
-fn root(dial: &mut Dial) -> Result<OwnedFd, EngineError> {
+/// What leads to a sandbox's files.
+pub(super) enum Reached {
+    Root(OwnedFd),
+    /// Its agent, if that is not on this kernel.
+    Agent(Dial),
+}
+
+fn reach(mut dial: Dial) -> Result<Reached, EngineError> {
     let answer = match dial.ask(|command| ToAgent::Root { command }, &[], PATIENCE) {
         Err(DialError::Refused(error)) if error.kind() == io::ErrorKind::Unsupported => {
-            return Err(EngineError::refused(
-                "files can't be copied: the sandbox's engine is elsewhere".into(),
-                "have a command copy them, as with agentkernel exec NAME -- tar -c PATH".into(),
-            ));
+            return Ok(Reached::Agent(dial));
         }
         asked => asked?,
     };
-    answer.descriptor.ok_or_else(|| {
+    answer.descriptor.map(Reached::Root).ok_or_else(|| {
         DialError::Nonsense("it said that it had sent its root, and did not".into()).into()
     })
+}
+
+/// The sandbox's own numbers for whom commands run as.
+fn inside_of(owners: &Owners) -> (u32, u32) {
+    let Owners { outside, inside, user, .. } = *owners;
+    let number =
+        |user: u32, outside: u32, inside: u32| user.wrapping_sub(outside).wrapping_add(inside);
+    (number(user.0, outside.0, inside.0), number(user.1, outside.1, inside.1))
+}
+
+/// Has an agent carry files.
+pub(super) struct Carrier<'a> {
+    dial: RefCell<&'a mut Dial>,
+    owner: (u32, u32),
+}
+
+impl<'a> Carrier<'a> {
+    /// One to whom nothing is brought.
+    pub fn of(dial: &'a mut Dial) -> Self {
+        Self { dial: RefCell::new(dial), owner: (0, 0) }
+    }
+}
+
+impl Agent for Carrier<'_> {
+    fn run(&self, errand: &Errand<'_>) -> io::Result<Streams> {
+        let (inside_input, input) = descriptor::pipe()?;
+        let (output, inside_output) = descriptor::pipe()?;
+        let (report, inside_report) = descriptor::pipe()?;
+        let carry = Carry {
+            way: errand.way,
+            follow: errand.follow,
+            uid: self.owner.0,
+            gid: self.owner.1,
+            path: CString::new(errand.path.as_os_str().as_bytes())?,
+        };
+        let theirs = [&inside_input, &inside_output, &inside_report].map(AsFd::as_fd);
+        let order = |command| ToAgent::Carry { command, carry };
+        match self.dial.borrow_mut().ask(order, &theirs, PATIENCE) {
+            Ok(_) => {}
+            Err(DialError::Refused(error)) => return Err(error),
+            Err(error) => return Err(io::Error::other(error.to_string())),
+        }
+        let [input, output, report] = [input, output, report].map(File::from);
+        Ok(Streams { input, output, report })
+    }
 }
 
 impl From<TransferError> for EngineError {
@@ -186,7 +262,12 @@ impl From<TransferError> for EngineError {
             TransferError::IntoItself { .. } => "copy it to a place outside of it",
             TransferError::Member { .. } => "make the archive anew, without that member",
             TransferError::Archive { .. } => "give it a whole tar archive, uncompressed",
-            TransferError::Failed { .. } | TransferError::Output { .. } => {
+            TransferError::Agent { source } if source.kind() == io::ErrorKind::Unsupported => {
+                "have a command copy them, as with agentkernel exec NAME -- tar -c PATH"
+            }
+            TransferError::Failed { .. }
+            | TransferError::Output { .. }
+            | TransferError::Agent { .. } => {
                 "what was copied before is there; see to it, then copy again"
             }
         };

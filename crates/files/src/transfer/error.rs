@@ -1,7 +1,9 @@
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Which of the two trees a path is in.
@@ -42,20 +44,22 @@ pub enum TransferError {
     #[error("can't {action} {at}: {source}")]
     Failed {
         /// A verb, such as `open`.
-        action: &'static str,
+        action: Cow<'static, str>,
         at: Located,
         source: io::Error,
     },
     #[error("the archive's member {member:?} {why}")]
-    Member { member: PathBuf, why: &'static str },
+    Member { member: PathBuf, why: Cow<'static, str> },
     #[error("can't read the archive: {source}")]
     Archive { source: io::Error },
     #[error("can't write the archive: {source}")]
     Output { source: io::Error },
+    #[error("the sandbox's agent carries no files: {source}")]
+    Agent { source: io::Error },
 }
 
 /// Why something was left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Refusal {
     Device,
@@ -121,5 +125,12 @@ impl Transferred {
         if self.refused.len() < TOLD {
             self.refused.push(Refused { path: path(), why });
         }
+    }
+
+    /// Adds what somebody else has left out.
+    pub(super) fn refuse_all(&mut self, others: Self) {
+        let room = TOLD.saturating_sub(self.refused.len());
+        self.refused.extend(others.refused.into_iter().take(room));
+        self.refusals = self.refusals.saturating_add(others.refusals);
     }
 }

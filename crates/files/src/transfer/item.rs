@@ -18,6 +18,8 @@ pub(super) enum Item {
     Directory,
     File(File, Stat),
     Link(CString, Stat),
+    /// What stands in an overlay's layer for a name that is gone.
+    Whiteout(Stat),
 }
 
 /// Why a name can't be copied.
@@ -56,6 +58,7 @@ impl Item {
             FileType::Symlink => Ok(Self::Link(readlinkat(directory, name, Vec::new())?, stat)),
             FileType::Fifo => Err(NotRead::Refused(Refusal::Fifo)),
             FileType::Socket => Err(NotRead::Refused(Refusal::Socket)),
+            FileType::CharacterDevice if stat.st_rdev == 0 => Ok(Self::Whiteout(stat)),
             FileType::CharacterDevice | FileType::BlockDevice => {
                 Err(NotRead::Refused(Refusal::Device))
             }
@@ -72,6 +75,10 @@ pub(super) fn read_named(
 ) -> Result<Option<Item>, TransferError> {
     let at = || Located { path: path.into(), place };
     match Item::read(from) {
+        Ok(Item::Whiteout(_)) => {
+            done.refuse(|| path.into(), Refusal::Device);
+            Ok(None)
+        }
         Ok(item) => Ok(Some(item)),
         Err(NotRead::Refused(refusal)) => {
             done.refuse(|| path.into(), refusal);
@@ -79,7 +86,7 @@ pub(super) fn read_named(
         }
         Err(NotRead::Gone) => Err(TransferError::Missing { at: at() }),
         Err(NotRead::Failed(source)) => {
-            Err(TransferError::Failed { action: "open", at: at(), source })
+            Err(TransferError::Failed { action: "open".into(), at: at(), source })
         }
     }
 }

@@ -59,7 +59,11 @@ impl Side<'_> {
         move |errno| match errno {
             Errno::NOENT => TransferError::Missing { at: at.clone() },
             Errno::NOTDIR => TransferError::NoDirectory { at: at.clone() },
-            errno => TransferError::Failed { action, at: at.clone(), source: errno.into() },
+            errno => TransferError::Failed {
+                action: action.into(),
+                at: at.clone(),
+                source: errno.into(),
+            },
         }
     }
 }
@@ -147,6 +151,12 @@ pub(super) fn find_source(
     Ok(Source::File { parent, name, given: named.unwrap_or_default() })
 }
 
+/// The name of what `path` is of, `None` if it is what is in it.
+pub(super) fn name_of(side: &Side<'_>, path: &Path) -> Result<Option<CString>, TransferError> {
+    let name = Parts::of(path.as_os_str().as_bytes()).name.map(c_name).transpose();
+    name.map_err(|source| invalid(side, path, source))
+}
+
 pub(super) fn find_target(side: &Side<'_>, path: &Path) -> Result<Target, TransferError> {
     let failed = side.failed("open", path);
     let bytes = path.as_os_str().as_bytes();
@@ -193,5 +203,5 @@ fn follow_links(side: &Side<'_>, path: &[u8]) -> Result<(OwnedFd, CString), Errn
 }
 
 fn invalid(side: &Side<'_>, path: &Path, source: io::Error) -> TransferError {
-    TransferError::Failed { action: "find", at: side.located(path), source }
+    TransferError::Failed { action: "find".into(), at: side.located(path), source }
 }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use tar::{Builder, EntryType, GnuExtSparseHeader, Header};
 
 use super::error::{Located, Refusal, TransferError, Transferred, Where};
 use super::item::{Item, read_named};
+use super::marks;
 use super::place::Source;
 use super::walk::{Below, Visit, walk};
 use crate::contents::for_each_extent;
@@ -26,15 +27,29 @@ const LONGEST_NAME: usize = 32 << 10;
 /// How many stretches of data are told apart in one file; what comes after them counts as data.
 const MOST_EXTENTS: usize = 10_000;
 
+/// What an archive keeps of files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kept {
+    /// What every program knows that reads archives.
+    Archives,
+    /// All that a copy has: the parts of seconds, and what is the matter with a directory itself of which only
+    /// what is in it is copied.
+    Copies,
+    /// What an overlay's layer has, too: names that are gone, and attributes for users to set.
+    Layers,
+}
+
 /// Writes what `from` stands for, of which `source` tells.
 pub(super) fn write(
     from: Source,
     source: (&Path, Where),
+    kept: Kept,
     out: impl Write,
 ) -> Result<Transferred, TransferError> {
     let output = Output { out: BufWriter::with_capacity(BUFFER, out), broken: false };
     let mut archive = Archive {
         source,
+        kept,
         top: PathBuf::new(),
         builder: Builder::new(output),
         done: Transferred::default(),
@@ -52,6 +67,7 @@ pub(super) fn write(
 
 struct Archive<'a, W: Write> {
     source: (&'a Path, Where),
+    kept: Kept,
     /// What the names of members start with.
     top: PathBuf,
     builder: Builder<Output<W>>,
@@ -62,13 +78,14 @@ impl<W: Write> Archive<'_, W> {
     fn write(&mut self, from: Source) -> Result<(), TransferError> {
         match from {
             Source::Directory { directory, name } => {
+                let stat = fstat(&directory);
+                let stat = stat
+                    .map_err(|errno| self.failed("look at", self.source.0.into(), errno.into()))?;
                 if let Some(name) = name {
                     self.top.push(OsStr::from_bytes(name.to_bytes()));
-                    let stat = fstat(&directory);
-                    let stat = stat.map_err(|errno| {
-                        self.failed("look at", self.source.0.into(), errno.into())
-                    })?;
-                    self.directory(&stat, &self.top.clone())?;
+                    self.directory(directory.as_fd(), &stat, &self.top.clone())?;
+                } else if self.kept != Kept::Archives {
+                    self.itself(directory.as_fd(), &stat)?;
                 }
                 walk(directory, self.source, self)
             }
@@ -90,6 +107,7 @@ impl<W: Write> Archive<'_, W> {
         match item {
             Item::Directory => return Ok(()),
             Item::Link(target, stat) => self.link(target.to_bytes(), &stat, path),
+            Item::Whiteout(stat) => self.whiteout(&stat, path),
             Item::File(file, stat) => {
                 self.done.bytes += length(&stat);
                 self.file(&file, &stat, path).map_err(|error| match error {
@@ -102,23 +120,66 @@ impl<W: Write> Archive<'_, W> {
         Ok(())
     }
 
-    fn directory(&mut self, stat: &Stat, path: &Path) -> Result<(), TransferError> {
-        let mut header = header(stat, EntryType::Directory);
+    fn directory(
+        &mut self,
+        directory: BorrowedFd<'_>,
+        stat: &Stat,
+        path: &Path,
+    ) -> Result<(), TransferError> {
+        let mut header = self.header(stat, EntryType::Directory);
         // A directory's name ends in a slash.
         let path = path.join("");
         self.done.directories += 1;
-        self.builder
-            .append_data(&mut header, path, io::empty())
+        self.tell(Some(directory), stat)
+            .and_then(|()| self.builder.append_data(&mut header, path, io::empty()))
             .map_err(|source| TransferError::Output { source })
     }
 
+    /// Tells of the directory that everything is in, which has no name here.
+    fn itself(&mut self, directory: BorrowedFd<'_>, stat: &Stat) -> Result<(), TransferError> {
+        const NAME: &[u8] = b"./";
+        let mut header = self.header(stat, EntryType::Directory);
+        header.as_old_mut().name[..NAME.len()].copy_from_slice(NAME);
+        header.set_cksum();
+        self.tell(Some(directory), stat)
+            .and_then(|()| self.builder.append(&header, io::empty()))
+            .map_err(|source| TransferError::Output { source })
+    }
+
+    /// Tells of what is next, which may be open, what its header can't.
+    fn tell(&mut self, file: Option<BorrowedFd<'_>>, stat: &Stat) -> io::Result<()> {
+        let time = exact_time(stat).filter(|_| self.kept != Kept::Archives);
+        let marks = file.filter(|_| self.kept == Kept::Layers).map(marks::read).transpose()?;
+        let told = [("mtime", time), (marks::KEY, marks.flatten())];
+        let told = told.iter().filter_map(|(key, value)| Some((*key, value.as_ref()?.as_bytes())));
+        self.builder.append_pax_extensions(told)
+    }
+
+    fn header(&self, stat: &Stat, kind: EntryType) -> Header {
+        let mut header = header(stat, kind);
+        if self.kept != Kept::Archives && kind == EntryType::Directory {
+            header.set_mode(stat.st_mode & 0o1777);
+        }
+        header
+    }
+
     fn link(&mut self, target: &[u8], stat: &Stat, path: &Path) -> Result<(), TransferError> {
-        let mut header = header(stat, EntryType::Symlink);
+        let mut header = self.header(stat, EntryType::Symlink);
         let written = match header.set_link_name_literal(target) {
             Ok(()) => Ok(()),
             Err(_) => self.long_link(target),
         };
         written
+            .and_then(|()| self.tell(None, stat))
+            .and_then(|()| self.builder.append_data(&mut header, path, io::empty()))
+            .map_err(|source| TransferError::Output { source })
+    }
+
+    fn whiteout(&mut self, stat: &Stat, path: &Path) -> Result<(), TransferError> {
+        let mut header = self.header(stat, EntryType::Char);
+        header
+            .set_device_major(0)
+            .and_then(|()| header.set_device_minor(0))
             .and_then(|()| self.builder.append_data(&mut header, path, io::empty()))
             .map_err(|source| TransferError::Output { source })
     }
@@ -134,7 +195,7 @@ impl<W: Write> Archive<'_, W> {
     fn file(&mut self, file: &File, stat: &Stat, path: &Path) -> Result<(), FileError> {
         let length = length(stat);
         let mut extents = extents(file, length).map_err(FileError::Read)?;
-        let mut header = header(stat, EntryType::Regular);
+        let mut header = self.header(stat, EntryType::Regular);
         let mut more = Vec::new();
         if length > 0 && extents != [(0, length)] {
             if extents.last().is_none_or(|last| last.1 < length) {
@@ -145,6 +206,7 @@ impl<W: Write> Archive<'_, W> {
         }
         header.set_size(extents.iter().map(|(start, end)| end - start).sum());
         let mut body = Body { file, extents: extents.into_iter(), extent: (0, 0), failed: false };
+        self.tell(Some(file.as_fd()), stat).map_err(FileError::Write)?;
         let data = more.as_slice().chain(BufReader::with_capacity(BUFFER, &mut body));
         let written = self.builder.append_data(&mut header, path, data);
         written.map_err(
@@ -153,20 +215,26 @@ impl<W: Write> Archive<'_, W> {
     }
 
     fn failed(&self, action: &'static str, path: PathBuf, source: io::Error) -> TransferError {
-        TransferError::Failed { action, at: Located { path, place: self.source.1 }, source }
+        let at = Located { path, place: self.source.1 };
+        TransferError::Failed { action: action.into(), at, source }
     }
 }
 
 impl<W: Write> Visit for Archive<'_, W> {
     fn enter(
         &mut self,
+        directory: BorrowedFd<'_>,
         stat: &Stat,
         below: &Below<'_>,
     ) -> Result<Result<(), Refusal>, TransferError> {
         if below.length() > LONGEST_NAME {
             return Ok(Err(Refusal::TooLong));
         }
-        self.directory(stat, &below.path(&self.top)).map(Ok)
+        self.directory(directory, stat, &below.path(&self.top)).map(Ok)
+    }
+
+    fn takes_whiteouts(&self) -> bool {
+        self.kept == Kept::Layers
     }
 
     fn item(&mut self, item: Item, below: &Below<'_>) -> Result<(), TransferError> {
@@ -186,6 +254,17 @@ impl<W: Write> Visit for Archive<'_, W> {
 enum FileError {
     Read(io::Error),
     Write(io::Error),
+}
+
+/// When it was changed, if not in a whole second since 1970: as a fraction, which counts away from zero.
+fn exact_time(stat: &Stat) -> Option<String> {
+    Some(match (stat.st_mtime, stat.st_mtime_nsec) {
+        (0.., 0) => return None,
+        (seconds @ 0.., part) => format!("{seconds}.{part:09}"),
+        (seconds, 0) => format!("{seconds}"),
+        (-1, part) => format!("-0.{:09}", 1_000_000_000 - part),
+        (seconds, part) => format!("{}.{:09}", seconds + 1, 1_000_000_000 - part),
+    })
 }
 
 fn header(stat: &Stat, kind: EntryType) -> Header {

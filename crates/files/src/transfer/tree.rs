@@ -1,7 +1,7 @@
 //! Copying a directory with all that is in it.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Stat, fstat};
@@ -67,6 +67,7 @@ impl Tree<'_> {
 impl Visit for Tree<'_> {
     fn enter(
         &mut self,
+        _directory: BorrowedFd<'_>,
         stat: &Stat,
         below: &Below<'_>,
     ) -> Result<Result<(), Refusal>, TransferError> {

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -17,9 +17,14 @@ pub(super) trait Visit {
     /// An inner error refuses the directory, which is then not visited.
     fn enter(
         &mut self,
+        directory: BorrowedFd<'_>,
         stat: &Stat,
         below: &Below<'_>,
     ) -> Result<Result<(), Refusal>, TransferError>;
+    /// Whether it takes what stands for a name that is gone, which is a device to others.
+    fn takes_whiteouts(&self) -> bool {
+        false
+    }
     /// A file or a link.
     fn item(&mut self, item: Item, below: &Below<'_>) -> Result<(), TransferError>;
     /// `below` is the directory that is left.
@@ -105,7 +110,7 @@ impl<V: Visit> Walk<'_, V> {
         };
         let stat = fstat(&opened).map_err(|errno| self.failed("look at", &name, errno.into()))?;
         let below = Below { levels: &self.levels, name: &name };
-        if let Err(refusal) = self.visit.enter(&stat, &below)? {
+        if let Err(refusal) = self.visit.enter(opened.as_fd(), &stat, &below)? {
             self.visit.done().refuse(|| below.path(self.path.0), refusal);
             return Ok(());
         }
@@ -138,6 +143,9 @@ impl<V: Visit> Walk<'_, V> {
                         let level = self.levels.last_mut();
                         level.into_iter().for_each(|level| level.directories.push(name.clone()));
                     }
+                    Ok(Item::Whiteout(_)) if !self.visit.takes_whiteouts() => {
+                        self.not_read(NotRead::Refused(Refusal::Device), &name)?
+                    }
                     Ok(item) => {
                         self.visit.item(item, &Below { levels: &self.levels, name: &name })?
                     }
@@ -161,6 +169,7 @@ impl<V: Visit> Walk<'_, V> {
 
     fn failed(&self, action: &'static str, name: &CStr, source: io::Error) -> TransferError {
         let path = Below { levels: &self.levels, name }.path(self.path.0);
-        TransferError::Failed { action, at: Located { path, place: self.path.1 }, source }
+        let at = Located { path, place: self.path.1 };
+        TransferError::Failed { action: action.into(), at, source }
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use rustix::fs::{
     AtFlags, FileType, Mode, OFlags, Stat, Timestamps, chownat, fchmod, fchown, fstat, futimens,
-    linkat, mkdirat, openat, renameat, symlinkat, unlinkat, utimensat,
+    linkat, makedev, mkdirat, mknodat, openat, renameat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 
@@ -64,14 +64,14 @@ impl Writer {
             Some(Errno::ISDIR) => TransferError::IsDirectory { at },
             // Links are never followed, so one is no directory.
             Some(Errno::NOTDIR | Errno::LOOP) => TransferError::NoDirectory { at },
-            _ => TransferError::Failed { action: "write", at, source },
+            _ => TransferError::Failed { action: "write".into(), at, source },
         }
     }
 
     /// Makes `to` a copy of `item`, which is no directory.
     pub fn item(&mut self, item: Item, to: At<'_>) -> io::Result<()> {
         match item {
-            Item::Directory => Ok(()),
+            Item::Directory | Item::Whiteout(_) => Ok(()),
             Item::File(file, stat) => {
                 self.file(to, &Settled::of(&stat), |contents, new| {
                     contents.copy(&file, new, length(&stat))
@@ -117,6 +117,15 @@ impl Writer {
         }
         self.done.files += 1;
         new.rename(to.1)
+    }
+
+    /// Makes `to` what stands in an overlay's layer for a name that is gone.
+    pub fn whiteout(&mut self, to: At<'_>) -> io::Result<()> {
+        self.done.files += 1;
+        let made = self
+            .owner
+            .make(|| mknodat(to.0, to.1, FileType::CharacterDevice, Mode::RUSR, makedev(0, 0)));
+        Ok(made?)
     }
 
     /// Makes `to` one more name of the file `from`.

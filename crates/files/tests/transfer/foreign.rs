@@ -70,7 +70,7 @@ fn a_sandbox_takes_files_though_it_has_no_number_for_root() {
         return skip("no overlay in a user namespace here");
     };
     let owner = (Foreign::FIRST + 1000, Foreign::FIRST + 1001);
-    let inside = Inside { root: foreign.root.as_fd(), owner };
+    let inside = Inside::Near { root: foreign.root.as_fd(), owner };
     let tree = scene.root.join("dir");
     fs::create_dir(tree.join("sub")).unwrap();
     write(tree.join("sub/file"), "content");

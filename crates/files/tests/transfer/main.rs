@@ -6,6 +6,7 @@
 mod common;
 
 mod archives;
+mod far;
 mod foreign;
 mod kept;
 mod links;

@@ -69,7 +69,7 @@ fn what_may_not_be_read_is_refused() {
     set_mode(root.join("dir/file"), 0o000);
     set_mode(root.join("dir/shut"), 0o000);
     let descriptor = directory(&root);
-    let inside = Inside { root: descriptor.as_fd(), owner: caller() };
+    let inside = Inside::Near { root: descriptor.as_fd(), owner: caller() };
     let done = copy_out(&inside, "/dir".as_ref(), &folder.join("out"), AS_IT_IS).unwrap();
     assert_eq!(refused(&done), [("file", Refusal::Unreadable), ("shut", Refusal::Unreadable)]);
     assert_eq!(read(folder.join("out/open")), "content");

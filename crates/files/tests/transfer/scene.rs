@@ -1,16 +1,19 @@
 //! What stands for a sandbox and its host.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::common::{Scratch, directory, is_root, write};
 use agentkernel_files::{
-    Inside, Refusal, TransferError, TransferOptions, Transferred, copy_in, copy_out, tar_in,
-    tar_out,
+    Agent, Errand, Inside, Refusal, Streams, TransferError, TransferOptions, Transferred, copy_in,
+    copy_out, serve, tar_in, tar_out,
 };
+use agentkernel_protocol::Carry;
 
 pub const FOLLOW: TransferOptions = TransferOptions { follow: true };
 pub const AS_IT_IS: TransferOptions = TransferOptions { follow: false };
@@ -36,7 +39,10 @@ impl Scene {
     }
 
     pub fn inside(&self) -> Inside<'_> {
-        Inside { root: self.descriptor.as_fd(), owner: self.owner }
+        if is_far() {
+            return Inside::Far(self);
+        }
+        Inside::Near { root: self.descriptor.as_fd(), owner: self.owner }
     }
 
     pub fn put(&self, source: &str, target: &str) -> Result<Transferred, TransferError> {
@@ -78,6 +84,34 @@ impl Scene {
 
     pub fn unpack(&self, target: &str, archive: &[u8]) -> Result<Transferred, TransferError> {
         tar_in(&self.inside(), target.as_ref(), archive)
+    }
+}
+
+/// Whether nobody but an agent reaches the sandbox's files.
+pub fn is_far() -> bool {
+    std::env::var_os(FAR).is_some()
+}
+
+pub const FAR: &str = "TRANSFER_TESTS_FAR";
+
+/// An agent, as a thread.
+impl Agent for Scene {
+    fn run(&self, errand: &Errand<'_>) -> io::Result<Streams> {
+        let carry = Carry {
+            way: errand.way,
+            follow: errand.follow,
+            uid: self.owner.0,
+            gid: self.owner.1,
+            path: CString::new(errand.path.as_os_str().as_bytes())?,
+        };
+        let (theirs, input) = io::pipe()?;
+        let (output, to_output) = io::pipe()?;
+        let (report, to_report) = io::pipe()?;
+        let streams = [OwnedFd::from(theirs), to_output.into(), to_report.into()];
+        let root = self.descriptor.try_clone()?;
+        std::thread::spawn(move || serve(root.as_fd(), Some(root.as_fd()), &carry, streams));
+        let (input, output) = (OwnedFd::from(input).into(), OwnedFd::from(output).into());
+        Ok(Streams { input, output, report: OwnedFd::from(report).into() })
     }
 }
 

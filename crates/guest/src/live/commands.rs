@@ -1,22 +1,26 @@
 //! The commands of a living place.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use agentkernel_protocol::{CommandId, Ending, FromAgent, Role, Start};
-use agentkernel_sys::descriptor::Interest;
-use agentkernel_sys::process::{self, Child, Death, Usage};
+use agentkernel_protocol::{Carry, CommandId, Ending, FromAgent, Role, Start};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::process::{self, Child, Death, Fork, Namespaces, Usage};
 use agentkernel_sys::signal;
 
-use super::LiveAgent;
 use super::log::Log;
 use super::understudy::Understudy;
+use super::{Carrier, LiveAgent};
 use crate::Rules;
 use crate::agent::{started, status};
 
 /// How long a place outlasts its only command, for a client that does not take leave.
 const LONGEST_LEAVE: Duration = Duration::from_secs(1);
+
+/// What whoever asks for what is not done here hears (`EOPNOTSUPP` of Linux on every architecture that
+/// it runs places on).
+const NOT_SUPPORTED: i32 = 95;
 
 /// A command's process.
 pub(super) struct Running {
@@ -116,6 +120,35 @@ impl LiveAgent<'_> {
             deadline: limit.map(|limit| process::clock() + limit),
             timed_out: false,
         });
+        Ok(())
+    }
+
+    /// Has a process of the agent's carry files.
+    pub(super) fn carry(
+        &mut self,
+        link: u32,
+        command: CommandId,
+        carry: &Carry,
+        streams: [OwnedFd; 3],
+    ) -> io::Result<()> {
+        let carrier = self.carrier.filter(|_| self.stopping.is_none());
+        let carrier = carrier.ok_or_else(|| io::Error::from_raw_os_error(NOT_SUPPORTED))?;
+        // Who carries something in may plant a link.
+        self.pristine = false;
+        let child = match process::fork(Namespaces::NONE, None)? {
+            Fork::Parent(child) => child,
+            Fork::Child => process::exit_now(i32::from(become_carrier(carrier, carry, streams))),
+        };
+        self.commands.push(Running {
+            child,
+            link,
+            command,
+            starting: None,
+            role: Role::Foreground,
+            deadline: None,
+            timed_out: false,
+        });
+        self.say(link, FromAgent::Started { command, at: process::clock() });
         Ok(())
     }
 
@@ -243,6 +276,18 @@ impl LiveAgent<'_> {
                 Role::Background { .. } => {}
             }
         }
+    }
+}
+
+/// Carries files in the calling process, which nobody else is in, and returns its exit status.
+fn become_carrier(carrier: &dyn Carrier, carry: &Carry, streams: [OwnedFd; 3]) -> u8 {
+    let [a, b, c] = streams.each_ref().map(AsRawFd::as_raw_fd);
+    // Else nobody would see the end of what the agent closes meanwhile.
+    let kept = carrier.kept().map_or(-1, |kept| kept.as_raw_fd());
+    let alone = descriptor::close_all_but(&mut [0, 1, 2, a, b, c, kept]);
+    match alone.and_then(|()| process::new_session()) {
+        Ok(()) => carrier.carry(carry, streams),
+        Err(_) => 1,
     }
 }
 

@@ -11,11 +11,11 @@ mod understudy;
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use agentkernel_core::Attachment;
-use agentkernel_protocol::{CommandId, FromAgent};
+use agentkernel_protocol::{Carry, CommandId, FromAgent};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::signal::Signals;
 use agentkernel_sys::{process, socket};
@@ -29,6 +29,16 @@ use understudy::Understudy;
 
 /// Adds something to the place; how is known only to whoever made it.
 pub type Attach<'a> = dyn FnMut(Attachment, Option<OwnedFd>) -> io::Result<()> + 'a;
+
+/// Carries files. How is known only to whoever made the place.
+pub trait Carrier {
+    /// What it needs for that.
+    fn kept(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Carries files between the place and three streams (read, written, and reported to), in a process
+    /// of its own, and returns that process's exit status.
+    fn carry(&self, carry: &Carry, streams: [OwnedFd; 3]) -> u8;
+}
 
 /// What process 1 does besides: it brings clients in who are not on this kernel.
 pub trait Beside {
@@ -45,6 +55,18 @@ pub trait Beside {
 
     /// Whether others than the first client can come in.
     fn is_shared(&self) -> bool;
+
+    /// Has all that was written be where it outlasts this kernel, if it is to.
+    fn save(&mut self) {}
+
+    /// The same, and has nobody write any more until it is thawed: it is about to be copied. Everything
+    /// inside is stopped.
+    fn freeze(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Lets who was frozen go on, if anybody was.
+    fn thaw(&mut self) {}
 
     /// Says what is left to be said, now that the place ends.
     fn finish(&mut self);
@@ -76,6 +98,7 @@ pub struct LiveAgent<'a> {
     term: Term,
     rules: &'a Rules,
     attach: &'a mut Attach<'a>,
+    carrier: Option<&'a dyn Carrier>,
     beside: RefCell<Option<&'a mut dyn Beside>>,
     links: Vec<Link>,
     next_link: u32,
@@ -134,6 +157,7 @@ impl<'a> LiveAgent<'a> {
             term,
             rules,
             attach,
+            carrier: None,
             beside: RefCell::default(),
             links: vec![Link::greet(FIRST_LINK, link)],
             next_link: FIRST_LINK + 1,
@@ -159,6 +183,11 @@ impl<'a> LiveAgent<'a> {
         Self { namespace, ..self }
     }
 
+    /// Has files carried by `carrier`.
+    pub fn carrying(self, carrier: &'a dyn Carrier) -> Self {
+        Self { carrier: Some(carrier), ..self }
+    }
+
     /// Has clients come in by `beside`, too.
     pub fn with(self, beside: &'a mut dyn Beside) -> Self {
         // The first background command finds it missing otherwise.
@@ -172,6 +201,7 @@ impl<'a> LiveAgent<'a> {
         let served = self.serve_all();
         self.links.clear();
         if let Some(beside) = self.beside.get_mut() {
+            beside.save();
             beside.finish();
         }
         served

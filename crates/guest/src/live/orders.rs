@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use agentkernel_core::Attachment;
-use agentkernel_protocol::{CommandId, FromAgent, Role, Stage, Start, ToAgent};
+use agentkernel_protocol::{Carry, CommandId, FromAgent, Role, Stage, Start, ToAgent};
 use agentkernel_sys::{descriptor, process, signal};
 
 use super::{LiveAgent, Stopping};
@@ -36,6 +36,7 @@ impl LiveAgent<'_> {
                 }
             }
             ToAgent::Start { command, start } => self.start_if_free(link, command, start),
+            ToAgent::Carry { command, carry } => self.carry_if_free(link, command, &carry),
             ToAgent::Background { command, number, signal } => {
                 let done = match self.commands.iter().find(|c| c.is_background(number)) {
                     Some(running) => running.child.signal_group(i32::from(signal)),
@@ -109,6 +110,19 @@ impl LiveAgent<'_> {
         }
     }
 
+    /// Carries files, whoever else is stopped, unless the number is taken or the place is about to end.
+    fn carry_if_free(&mut self, link: u32, command: CommandId, carry: &Carry) {
+        let taken = self.own(link, command).is_some();
+        let Some(client) = self.link(link) else { return };
+        let Some(streams) = client.take::<3>().filter(|_| !taken) else {
+            client.broken = true;
+            return;
+        };
+        if let Err(error) = self.carry(link, command, carry, streams) {
+            self.answer(link, command, Err(error));
+        }
+    }
+
     fn list(&mut self, link: u32, command: CommandId) {
         let numbers: Vec<u32> = self
             .commands
@@ -150,12 +164,16 @@ impl LiveAgent<'_> {
     /// Whoever holds the place may be killed before he lets go, so that its link's end does it.
     fn hold(&mut self, link: u32, command: CommandId) {
         self.holder = Some(link);
-        let done = process::signal_all(signal::SIGSTOP).map(drop);
+        let done = process::signal_all(signal::SIGSTOP);
+        let done = done.and_then(|_| self.beside.get_mut().as_mut().map_or(Ok(()), |b| b.freeze()));
         self.answer(link, command, done);
     }
 
     pub(super) fn let_go(&mut self) {
         self.holder = None;
+        if let Some(beside) = self.beside.get_mut() {
+            beside.thaw();
+        }
         if !self.paused {
             // If nothing is there to go on, nothing has to.
             let _ = process::signal_all(signal::SIGCONT);
@@ -176,6 +194,10 @@ impl LiveAgent<'_> {
     /// Ends the place if it was to be stopped: nothing is left to wait for.
     pub(super) fn finish_stopping(&mut self) {
         if let Some(Stopping { link, command, .. }) = self.stopping.take() {
+            // Whoever hears that it is done may end the machine that this runs in.
+            if let Some(beside) = self.beside.get_mut() {
+                beside.save();
+            }
             self.say(link, FromAgent::Done { command });
             self.end("stopped");
         }

@@ -206,6 +206,14 @@ impl Link {
                 }
                 None => return Ok(false),
             },
+            ToAgent::Carry { command, .. } => match self.connect_given() {
+                Some(Ok(streams)) => Some((*command, streams)),
+                Some(Err((_, errno))) => {
+                    self.refuse(FromAgent::Failed { command: *command, errno });
+                    return Ok(true);
+                }
+                None => return Ok(false),
+            },
             _ => None,
         };
         let bytes = order.encode().map_err(io::Error::other)?;
@@ -226,10 +234,16 @@ impl Link {
                 Err(error) => Err((Stage::Terminal, error.raw_os_error().unwrap_or(0))),
             });
         }
-        let [input, output, errors] = self.descriptors::<3>()?;
         if matches!(start.role, Role::Background { .. }) {
+            self.descriptors::<3>()?;
             return Some(Err((Stage::Place, NOT_SUPPORTED)));
         }
+        self.connect_given()
+    }
+
+    /// Connects the streams that came along; nothing if they are missing.
+    fn connect_given(&mut self) -> Option<Result<Streams, (Stage, i32)>> {
+        let [input, output, errors] = self.descriptors::<3>()?;
         let shared = is_same(&output, &errors);
         let handles = || -> io::Result<Vec<Channel>> {
             let mut channels = vec![

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use agentkernel_far::{LastWords, word};
@@ -10,7 +10,7 @@ use agentkernel_guest::{Agent, Beside};
 use agentkernel_mux::Inner;
 use agentkernel_sys::cgroup::{self, Found};
 use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::{landlock, socket};
+use agentkernel_sys::{landlock, mount, socket};
 
 use super::{about, live, settle_in, term};
 use crate::greeting::{FarAbout, MountPoint, Setting};
@@ -29,11 +29,19 @@ pub fn serve() -> io::Result<()> {
         input.try_clone_to_owned()?,
         output.try_clone_to_owned()?,
         errors.try_clone_to_owned()?,
+        None,
     )
 }
 
-/// Serves a stream, whose [last words](LastWords) go to `errors`, to the end of the place.
-pub fn serve_stream(input: OwnedFd, output: OwnedFd, errors: OwnedFd) -> io::Result<()> {
+/// Serves a stream, whose [last words](LastWords) go to `errors`, to the end of the place. What is
+/// written is in the directory `kept`, if that outlasts the place's kernel.
+pub fn serve_stream(
+    input: OwnedFd,
+    output: OwnedFd,
+    errors: OwnedFd,
+    kept: Option<OwnedFd>,
+) -> io::Result<()> {
+    let kept = kept.as_ref().map(AsFd::as_fd);
     let found = Found::of(own_number()?)?;
     let about = about();
     let Found { cpu, memory, pids, .. } = found;
@@ -46,14 +54,14 @@ pub fn serve_stream(input: OwnedFd, output: OwnedFd, errors: OwnedFd) -> io::Res
     settle_in(&setting, &said.about)?;
     let (link, first) = socket::pair()?;
     let agent = Agent::new(link)?;
-    let keep = [&input, &output, &errors, &first];
-    agent.close_inherited(None, keep.map(|fd| Some(fd.as_fd())), None)?;
+    let [a, b, c, d] = [&input, &output, &errors, &first].map(|fd| Some(fd.as_fd()));
+    agent.close_inherited(None, [a, b, c, d, kept], None)?;
     // The bridge knows what the last words mean.
     let fate = setting.fate.then(|| errors.try_clone()).transpose()?;
     let term = term(&setting, None, fate);
     let inner = Inner::beside(input, output, first)?;
-    let mut far = Far { inner, shared: setting.listener };
-    let served = live(agent, term, setting.listener, Some(&mut far));
+    let mut far = Far { inner, shared: setting.listener, kept, frozen: false };
+    let served = live(agent, term, setting.listener, Some((&mut far, kept)));
     let kills = cgroup::oom_kills(found.directories);
     if kills > 0 {
         descriptor::write(errors.as_fd(), LastWords::oom_kills_line(kills).as_bytes())?;
@@ -62,12 +70,14 @@ pub fn serve_stream(input: OwnedFd, output: OwnedFd, errors: OwnedFd) -> io::Res
 }
 
 /// Clients from far away.
-struct Far {
+struct Far<'a> {
     inner: Inner,
     shared: bool,
+    kept: Option<BorrowedFd<'a>>,
+    frozen: bool,
 }
 
-impl Beside for Far {
+impl Beside for Far<'_> {
     fn poll(
         &mut self,
         interests: &mut [Interest<'_>],
@@ -86,6 +96,29 @@ impl Beside for Far {
 
     fn is_shared(&self) -> bool {
         self.shared
+    }
+
+    fn save(&mut self) {
+        if let Some(kept) = self.kept {
+            // What its device does not take is lost, and nobody could do anything about it.
+            let _ = mount::save(kept);
+        }
+    }
+
+    fn freeze(&mut self) -> io::Result<()> {
+        if let Some(kept) = self.kept.filter(|_| !self.frozen) {
+            mount::freeze(kept)?;
+            self.frozen = true;
+        }
+        Ok(())
+    }
+
+    fn thaw(&mut self) {
+        if let Some(kept) = self.kept.filter(|_| self.frozen) {
+            // It is frozen, and this process may.
+            let _ = mount::thaw(kept);
+            self.frozen = false;
+        }
     }
 
     fn finish(&mut self) {

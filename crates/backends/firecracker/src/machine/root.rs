@@ -3,44 +3,54 @@
 use std::ffi::CString;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 
 use agentkernel_sys::descriptor;
 use agentkernel_sys::mount::{self, Detached, Restrictions};
 use agentkernel_sys::process::{self, Namespaces};
 
+use super::folders;
+use crate::UPPER;
 use crate::words::Making;
 
-const GUARDED: Restrictions = Restrictions::NO_SETUID.and(Restrictions::NO_DEVICES);
+pub(super) const GUARDED: Restrictions = Restrictions::NO_SETUID.and(Restrictions::NO_DEVICES);
 const READ_ONLY: Restrictions = GUARDED.and(Restrictions::READ_ONLY);
 
 /// Where things are before the root is.
 const IMAGE: &str = "/image";
-const WRITTEN: &str = "/written";
+pub(super) const WRITTEN: &str = "/written";
 const MADE: &str = "/made";
 const UNKEPT: &str = "/unkept";
 const PLACE: &str = "/place";
 const HOST_NAME: &str = "/etc/hostname";
 
-/// Makes the root, and makes it that of this process.
-pub fn make(making: &Making) -> io::Result<()> {
+/// Makes the root, and makes it that of this process. Returns the directory of what is written, if that
+/// outlasts the machine. Folders come from `host`.
+pub fn make(making: &Making, host: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     mount::make_private()?;
     limit(making)?;
     let below = below(making)?;
     above(making)?;
-    let options = format!("lowerdir={},upperdir={WRITTEN}/upper,workdir={WRITTEN}/work", below);
+    let written = c(WRITTEN)?;
+    let kept = making.kept.then(|| descriptor::open_read(&written)).transpose()?;
+    // So that what it notes can be told outside.
+    let notes = if making.kept { ",userxattr" } else { "" };
+    let options =
+        format!("lowerdir={below},upperdir={WRITTEN}/{UPPER},workdir={WRITTEN}/work{notes}");
     fs::create_dir_all(PLACE)?;
     mount_at("overlay", PLACE, GUARDED_ROOT, &options)?;
-    let trees = trees(making)?;
+    let mut trees = trees(making)?;
+    trees.extend(folders::copies(making, host)?);
     let place = c(PLACE)?;
     process::change_directory(&place)?;
     mount::cover_root_here()?;
+    folders::make_home(making)?;
     furnish(trees)?;
     if making.read_only {
         mount::restrict(c"/", Restrictions::READ_ONLY, false)?;
     }
-    Ok(())
+    Ok(kept)
 }
 
 /// Setuid programs are of no use to commands, which can't gain a privilege, but belong to an image.
@@ -112,14 +122,14 @@ fn above(making: &Making) -> io::Result<()> {
         let size = making.scratch.map(|size| format!(",size={size}")).unwrap_or_default();
         mount_at("tmpfs", WRITTEN, Restrictions::NO_DEVICES, &format!("mode=755{size}"))?;
     }
-    for directory in ["upper", "work"] {
+    for directory in [UPPER, "work"] {
         fs::create_dir_all(format!("{WRITTEN}/{directory}"))?;
     }
-    fs::set_permissions(format!("{WRITTEN}/upper"), Permissions::from_mode(0o755))
+    fs::set_permissions(format!("{WRITTEN}/{UPPER}"), Permissions::from_mode(0o755))
 }
 
 /// What is shown in the root, and where.
-type Trees = Vec<(String, Detached)>;
+pub(super) type Trees = Vec<(String, Detached)>;
 
 /// The directories that are not kept, and those that can be written where the root can't. They are where
 /// all is that is written, so that they are bounded with it, but for those that are memory's where that is a
@@ -161,6 +171,7 @@ fn furnish(trees: Trees) -> io::Result<()> {
     devices()?;
     for (place, tree) in trees {
         if place != HOST_NAME {
+            // Or it is there, whatever it is.
             fs::create_dir_all(&place).map_err(failed(&format!("can't make {place}")))?;
         }
         tree.attach(descriptor::open_path(&c(&place)?)?.as_fd())
@@ -209,17 +220,22 @@ fn mount_disk(name: &str, kind: &str, target: &str, restrictions: Restrictions) 
         .map_err(failed(&format!("can't mount {device} as {kind}")))
 }
 
-fn mount_at(kind: &str, target: &str, restrictions: Restrictions, options: &str) -> io::Result<()> {
+pub(super) fn mount_at(
+    kind: &str,
+    target: &str,
+    restrictions: Restrictions,
+    options: &str,
+) -> io::Result<()> {
     fs::create_dir_all(target).map_err(failed(&format!("can't make {target}")))?;
     mount::mount(&c(kind)?, &c(target)?, restrictions, &c(options)?)
         .map_err(failed(&format!("can't mount {kind} at {target}")))
 }
 
-fn failed(what: &str) -> impl FnOnce(io::Error) -> io::Error {
+pub(super) fn failed(what: &str) -> impl FnOnce(io::Error) -> io::Error {
     let what = what.to_owned();
     move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-fn c(text: &str) -> io::Result<CString> {
+pub(super) fn c(text: &str) -> io::Result<CString> {
     Ok(CString::new(text)?)
 }

@@ -30,27 +30,31 @@ pub fn listen() -> io::Result<OwnedFd> {
 /// Serves hosts, one after the other, until one has it begin, and then that one to its end.
 pub fn serve(listener: OwnedFd) -> io::Result<()> {
     process::hide()?;
+    let mut kept = None;
     loop {
         let host = socket::accept(listener.as_fd())?;
         // It may have gone, or been left behind by a copy of the machine.
-        if let Ok(Some(own)) = obey(&host) {
+        if let Ok(Some(own)) = obey(&host, &mut kept) {
             settle(&own)?;
             let errors = socket::accept(listener.as_fd())?;
             drop(listener);
             word::write(host.as_fd(), &Reply::Done)?;
-            return live(host, errors);
+            return live(host, errors, kept);
         }
     }
 }
 
-/// Does what a host says, until it has it begin, or goes.
-fn obey(host: &OwnedFd) -> io::Result<Option<Own>> {
+/// Does what a host says, until it has it begin, or goes. Notes where what is written is kept, if it is.
+fn obey(host: &OwnedFd, kept: &mut Option<OwnedFd>) -> io::Result<Option<Own>> {
     loop {
         match word::read::<Order>(host.as_fd(), PATIENCE)? {
             Order::Begin(own) => return Ok(Some(own)),
             Order::Make(making) => {
-                let reply = match root::make(&making) {
-                    Ok(()) => Reply::Done,
+                let reply = match root::make(&making, host) {
+                    Ok(written) => {
+                        *kept = written;
+                        Reply::Done
+                    }
                     Err(error) => Reply::Failed { why: error.to_string() },
                 };
                 word::write(host.as_fd(), &reply)?;
@@ -66,10 +70,10 @@ fn settle(own: &Own) -> io::Result<()> {
     root::name(&own.host_name)
 }
 
-fn live(host: OwnedFd, errors: OwnedFd) -> io::Result<()> {
+fn live(host: OwnedFd, errors: OwnedFd, kept: Option<OwnedFd>) -> io::Result<()> {
     process::set_umask(0);
     let last = errors.try_clone()?;
-    let served = serve_stream(host.try_clone()?, host, errors);
+    let served = serve_stream(host.try_clone()?, host, errors, kept);
     // With the machine everything is gone that was not taken yet, so whoever listens closes first.
     socket::end_sending(last.as_fd())?;
     let mut gone = [descriptor::Interest::readable(last.as_fd())];

@@ -10,12 +10,18 @@ const LONGEST: u64 = 1 << 20;
 
 /// Limits what a [`Metered`] may read.
 #[derive(Clone, Default)]
-pub(super) struct Meter(Rc<Cell<Option<u64>>>);
+pub(in crate::transfer) struct Meter(Rc<Cell<Option<u64>>>);
 
 impl Meter {
     /// Lets only a header be read.
     pub fn limit(&self) {
         self.0.set(Some(LONGEST));
+    }
+
+    /// The same, behind `stored` bytes of the member before, and what fills their last block.
+    pub fn limit_after(&self, stored: u64) {
+        const BLOCK: u64 = 512;
+        self.0.set(Some(stored.saturating_add(BLOCK + LONGEST)));
     }
 
     pub fn unlimit(&self) {
@@ -24,7 +30,7 @@ impl Meter {
 }
 
 /// Input that ends with an error at the meter's limit.
-pub(super) struct Metered<R> {
+pub(in crate::transfer) struct Metered<R> {
     input: R,
     meter: Meter,
 }
@@ -32,6 +38,10 @@ pub(super) struct Metered<R> {
 impl<R: Read> Metered<R> {
     pub fn new(input: R, meter: Meter) -> Self {
         Self { input, meter }
+    }
+
+    pub fn into_inner(self) -> R {
+        self.input
     }
 }
 

@@ -76,8 +76,7 @@ const fn copied(
     promise: &'static str,
     test: fn(&Subject) -> Verdict,
 ) -> Behaviour {
-    let needs = &[Capability::Live, Capability::Snapshots, Capability::MountCopyOnWrite];
-    let behaviour = Behaviour::new(name, promise, needs, test);
+    let behaviour = Behaviour::new(name, promise, &[Capability::Live, Capability::Snapshots], test);
     behaviour.only(Route::Live, "it is about sandboxes that live on")
 }
 

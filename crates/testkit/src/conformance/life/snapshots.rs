@@ -14,6 +14,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         "snapshot-and-back",
         "a sandbox made from a snapshot has the files of that moment, as often as one likes",
         snapshot_and_back,
+    )
+    .needing(WITH_A_PROJECT),
+    copied(
+        "snapshot-of-its-own",
+        "a snapshot of a sandbox that runs or does not has all that it has written by then",
+        snapshot_of_its_own,
     ),
     copied(
         "snapshot-list",
@@ -31,13 +37,42 @@ pub(super) const TABLE: &[Behaviour] = &[
         "fork-goes-its-own-way",
         "forks have their sandbox's files and then change them apart from it and each other",
         fork_goes_its_own_way,
-    ),
+    )
+    .needing(WITH_A_PROJECT),
     copied(
         "fork-of-a-running-one",
         "a running sandbox is forked without a halt of its commands",
         fork_of_a_running_one,
     ),
 ];
+
+const WITH_A_PROJECT: &[Capability] =
+    &[Capability::Live, Capability::Snapshots, Capability::MountCopyOnWrite];
+
+fn snapshot_of_its_own(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let name = home.started(&NO_FLAGS)?;
+    // Not all of it is on a disk by then, if it has one of its own.
+    let write = "cd; echo first > file; mkdir folder; head -c 3000000 /dev/zero | tr '\\0' x > folder/large";
+    home.shell(&name, write)?.exits(0)?.complains("")?;
+    home.does(&["snapshot", "create", &name, "running"])?;
+    // It goes on.
+    home.shell(&name, "echo second > ~/file; rm -r ~/folder")?.exits(0)?;
+    home.does(&["stop", &name])?;
+    home.does(&["snapshot", "create", &name, "stopped"])?;
+    home.does(&["rm", &name])?;
+    let look = "cat ~/file; ! test -e ~/folder || cksum < ~/folder/large";
+    for (moment, expected) in [("running", "first\n4215545058 3000000\n"), ("stopped", "second\n")]
+    {
+        let copy = home.does(&["create", "--start", "--from", moment])?;
+        let copy = copy.trim_end();
+        home.shell(copy, look)?.exits(0)?.prints(expected)?.complains("")?;
+        home.shell(copy, "echo mine > ~/file")?.exits(0)?;
+    }
+    let again = home.does(&["create", "--start", "--from", "stopped"])?;
+    home.shell(again.trim_end(), look)?.exits(0)?.prints("second\n")?;
+    Ok(())
+}
 
 fn snapshot_and_back(subject: &Subject) -> Verdict {
     let home = Home::new(subject)?;
@@ -146,7 +181,9 @@ fn fork_of_a_running_one(subject: &Subject) -> Verdict {
     let home = Home::new(subject)?;
     let (name, mark) = (home.started(&NO_FLAGS)?, unique_sleep());
     home.shell(&name, "echo whole > ~/file")?.exits(0)?;
-    home.background(&name, &format!("exec sleep {mark}"))?;
+    if !subject.is_far() {
+        home.background(&name, &format!("exec sleep {mark}"))?;
+    }
     let running = home.begun(&name, "echo begun; read go; echo end")?;
     let fork = home.does(&["fork", &name])?;
     let fork = fork.trim_end();

@@ -255,7 +255,8 @@ impl Agent {
             }
             | ToAgent::Root { command }
             | ToAgent::UserNamespace { command }
-            | ToAgent::Background { command, .. } => {
+            | ToAgent::Background { command, .. }
+            | ToAgent::Carry { command, .. } => {
                 link.say(FromAgent::Failed { command, errno: errno::NOT_SUPPORTED }, None);
             }
         }
