@@ -54,6 +54,7 @@ pub(crate) const LEFT_OUT: &[(&str, &str)] = &[
 
 /// The same in a machine with a kernel of its own.
 const LEFT_OUT_MACHINES: &[(&str, &str)] = &[
+    ("volumes-in-each-other", "one of them is a file, and a machine has copies of folders"),
     ("time-limit-for-all", UNSEEN),
     ("exec-dies-with-its-client", UNSEEN),
     ("background-ends-with-the-command", UNSEEN),

@@ -193,13 +193,13 @@ impl Way<'_> {
 pub(super) enum Reached {
     Root(OwnedFd),
     /// Its agent, if that is not on this kernel.
-    Agent(Dial),
+    Agent(Box<Dial>),
 }
 
 fn reach(mut dial: Dial) -> Result<Reached, EngineError> {
     let answer = match dial.ask(|command| ToAgent::Root { command }, &[], PATIENCE) {
         Err(DialError::Refused(error)) if error.kind() == io::ErrorKind::Unsupported => {
-            return Ok(Reached::Agent(dial));
+            return Ok(Reached::Agent(Box::new(dial)));
         }
         asked => asked?,
     };

@@ -60,7 +60,6 @@ fn check<R: Read, W: Write>(
         }
         stored = entry.header().entry_size().map_err(failed)?;
     }
-    drop(entries);
     let mut tee = archive.into_inner().into_inner();
     read_end(&mut tee).map_err(failed)?;
     tee.flush().map_err(|source| TransferError::Output { source })?;
