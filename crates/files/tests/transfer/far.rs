@@ -66,7 +66,8 @@ fn taken(agent: &Liar, source: &str, target: &Path) -> Result<Transferred, Trans
 
 #[test]
 fn an_agent_puts_nothing_but_what_was_asked_for() {
-    let cases: &[(&str, &[(&str, tar::EntryType, &str)])] = &[
+    type Member = (&'static str, tar::EntryType, &'static str);
+    let cases: &[(&str, &[Member])] = &[
         ("/a/wanted", &[(".bashrc", FILE, "x")]),
         ("/a/wanted", &[("wanted", FILE, "x"), (".bashrc", FILE, "x")]),
         ("/a/wanted", &[("wanted/", DIRECTORY, ""), (".bashrc", FILE, "x")]),
