@@ -15,11 +15,12 @@ cd "$(dirname "$0")/.."
 # them cost a program 4 ms. They come from tables of pointers (trait objects, strings in statics).
 MAX_RELOCATIONS=5850
 # Bytes of the file. A page that is touched has to be mapped, and a large program touches more; a
-# jump here means that somebody linked a client library, a runtime or TLS.
-MAX_BYTES=6000000
+# jump here means that somebody linked a client library, a runtime or TLS. It is the agent, too, which
+# packs and unpacks trees where only it reaches them: 200 KB.
+MAX_BYTES=6200000
 # Instructions of `agentkernel --version`, the relocations' among them: more than half. A jump here
 # means that something is set up or probed before it is known to be needed.
-MAX_INSTRUCTIONS=97000
+MAX_INSTRUCTIONS=98000
 # System calls of the same, with the C library's dozen. Any more is a probe, a file or a thread.
 MAX_CALLS=21
 
