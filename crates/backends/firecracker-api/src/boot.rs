@@ -19,6 +19,7 @@ use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::{machine, process, signal};
 
 use crate::disks::Disks;
+use crate::error::failed;
 use crate::jail::Kind;
 use crate::parts::{Parts, check_kvm};
 use crate::plan::{Golden, Plan};
@@ -302,10 +303,6 @@ fn by_machine(limit: LimitInForce, disks: &Disks) -> LimitInForce {
         Limited::Exactly(_) => LimitInForce { by: Limited::Exactly(means.into()), ..limit },
         _ => limit,
     }
-}
-
-pub fn failed(what: &str, source: io::Error) -> BootError {
-    BootError::Failed { what: what.into(), source }
 }
 
 fn far(error: FarError) -> BootError {

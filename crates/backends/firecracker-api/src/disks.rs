@@ -13,7 +13,7 @@ use agentkernel_firecracker::KEPT;
 use agentkernel_images::{Image, Images};
 use agentkernel_root_image::RootImage;
 
-use crate::boot::failed;
+use crate::error::failed;
 use crate::parts;
 use crate::plan::Disk;
 

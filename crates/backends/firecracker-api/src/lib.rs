@@ -17,6 +17,7 @@ mod boot;
 mod bridge;
 mod console;
 mod disks;
+mod error;
 mod golden;
 mod initrd;
 mod jail;

@@ -5,18 +5,21 @@
 //! nothing else is ever of use in it.
 
 mod folders;
+mod mounts;
 mod root;
 mod serve;
 
 use std::env;
-use std::ffi::{CString, OsStr};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use agentkernel_sys::mount::{self, Restrictions};
+use agentkernel_sys::mount::Restrictions;
 use agentkernel_sys::process::{self, Fork, Namespaces};
 use agentkernel_sys::{machine, network};
+
+use mounts::mount_at;
 
 /// The argument by which it is process 1 of a machine.
 pub const MACHINE: &str = "machine";
@@ -45,11 +48,11 @@ pub fn run() -> ! {
 
 fn live() -> io::Result<()> {
     process::set_umask(0o022);
-    mount_own("devtmpfs", "/dev", "")?;
-    mount_own("proc", "/proc", "")?;
-    mount_own("sysfs", "/sys", "")?;
+    mount_at("devtmpfs", "/dev", Restrictions::NONE, "")?;
+    mount_at("proc", "/proc", Restrictions::NONE, "")?;
+    mount_at("sysfs", "/sys", Restrictions::NONE, "")?;
     load_modules()?;
-    mount_own("cgroup2", "/sys/fs/cgroup", "")?;
+    mount_at("cgroup2", "/sys/fs/cgroup", Restrictions::NONE, "")?;
     network::loopback_up()?;
     // It listens before it parts, so that whoever finds a machine finds it listening.
     let listener = serve::listen()?;
@@ -71,18 +74,6 @@ fn live() -> io::Result<()> {
             agent.wait().map(drop)
         }
     }
-}
-
-/// Mounts a file system that the kernel makes up.
-fn mount_own(kind: &str, target: &str, options: &str) -> io::Result<()> {
-    let failed = |error| io::Error::other(format!("can't mount {kind} at {target}: {error}"));
-    fs::create_dir_all(target).map_err(failed)?;
-    let [kind, target, options] = [kind, target, options].map(CString::new);
-    let (kind, target, options) = (kind?, target?, options?);
-    mount::mount(&kind, &target, Restrictions::NONE, &options).map_err(|error| {
-        let (kind, target) = (kind.to_string_lossy(), target.to_string_lossy());
-        io::Error::other(format!("can't mount {kind} at {target}: {error}"))
-    })
 }
 
 fn load_modules() -> io::Result<()> {

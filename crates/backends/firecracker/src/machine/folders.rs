@@ -10,7 +10,7 @@ use agentkernel_far::word;
 use agentkernel_sys::descriptor;
 use agentkernel_sys::mount::{Detached, Restrictions};
 
-use super::root::{GUARDED, Trees, WRITTEN, c, failed, mount_at};
+use super::mounts::{GUARDED, Trees, WRITTEN, c, failed, mount_at};
 use crate::upper_of;
 use crate::words::{Making, Mounted, Reply};
 

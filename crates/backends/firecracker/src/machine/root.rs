@@ -1,6 +1,5 @@
 //! A machine's root: what its image has, under what is written.
 
-use std::ffi::CString;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,15 +10,14 @@ use agentkernel_sys::mount::{self, Detached, Restrictions};
 use agentkernel_sys::process::{self, Namespaces};
 
 use super::folders;
+use super::mounts::{GUARDED, Trees, WRITTEN, c, failed, mount_at};
 use crate::UPPER;
 use crate::words::Making;
 
-pub(super) const GUARDED: Restrictions = Restrictions::NO_SETUID.and(Restrictions::NO_DEVICES);
 const READ_ONLY: Restrictions = GUARDED.and(Restrictions::READ_ONLY);
 
 /// Where things are before the root is.
 const IMAGE: &str = "/image";
-pub(super) const WRITTEN: &str = "/written";
 const MADE: &str = "/made";
 const UNKEPT: &str = "/unkept";
 const PLACE: &str = "/place";
@@ -128,13 +126,10 @@ fn above(making: &Making) -> io::Result<()> {
     fs::set_permissions(format!("{WRITTEN}/{UPPER}"), Permissions::from_mode(0o755))
 }
 
-/// What is shown in the root, and where.
-pub(super) type Trees = Vec<(String, Detached)>;
-
 /// The directories that are not kept, and those that can be written where the root can't. They are where
-/// all is that is written, so that they are bounded with it, but for those that are memory's where that is a
-/// disk. And the file with the machine's name,
-/// which is written once that has one, whatever else can be.
+/// all is that is written, so that they are bounded with it, but for those that are memory's where that
+/// is a disk. And the file with the machine's name, which is written once that has one, whatever else
+/// can be.
 fn trees(making: &Making) -> io::Result<Trees> {
     let tree = |path: &str| Detached::copy(descriptor::open_path(&c(path)?)?.as_fd(), false);
     let memory = if making.kept { UNKEPT } else { WRITTEN };
@@ -218,24 +213,4 @@ fn mount_disk(name: &str, kind: &str, target: &str, restrictions: Restrictions) 
     fs::create_dir_all(target)?;
     mount::mount_device(&c(&device)?, &c(kind)?, &c(target)?, restrictions, c"")
         .map_err(failed(&format!("can't mount {device} as {kind}")))
-}
-
-pub(super) fn mount_at(
-    kind: &str,
-    target: &str,
-    restrictions: Restrictions,
-    options: &str,
-) -> io::Result<()> {
-    fs::create_dir_all(target).map_err(failed(&format!("can't make {target}")))?;
-    mount::mount(&c(kind)?, &c(target)?, restrictions, &c(options)?)
-        .map_err(failed(&format!("can't mount {kind} at {target}")))
-}
-
-pub(super) fn failed(what: &str) -> impl FnOnce(io::Error) -> io::Error {
-    let what = what.to_owned();
-    move |error| io::Error::new(error.kind(), format!("{what}: {error}"))
-}
-
-pub(super) fn c(text: &str) -> io::Result<CString> {
-    Ok(CString::new(text)?)
 }
