@@ -166,7 +166,8 @@ run_guest() {
     local kernel_arguments="console=ttyS0 loglevel=5 unknown_nmi_panic panic=-1 reboot=t nokaslr
         mitigations=off random.trust_cpu=on"
     local machine=(
-        -M q35 -accel 'tcg,thread=multi,tb-size=512' -cpu max
+        # QEMU 7.2 may leave the flags of a 16-byte exchange wrong, of which kernels die now and then.
+        -M q35 -accel 'tcg,thread=multi,tb-size=512' -cpu max,-cx16
         -smp "${VM_SMP:-2}" -m "${VM_MEMORY:-$memory}"
         -kernel "$dir/vmlinuz" -initrd "$dir/initramfs"
         -append "${kernel_arguments//$'\n'/ }"
