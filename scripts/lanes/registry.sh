@@ -69,7 +69,7 @@ start_registry() {
 copy() {
     rm -rf "$dir/skopeo/home"
     setpriv --reuid $ordinary --regid $ordinary --clear-groups env -i "PATH=$PATH" \
-        "HOME=$dir/skopeo/home" "TMPDIR=$dir/skopeo" skopeo --insecure-policy copy --quiet \
+        "HOME=$dir/skopeo/home" "TMPDIR=$dir/skopeo" "XDG_RUNTIME_DIR=$dir/skopeo" skopeo --insecure-policy copy --quiet \
         --src-tls-verify=false --dest-tls-verify=false "$@"
 }
 
