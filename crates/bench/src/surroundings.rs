@@ -28,6 +28,11 @@ const ENGINES: &[&str] = &[
     "CONTAINERS_CONF",
     "CONTAINERS_STORAGE_CONF",
     "CONTAINERS_REGISTRIES_CONF",
+    "FIRECRACKER_BIN",
+    "FIRECRACKER_KERNEL",
+    "FIRECRACKER_JAIL",
+    "FIRECRACKER_SNAPSHOTS",
+    // Where agentkernel's own images are, too.
     "HOME",
     "XDG_DATA_HOME",
 ];
@@ -62,9 +67,11 @@ impl Surroundings {
         if has(Capability::ImageReference) && !has(Capability::ImageHost) {
             surroundings.image = Some(image(variables(IMAGE).as_deref())?);
         }
-        if backend.about().class == Class::Container {
+        if surroundings.image.is_some() {
             let known = |&name: &&'static str| Some((name, variables(name)?));
             surroundings.engines = ENGINES.iter().filter_map(known).collect();
+        }
+        if backend.about().class == Class::Container {
             surroundings.tools_only =
                 TOOLS_ONLY.iter().map(|&name| (name, variables(name))).collect();
         }
