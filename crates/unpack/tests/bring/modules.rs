@@ -200,8 +200,8 @@ fn what_does_not_begin_as_a_module_or_is_elsewhere_is_refused() {
     says(&packed(&[&[("app.wasm", "#!/bin/sh")]], app()), "its /app.wasm does not begin as");
     says(&packed(&[&[("other.wasm", MODULE)]], app()), "it has no file /app.wasm");
     // Nothing outside of it is ever read.
-    let outside = Store::new().folder_beside("outside").join("app.wasm");
-    fs::create_dir_all(outside.parent().unwrap()).unwrap();
+    let beside = Store::new();
+    let outside = beside.folder_beside("outside").join("app.wasm");
     fs::write(&outside, MODULE).unwrap();
     let link = format!("->{}", outside.display());
     says(&packed(&[&[("app.wasm", &link)]], app()), "it has no file /app.wasm");
