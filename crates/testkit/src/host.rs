@@ -131,13 +131,17 @@ impl Process {
         }
     }
 
-    /// The most memory that it ever had resident, in bytes; 0 if it is gone.
+    /// The most memory that it ever had resident, in bytes, without the pages of files, which are its
+    /// program's; 0 if it is gone.
     pub fn peak_memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid));
         let status = status.unwrap_or_default();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
-        kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() << 10
+        let field = |name: &str| {
+            let value = status.lines().find_map(|line| line.strip_prefix(name));
+            let kib = value.and_then(|value| value.trim().strip_suffix(" kB"));
+            kib.and_then(|kib| kib.parse::<u64>().ok()).unwrap_or_default() << 10
+        };
+        field("VmHWM:").saturating_sub(field("RssFile:"))
     }
 
     /// Whether it is a virtual machine.

@@ -18,10 +18,6 @@ use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Running, Subject, Verdict,
 
 const SOON: Duration = Duration::from_secs(8);
 
-/// What agentkernel may take for streams: less than they carry. The program's own pages are among it, those of
-/// agentkerneld unoptimised and with every engine some 30 MiB.
-const MOST: u64 = 48 << 20;
-
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
         "input-from-a-pipe",
@@ -247,7 +243,7 @@ fn large_stream(subject: &Subject) -> Verdict {
     }
     // Everything has passed, and the input is still open: all processes are there to be asked.
     let peak = peak_memory(&running)?;
-    ensure!(peak < MOST, "agentkernel grew to {peak} bytes for {mebibytes} MiB");
+    ensure!(peak < 32 << 20, "agentkernel grew to {peak} bytes for {mebibytes} MiB");
     drop(source.join());
     let more = reader.read(&mut found)?;
     ensure!(more == 0, "{more} bytes too many came back");
@@ -364,7 +360,7 @@ fn slow_reader(subject: &Subject) -> Verdict {
     // Now it can only fill what buffers there are; were these without bounds, it would end.
     let guest_waits = subject.has_own_kernel() || !Process::inside(&mark).is_empty();
     let peak = peak_memory(&running)?;
-    ensure!(guest_waits && peak < MOST, "agentkernel grew to {peak} bytes for a slow reader");
+    ensure!(guest_waits && peak < 32 << 20, "agentkernel grew to {peak} bytes for a slow reader");
     let mut rest = Vec::new();
     reader.read_to_end(&mut rest)?;
     let count = first.len() + rest.len();
