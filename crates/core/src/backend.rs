@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::{
-    About, Attachment, Command, ImageFacts, LimitKind, Port, Process, Provision, Spec, Stdio,
-    Yardstick,
+    About, Access, Attachment, Command, ImageFacts, LimitKind, Port, Process, Provision, Spec,
+    Stdio, Yardstick,
 };
 
 /// An isolation engine: it boots places from specs, and does nothing else that a user sees.
@@ -235,6 +235,27 @@ pub struct Layer {
     /// Directories inside that the backend makes in it where they are missing, with those above
     /// them.
     pub made: Vec<PathBuf>,
+}
+
+impl Layer {
+    /// Those of a spec's copy-on-write mounts, over the host's own directories, where the mount of each
+    /// number has the `upper` one.
+    pub fn of_copies<'a>(
+        spec: &'a Spec,
+        covered: &'a [PathBuf],
+        made: &'a [PathBuf],
+        upper: impl Fn(usize) -> PathBuf + 'a,
+    ) -> impl Iterator<Item = Self> + 'a {
+        let copies = spec.mounts.iter().enumerate();
+        let copies = copies.filter(|(_, mount)| mount.access == Access::CopyOnWrite);
+        copies.map(move |(number, mount)| Self {
+            target: mount.target.clone(),
+            lower: vec![mount.source.clone()],
+            upper: upper(number),
+            covered: covered.iter().filter(|path| **path != mount.target).cloned().collect(),
+            made: made.to_vec(),
+        })
+    }
 }
 
 /// How numbers of users and groups outside stand for those inside: `count` of them in a row.

@@ -9,15 +9,16 @@
 //! was made of, the processor and the kernel of the host included; and its files are known again.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::io::{self, BufReader};
+use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use agentkernel_far::word;
 use agentkernel_firecracker::words::{Making, Order, Reply};
-use rustix::fs::{FlockOperation, SeekFrom, flock, seek};
+use rustix::fs::{FlockOperation, OFlags, SeekFrom, flock, seek};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -25,7 +26,7 @@ use crate::arguments::BOOT_ARGUMENTS;
 use crate::jail::Jail;
 use crate::plan::{Golden, Plan};
 use crate::stamp;
-use crate::vmm::{Machine, MachineError, SAVED};
+use crate::vmm::{Machine, MachineError, SAVED, failed};
 
 /// In the folder of all that machines need.
 const FOLDER: &str = "golden";
@@ -64,10 +65,6 @@ pub fn is_unwanted() -> bool {
     std::env::var_os(VARIABLE).is_some_and(|value| value == "none")
 }
 
-fn failed(what: &'static str) -> impl FnOnce(io::Error) -> MachineError {
-    move |source| MachineError::Io { what, source }
-}
-
 impl Golden {
     /// The one that a machine of `plan` with a root of `making` can be a copy of.
     pub fn of(plan: &Plan, making: Making, folder: &Path) -> io::Result<Self> {
@@ -85,24 +82,36 @@ fn likeness(plan: &Plan, making: &Making) -> io::Result<String> {
     let stamps = stamps.collect::<io::Result<Vec<_>>>()?;
     let all = (plan, making, stamps, BOOT_ARGUMENTS, host()?);
     let digest = Sha256::digest(serde_json::to_vec(&all)?);
-    Ok(hex(&digest[..16]))
+    Ok(stamp::hex(&digest[..16]))
 }
 
-/// What of this machine a machine depends on: the processor, and the kernel that shows it.
-fn host() -> io::Result<String> {
+/// What of this machine a machine depends on: the processor, and the kernel that shows it. To ask for a
+/// processor's speed, which is told with it, takes some kernels ten milliseconds: so once.
+fn host() -> io::Result<&'static str> {
+    static HOST: OnceLock<String> = OnceLock::new();
+    match HOST.get() {
+        Some(host) => Ok(host),
+        None => {
+            let found = look_at_host()?;
+            Ok(HOST.get_or_init(|| found))
+        }
+    }
+}
+
+fn look_at_host() -> io::Result<String> {
     /// Of what `/proc/cpuinfo` says of a processor (proc_cpuinfo(5)).
     const SAID: [&str; 7] =
         ["vendor_id", "cpu family", "model", "model name", "stepping", "microcode", "flags"];
-    let processors = fs::read_to_string("/proc/cpuinfo")?;
+    /// More than is said of one, and less than of hundreds, each of which takes its time.
+    const FIRST: u64 = 16 << 10;
+    let mut processors = Vec::new();
+    File::open("/proc/cpuinfo")?.take(FIRST).read_to_end(&mut processors)?;
+    let processors = String::from_utf8_lossy(&processors);
     let first = processors.lines().take_while(|line| !line.is_empty());
     let said = first
         .filter(|line| line.split_once(':').is_some_and(|(name, _)| SAID.contains(&name.trim())));
     let kernel = fs::read_to_string("/proc/version")?;
     Ok(said.chain([&*kernel]).collect::<Vec<_>>().join("\n"))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A machine of `plan`, which has its root.
@@ -158,7 +167,7 @@ fn fill(plan: &Plan, golden: &Golden, draft: &Path) -> Result<(), MachineError> 
     machine.save()?;
     Jail::take_back(plan.jail, draft).map_err(failed(what))?;
     let known = |name| {
-        let file = File::open(draft.join(name))?;
+        let file = open_saved(draft, name)?;
         // It is believed later by its stamp.
         file.sync_all()?;
         Known::of(&file)
@@ -199,7 +208,7 @@ fn known_again(folder: &Path) -> io::Result<bool> {
     let mut about = read_about(folder)?;
     let mut moved = false;
     for (name, known) in SAVED.iter().zip(&mut about.files) {
-        let file = File::open(folder.join(name))?;
+        let file = open_saved(folder, name)?;
         if stamp::of(&file.metadata()?) == known.stamp {
             continue;
         }
@@ -214,6 +223,12 @@ fn known_again(folder: &Path) -> io::Result<bool> {
         write_about(folder, &about)?;
     }
     Ok(true)
+}
+
+/// Opens one of [`SAVED`]. Firecracker has made it, and is not believed to have made no link.
+fn open_saved(folder: &Path, name: &str) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW.bits().cast_signed();
+    OpenOptions::new().read(true).custom_flags(flags).open(folder.join(name))
 }
 
 fn read_about(folder: &Path) -> io::Result<About> {
@@ -250,7 +265,7 @@ fn digest(file: &File, size: u64) -> io::Result<String> {
         }
         at += BLOCK as u64;
     }
-    Ok(hex(&hasher.finalize()))
+    Ok(stamp::hex(&hasher.finalize()))
 }
 
 /// Removes a folder, which may not be there.

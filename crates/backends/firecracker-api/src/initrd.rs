@@ -76,8 +76,7 @@ fn key(parts: &[Part]) -> String {
             hasher.update(format!(" {path:?} {}\n", stamp::of(found)));
         }
     }
-    let digest = hasher.finalize();
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    stamp::hex(&hasher.finalize()[..16])
 }
 
 /// Writes an archive of the kind that kernels unpack (initramfs-buffer-format: `newc`).

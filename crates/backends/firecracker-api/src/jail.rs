@@ -109,13 +109,17 @@ fn one(number: u32) -> Range {
     Range { inside: number, outside: number, count: 1 }
 }
 
+/// Of what is neither a program nor a device.
+const FILE: Restrictions =
+    Restrictions::NO_SETUID.and(Restrictions::NO_DEVICES).and(Restrictions::NO_EXEC);
+
 /// Something that is shown in it.
 struct Shown {
     path: CString,
     /// Relative to its root.
     name: CString,
     is_folder: bool,
-    can_be_written: bool,
+    restrictions: Restrictions,
 }
 
 /// One that is being made.
@@ -147,16 +151,16 @@ impl Jail {
 
     /// Shows what is at `path`, and returns its path inside.
     pub fn show(&mut self, path: &Path, name: &str) -> io::Result<PathBuf> {
-        self.add(path, name, false)
+        self.add(path, name, FILE.and(Restrictions::READ_ONLY))
     }
 
     /// The same of what it may write to.
     pub fn show_to_write(&mut self, path: &Path, name: &str) -> io::Result<PathBuf> {
         self.give(path)?;
-        self.add(path, name, true)
+        self.add(path, name, FILE)
     }
 
-    fn add(&mut self, path: &Path, name: &str, can_be_written: bool) -> io::Result<PathBuf> {
+    fn add(&mut self, path: &Path, name: &str, restrictions: Restrictions) -> io::Result<PathBuf> {
         let failed =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         // Links are the caller's, and followed here for the last time.
@@ -164,7 +168,8 @@ impl Jail {
         if self.kind == Kind::None {
             return Ok(path);
         }
-        if self.kind == Kind::Stranger && !can_be_written && path.metadata()?.mode() & 0o004 == 0 {
+        let is_own = path.metadata()?.uid() == self.user;
+        if self.kind == Kind::Stranger && !is_own && path.metadata()?.mode() & 0o004 == 0 {
             let why = format!("{} may not be read by all, as it has to be here", path.display());
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
         }
@@ -172,7 +177,7 @@ impl Jail {
             is_folder: path.is_dir(),
             path: CString::new(path.as_os_str().as_bytes())?,
             name: CString::new(name)?,
-            can_be_written,
+            restrictions,
         });
         Ok(Path::new("/").join(name))
     }
@@ -207,13 +212,14 @@ impl Jail {
         arguments: &[&str],
         output: OwnedFd,
     ) -> io::Result<Child> {
-        let program = self.show(program, PROGRAM)?;
+        let alone = Restrictions::NO_SETUID.and(Restrictions::NO_DEVICES);
+        let program = self.add(program, PROGRAM, alone.and(Restrictions::READ_ONLY))?;
         let program = CString::new(program.as_os_str().as_bytes())?;
         let words = [PROGRAM].into_iter().chain(arguments.iter().copied()).map(CString::new);
         let words = ExecStrings::new(words.collect::<Result<_, _>>()?);
         let nothing = ExecStrings::new(Vec::new());
         if self.kind == Kind::Caller {
-            self.add(Path::new(KVM), KVM_INSIDE, true)?;
+            self.add(Path::new(KVM), KVM_INSIDE, Restrictions::NO_SETUID)?;
         }
         let mut entry = Entry {
             device: fs::metadata(KVM)?.rdev(),
@@ -370,7 +376,7 @@ impl Entry {
     fn find(&mut self) -> io::Result<()> {
         for shown in &self.jail.shown {
             let tree = Detached::copy(descriptor::open_path(&shown.path)?.as_fd(), false)?;
-            tree.restrict(shown.restrictions(), false)?;
+            tree.restrict(shown.restrictions, false)?;
             self.trees.push(tree);
         }
         Ok(())
@@ -425,24 +431,6 @@ impl Entry {
         process::die_with_parent()?;
         // Which may have died before.
         descriptor::write(tell, &[SETTLED]).map(drop)
-    }
-}
-
-impl Shown {
-    fn restrictions(&self) -> Restrictions {
-        let guarded = Restrictions::NO_SETUID;
-        let guarded = match self.name.as_bytes() == PROGRAM.as_bytes() {
-            true => guarded,
-            false => guarded.and(Restrictions::NO_EXEC),
-        };
-        let guarded = match self.name.as_bytes() == KVM_INSIDE.as_bytes() {
-            true => return guarded,
-            false => guarded.and(Restrictions::NO_DEVICES),
-        };
-        match self.can_be_written {
-            true => guarded,
-            false => guarded.and(Restrictions::READ_ONLY),
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What tells a file from others, and from what it was before, without reading it.
+//! What tells a file from others, and from what it was before: without reading it, or by a digest.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -8,4 +8,9 @@ pub fn of(file: &Metadata) -> String {
     let about = [file.dev(), file.ino(), file.size()];
     let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
     format!("{about:?} {times:?}")
+}
+
+/// A digest, or a part of one, as a text.
+pub fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

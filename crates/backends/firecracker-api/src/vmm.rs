@@ -97,13 +97,13 @@ pub enum MachineError {
     Slow { what: &'static str, after: Duration, console: String },
 }
 
-fn failed(what: &'static str) -> impl FnOnce(io::Error) -> MachineError {
+pub fn failed(what: &'static str) -> impl FnOnce(io::Error) -> MachineError {
     move |source| MachineError::Io { what, source }
 }
 
 impl Plan {
-    /// The same with the paths that Firecracker finds things at.
-    fn shown_in(&self, jail: &mut Jail) -> io::Result<Self> {
+    /// Shows its disks, and returns them with the paths that Firecracker finds them at.
+    fn show_disks(&self, jail: &mut Jail) -> io::Result<Vec<Disk>> {
         let mut disks = Vec::new();
         for (number, Disk { path, read_only }) in self.disks.iter().enumerate() {
             let name = format!("disk{number}");
@@ -113,6 +113,12 @@ impl Plan {
             };
             disks.push(Disk { path, read_only: *read_only });
         }
+        Ok(disks)
+    }
+
+    /// The same with all that it boots from.
+    fn shown_in(&self, jail: &mut Jail) -> io::Result<Self> {
+        let disks = self.show_disks(jail)?;
         let kernel = jail.show(&self.kernel, "kernel")?;
         let initrd = jail.show(&self.initrd, "initrd")?;
         Ok(Self { kernel, initrd, disks, ..self.clone() })
@@ -176,7 +182,7 @@ impl Machine {
         let what = "can't show Firecracker what its machine is made of";
         let folder = Folder::make().map_err(failed("can't make a folder for the machine"))?;
         let mut jail = Jail::new(plan.jail, &folder.0).map_err(failed(what))?;
-        plan.shown_in(&mut jail).map_err(failed(what))?;
+        plan.show_disks(&mut jail).map_err(failed(what))?;
         let [state, memory] = SAVED.map(|name| jail.show(&from.join(name), name));
         let state = state.map_err(failed(what))?;
         let memory = memory.map_err(failed(what))?;

@@ -21,9 +21,9 @@ use std::time::Duration;
 
 use agentkernel_containers::{identity_of, owners, process_of, start_first};
 use agentkernel_core::{
-    About, Access, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError,
-    ImageFacts, Launch, Layer, Life, Owners, Pinned, Place, Pristine, Probe, Process, Profile,
-    Provision, Remains, Remnant, Spec, Stdio, Yardstick,
+    About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
+    Launch, Layer, Life, Owners, Pinned, Place, Pristine, Probe, Process, Profile, Provision,
+    Remains, Remnant, Spec, Stdio, Yardstick,
 };
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{process, signal};
@@ -260,15 +260,8 @@ impl Backend for Firecracker {
             covered: covered.clone(),
             made: made.clone(),
         };
-        let copies = spec.mounts.iter().enumerate();
-        let copies = copies.filter(|(_, mount)| mount.access == Access::CopyOnWrite);
-        let copies = copies.map(|(number, mount)| Layer {
-            target: mount.target.clone(),
-            lower: vec![mount.source.clone()],
-            upper: directory.join(upper_of(number)),
-            covered: covered.iter().filter(|path| **path != mount.target).cloned().collect(),
-            made: made.clone(),
-        });
+        let upper = |number| directory.join(upper_of(number));
+        let copies = Layer::of_copies(spec, &covered, &made, upper);
         Some([root].into_iter().chain(copies).collect())
     }
 

@@ -3,7 +3,7 @@
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
-use agentkernel_core::{Access, BootError, Layer, Owners, Process, RootAccess, Spec};
+use agentkernel_core::{BootError, Layer, Owners, Process, RootAccess, Spec};
 
 use crate::identity::{Mapping, OUTSIDE_BASE, OUTSIDE_COUNT};
 use crate::plan::Plan;
@@ -33,15 +33,8 @@ pub fn of(spec: &Spec, directory: &Path) -> Vec<Layer> {
         covered: covered.clone(),
         made: made.clone(),
     };
-    let copies = spec.mounts.iter().enumerate();
-    let copies = copies.filter(|(_, mount)| mount.access == Access::CopyOnWrite);
-    let copies = copies.map(|(number, mount)| Layer {
-        target: mount.target.clone(),
-        lower: vec![mount.source.clone()],
-        upper: directory.join(upper(&number.to_string())),
-        covered: covered.iter().filter(|path| **path != mount.target).cloned().collect(),
-        made: made.clone(),
-    });
+    let upper = |number: usize| directory.join(upper(&number.to_string()));
+    let copies = Layer::of_copies(spec, &covered, &made, upper);
     [root].into_iter().chain(private(spec, directory)).chain(copies).collect()
 }
 

@@ -95,6 +95,11 @@ fn what_was_saved_is_known_again_or_made_anew() {
     for spoil in [
         |[_, memory]: [&Path; 2]| fs::write(memory, "").unwrap(),
         |[state, _]: [&Path; 2]| fs::remove_file(state).unwrap(),
+        |[_, memory]: [&Path; 2]| {
+            // The same is there, by a link.
+            fs::rename(memory, memory.with_file_name("moved")).unwrap();
+            std::os::unix::fs::symlink("moved", memory).unwrap();
+        },
         |[state, _]: [&Path; 2]| fs::write(state.with_file_name(ABOUT), "{").unwrap(),
     ] {
         spoil([&state, &memory]);
