@@ -275,6 +275,8 @@ pub struct Launch<'a> {
     pub stdio: Stdio,
     /// What [`code`](Backend::code) is, if the command is a module.
     pub code: Option<OwnedFd>,
+    /// Whether it may be started in what pools have made ahead, as when theirs are all taken.
+    pub pooled: bool,
 }
 
 /// A booted sandbox without its agent's services: an engine's side of the bargain.

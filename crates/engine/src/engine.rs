@@ -256,7 +256,8 @@ fn run_cold(
     if run.provision.is_needed() && !run.provision.renews() {
         backend.provide(&run.spec, &run.provision)?;
     }
-    let place = backend.boot(&run.spec, Launch { command: &run.command, stdio, code })?;
+    let launch = Launch { command: &run.command, stdio, code, pooled: run.pooled };
+    let place = backend.boot(&run.spec, launch)?;
     tell_ports(&run.spec, place.ports());
     let finished = driver.drive(&Own(&*place), &Called::of(&run.spec, &run.command), start);
     let (walls, limits) = (place.walls().to_vec(), place.limits().to_vec());

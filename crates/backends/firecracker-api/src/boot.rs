@@ -13,6 +13,7 @@ use agentkernel_core::{
 };
 use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
 use agentkernel_files::TransferError;
+use agentkernel_firecracker::Origin;
 use agentkernel_firecracker::words::{Making, Mounted, Order, Own, Reply};
 use agentkernel_images::open_for;
 use agentkernel_sys::cgroup::Found;
@@ -23,7 +24,7 @@ use crate::error::failed;
 use crate::jail::Kind;
 use crate::parts::{Parts, check_kvm};
 use crate::plan::{Golden, Plan};
-use crate::{bridge, golden, initrd, probe};
+use crate::{bridge, initrd, probe};
 
 /// How long a machine may take for a word once it has come up: an emulated one is slow.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -48,17 +49,8 @@ const MOST_PROCESSORS: u32 = 32;
 /// What every machine is called, as every sandbox is.
 const HOST_NAME: &str = "agentkernel";
 
-/// Boots a machine for `spec`.
-pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
-    have(spec, life, false)
-}
-
-/// A machine for `spec` that is one of many, and need not boot.
-pub fn copy(spec: &Spec) -> Result<Box<dyn Place>, BootError> {
-    have(spec, Life::default(), true)
-}
-
-fn have(spec: &Spec, life: Life, one_of_many: bool) -> Result<Box<dyn Place>, BootError> {
+/// Has a machine for `spec`, which comes from `origin`.
+pub fn boot(spec: &Spec, life: Life, origin: Origin) -> Result<Box<dyn Place>, BootError> {
     check_kvm()?;
     let parts = Parts::find()?;
     let image = open_for(spec)?.ok_or_else(|| no_image(&spec.image))?;
@@ -83,22 +75,23 @@ fn have(spec: &Spec, life: Life, one_of_many: bool) -> Result<Box<dyn Place>, Bo
         jail: Kind::possible(),
         golden: None,
     };
-    let first = if one_of_many && !golden::is_unwanted() {
-        let golden = Golden::of(&plan, making, &parts.folder);
-        plan.golden = Some(golden.map_err(|source| failed("can't tell machines apart", source))?);
-        None
-    } else {
-        Some(Order::Make(making))
-    };
+    let unlike = |source| failed("can't tell machines apart", source);
+    plan.golden = Golden::from(origin, &plan, &making, &parts.folder).map_err(unlike)?;
+    // One that was saved has its root.
+    let first = plan.golden.is_none().then_some(Order::Make(making));
     let bridge = Bridge::copy(bridge::serve).map_err(far)?;
     let greeted = greet(&bridge, &plan, first, &disks, spec, &life, facts);
-    let (link, told) = match greeted {
+    let (link, mut told) = match greeted {
         Ok(greeted) => greeted,
         Err(error) => {
             dismiss(bridge);
             return Err(error);
         }
     };
+    if origin == Origin::Saved && plan.golden.is_some() {
+        told.notes
+            .push("the machine did not boot: it is a copy of one that a pool has saved".into());
+    }
     // The machine ends with the bridge, and that with this.
     let kill = Box::new(|| Ok(()));
     // The image is held for as long as whoever booted the place lives.

@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use agentkernel_far::word;
+use agentkernel_firecracker::Origin;
 use agentkernel_firecracker::words::{Making, Order, Reply};
 use rustix::fs::{FlockOperation, OFlags, SeekFrom, flock, seek};
 use serde::{Deserialize, Serialize};
@@ -61,15 +62,30 @@ struct Known {
 /// If it is `none`, machines of pools boot, too: where copies turn out to be of no use.
 pub const VARIABLE: &str = "FIRECRACKER_SNAPSHOTS";
 
-pub fn is_unwanted() -> bool {
-    std::env::var_os(VARIABLE).is_some_and(|value| value == "none")
-}
-
 impl Golden {
-    /// The one that a machine of `plan` with a root of `making` can be a copy of.
-    pub fn of(plan: &Plan, making: Making, folder: &Path) -> io::Result<Self> {
-        let likeness = likeness(plan, &making)?;
-        Ok(Self { folder: folder.join(FOLDER).join(likeness), making })
+    /// The one that a machine from `origin` is to be a copy of, of `plan` and with a root of `making`.
+    pub fn from(
+        origin: Origin,
+        plan: &Plan,
+        making: &Making,
+        folder: &Path,
+    ) -> io::Result<Option<Self>> {
+        let unwanted = std::env::var_os(VARIABLE).is_some_and(|value| value == "none");
+        let none = match origin {
+            Origin::Boot => true,
+            // Most often there are no pools, and no need to know which it would be.
+            Origin::Saved => !folder.join(FOLDER).exists(),
+            Origin::Shared => false,
+        };
+        if unwanted || none {
+            return Ok(None);
+        }
+        let golden = Self::of(plan, making.clone(), folder)?;
+        Ok((origin == Origin::Shared || is_whole(&golden.folder)).then_some(golden))
+    }
+
+    fn of(plan: &Plan, making: Making, folder: &Path) -> io::Result<Self> {
+        Ok(Self { folder: folder.join(FOLDER).join(likeness(plan, &making)?), making })
     }
 }
 

@@ -32,7 +32,7 @@ mod vmm;
 use std::path::PathBuf;
 
 use agentkernel_core::{BootError, Life, Place, Probe, Provision, Spec};
-use agentkernel_firecracker::Driver;
+use agentkernel_firecracker::{Driver, Origin};
 use agentkernel_images::Porter;
 
 pub use parts::{Check, VARIABLES, checks, folder};
@@ -58,12 +58,8 @@ impl Driver for Firecracker {
         agentkernel_images::provide(spec, None, provision, Some(self.porter))
     }
 
-    fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
-        boot::boot(spec, life)
-    }
-
-    fn copy(&self, spec: &Spec) -> Result<Box<dyn Place>, BootError> {
-        boot::copy(spec)
+    fn boot(&self, spec: &Spec, life: Life, origin: Origin) -> Result<Box<dyn Place>, BootError> {
+        boot::boot(spec, life, origin)
     }
 
     fn sweep(&self) -> Vec<PathBuf> {

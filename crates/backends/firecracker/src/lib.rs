@@ -35,14 +35,22 @@ pub trait Driver: Sync {
     /// See [`Backend::provide`].
     fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError>;
 
-    /// Boots a place that lives as `life` says.
-    fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError>;
-
-    /// A place that is one of many alike, for whom one was booted before.
-    fn copy(&self, spec: &Spec) -> Result<Box<dyn Place>, BootError>;
+    /// Has a place that lives as `life` says.
+    fn boot(&self, spec: &Spec, life: Life, origin: Origin) -> Result<Box<dyn Place>, BootError>;
 
     /// Removes what killed makers have left.
     fn sweep(&self) -> Vec<PathBuf>;
+}
+
+/// Where a machine comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// It boots.
+    Boot,
+    /// It is a copy of one that was booted and saved before, if there is one.
+    Saved,
+    /// The same, and if there is none, one is booted for all of the kind.
+    Shared,
 }
 
 /// The backend.
@@ -157,7 +165,8 @@ impl Backend for Firecracker {
     }
 
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
-        let place = self.driver()?.boot(spec, Life::default())?;
+        let origin = if first.pooled { Origin::Saved } else { Origin::Boot };
+        let place = self.driver()?.boot(spec, Life::default(), origin)?;
         let process = self.process(spec, first.command, &|| place.image())?;
         start_first(&*place, process, &first.stdio)?;
         Ok(place)
@@ -165,10 +174,11 @@ impl Backend for Firecracker {
 
     fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
         // Who can be reached by its link alone, and keeps nothing, is there for a pool.
-        match (&life.listener, &life.layers) {
-            (None, None) => self.driver()?.copy(spec),
-            _ => self.driver()?.boot(spec, life),
-        }
+        let origin = match (&life.listener, &life.layers) {
+            (None, None) => Origin::Shared,
+            _ => Origin::Boot,
+        };
+        self.driver()?.boot(spec, life, origin)
     }
 
     fn check_kept(&self, _spec: &Spec) -> Result<(), BootError> {

@@ -60,7 +60,7 @@ impl Plan {
         launch: Launch<'_>,
         runner: Option<&'static dyn Runner>,
     ) -> Result<Self, BootError> {
-        let Launch { command, stdio, code } = launch;
+        let Launch { command, stdio, code, .. } = launch;
         let mapping = Mapping::for_caller();
         let image = agentkernel_images::open_for(spec)?;
         let users = Users::of(spec, image.as_ref())?;

@@ -167,6 +167,23 @@ fn machines_that_differ_are_no_copies_of_each_other() {
 }
 
 #[test]
+fn one_that_is_not_of_a_pool_is_a_copy_only_if_there_is_something_to_copy() {
+    let scene = Scene::of("obeys");
+    let (plan, golden) = scene.golden("obeys");
+    let from = |origin| {
+        let golden = Golden::from(origin, &plan, &Making::default(), &scene.0).unwrap();
+        golden.map(|golden| golden.folder)
+    };
+    assert_eq!((from(Origin::Boot), from(Origin::Saved)), (None, None));
+    assert_eq!(from(Origin::Shared), Some(golden.folder.clone()));
+    drop(copy(&plan, &golden).unwrap());
+    assert_eq!((from(Origin::Boot), from(Origin::Saved)), (None, Some(golden.folder.clone())));
+    // Nobody boots one for it whose files are not what they were.
+    fs::write(golden.folder.join("memory"), "others").unwrap();
+    assert_eq!(from(Origin::Saved), None);
+}
+
+#[test]
 fn what_is_of_no_use_any_more_is_swept() {
     let scene = Scene::of("obeys");
     let (plan, golden) = scene.golden("obeys");
