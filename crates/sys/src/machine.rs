@@ -97,6 +97,10 @@ pub fn setting(name: &str) -> Option<String> {
     fs::read_to_string(format!("/proc/sys/{name}")).ok().map(|s| s.trim().to_owned())
 }
 
+/// What is to be said of virtual machines in a [virtual one](is_virtual).
+pub const NESTED: &str = "this machine is a virtual one, so its KVM is nested or emulated, and slower \
+                          than that of hardware";
+
 /// Whether the machine is a virtual one, as its processor says. What can't be found out is taken not
 /// to be so.
 #[cfg(target_arch = "x86_64")]
@@ -104,6 +108,11 @@ pub fn is_virtual() -> bool {
     // Kept free for hypervisors to set: AMD64 Architecture Programmer's Manual, CPUID Fn0000_0001_ECX.
     const HYPERVISOR: u32 = 1 << 31;
     std::arch::x86_64::__cpuid(1).ecx & HYPERVISOR != 0
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub const fn is_virtual() -> bool {
+    false
 }
 
 /// Whether a tmpfs keeps attributes that users may set (`user.*`), as it does since Linux 6.6. What

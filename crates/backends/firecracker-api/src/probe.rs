@@ -2,6 +2,7 @@
 
 use agentkernel_containers::{ALWAYS, NO_LANDLOCK};
 use agentkernel_core::{LimitInForce, LimitKind, Limited, Network, Probe, Wall};
+use agentkernel_sys::machine;
 
 use crate::jail::Kind;
 use crate::parts::{self, Check, MKE2FS};
@@ -17,6 +18,7 @@ pub fn probe() -> Probe {
         format!("sandboxes that are kept (create) can't be made: {why}: {fix}")
     });
     if missing.is_empty() {
+        let nested = machine::is_virtual().then(|| machine::NESTED.to_owned());
         let exactly =
             |kind| LimitInForce { kind, value: 0, by: Limited::Exactly("virtual machine".into()) };
         return Probe::Ready {
@@ -24,7 +26,7 @@ pub fn probe() -> Probe {
             limits: [LimitKind::Cpus, LimitKind::Memory, LimitKind::Pids, LimitKind::Disk]
                 .map(exactly)
                 .into(),
-            notes: notes.chain(Kind::possible().note()).collect(),
+            notes: notes.chain(Kind::possible().note()).chain(nested).collect(),
         };
     }
     // Everything at once, so that nobody has to come back for each.

@@ -47,11 +47,7 @@ fn try_once() -> Result<(), MachineError> {
 pub fn notes() -> Vec<String> {
     let mut notes = Vec::new();
     if machine::is_virtual() {
-        notes.push(
-            "this machine is a virtual one, so its KVM is nested or emulated, and slower than that \
-             of hardware"
-                .into(),
-        );
+        notes.push(machine::NESTED.into());
     }
     if IS_PLAIN {
         notes.push(
