@@ -243,7 +243,7 @@ fn failures(evidence: &Evidence<'_>) -> String {
                 let cells = vec![
                     format!("{}: {}{at_once}", section_name(case.section), found.name()),
                     run.name.to_owned(),
-                    failure.error.clone(),
+                    beginning(&failure.error),
                     failure.count.to_string(),
                     case.attempts.to_string(),
                 ];
@@ -255,6 +255,15 @@ fn failures(evidence: &Evidence<'_>) -> String {
         true => table.markdown(),
         false if evidence.runs.is_empty() => "Nothing was measured.".to_owned(),
         false => "Nothing did.".to_owned(),
+    }
+}
+
+/// As much of an error as a page has room for: a kernel's last words take a whole one.
+fn beginning(error: &str) -> String {
+    const ROOM: usize = 300;
+    match error.char_indices().nth(ROOM) {
+        None => error.to_owned(),
+        Some((end, _)) => format!("{}... (the file has all of it)", &error[..end]),
     }
 }
 
@@ -333,4 +342,16 @@ pub fn memory(evidence: &Evidence<'_>) -> Part {
     let mut blocks = vec![Block::text(text), Block::table(&table)];
     blocks.extend(Chart::memory(evidence).map(Block::Chart));
     Part { title: "Memory", blocks }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::beginning;
+
+    #[test]
+    fn of_a_long_error_a_page_has_the_beginning() {
+        assert_eq!(beginning("it failed"), "it failed");
+        let long = "é".repeat(301);
+        assert_eq!(beginning(&long), format!("{}... (the file has all of it)", "é".repeat(300)));
+    }
 }
