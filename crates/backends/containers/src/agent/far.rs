@@ -1,5 +1,6 @@
 //! Process 1 of a container that is not on its booter's kernel.
 
+use std::env;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -48,7 +49,19 @@ pub fn serve_stream(
     let has_landlock = landlock::version().is_ok();
     let own_users = has_own_users()?;
     let mounts = mounts()?;
-    let said = FarAbout { about, own_users, has_landlock, cpu, memory, pids, mounts };
+    let (environment, directory) = (variables(), env::current_dir().unwrap_or_default());
+    let directory = directory.to_string_lossy().into_owned();
+    let said = FarAbout {
+        about,
+        own_users,
+        has_landlock,
+        cpu,
+        memory,
+        pids,
+        mounts,
+        environment,
+        directory,
+    };
     word::write(output.as_fd(), &said)?;
     let setting: Setting = word::read(input.as_fd(), PATIENCE)?;
     settle_in(&setting, &said.about)?;
@@ -124,6 +137,14 @@ impl Beside for Far<'_> {
     fn finish(&mut self) {
         self.inner.finish(LAST);
     }
+}
+
+/// Those that are text.
+fn variables() -> Vec<String> {
+    let all = env::vars_os().filter_map(|(name, value)| {
+        Some(format!("{}={}", name.into_string().ok()?, value.into_string().ok()?))
+    });
+    all.collect()
 }
 
 fn own_number() -> io::Result<i32> {

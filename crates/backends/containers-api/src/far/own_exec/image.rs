@@ -41,6 +41,9 @@ pub fn about(client: &Client, name: &str) -> io::Result<FarAbout> {
         pids: limit(pids_limit),
         // Nothing of this machine can be mounted there.
         mounts: Vec::new(),
+        // The image was asked for.
+        environment: Vec::new(),
+        directory: String::new(),
     })
 }
 
