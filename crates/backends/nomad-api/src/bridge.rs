@@ -101,8 +101,8 @@ fn open(plan: Plan, made: &mut Made, signals: &Signals) -> Result<Stream, BootEr
     let socket = runtime.block_on(async {
         let booted =
             pin!(boot(&mut client, &plan.job, &plan.id, &plan.image, program.as_deref(), made));
-        let unwanted = pin!(async { select(pin!(ready(&quit)), pin!(ready(&control))).await });
-        match select(booted, unwanted).await {
+        let (told, left) = (pin!(ready(&quit)), pin!(ready(&control)));
+        match select(booted, select(told, left)).await {
             Either::Left((booted, _)) => booted,
             Either::Right(_) => {
                 Err(failed("the sandbox is not wanted any more", io::ErrorKind::Interrupted.into()))

@@ -53,7 +53,8 @@ pub async fn open(client: &Client, allocation: &str, command: &[&str]) -> Result
     let path = format!("/v1/client/allocation/{}/exec", quoted(allocation));
     let query = [("task", TASK), ("tty", "false"), ("command", &*words)];
     let mut request = Request::builder()
-        .uri(uri(settings, &path, &query))
+        // Whatever it is served by, and by whatever name.
+        .uri(format!("ws://nomad{}", uri(settings, &path, &query)))
         .header("Host", "nomad")
         .header("Connection", "Upgrade")
         .header("Upgrade", "websocket")
