@@ -47,10 +47,10 @@ pub struct FarAbout {
     pub pids: Option<u64>,
     /// What is mounted in it, in that order.
     pub mounts: Vec<MountPoint>,
-    /// Its own variables, `NAME=VALUE`, and where it was started: the image's own, for those who can't ask
-    /// for the image, and what its engine has added.
+    /// The variables and the directory that its engine has started it with: the image's own, where the
+    /// booter can't ask for those.
     pub environment: Vec<String>,
-    pub directory: String,
+    pub directory: PathBuf,
 }
 
 /// Where something is mounted.

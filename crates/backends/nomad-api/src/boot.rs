@@ -7,7 +7,10 @@ use std::time::Duration;
 use agentkernel_containers::{
     Enforced, FarAbout, NO_LANDLOCK, Setting, identity_of, refuse_missing, walls,
 };
-use agentkernel_core::{BootError, Identity, ImageFacts, Life, Place, RootAccess, Spec};
+use agentkernel_core::{
+    BootError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Limited, Place, RootAccess,
+    Spec,
+};
 use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
 use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -18,7 +21,7 @@ use crate::client::Client;
 use crate::error::{self, failed};
 use crate::job::{self, ENGINES, Parts};
 use crate::settings::{Settings, Source};
-use crate::{nodes, owner};
+use crate::{nodes, owner, probe};
 
 /// How long an agent may take for a word once its task runs: its program may have to be sent.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -146,7 +149,18 @@ fn greet(
          folder of this machine can be mounted"
             .to_owned(),
     ];
+    let limits = limits.into_iter().map(because).collect();
     Ok((link, Told { image, walls, limits, notes }))
+}
+
+/// The limit with Nomad's own reason, if it holds but nearly.
+fn because(limit: LimitInForce) -> LimitInForce {
+    match limit.by {
+        Limited::Nearly { means, .. } if limit.kind == LimitKind::Cpus => {
+            LimitInForce { by: Limited::Nearly { means, why: probe::NOT_RESERVED.into() }, ..limit }
+        }
+        _ => limit,
+    }
 }
 
 /// What its agent has told of an image: nobody here can look at that. Who runs in it, and by which words, is
@@ -159,7 +173,7 @@ fn image_of(said: &FarAbout) -> ImageFacts {
     };
     ImageFacts {
         environment: said.environment.iter().filter(|pair| !is_added(pair)).cloned().collect(),
-        directory: Some(said.directory.clone().into()).filter(|_| said.directory.starts_with('/')),
+        directory: Some(said.directory.clone()).filter(|path| path.is_absolute()),
         passwd: said.about.passwd.clone(),
         group: said.about.group.clone(),
         ..ImageFacts::default()

@@ -192,10 +192,14 @@ pub async fn remove(
         _ => {}
     }
     if let Some(allocation) = allocation {
-        // Its folder on the node, which would else stay for hours. It is not there any more if somebody
-        // else has cleared it away, and can't be yet if its container takes long to end.
+        // Its folder on the node, and what is mounted there, which would else stay for hours.
         let path = format!("/v1/client/allocation/{}/gc", quoted(allocation));
-        let _ = client.get::<Value>(&path, &[], CLEAR).await;
+        watch::await_end(client, allocation).await?;
+        match client.get::<Value>(&path, &[], CLEAR).await {
+            // Somebody else has done it.
+            Err(error) if !error.is_absence() => return Err(error),
+            _ => {}
+        }
     }
     Ok(())
 }

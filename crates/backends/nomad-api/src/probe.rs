@@ -10,18 +10,24 @@ use crate::owner::PREFIX;
 use crate::settings::Settings;
 use crate::words::{JobStub, Node};
 
+/// Why the processors' limit of a profile is but nearly one.
+pub const NOT_RESERVED: &str = "Nomad limits processors by what is reserved of a node's, and that is done \
+                                for --cpus alone";
+
+fn limit(kind: LimitKind) -> LimitInForce {
+    let by = match kind {
+        LimitKind::Cpus => Limited::Nearly { means: "affinity".into(), why: NOT_RESERVED.into() },
+        _ => Limited::Exactly("control group".into()),
+    };
+    LimitInForce { kind, value: 0, by }
+}
+
 pub fn probe() -> Probe {
     match look() {
         Ok(notes) => Probe::Ready {
             // As with every Docker that is root's.
             walls: walls(&Network::None, false, None),
-            limits: [LimitKind::Cpus, LimitKind::Memory, LimitKind::Pids]
-                .map(|kind| LimitInForce {
-                    kind,
-                    value: 0,
-                    by: Limited::Exactly("control group".into()),
-                })
-                .into(),
+            limits: [LimitKind::Cpus, LimitKind::Memory, LimitKind::Pids].map(limit).into(),
             notes,
         },
         Err(BootError::Unavailable { why, fix } | BootError::Refused { why, fix }) => {

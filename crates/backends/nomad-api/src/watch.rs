@@ -4,6 +4,7 @@ use agentkernel_core::BootError;
 use serde_json::Value;
 
 use crate::client::{Answer, Client, REGISTER, WATCH, quoted};
+use crate::error::ApiError;
 use crate::explain;
 use crate::job::TASK;
 use crate::words::{Allocation, Evaluation, Registered};
@@ -16,7 +17,7 @@ pub async fn run(
     image: &str,
 ) -> Result<Allocation, BootError> {
     let registered: Answer<Registered> =
-        client.put("/v1/jobs", job, REGISTER).await.map_err(|error| error.into_boot_error())?;
+        client.put("/v1/jobs", job, REGISTER).await.map_err(ApiError::into_boot_error)?;
     await_placement(client, &registered.body.evaluation).await?;
     await_task(client, id, image).await
 }
@@ -27,11 +28,8 @@ async fn await_placement(client: &mut Client, evaluation: &str) -> Result<(), Bo
     // The servers may not all know of it yet; one that does not waits until it does.
     let mut index = 0;
     loop {
-        let found: Answer<Evaluation> = match index {
-            0 => client.get(&path, &[], WATCH).await,
-            index => client.next(&path, index, WATCH).await,
-        }
-        .map_err(|error| error.into_boot_error())?;
+        let found: Answer<Evaluation> =
+            client.next(&path, index, WATCH).await.map_err(ApiError::into_boot_error)?;
         if let Some(error) = explain::evaluation(&found.body) {
             return Err(error);
         }
@@ -47,11 +45,8 @@ async fn await_task(client: &mut Client, id: &str, image: &str) -> Result<Alloca
     let path = format!("/v1/job/{}/allocations", quoted(id));
     let mut index = 0;
     loop {
-        let found: Answer<Vec<Allocation>> = match index {
-            0 => client.get(&path, &[], WATCH).await,
-            index => client.next(&path, index, WATCH).await,
-        }
-        .map_err(|error| error.into_boot_error())?;
+        let found: Answer<Vec<Allocation>> =
+            client.next(&path, index, WATCH).await.map_err(ApiError::into_boot_error)?;
         index = found.index.max(1);
         let Some(allocation) = found.body.into_iter().next() else { continue };
         if let Some(error) = explain::allocation(&allocation, image) {
@@ -60,5 +55,21 @@ async fn await_task(client: &mut Client, id: &str, image: &str) -> Result<Alloca
         if allocation.task_states.get(TASK).is_some_and(|state| state.state == "running") {
             return Ok(allocation);
         }
+    }
+}
+
+/// Waits until nothing of an allocation runs any more, or nobody knows of it.
+pub async fn await_end(client: &mut Client, allocation: &str) -> Result<(), ApiError> {
+    let path = format!("/v1/allocation/{}", quoted(allocation));
+    let mut index = 0;
+    loop {
+        let found: Answer<Allocation> = match client.next(&path, index, WATCH).await {
+            Err(error) if error.is_absence() => return Ok(()),
+            found => found?,
+        };
+        if ["complete", "failed", "lost"].contains(&found.body.client_status.as_str()) {
+            return Ok(());
+        }
+        index = found.index.max(1);
     }
 }

@@ -19,8 +19,8 @@ use std::time::Duration;
 use agentkernel_containers::{owners, process_of, start_first};
 use agentkernel_core::{
     About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
-    Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Profile, Remains, Remnant, Spec,
-    Stdio, Yardstick,
+    Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Profile, Provision, Pull,
+    Remains, Remnant, Spec, Stdio, Yardstick,
 };
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{process, signal};
@@ -114,6 +114,18 @@ impl Backend for Nomad {
                 let (why, fix) = undriven();
                 Probe::Unavailable { why, fix }
             }
+        }
+    }
+
+    fn provide(&self, _spec: &Spec, provision: &Provision) -> Result<(), BootError> {
+        match provision.pull {
+            Pull::Missing => Ok(()),
+            Pull::Always | Pull::Never => Err(BootError::Refused {
+                why: "which images there are is up to each node of Nomad's, so that --pull can be \
+                      missing alone"
+                    .into(),
+                fix: "leave out --pull; an image named latest is looked up each time".into(),
+            }),
         }
     }
 

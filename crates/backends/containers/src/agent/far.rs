@@ -49,8 +49,8 @@ pub fn serve_stream(
     let has_landlock = landlock::version().is_ok();
     let own_users = has_own_users()?;
     let mounts = mounts()?;
-    let (environment, directory) = (variables(), env::current_dir().unwrap_or_default());
-    let directory = directory.to_string_lossy().into_owned();
+    let environment = env::vars_os()
+        .map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
     let said = FarAbout {
         about,
         own_users,
@@ -59,8 +59,8 @@ pub fn serve_stream(
         memory,
         pids,
         mounts,
-        environment,
-        directory,
+        environment: environment.collect(),
+        directory: env::current_dir().unwrap_or_default(),
     };
     word::write(output.as_fd(), &said)?;
     let setting: Setting = word::read(input.as_fd(), PATIENCE)?;
@@ -137,14 +137,6 @@ impl Beside for Far<'_> {
     fn finish(&mut self) {
         self.inner.finish(LAST);
     }
-}
-
-/// Those that are text.
-fn variables() -> Vec<String> {
-    let all = env::vars_os().filter_map(|(name, value)| {
-        Some(format!("{}={}", name.into_string().ok()?, value.into_string().ok()?))
-    });
-    all.collect()
 }
 
 fn own_number() -> io::Result<i32> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 use agentkernel_containers::{AboutPlace, FarAbout, Resident, name_lines};
 use agentkernel_core::BootError;
@@ -43,7 +44,7 @@ pub fn about(client: &Client, name: &str) -> io::Result<FarAbout> {
         mounts: Vec::new(),
         // The image was asked for.
         environment: Vec::new(),
-        directory: String::new(),
+        directory: PathBuf::new(),
     })
 }
 
