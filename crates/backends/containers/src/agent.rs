@@ -215,7 +215,7 @@ fn open_to_all(path: &str) -> io::Result<()> {
 /// Lets nobody into a directory, not even root, who has no capabilities here and is not its owner.
 fn close(directory: &Path) -> io::Result<()> {
     const NOBODYS: u32 = i32::MAX.cast_unsigned();
-    let done = fs::set_permissions(directory, Permissions::from_mode(0)).and_then(|()| {
+    let done = fs::set_permissions(directory, Permissions::from_mode(0o000)).and_then(|()| {
         match chown(directory, Some(NOBODYS), Some(NOBODYS)) {
             // A place with users of its own has not all numbers.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
