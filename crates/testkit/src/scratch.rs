@@ -196,7 +196,7 @@ pub(crate) fn engines(
         ["FIRECRACKER_BIN", "FIRECRACKER_KERNEL", "FIRECRACKER_JAIL", "FIRECRACKER_SNAPSHOTS"];
     let machines = machines.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     // Whose jobs are the same for all callers.
-    let nomad = ["NOMAD_ADDR", "NOMAD_TOKEN", "NOMAD_NAMESPACE", "AGENTKERNEL_NOMAD_AGENT"];
+    let nomad = ["NOMAD_ADDR", "NOMAD_TOKEN", "NOMAD_NAMESPACE", "NOMAD_AGENT_PATH"];
     let nomad = nomad.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     let others = apple().into_iter().chain(machines).chain(nomad);
     docker.into_iter().chain([("CONTAINER_HOST", socket)]).chain(others)

@@ -67,7 +67,7 @@ fn fix(metrics: &Metrics) -> &'static str {
     } else if !metrics.quota_exhausted.is_empty() {
         "end other jobs of the namespace, or have its quota raised"
     } else {
-        "look at the nodes with nomad node status, and set AGENTKERNEL_NOMAD_DATACENTERS to where \
+        "look at the nodes with nomad node status, and set NOMAD_DATACENTERS to where \
          they are"
     }
 }
@@ -114,10 +114,10 @@ fn task(told: &str, node: &str, image: &str) -> BootError {
         format!("see that the image {image} is there by that name, and that the node may pull it")
     } else if told.contains("/bin/sh") {
         "use an image with a shell, or name the agent's program on the nodes by \
-         AGENTKERNEL_NOMAD_AGENT (docs/nomad.md)"
+         NOMAD_AGENT_PATH (docs/nomad.md)"
             .into()
     } else if told.contains("volumes are not enabled") {
-        "have the docker driver of the nodes allow volumes, or unset AGENTKERNEL_NOMAD_AGENT".into()
+        "have the docker driver of the nodes allow volumes, or unset NOMAD_AGENT_PATH".into()
     } else {
         "look at it with nomad alloc status, and at the node's log".into()
     };

@@ -66,7 +66,7 @@ fn look() -> Result<Vec<String>, BootError> {
         match nodes::list(&mut client).await {
             Ok(nodes) => check(&nodes).map(|()| Vec::new()),
             Err(error) if error.is_forbidden() => Ok(vec![
-                "the token may not list the cluster's nodes, so that AGENTKERNEL_NOMAD_DATACENTERS \
+                "the token may not list the cluster's nodes, so that NOMAD_DATACENTERS \
                  has to name their datacenters, and --cpus is refused"
                     .into(),
             ]),

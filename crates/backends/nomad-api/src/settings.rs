@@ -24,9 +24,9 @@ pub const VARIABLES: &[&str] = &[
     AGENT,
 ];
 
-const DATACENTERS: &str = "AGENTKERNEL_NOMAD_DATACENTERS";
-const DRIVER: &str = "AGENTKERNEL_NOMAD_DRIVER";
-const AGENT: &str = "AGENTKERNEL_NOMAD_AGENT";
+const DATACENTERS: &str = "NOMAD_DATACENTERS";
+const DRIVER: &str = "NOMAD_DRIVER";
+const AGENT: &str = "NOMAD_AGENT_PATH";
 
 /// Where Nomad listens unless it is told otherwise.
 const ADDRESS: &str = "http://127.0.0.1:4646";
