@@ -47,6 +47,7 @@ static BACKENDS: &[&dyn Backend] = &[
     &agentkernel_containers_api::DOCKER_BACKEND,
     &agentkernel_containers_api::PODMAN_BACKEND,
     &agentkernel_apple::APPLE_BACKEND,
+    &agentkernel_nomad_api::NOMAD_BACKEND,
 ];
 
 static NATIVE: Native = Native::with_porter(&porter::Everywhere);
@@ -67,8 +68,11 @@ static MACHINES: agentkernel_firecracker_api::Firecracker =
 static FIRECRACKER: Firecracker = Firecracker::with_driver(&MACHINES);
 
 /// What says where engines are.
-static VARIABLES: nursery::Variables =
-    &[agentkernel_containers_api::VARIABLES, agentkernel_firecracker_api::VARIABLES];
+static VARIABLES: nursery::Variables = &[
+    agentkernel_containers_api::VARIABLES,
+    agentkernel_firecracker_api::VARIABLES,
+    agentkernel_nomad_api::VARIABLES,
+];
 
 static ENGINE: Engine = Engine::new(BACKENDS);
 

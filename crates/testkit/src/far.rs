@@ -62,6 +62,16 @@ const LEFT_OUT_MACHINES: &[(&str, &str)] = &[
 
 const UNSEEN: &str = "the host sees nothing of what runs in it";
 
+/// The same on a cluster.
+const LEFT_OUT_CLUSTERS: &[(&str, &str)] = &[
+    ("image-by-tag", NODES),
+    ("image-pulled-for-a-life", NODES),
+    ("image-when-to-pull", NODES),
+    ("image-without-a-shell", "the agent is sent through the image's shell"),
+];
+
+const NODES: &str = "each node fetches its images by itself, and says nothing of it";
+
 /// The same of sandboxes that live.
 const LEFT_OUT_LIVE: &[(&str, &str)] = &[("out-of-memory", UNTOLD)];
 
@@ -142,7 +152,8 @@ pub(crate) fn left_out(subject: &Subject, name: &str) -> Option<NotPassed> {
     let live = LEFT_OUT_LIVE.iter().filter(|_| subject.route == Route::Live);
     let foreign = LEFT_OUT_FOREIGN.iter().filter(|_| subject.foreign);
     let machines = LEFT_OUT_MACHINES.iter().filter(|_| subject.has_own_kernel());
-    let mut all = LEFT_OUT.iter().chain(live).chain(foreign).chain(machines);
+    let clusters = LEFT_OUT_CLUSTERS.iter().filter(|_| subject.is_cluster());
+    let mut all = LEFT_OUT.iter().chain(live).chain(foreign).chain(machines).chain(clusters);
     let (_, why) = all.find(|(left_out, _)| *left_out == name)?;
     Some(NotPassed::Skipped((*why).into()))
 }

@@ -195,5 +195,9 @@ pub(crate) fn engines(
     let machines =
         ["FIRECRACKER_BIN", "FIRECRACKER_KERNEL", "FIRECRACKER_JAIL", "FIRECRACKER_SNAPSHOTS"];
     let machines = machines.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    docker.into_iter().chain([("CONTAINER_HOST", socket)]).chain(apple()).chain(machines)
+    // Whose jobs are the same for all callers.
+    let nomad = ["NOMAD_ADDR", "NOMAD_TOKEN", "NOMAD_NAMESPACE", "NOMAD_AGENT_PATH"];
+    let nomad = nomad.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let others = apple().into_iter().chain(machines).chain(nomad);
+    docker.into_iter().chain([("CONTAINER_HOST", socket)]).chain(others)
 }

@@ -93,6 +93,11 @@ impl Caller {
 /// The variable that names an image in which the suites' commands can run.
 const TEST_IMAGE: &str = "TESTKIT_IMAGE";
 
+/// The same for a backend whose engine has it by another name, and that backend: it takes `latest` for what
+/// is to be fetched each time.
+const NOMAD_IMAGE: &str = "TESTKIT_NOMAD_IMAGE";
+const NOMAD: &str = "nomad";
+
 /// The backend of machines, which have a kernel of their own.
 const MACHINES: &str = "firecracker";
 
@@ -347,6 +352,11 @@ impl Subject {
         self.backend == MACHINES
     }
 
+    /// Whether its places are on the nodes of a cluster.
+    pub(crate) fn is_cluster(&self) -> bool {
+        self.backend == NOMAD
+    }
+
     /// Whether its places are behind a stream. Whoever is not a machine, and can tell of changes, reaches a
     /// place's files, and so its process, otherwise.
     pub(crate) fn is_far(&self) -> bool {
@@ -427,7 +437,8 @@ impl Subject {
             return Some(stored.image.clone().into());
         }
         let wanted = !self.backend.is_empty() && self.has_engine() && !self.keeps_images();
-        wanted.then(|| std::env::var_os(TEST_IMAGE)).flatten()
+        let name = if self.backend == NOMAD { NOMAD_IMAGE } else { TEST_IMAGE };
+        wanted.then(|| std::env::var_os(name)).flatten()
     }
 
     /// What leads `argv` with the `flags` of a run into a sandbox on the subject's route, as

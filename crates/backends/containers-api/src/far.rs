@@ -238,6 +238,7 @@ fn broken(error: FarError) -> BootError {
         what: "can't reach into the sandbox".into(),
         source: match error {
             FarError::Open(why) => io::Error::other(why),
+            FarError::Unwanted => io::ErrorKind::Interrupted.into(),
             FarError::Start(error) | FarError::Gone(error) => error,
         },
     }

@@ -125,6 +125,7 @@ fn settle_in(setting: &Setting, about: &About) -> io::Result<()> {
         open_to_all(directory)?;
     }
     settle(&setting.user, about, &shown)?;
+    setting.closed.iter().try_for_each(|directory| close(directory))?;
     setting.nearest.iter().try_for_each(Nearest::apply)
 }
 
@@ -208,6 +209,22 @@ fn open_to_all(path: &str) -> io::Result<()> {
     match fs::set_permissions(path, Permissions::from_mode(0o1777)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         done => read_only_or(done),
+    }
+}
+
+/// Lets nobody into a directory, not even root, who has no capabilities here and is not its owner.
+fn close(directory: &Path) -> io::Result<()> {
+    const NOBODYS: u32 = i32::MAX.cast_unsigned();
+    let done = fs::set_permissions(directory, Permissions::from_mode(0o000)).and_then(|()| {
+        match chown(directory, Some(NOBODYS), Some(NOBODYS)) {
+            // A place with users of its own has not all numbers.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+            done => done,
+        }
+    });
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
     }
 }
 

@@ -17,6 +17,9 @@ use crate::word;
 /// How long a bridge may take for what it has to do by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often it is asked whether somebody still waits.
+const BREATH: Duration = Duration::from_millis(100);
+
 /// A bridge's process. Dropping it kills that, of which the place ends a moment later.
 #[derive(Debug)]
 pub struct Bridge {
@@ -57,6 +60,8 @@ pub enum FarError {
     /// In the words of whoever opens streams.
     #[error("{0}")]
     Open(String),
+    #[error("it was interrupted while the sandbox was made")]
+    Unwanted,
     #[error("the process that carries the sandbox's stream has ended: {0}")]
     Gone(io::Error),
 }
@@ -101,8 +106,36 @@ impl Bridge {
     /// Has the stream into the place `place` opened: what can be read from it, and where to write
     /// what goes there. Whoever holds them when the place is [served](Self::serve) must let go.
     pub fn open(&self, place: &str) -> Result<(OwnedFd, OwnedFd), FarError> {
-        self.say(&Order::Open { place: place.into() }, &[])?;
-        match self.hear()? {
+        self.ask_to_open(place)?;
+        self.opened(self.hear()?)
+    }
+
+    /// The same of a place that is made only now, which takes as long as it takes: until `is_unwanted`
+    /// says that nobody wants it any more, which is asked now and then.
+    pub fn open_slowly(
+        &self,
+        place: &str,
+        is_unwanted: impl Fn() -> bool,
+    ) -> Result<(OwnedFd, OwnedFd), FarError> {
+        self.ask_to_open(place)?;
+        let mut ready = [Interest::readable(self.control.as_fd())];
+        while !descriptor::poll(&mut ready, Some(BREATH)).map_err(FarError::Gone)? {
+            if is_unwanted() {
+                return Err(FarError::Unwanted);
+            }
+        }
+        self.opened(self.hear()?)
+    }
+
+    fn ask_to_open(&self, place: &str) -> Result<(), FarError> {
+        self.say(&Order::Open { place: place.into() }, &[])
+    }
+
+    fn opened(
+        &self,
+        (reply, descriptors): (Reply, Vec<OwnedFd>),
+    ) -> Result<(OwnedFd, OwnedFd), FarError> {
+        match (reply, descriptors) {
             (Reply::Opened, descriptors) => {
                 let mut descriptors = descriptors.into_iter();
                 descriptors.next().zip(descriptors.next()).ok_or_else(nonsense)
@@ -168,6 +201,12 @@ impl Bridge {
             let _ = process.kill();
             let _ = process.wait();
         }
+    }
+
+    /// Lets the process go on without the caller, which sees that its booter has gone, and ends what it
+    /// has begun.
+    pub fn abandon(mut self) {
+        self.process = None;
     }
 
     /// Lets the place go on without the caller.

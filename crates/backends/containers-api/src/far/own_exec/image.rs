@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::path::PathBuf;
 
 use agentkernel_containers::{AboutPlace, FarAbout, Resident, name_lines};
 use agentkernel_core::BootError;
@@ -41,6 +42,9 @@ pub fn about(client: &Client, name: &str) -> io::Result<FarAbout> {
         pids: limit(pids_limit),
         // Nothing of this machine can be mounted there.
         mounts: Vec::new(),
+        // The image was asked for.
+        environment: Vec::new(),
+        directory: PathBuf::new(),
     })
 }
 

@@ -1,0 +1,205 @@
+//! The process that has an allocation: it registers the job, is at this end of the stream, and removes
+//! the job at the end, whatever has become of whoever wanted it.
+
+use std::fs::File;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::thread;
+use std::time::Duration;
+
+use agentkernel_containers::{AGENT, BRING};
+use agentkernel_core::BootError;
+use agentkernel_far::{Stream, carry};
+use agentkernel_sys::descriptor::Interest;
+use agentkernel_sys::signal::{self, Signals};
+use agentkernel_sys::{descriptor, process};
+use futures_util::future::{Either, select};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::runtime::{Builder, Runtime};
+use tokio::time::timeout;
+
+use crate::client::{CLEAR, Client, REMOVE, quoted};
+use crate::error::{ApiError, Told, failed};
+use crate::exec::{self, Socket};
+use crate::job::MAKER;
+use crate::settings::{Settings, Source};
+use crate::watch;
+
+/// How long it may take to remove a job.
+const REMOVAL: Duration = Duration::from_secs(20);
+
+/// What is to be booted.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Plan {
+    pub settings: Settings,
+    pub id: String,
+    pub job: Value,
+    pub image: String,
+    /// The agent's program, if it is to be sent.
+    pub program: Option<PathBuf>,
+}
+
+/// A job that is there.
+struct Made {
+    settings: Settings,
+    id: String,
+    allocation: Option<String>,
+}
+
+/// Serves as a bridge, to the end of the place. SIGTERM ends that.
+pub fn serve() -> io::Result<()> {
+    // A terminal's signals are not for those who outlive it.
+    process::new_session()?;
+    // For people who look at the list of processes.
+    process::set_name(c"bridge")?;
+    let signals = Signals::receive(&[signal::SIGTERM])?;
+    let mut made = None;
+    let carried = carry(|plan| {
+        let mut plan: Plan = serde_json::from_str(plan).map_err(|error| error.to_string())?;
+        // Whoever finds the job can tell whether this process lives.
+        plan.job["Job"]["Meta"][MAKER] = agentkernel_containers::own_name().into();
+        let made = made.insert(Made {
+            settings: plan.settings.clone(),
+            id: plan.id.clone(),
+            allocation: None,
+        });
+        open(plan, made, &signals).map_err(|error| {
+            // Nothing is left of it when somebody hears of the error.
+            made.remove();
+            let told = Told::from(error);
+            serde_json::to_string(&told).unwrap_or_else(|_| format!("{told:?}"))
+        })
+    });
+    if let Some(made) = made {
+        made.remove();
+    }
+    carried
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
+
+/// Boots the place, and opens the stream into it.
+fn open(plan: Plan, made: &mut Made, signals: &Signals) -> Result<Stream, BootError> {
+    let broken = |source| failed("can't make a way for the sandbox's stream", source);
+    let program = plan.program.as_ref().map(std::fs::read).transpose();
+    let program = program.map_err(|source| failed("can't read the agent's program", source))?;
+    let runtime = runtime().map_err(broken)?;
+    let mut client = Client::new(plan.settings);
+    let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
+    let quit = own(signals.as_fd()).and_then(|signals| watch(vec![signals])).map_err(broken)?;
+    // A word of the booter's, or its end: it waits for nothing but the stream.
+    let control = own(io::stdin().as_fd()).and_then(|control| watch(vec![control]));
+    let control = control.map_err(broken)?;
+    let socket = runtime.block_on(async {
+        let booted =
+            pin!(boot(&mut client, &plan.job, &plan.id, &plan.image, program.as_deref(), made));
+        let (told, left) = (pin!(ready(&quit)), pin!(ready(&control)));
+        match select(booted, select(told, left)).await {
+            Either::Left((booted, _)) => booted,
+            Either::Right(_) => {
+                Err(failed("the sandbox is not wanted any more", io::ErrorKind::Interrupted.into()))
+            }
+        }
+    })?;
+    // From here on words of the booter's are for others.
+    control.shutdown(Shutdown::Both).map_err(broken)?;
+    let (ours, theirs) = StdUnixStream::pair().map_err(broken)?;
+    let (errors, errors_to) = descriptor::pipe().map_err(broken)?;
+    let input = OwnedFd::from(theirs.try_clone().map_err(broken)?);
+    let pump = move || {
+        let first = program.unwrap_or_default();
+        let errors = File::from(errors_to);
+        // An end is an end, for whatever reason.
+        let _ = runtime.block_on(exec::pump(&client, socket, first, ours, errors, quit));
+    };
+    thread::Builder::new().name("pump".into()).spawn(pump).map_err(broken)?;
+    Ok(Stream { input, output: theirs.into(), errors: Some(errors) })
+}
+
+/// A socket whose other end is closed once one of these can be read, or this is.
+fn watch(all: Vec<OwnedFd>) -> io::Result<StdUnixStream> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    let wait = move || {
+        let all = all.iter().map(|fd| Interest::readable(fd.as_fd()));
+        let mut all: Vec<_> = all.chain([Interest::readable(theirs.as_fd())]).collect();
+        let _ = descriptor::poll(&mut all, None);
+    };
+    thread::Builder::new().name("watch".into()).spawn(wait)?;
+    Ok(ours)
+}
+
+/// Waits until that can be read.
+async fn ready(watched: &StdUnixStream) -> io::Result<()> {
+    let watched = watched.try_clone()?;
+    watched.set_nonblocking(true)?;
+    UnixStream::from_std(watched)?.readable().await
+}
+
+/// Has a task run, and the agent in it.
+async fn boot(
+    client: &mut Client,
+    job: &Value,
+    id: &str,
+    image: &str,
+    program: Option<&[u8]>,
+    made: &mut Made,
+) -> Result<Socket, BootError> {
+    let allocation = watch::run(client, job, id, image).await?;
+    made.allocation = Some(allocation.id.clone());
+    let opened = match (&client.settings.source, program) {
+        (Source::Sent, Some(program)) => {
+            let size = program.len().to_string();
+            exec::open(client, &allocation.id, &["/bin/sh", "-c", TAKE, &size]).await
+        }
+        _ => exec::open(client, &allocation.id, &[AGENT, BRING]).await,
+    };
+    opened.map_err(ApiError::into_boot_error)
+}
+
+/// Takes the agent's program from the stream, has process 1 become it, and brings it the rest of the
+/// stream: nothing more comes before it has spoken.
+const TAKE: &str = "cd /alloc/agentkernel && head -c \"$0\" > new && chmod 555 new && \
+    mv new agent && kill -USR1 1 && exec /.agentkernel/agent bring";
+
+impl Made {
+    /// Stops the job, and has nothing remember it. What can't be removed now is swept later.
+    fn remove(&self) {
+        let Ok(runtime) = runtime() else { return };
+        let mut client = Client::new(self.settings.clone());
+        let _ = runtime.block_on(async {
+            timeout(REMOVAL, remove(&mut client, &self.id, self.allocation.as_deref())).await
+        });
+    }
+}
+
+/// Stops a job, and clears away what it has left.
+pub async fn remove(
+    client: &mut Client,
+    id: &str,
+    allocation: Option<&str>,
+) -> Result<(), ApiError> {
+    let path = format!("/v1/job/{}", quoted(id));
+    match client.delete::<Value>(&path, &[("purge", "true")], REMOVE).await {
+        Err(error) if !error.is_absence() => return Err(error),
+        _ => {}
+    }
+    if let Some(allocation) = allocation {
+        // Its folder on the node, and what is mounted there, which would else stay for hours.
+        let path = format!("/v1/client/allocation/{}/gc", quoted(allocation));
+        watch::await_end(client, allocation).await?;
+        match client.get::<Value>(&path, &[], CLEAR).await {
+            // Somebody else has done it.
+            Err(error) if !error.is_absence() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

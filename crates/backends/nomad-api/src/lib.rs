@@ -1,0 +1,62 @@
+//! Nomad's allocations as a backend: what takes a word with Nomad's API.
+//!
+//! - [`settings`]: where the cluster is, and who the caller is to it.
+//! - [`connection`], [`tls`]: a connection to it.
+//! - [`client`]: a word with it; [`words`]: what it answers; [`error`]: what its refusals mean.
+//! - [`nodes`]: what a job has to know of nodes.
+//! - [`job`]: from a spec to a job.
+//! - [`watch`]: from a job to an allocation that runs; [`explain`]: why there is none.
+//! - [`exec`]: one exec that is held open.
+//! - [`bridge`]: the process that has an allocation.
+//! - [`boot`]: a place, from all of these.
+//! - [`probe`]: whether it can be had.
+//! - [`owner`], [`sweep`]: whose a job is, and what killed makers have left.
+//!
+//! The few requests that are made are this room's own: of the clients that are published none has the
+//! exec, without which nothing here would do. What Nomad does with them is in `FACTS.md`.
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+mod boot;
+mod bridge;
+mod client;
+mod connection;
+mod error;
+mod exec;
+mod explain;
+mod job;
+mod nodes;
+mod owner;
+mod probe;
+mod settings;
+mod sweep;
+mod tls;
+mod watch;
+mod words;
+
+use std::path::PathBuf;
+
+use agentkernel_core::{BootError, Life, Place, Probe, Spec};
+use agentkernel_nomad::{Driver, Nomad};
+
+pub use settings::VARIABLES;
+
+/// The backend, for a registry.
+pub static NOMAD_BACKEND: Nomad = Nomad::with_driver(&Api);
+
+/// The driver.
+struct Api;
+
+impl Driver for Api {
+    fn probe(&self) -> Probe {
+        probe::probe()
+    }
+
+    fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
+        boot::boot(spec, life)
+    }
+
+    fn sweep(&self) -> Vec<PathBuf> {
+        sweep::sweep()
+    }
+}

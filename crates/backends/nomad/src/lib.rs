@@ -1,0 +1,222 @@
+//! Nomad's allocations as a backend.
+//!
+//! Each sandbox is a batch job of one task, which Nomad places where it likes. The agent is the task's
+//! process 1, and into it leads one stream, an exec that is held open: so an allocation is a
+//! [far](agentkernel_far) place.
+//!
+//! Here is what takes no word with Nomad. What does is behind [`Driver`], so that a program without it
+//! can use the places of one that has it.
+//!
+//! [agentkernel_far]: https://docs.rs/agentkernel_far
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agentkernel_containers::{owners, process_of, start_first};
+use agentkernel_core::{
+    About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
+    Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Profile, Provision, Pull,
+    Remains, Remnant, Spec, Stdio, Yardstick,
+};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::{process, signal};
+
+/// What takes a word with Nomad.
+pub trait Driver: Sync {
+    fn probe(&self) -> Probe;
+
+    /// Boots a place that lives as `life` says.
+    fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError>;
+
+    /// Removes what killed makers have left.
+    fn sweep(&self) -> Vec<PathBuf>;
+}
+
+/// The backend.
+pub struct Nomad {
+    driver: Option<&'static dyn Driver>,
+}
+
+/// One that can only use what others have booted.
+pub static NOMAD: Nomad = Nomad { driver: None };
+
+impl Nomad {
+    pub const fn with_driver(driver: &'static dyn Driver) -> Self {
+        Self { driver: Some(driver) }
+    }
+
+    fn driver(&self) -> Result<&'static dyn Driver, BootError> {
+        self.driver.ok_or_else(|| {
+            let (why, fix) = undriven();
+            BootError::Unavailable { why, fix }
+        })
+    }
+}
+
+/// How long an allocation may take to end, and its job to be removed.
+const END: Duration = Duration::from_secs(30);
+
+fn left(source: io::Error) -> DestroyError {
+    DestroyError { what: "a Nomad allocation".into(), source }
+}
+
+fn undriven() -> (String, String) {
+    let why = "Nomad is driven by agentkerneld, which is not installed";
+    (why.into(), "install agentkerneld beside agentkernel".into())
+}
+
+impl Backend for Nomad {
+    fn name(&self) -> &'static str {
+        "nomad"
+    }
+
+    fn about(&self) -> About {
+        About {
+            class: Class::Container,
+            isolation: "containers that Nomad places on a cluster: namespaces, control groups, and \
+                        our system call filter; one kernel for each node",
+            choose: "For more than one machine can hold, on a Nomad cluster that is there already.",
+        }
+    }
+
+    fn yardsticks(&self) -> &'static [Yardstick] {
+        &[]
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        const ALL: &[Capability] = &[
+            Capability::NetworkNone,
+            Capability::NetworkFull,
+            Capability::RootReadOnly,
+            Capability::ImageReference,
+            Capability::LimitCpus,
+            Capability::LimitMemory,
+            Capability::LimitPids,
+            Capability::Terminal,
+            Capability::User,
+            Capability::Live,
+        ];
+        Capabilities::new(ALL)
+    }
+
+    fn can_boot(&self) -> bool {
+        self.driver.is_some()
+    }
+
+    fn probe(&self) -> Probe {
+        match self.driver {
+            Some(driver) => driver.probe(),
+            None => {
+                let (why, fix) = undriven();
+                Probe::Unavailable { why, fix }
+            }
+        }
+    }
+
+    fn provide(&self, _spec: &Spec, provision: &Provision) -> Result<(), BootError> {
+        match provision.pull {
+            Pull::Missing => Ok(()),
+            Pull::Always | Pull::Never => Err(BootError::Refused {
+                why: "which images there are is up to each node of Nomad's, so that --pull can be \
+                      missing alone"
+                    .into(),
+                fix: "leave out --pull; an image named latest is looked up each time".into(),
+            }),
+        }
+    }
+
+    fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
+        let place = self.driver()?.boot(spec, Life::default())?;
+        let process = self.process(spec, first.command, &|| place.image())?;
+        start_first(&*place, process, &first.stdio)?;
+        Ok(place)
+    }
+
+    fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
+        self.driver()?.boot(spec, life)
+    }
+
+    fn check_kept(&self, _spec: &Spec) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    fn process(
+        &self,
+        spec: &Spec,
+        command: &Command,
+        image: &dyn Fn() -> ImageFacts,
+    ) -> Result<Process, BootError> {
+        process_of(spec, command, &image())
+    }
+
+    fn pool_part(&self, spec: &Spec) -> Option<Spec> {
+        Some(Spec {
+            // Only a name, by now.
+            profile: Profile::Moderate,
+            directory: None,
+            environment: Default::default(),
+            ..spec.clone()
+        })
+    }
+
+    fn needs_attachments(&self, _spec: &Spec) -> bool {
+        false
+    }
+
+    fn attach(&self, _spec: &Spec, _place: &mut dyn Pristine) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    fn open_streams(&self, _stdio: &Stdio) -> Result<(), BootError> {
+        // They stay on this side.
+        Ok(())
+    }
+
+    fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {
+        let Some(bridge) = &remnant.process else { return Ok(Remains::default()) };
+        // It ends the allocation, and then itself. The stream of one that does not ends with it, and
+        // so does what is at its other end.
+        for signal in [signal::SIGTERM, signal::SIGKILL] {
+            // It may have ended of itself.
+            let _ = process::signal_process(bridge.as_fd(), signal);
+            match descriptor::poll(&mut [Interest::readable(bridge.as_fd())], Some(END)) {
+                Ok(true) => return Ok(Remains::default()),
+                Ok(false) => {}
+                Err(source) => return Err(left(source)),
+            }
+        }
+        Err(left(io::ErrorKind::TimedOut.into()))
+    }
+
+    fn copy_kept(&self, _from: &str, _to: &str) -> Result<(), BootError> {
+        Err(BootError::Refused {
+            why: "Nomad can't copy an allocation".into(),
+            fix: "use another backend for snapshots and forks".into(),
+        })
+    }
+
+    fn forget(&self, _name: &str) -> Result<(), DestroyError> {
+        Ok(())
+    }
+
+    fn sweep(&self) -> Vec<PathBuf> {
+        self.driver.map(Driver::sweep).unwrap_or_default()
+    }
+
+    fn oom_kills(&self, _groups: &[PathBuf]) -> u64 {
+        // The agent asks, on the node.
+        0
+    }
+
+    fn layers(&self, _spec: &Spec, _directory: &Path) -> Vec<Layer> {
+        Vec::new()
+    }
+
+    fn owners(&self, spec: &Spec, image: &ImageFacts) -> Result<Owners, BootError> {
+        owners(spec, image, agentkernel_sys::identity::effective())
+    }
+}
