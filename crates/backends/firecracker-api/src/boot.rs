@@ -83,10 +83,7 @@ pub fn boot(spec: &Spec, life: Life, origin: Origin) -> Result<Box<dyn Place>, B
     let greeted = greet(&bridge, &plan, first, &disks, spec, &life, facts);
     let (link, mut told) = match greeted {
         Ok(greeted) => greeted,
-        Err(error) => {
-            dismiss(bridge);
-            return Err(error);
-        }
+        Err(error) => return Err(dismiss(bridge, error)),
     };
     if origin == Origin::Saved && plan.golden.is_some() {
         told.notes
@@ -140,14 +137,22 @@ fn processors(spec: &Spec) -> Result<u32, BootError> {
     }
 }
 
-/// Ends a machine that has become no place. Its bridge kills it and then awaits it, as nobody would whose
-/// bridge was killed.
-fn dismiss(mut bridge: Bridge) {
+/// Ends a machine that has become no place, and says why it is none: one that has died may have left words.
+/// Its bridge kills it and then awaits it, as nobody would whose bridge was killed.
+fn dismiss(mut bridge: Bridge, error: BootError) -> BootError {
     // If it can't be told, it is killed after all.
     if let Ok(process) = process::open_pidfd(bridge.pid()) {
         let _ = process::signal_process(process.as_fd(), signal::SIGTERM);
     }
-    let _ = bridge.end(END);
+    match (error, bridge.end(END)) {
+        (BootError::Failed { what, source }, Ok(words))
+            if source.kind() == io::ErrorKind::UnexpectedEof && !words.text().is_empty() =>
+        {
+            let words = words.text().trim_start_matches("; ").to_owned();
+            BootError::Failed { what, source: io::Error::other(words) }
+        }
+        (error, _) => error,
+    }
 }
 
 /// Refuses what is no folder, of which no copy can be laid over anything.

@@ -1,6 +1,7 @@
 //! The process that a machine is a child of, and that is at this end of its stream.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -10,6 +11,7 @@ use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
 use agentkernel_sys::signal::{self, Signals};
 
+use crate::console::Console;
 use crate::golden;
 use crate::plan::Plan;
 use crate::vmm::{Machine, MachineError};
@@ -56,9 +58,48 @@ fn open(plan: &Plan, killable: &OnceLock<OwnedFd>) -> Result<(Stream, Machine), 
     };
     let _ = killable.set(machine.process().try_clone_to_owned().map_err(failed)?);
     let output = machine.connect()?;
-    // For last words, once it serves.
-    let errors = Some(machine.connect()?);
+    let errors = Some(last_words(machine.connect()?, machine.console()).map_err(failed)?);
     let input = output.try_clone().map_err(failed)?;
     machine.close_doors();
     Ok((Stream { input, output, errors }, machine))
+}
+
+/// What can be read as the last words of a machine: what its agent says there once it serves, or, of one
+/// that has died without a word, what was on its console.
+fn last_words(agent: OwnedFd, console: Console) -> io::Result<OwnedFd> {
+    let (words, to) = descriptor::pipe()?;
+    let pass_on = move || {
+        let (mut agent, mut to) = (File::from(agent), File::from(to));
+        // Who hears of it no more needs none.
+        if matches!(io::copy(&mut agent, &mut to), Ok(0)) {
+            let _ = to.write_all(console.last_words().as_bytes());
+        }
+    };
+    thread::Builder::new().name("words".into()).spawn(pass_on)?;
+    Ok(words)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    /// What is heard of a machine with this on its console whose agent has said this.
+    fn heard(console: &str, said: &str) -> String {
+        let (read, write) = descriptor::pipe().unwrap();
+        File::from(write).write_all(console.as_bytes()).unwrap();
+        let console = Console::keep(read);
+        let (agent, theirs) = descriptor::pipe().unwrap();
+        File::from(theirs).write_all(said.as_bytes()).unwrap();
+        let mut text = String::new();
+        File::from(last_words(agent, console).unwrap()).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_machine_that_dies_without_a_word_has_its_consoles() {
+        assert_eq!(heard("panic", ""), "; it said last:\npanic");
+        assert_eq!(heard("panic", "oom-kills 1\n"), "oom-kills 1\n");
+    }
 }

@@ -9,11 +9,11 @@ use std::thread::{self, JoinHandle};
 /// So much is kept, from the end.
 const MOST: usize = 4096;
 
-/// The last of it.
-#[derive(Debug)]
+/// The last of it, which all copies of this have.
+#[derive(Debug, Clone)]
 pub struct Console {
     kept: Arc<Mutex<Vec<u8>>>,
-    reader: Mutex<Option<JoinHandle<()>>>,
+    reader: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 impl Console {
@@ -32,7 +32,7 @@ impl Console {
         };
         // Without it there are no words, and whoever writes them is told so.
         let reader = thread::Builder::new().name("console".into()).spawn(read).ok();
-        Self { kept, reader: Mutex::new(reader) }
+        Self { kept, reader: Arc::new(Mutex::new(reader)) }
     }
 
     /// What was said last, as the end of a sentence.

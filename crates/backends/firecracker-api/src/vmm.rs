@@ -292,6 +292,10 @@ impl Machine {
         }
     }
 
+    pub fn console(&self) -> Console {
+        self.console.clone()
+    }
+
     /// A descriptor that can be read when it has ended.
     pub fn process(&self) -> BorrowedFd<'_> {
         self.child.pidfd()
