@@ -67,6 +67,8 @@ const LEFT_OUT_CLUSTERS: &[(&str, &str)] = &[
     ("image-by-tag", NODES),
     ("image-pulled-for-a-life", NODES),
     ("image-when-to-pull", NODES),
+    ("limit-memory-covers-scratch", "its /tmp is on the node's disk"),
+    ("cp-of-a-stopped-one", "what is written goes with its allocation"),
     ("image-without-a-shell", "the agent is sent through the image's shell"),
 ];
 

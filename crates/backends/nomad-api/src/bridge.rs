@@ -24,12 +24,13 @@ use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
-use crate::client::{CLEAR, Client, REMOVE, quoted};
+use crate::client::{Answer, CLEAR, Client, REMOVE, WATCH, quoted};
 use crate::error::{ApiError, Told, failed};
 use crate::exec::{self, Socket};
 use crate::job::MAKER;
 use crate::settings::{Settings, Source};
 use crate::watch;
+use crate::words::Allocation;
 
 /// How long it may take to remove a job.
 const REMOVAL: Duration = Duration::from_secs(20);
@@ -49,7 +50,6 @@ pub struct Plan {
 struct Made {
     settings: Settings,
     id: String,
-    allocation: Option<String>,
 }
 
 /// Serves as a bridge, to the end of the place. SIGTERM ends that.
@@ -64,14 +64,10 @@ pub fn serve() -> io::Result<()> {
         let mut plan: Plan = serde_json::from_str(plan).map_err(|error| error.to_string())?;
         // Whoever finds the job can tell whether this process lives.
         plan.job["Job"]["Meta"][MAKER] = agentkernel_containers::own_name().into();
-        let made = made.insert(Made {
-            settings: plan.settings.clone(),
-            id: plan.id.clone(),
-            allocation: None,
-        });
-        open(plan, made, &signals).map_err(|error| {
+        made = Some(Made { settings: plan.settings.clone(), id: plan.id.clone() });
+        open(plan, &signals).map_err(|error| {
             // Nothing is left of it when somebody hears of the error.
-            made.remove();
+            made.take().iter().for_each(Made::remove);
             let told = Told::from(error);
             serde_json::to_string(&told).unwrap_or_else(|_| format!("{told:?}"))
         })
@@ -87,7 +83,7 @@ fn runtime() -> io::Result<Runtime> {
 }
 
 /// Boots the place, and opens the stream into it.
-fn open(plan: Plan, made: &mut Made, signals: &Signals) -> Result<Stream, BootError> {
+fn open(plan: Plan, signals: &Signals) -> Result<Stream, BootError> {
     let broken = |source| failed("can't make a way for the sandbox's stream", source);
     let program = plan.program.as_ref().map(std::fs::read).transpose();
     let program = program.map_err(|source| failed("can't read the agent's program", source))?;
@@ -99,8 +95,7 @@ fn open(plan: Plan, made: &mut Made, signals: &Signals) -> Result<Stream, BootEr
     let control = own(io::stdin().as_fd()).and_then(|control| watch(vec![control]));
     let control = control.map_err(broken)?;
     let socket = runtime.block_on(async {
-        let booted =
-            pin!(boot(&mut client, &plan.job, &plan.id, &plan.image, program.as_deref(), made));
+        let booted = pin!(boot(&mut client, &plan.job, &plan.id, &plan.image, program.as_deref()));
         let (told, left) = (pin!(ready(&quit)), pin!(ready(&control)));
         match select(booted, select(told, left)).await {
             Either::Left((booted, _)) => booted,
@@ -150,10 +145,8 @@ async fn boot(
     id: &str,
     image: &str,
     program: Option<&[u8]>,
-    made: &mut Made,
 ) -> Result<Socket, BootError> {
     let allocation = watch::run(client, job, id, image).await?;
-    made.allocation = Some(allocation.id.clone());
     let opened = match (&client.settings.source, program) {
         (Source::Sent, Some(program)) => {
             let size = program.len().to_string();
@@ -174,27 +167,24 @@ impl Made {
     fn remove(&self) {
         let Ok(runtime) = runtime() else { return };
         let mut client = Client::new(self.settings.clone());
-        let _ = runtime.block_on(async {
-            timeout(REMOVAL, remove(&mut client, &self.id, self.allocation.as_deref())).await
-        });
+        let _ = runtime.block_on(async { timeout(REMOVAL, remove(&mut client, &self.id)).await });
     }
 }
 
-/// Stops a job, and clears away what it has left.
-pub async fn remove(
-    client: &mut Client,
-    id: &str,
-    allocation: Option<&str>,
-) -> Result<(), ApiError> {
+/// Stops a job, and clears away what it has left: the folders of its allocations on their nodes, and what
+/// is mounted there, which would else stay for hours.
+pub async fn remove(client: &mut Client, id: &str) -> Result<(), ApiError> {
     let path = format!("/v1/job/{}", quoted(id));
     match client.delete::<Value>(&path, &[("purge", "true")], REMOVE).await {
         Err(error) if !error.is_absence() => return Err(error),
         _ => {}
     }
-    if let Some(allocation) = allocation {
-        // Its folder on the node, and what is mounted there, which would else stay for hours.
-        let path = format!("/v1/client/allocation/{}/gc", quoted(allocation));
-        watch::await_end(client, allocation).await?;
+    // They are known by its name when it is not. One that is placed only now is told to stop by that.
+    let found: Answer<Vec<Allocation>> =
+        client.get(&format!("{path}/allocations"), &[("all", "true")], WATCH).await?;
+    for allocation in found.body {
+        watch::await_end(client, &allocation.id).await?;
+        let path = format!("/v1/client/allocation/{}/gc", quoted(&allocation.id));
         match client.get::<Value>(&path, &[], CLEAR).await {
             // Somebody else has done it.
             Err(error) if !error.is_absence() => return Err(error),

@@ -30,6 +30,8 @@ mod owner;
 mod probe;
 mod settings;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod watch;
 mod words;

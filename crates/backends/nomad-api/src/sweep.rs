@@ -20,7 +20,7 @@ pub fn sweep() -> Vec<PathBuf> {
     // Only where there is a cluster can there be any.
     let orphans = runtime.block_on(orphans(&mut client)).unwrap_or_default();
     let removed =
-        orphans.into_iter().filter(|id| runtime.block_on(remove(&mut client, id, None)).is_ok());
+        orphans.into_iter().filter(|id| runtime.block_on(remove(&mut client, id)).is_ok());
     removed.map(PathBuf::from).collect()
 }
 
