@@ -20,4 +20,6 @@ pub static BACKENDS: &[&dyn Backend] = &[
     &Containers::without_driver(&PODMAN),
     #[cfg(target_os = "linux")]
     &agentkernel_apple::APPLE,
+    #[cfg(target_os = "linux")]
+    &agentkernel_kubernetes::KUBERNETES,
 ];

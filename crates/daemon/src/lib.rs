@@ -47,6 +47,7 @@ static BACKENDS: &[&dyn Backend] = &[
     &agentkernel_containers_api::DOCKER_BACKEND,
     &agentkernel_containers_api::PODMAN_BACKEND,
     &agentkernel_apple::APPLE_BACKEND,
+    &agentkernel_kubernetes_api::KUBERNETES_BACKEND,
 ];
 
 static NATIVE: Native = Native::with_porter(&porter::Everywhere);
@@ -67,8 +68,11 @@ static MACHINES: agentkernel_firecracker_api::Firecracker =
 static FIRECRACKER: Firecracker = Firecracker::with_driver(&MACHINES);
 
 /// What says where engines are.
-static VARIABLES: nursery::Variables =
-    &[agentkernel_containers_api::VARIABLES, agentkernel_firecracker_api::VARIABLES];
+static VARIABLES: nursery::Variables = &[
+    agentkernel_containers_api::VARIABLES,
+    agentkernel_firecracker_api::VARIABLES,
+    agentkernel_kubernetes_api::VARIABLES,
+];
 
 static ENGINE: Engine = Engine::new(BACKENDS);
 
@@ -94,6 +98,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
         }
         ["nursery", _] => nursery::serve(&ENGINE).map_err(DaemonError::from),
         ["bridge", "apple"] => agentkernel_apple::bridge().map_err(DaemonError::from),
+        ["bridge", "kubernetes"] => agentkernel_kubernetes_api::bridge().map_err(DaemonError::from),
         ["bridge", name] => {
             agentkernel_containers_api::bridge(name, None).map_err(DaemonError::from)
         }

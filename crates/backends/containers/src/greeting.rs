@@ -47,6 +47,10 @@ pub struct FarAbout {
     pub pids: Option<u64>,
     /// What is mounted in it, in that order.
     pub mounts: Vec<MountPoint>,
+    /// The variables and the directory that its engine has started it with: the image's own, where the
+    /// booter can't ask for those.
+    pub environment: Vec<String>,
+    pub directory: PathBuf,
 }
 
 /// Where something is mounted.
@@ -68,6 +72,9 @@ pub struct Setting {
     /// Where the engine shows what is the host's. If there is any, the agent says what it
     /// [sees](Seen) there, and waits for another word before it does anything.
     pub shown: Vec<PathBuf>,
+    /// Whether commands are to have no sockets of the internet's: the place has a network that they are
+    /// to be without.
+    pub no_internet: bool,
     /// Limits that no control group holds.
     pub nearest: Vec<Nearest>,
     pub ttl_ms: Option<u64>,
@@ -84,6 +91,7 @@ impl Setting {
             listener: life.listener.is_some(),
             fate: life.fate.is_some(),
             shown: Vec::new(),
+            no_internet: false,
             nearest,
             ttl_ms: life.ttl.map(ms),
             idle_ms: life.idle.map(ms),

@@ -101,8 +101,17 @@ impl Bridge {
     /// Has the stream into the place `place` opened: what can be read from it, and where to write
     /// what goes there. Whoever holds them when the place is [served](Self::serve) must let go.
     pub fn open(&self, place: &str) -> Result<(OwnedFd, OwnedFd), FarError> {
+        self.open_within(place, PATIENCE)
+    }
+
+    /// The same where to open it takes as long as to make the place, which is no longer than `patience`.
+    pub fn open_within(
+        &self,
+        place: &str,
+        patience: Duration,
+    ) -> Result<(OwnedFd, OwnedFd), FarError> {
         self.say(&Order::Open { place: place.into() }, &[])?;
-        match self.hear()? {
+        match self.hear(patience)? {
             (Reply::Opened, descriptors) => {
                 let mut descriptors = descriptors.into_iter();
                 descriptors.next().zip(descriptors.next()).ok_or_else(nonsense)
@@ -181,9 +190,9 @@ impl Bridge {
         word::send(self.control.as_fd(), order, descriptors).map_err(FarError::Gone)
     }
 
-    fn hear(&self) -> Result<(Reply, Vec<OwnedFd>), FarError> {
+    fn hear(&self, patience: Duration) -> Result<(Reply, Vec<OwnedFd>), FarError> {
         let mut ready = [Interest::readable(self.control.as_fd())];
-        match descriptor::poll(&mut ready, Some(PATIENCE)).map_err(FarError::Gone)? {
+        match descriptor::poll(&mut ready, Some(patience)).map_err(FarError::Gone)? {
             true => word::receive(self.control.as_fd()).map_err(FarError::Gone),
             false => Err(FarError::Gone(io::ErrorKind::TimedOut.into())),
         }

@@ -1,5 +1,6 @@
 //! Process 1 of a container that is not on its booter's kernel.
 
+use std::env;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -48,7 +49,19 @@ pub fn serve_stream(
     let has_landlock = landlock::version().is_ok();
     let own_users = has_own_users()?;
     let mounts = mounts()?;
-    let said = FarAbout { about, own_users, has_landlock, cpu, memory, pids, mounts };
+    let environment = env::vars_os()
+        .map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
+    let said = FarAbout {
+        about,
+        own_users,
+        has_landlock,
+        cpu,
+        memory,
+        pids,
+        mounts,
+        environment: environment.collect(),
+        directory: env::current_dir().unwrap_or_default(),
+    };
     word::write(output.as_fd(), &said)?;
     let setting: Setting = word::read(input.as_fd(), PATIENCE)?;
     settle_in(&setting, &said.about)?;
@@ -61,7 +74,7 @@ pub fn serve_stream(
     let term = term(&setting, None, fate);
     let inner = Inner::beside(input, output, first)?;
     let mut far = Far { inner, shared: setting.listener, kept, frozen: false };
-    let served = live(agent, term, setting.listener, Some((&mut far, kept)));
+    let served = live(agent, term, &setting, Some((&mut far, kept)));
     let kills = cgroup::oom_kills(found.directories);
     if kills > 0 {
         descriptor::write(errors.as_fd(), LastWords::oom_kills_line(kills).as_bytes())?;

@@ -41,6 +41,8 @@ pub fn about(client: &Client, name: &str) -> io::Result<FarAbout> {
         pids: limit(pids_limit),
         // Nothing of this machine can be mounted there.
         mounts: Vec::new(),
+        environment: Vec::new(),
+        directory: "/".into(),
     })
 }
 
