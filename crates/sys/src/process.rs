@@ -300,6 +300,11 @@ pub fn die_with_parent() -> io::Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)
 }
 
+/// Makes the calling process the parent of those below it who lose theirs. Child-safe.
+pub fn adopt_orphans() -> io::Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1)
+}
+
 /// Starts a command that is killed when the calling thread dies.
 pub fn spawn_bound(command: &mut std::process::Command) -> io::Result<std::process::Child> {
     use std::os::unix::process::CommandExt;

@@ -3,7 +3,7 @@
 mod brought;
 mod far;
 mod held;
-mod kept;
+mod install;
 mod shown;
 
 use std::env;
@@ -83,7 +83,7 @@ fn try_serve() -> io::Result<()> {
         return brought::bring();
     }
     if is_asked(INSTALL) {
-        return kept::install(env::args_os().nth(2).unwrap_or_default().as_ref());
+        return install::install(env::args_os().nth(2).unwrap_or_default().as_ref());
     }
     if is_asked(RELAY) {
         return held::bring();
@@ -92,7 +92,7 @@ fn try_serve() -> io::Result<()> {
         return held::serve(false, far::serve);
     }
     if is_asked(KEPT) {
-        return kept::serve(|| held::serve(true, far::serve));
+        return held::serve(true, far::serve);
     }
     if is_asked(BROUGHT) {
         brought::take()?;

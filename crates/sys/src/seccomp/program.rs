@@ -238,8 +238,7 @@ mod tests {
         run(filter, NATIVE, number(call), arguments)
     }
 
-    const POLICIES: [Policy; 2] =
-        [Policy { no_setuid_files: false }, Policy { no_setuid_files: true }];
+    const POLICIES: [Policy; 2] = Policy::OF_FILES;
 
     #[test]
     fn every_number_gets_the_answer_of_the_table() {

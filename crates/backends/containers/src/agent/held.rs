@@ -1,5 +1,5 @@
-//! A stream for process 1 that other processes bring, one after the other: when one is cut, what was said
-//! goes on with the next. A process of its own, the keeper, has it, and process 1 sees nothing of that.
+//! A stream that other processes bring, one after the other: when one is cut, what was said goes on with
+//! the next. Process 1 keeps it, and the agent, a process of its own, sees nothing of that.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use agentkernel_far::session::{Claim, LONGEST, Said, Session, claim};
 use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::process::{self, Child, Fork, Namespaces};
+use agentkernel_sys::process::{self, Fork, Namespaces, Pid};
+use agentkernel_sys::signal::{self, Signals};
 use agentkernel_sys::socket;
 
 /// Where those who bring a stream come to.
@@ -32,40 +33,44 @@ const LAST: Duration = Duration::from_secs(10);
 /// How long it is waited before the next look whether process 1 is there.
 const BREATH: Duration = Duration::from_millis(5);
 
-/// Serves a place by `serve`, whose standard streams are those that others bring, for as long as that may
-/// take if they are `kept`.
-pub fn serve(kept: bool, serve: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-    // One that was there before has ended.
-    let _ = std::fs::remove_file(MEETING);
+/// Serves a place by `serve`, in a process of its own whose standard streams are those that others bring; if
+/// it is `kept`, one place after the other, for as long as that takes.
+///
+/// The caller is process 1 and keeps the streams, so that nothing that runs in the place can end or stop
+/// that, and whatever signals all in it does not reach it.
+pub fn serve(kept: bool, serve: impl Fn() -> io::Result<()>) -> io::Result<()> {
     let listener = socket::listen(Path::new(MEETING))?;
-    let (ours, keepers) = socket::pair()?;
-    let (words, errors) = descriptor::pipe()?;
-    let keeper = match process::fork(Namespaces::NONE, None)? {
-        Fork::Child => {
-            drop((ours, errors));
-            let kept = Keeper::new(listener, keepers, words, kept).and_then(Keeper::serve);
-            process::exit_now(i32::from(kept.is_err()));
+    let deaths = Signals::receive(&[signal::SIGCHLD])?;
+    loop {
+        let (theirs, inner) = socket::pair()?;
+        let (words, errors) = descriptor::pipe()?;
+        let agent = match process::fork(Namespaces::NONE, None)? {
+            Fork::Child => {
+                drop((listener, deaths, inner, words));
+                process::exit_now(i32::from(serve_life(theirs, errors, serve).is_err()))
+            }
+            Fork::Parent(agent) => agent.pid(),
+        };
+        drop((theirs, errors));
+        let ended = Keeper::new(&listener, &deaths, inner, words, agent, kept)?.serve();
+        if !kept {
+            return ended;
         }
-        Fork::Parent(keeper) => keeper,
-    };
-    drop((listener, keepers, words));
-    descriptor::become_standard_streams([ours.as_fd(), ours.as_fd(), errors.as_fd()])?;
-    drop((ours, errors));
-    let served = serve();
-    if let Err(error) = &served {
-        eprintln!("agentkernel: the sandbox can't be made: {error}");
+        process::signal_all(signal::SIGKILL)?;
+        process::await_all_deaths();
     }
-    finish(&keeper)?;
-    served
 }
 
-/// Lets go of the streams, and waits until their keeper has delivered what was said.
-fn finish(keeper: &Child) -> io::Result<()> {
-    // Whoever else has them still says nothing more.
-    socket::close_for_all(io::stdin().as_fd())?;
-    let null = descriptor::open_read(c"/dev/null")?;
-    descriptor::become_standard_streams([null.as_fd(); 3])?;
-    descriptor::poll(&mut [Interest::readable(keeper.pidfd())], Some(LAST)).map(drop)
+/// One place.
+fn serve_life(
+    stream: OwnedFd,
+    errors: OwnedFd,
+    serve: impl Fn() -> io::Result<()>,
+) -> io::Result<()> {
+    process::adopt_orphans()?;
+    descriptor::become_standard_streams([stream.as_fd(), stream.as_fd(), errors.as_fd()])?;
+    drop((stream, errors));
+    serve().inspect_err(|error| eprintln!("agentkernel: the sandbox can't be made: {error}"))
 }
 
 /// Brings the own standard streams, and waits until they are not wanted any more.
@@ -104,17 +109,19 @@ struct Candidate {
     until: Instant,
 }
 
-struct Keeper {
-    listener: OwnedFd,
+struct Keeper<'a> {
+    listener: &'a OwnedFd,
+    deaths: &'a Signals,
+    agent: Pid,
     inner: OwnedFd,
     words: Option<OwnedFd>,
     kept: bool,
     session: Session,
     stream: Option<Brought>,
     candidate: Option<Candidate>,
-    /// What process 1 has not taken yet.
+    /// What the agent has not taken yet.
     pending: Vec<u8>,
-    /// Whether process 1 has said all.
+    /// Whether the agent has said all.
     ended: bool,
     /// Until when a stream must have come, or all must be said.
     until: Option<Instant>,
@@ -123,6 +130,7 @@ struct Keeper {
 /// Where a turn has found something to do.
 struct Ready {
     listener: bool,
+    deaths: bool,
     inner: bool,
     inner_takes: bool,
     words: bool,
@@ -131,12 +139,21 @@ struct Ready {
     candidate: bool,
 }
 
-impl Keeper {
-    fn new(listener: OwnedFd, inner: OwnedFd, words: OwnedFd, kept: bool) -> io::Result<Self> {
+impl<'a> Keeper<'a> {
+    fn new(
+        listener: &'a OwnedFd,
+        deaths: &'a Signals,
+        inner: OwnedFd,
+        words: OwnedFd,
+        agent: Pid,
+        kept: bool,
+    ) -> io::Result<Self> {
         descriptor::set_nonblocking(inner.as_fd())?;
         descriptor::set_nonblocking(words.as_fd())?;
         Ok(Self {
             listener,
+            deaths,
+            agent,
             inner,
             words: Some(words),
             kept,
@@ -159,7 +176,7 @@ impl Keeper {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             let ready = self.wait()?;
-            if ready.inner && !self.hear_inner() {
+            if ready.inner && !self.hear_inner() || ready.deaths && self.bury()? {
                 self.end();
             }
             if ready.words {
@@ -190,6 +207,7 @@ impl Keeper {
         let output = stream.filter(|_| speaks);
         let mut interests = [
             when(self.candidate.is_none(), Interest::readable(self.listener.as_fd())),
+            Interest::readable(self.deaths.as_fd()),
             when(has_room && !self.ended, Interest::readable(self.inner.as_fd())),
             when(!self.pending.is_empty(), Interest::writable(self.inner.as_fd())),
             self.words.as_ref().map_or(Interest::none(), |words| Interest::readable(words.as_fd())),
@@ -203,7 +221,7 @@ impl Keeper {
         let until = self.until.into_iter().chain(candidates).min();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         descriptor::poll(&mut interests, left)?;
-        let [listener, inner, inner_takes, words, input, output, candidate] =
+        let [listener, deaths, inner, inner_takes, words, input, output, candidate] =
             interests.map(|interest| interest.is_ready());
         let late = candidates.is_some_and(|until| until <= Instant::now());
         if late {
@@ -211,6 +229,7 @@ impl Keeper {
         }
         Ok(Ready {
             listener,
+            deaths,
             inner,
             inner_takes,
             words,
@@ -220,7 +239,25 @@ impl Keeper {
         })
     }
 
-    /// Takes what process 1 says. Returns false when that was all.
+    /// Takes the deaths of those who have nobody else. Returns whether the agent is dead.
+    fn bury(&mut self) -> io::Result<bool> {
+        while self.deaths.take()?.is_some() {}
+        let mut agents = false;
+        while let Ok(Some(death)) = process::take_any_death() {
+            agents |= death.pid == self.agent;
+        }
+        // What it has said before is there.
+        while agents && self.session.has_room() && self.hear_inner_now() {}
+        Ok(agents)
+    }
+
+    fn hear_inner_now(&mut self) -> bool {
+        let mut ready = [Interest::readable(self.inner.as_fd())];
+        let there = descriptor::poll(&mut ready, Some(Duration::ZERO));
+        there.unwrap_or(false) && self.hear_inner()
+    }
+
+    /// Takes what the agent says. Returns false when that was all.
     fn hear_inner(&mut self) -> bool {
         let mut buffer = [0; LONGEST];
         match descriptor::read(self.inner.as_fd(), &mut buffer) {
@@ -261,7 +298,7 @@ impl Keeper {
         false
     }
 
-    /// Has process 1 take what has come for it. Returns false if it never will.
+    /// Has the agent take what has come for it. Returns false if it never will.
     fn tell_inner(&mut self) -> bool {
         match descriptor::write(self.inner.as_fd(), &self.pending) {
             Ok(written) => {
@@ -356,7 +393,7 @@ impl Keeper {
         true
     }
 
-    /// Has process 1 see the end, once it has taken what came before.
+    /// Has the agent see the end, once it has taken what came before.
     fn close_inner(&mut self) {
         while !self.pending.is_empty() && self.tell_inner() {
             let inner = [Interest::writable(self.inner.as_fd())];
@@ -422,8 +459,10 @@ mod tests {
             let listener = socket::listen(&meeting).unwrap();
             let (inner, theirs) = socket::pair().unwrap();
             let (words, errors) = descriptor::pipe().unwrap();
-            let keeper = Keeper::new(listener, theirs, words, false).unwrap();
-            let keeper = thread::spawn(|| keeper.serve());
+            let keeper = thread::spawn(move || {
+                let deaths = Signals::receive(&[]).unwrap();
+                Keeper::new(&listener, &deaths, theirs, words, 0, false).unwrap().serve()
+            });
             let session = Session::with_key(KEY);
             Self { meeting, inner, errors: Some(errors), session, keeper }
         }
