@@ -93,6 +93,12 @@ impl Caller {
 /// The variable that names an image in which the suites' commands can run.
 const TEST_IMAGE: &str = "TESTKIT_IMAGE";
 
+/// The same on a cluster's nodes.
+const CLUSTERS_IMAGE: &str = "TESTKIT_CLUSTER_IMAGE";
+
+/// The backend of a cluster.
+const CLUSTER: &str = "kubernetes";
+
 /// The backend of machines, which have a kernel of their own.
 const MACHINES: &str = "firecracker";
 
@@ -292,6 +298,9 @@ impl Subject {
             _ if self.keeps_images() && self.stored.is_none() => {
                 Some("no image is named by TESTKIT_REGISTRY or TESTKIT_ARCHIVE, see scripts/lanes")
             }
+            _ if self.is_on_cluster() && self.image().is_none() => {
+                Some("no image of its nodes is named by TESTKIT_CLUSTER_IMAGE")
+            }
             _ if self.has_engine() && self.image().is_none() => {
                 Some("no image is named by TESTKIT_IMAGE, see scripts/lanes/containers.sh")
             }
@@ -345,6 +354,11 @@ impl Subject {
     /// Whether its places are machines with a kernel of their own, into which the host does not see.
     pub(crate) fn has_own_kernel(&self) -> bool {
         self.backend == MACHINES
+    }
+
+    /// Whether its places are a cluster's, each of which is one user's.
+    pub(crate) fn is_on_cluster(&self) -> bool {
+        self.backend == CLUSTER
     }
 
     /// Whether its places are behind a stream. Whoever is not a machine, and can tell of changes, reaches a
@@ -427,7 +441,8 @@ impl Subject {
             return Some(stored.image.clone().into());
         }
         let wanted = !self.backend.is_empty() && self.has_engine() && !self.keeps_images();
-        wanted.then(|| std::env::var_os(TEST_IMAGE)).flatten()
+        let variable = if self.is_on_cluster() { CLUSTERS_IMAGE } else { TEST_IMAGE };
+        wanted.then(|| std::env::var_os(variable)).flatten()
     }
 
     /// What leads `argv` with the `flags` of a run into a sandbox on the subject's route, as
