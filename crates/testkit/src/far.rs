@@ -60,6 +60,22 @@ const LEFT_OUT_MACHINES: &[(&str, &str)] = &[
     ("background-ends-with-the-command", UNSEEN),
 ];
 
+const NEVER_ROOT: &str = "nobody is root in a pod";
+const NO_LOOPBACK: &str = "a pod has one network, of which commands without one get no sockets";
+const NO_PIDS: &str = "a cluster has no limit of processes for one pod";
+
+/// The same on a cluster.
+const LEFT_OUT_CLUSTER: &[(&str, &str)] = &[
+    ("host-loopback", NO_LOOPBACK),
+    ("limits-of-a-profile-hold", NO_PIDS),
+    ("moderate-root-is-thrown-away", NEVER_ROOT),
+    ("network-none", NO_LOOPBACK),
+    ("no-privileges", NEVER_ROOT),
+    ("permissive-user-is-the-caller", NEVER_ROOT),
+    ("restrictive-root-is-read-only", NEVER_ROOT),
+    ("settings-in-order", NEVER_ROOT),
+];
+
 const UNSEEN: &str = "the host sees nothing of what runs in it";
 
 /// The same of sandboxes that live.
@@ -142,7 +158,8 @@ pub(crate) fn left_out(subject: &Subject, name: &str) -> Option<NotPassed> {
     let live = LEFT_OUT_LIVE.iter().filter(|_| subject.route == Route::Live);
     let foreign = LEFT_OUT_FOREIGN.iter().filter(|_| subject.foreign);
     let machines = LEFT_OUT_MACHINES.iter().filter(|_| subject.has_own_kernel());
-    let mut all = LEFT_OUT.iter().chain(live).chain(foreign).chain(machines);
+    let cluster = LEFT_OUT_CLUSTER.iter().filter(|_| subject.is_on_cluster());
+    let mut all = LEFT_OUT.iter().chain(live).chain(foreign).chain(machines).chain(cluster);
     let (_, why) = all.find(|(left_out, _)| *left_out == name)?;
     Some(NotPassed::Skipped((*why).into()))
 }
@@ -229,7 +246,8 @@ mod tests {
     #[test]
     fn what_is_left_out_is_there_elsewhere() {
         let table = crate::conformance::table();
-        for (name, _) in LEFT_OUT.iter().chain(LEFT_OUT_LIVE).chain(LEFT_OUT_FOREIGN) {
+        let cluster = LEFT_OUT_FOREIGN.iter().chain(LEFT_OUT_CLUSTER);
+        for (name, _) in LEFT_OUT.iter().chain(LEFT_OUT_LIVE).chain(cluster) {
             assert!(table.iter().any(|behaviour| behaviour.name == *name), "{name}");
         }
         for name in TAKEN_FOREIGN {

@@ -376,6 +376,8 @@ impl Subject {
     /// in that is dead; nothing where agentkernel does it itself.
     pub(crate) fn patience_for_engine(&self) -> Duration {
         match self.has_engine() {
+            // A kubelet has more to do, and looks only now and then.
+            true if self.is_on_cluster() => patiently(Duration::from_secs(20)),
             true => patiently(Duration::from_secs(5)),
             false => Duration::ZERO,
         }

@@ -17,7 +17,7 @@
 //! | `environment`, `directory` | the agent, for each command |
 //! | no new privileges, capabilities, system calls | the runtime for all of the pod, and the agent for each command |
 
-use agentkernel_containers::{AGENT, HELD, INSTALL, KEPT};
+use agentkernel_containers::{AGENT, DOOR, HELD, INSTALL, KEPT};
 use agentkernel_core::{BootError, Network, RootAccess, Spec, User};
 use serde_json::{Value, json};
 
@@ -191,7 +191,8 @@ fn container(spec: &Spec, settings: &Settings, parts: &Parts<'_>) -> Value {
         .into_iter()
         .map(|(name, path, _)| json!({ "name": name, "mountPath": path }));
     let agent = json!({ "name": "agent", "mountPath": FOLDER, "readOnly": true });
-    let mounts: Vec<Value> = [agent].into_iter().chain(mounts).collect();
+    let door = json!({ "name": "door", "mountPath": DOOR });
+    let mounts: Vec<Value> = [agent, door].into_iter().chain(mounts).collect();
     json!({
         "name": CONTAINER,
         "image": parts.reference,
@@ -222,7 +223,9 @@ fn volumes(spec: &Spec, parts: &Parts<'_>) -> Vec<Value> {
         }
         json!({ "name": name, "emptyDir": folder })
     });
-    [json!({ "name": "agent", "emptyDir": {} })].into_iter().chain(own).collect()
+    let agent = json!({ "name": "agent", "emptyDir": {} });
+    let door = json!({ "name": "door", "emptyDir": { "medium": "Memory" } });
+    [agent, door].into_iter().chain(own).collect()
 }
 
 fn resources(spec: &Spec, settings: &Settings) -> Value {

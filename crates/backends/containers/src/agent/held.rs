@@ -12,8 +12,8 @@ use agentkernel_sys::process::{self, Fork, Namespaces, Pid};
 use agentkernel_sys::signal::{self, Signals};
 use agentkernel_sys::socket;
 
-/// Where those who bring a stream come to.
-const MEETING: &str = "/run/.agentkernel";
+/// Where those who bring a stream come to, in the folder [`DOOR`](crate::greeting::DOOR).
+const MEETING: &str = "/.agentkernel/door/relay";
 
 /// How long the first stream may take to come.
 const ARRIVAL: Duration = Duration::from_secs(60);
@@ -279,6 +279,10 @@ impl<'a> Keeper<'a> {
         self.pending.clear();
         while self.hear_words() {}
         self.words = None;
+        if std::process::id() == 1 {
+            // Whatever it has left goes with it. Who brought the stream is not needed for that.
+            let _ = process::signal_all(signal::SIGKILL);
+        }
         self.session.say(&Said::End);
         self.until = Some(Instant::now() + LAST);
     }
