@@ -21,5 +21,7 @@ pub static BACKENDS: &[&dyn Backend] = &[
     #[cfg(target_os = "linux")]
     &agentkernel_apple::APPLE,
     #[cfg(target_os = "linux")]
+    &agentkernel_kubernetes::KUBERNETES,
+    #[cfg(target_os = "linux")]
     &agentkernel_nomad::NOMAD,
 ];

@@ -47,6 +47,7 @@ static BACKENDS: &[&dyn Backend] = &[
     &agentkernel_containers_api::DOCKER_BACKEND,
     &agentkernel_containers_api::PODMAN_BACKEND,
     &agentkernel_apple::APPLE_BACKEND,
+    &agentkernel_kubernetes_api::KUBERNETES_BACKEND,
     &agentkernel_nomad_api::NOMAD_BACKEND,
 ];
 
@@ -71,6 +72,7 @@ static FIRECRACKER: Firecracker = Firecracker::with_driver(&MACHINES);
 static VARIABLES: nursery::Variables = &[
     agentkernel_containers_api::VARIABLES,
     agentkernel_firecracker_api::VARIABLES,
+    agentkernel_kubernetes_api::VARIABLES,
     agentkernel_nomad_api::VARIABLES,
 ];
 
@@ -98,6 +100,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
         }
         ["nursery", _] => nursery::serve(&ENGINE).map_err(DaemonError::from),
         ["bridge", "apple"] => agentkernel_apple::bridge().map_err(DaemonError::from),
+        ["bridge", "kubernetes"] => agentkernel_kubernetes_api::bridge().map_err(DaemonError::from),
         ["bridge", name] => {
             agentkernel_containers_api::bridge(name, None).map_err(DaemonError::from)
         }

@@ -55,6 +55,12 @@ impl Filters {
         Self(policies.iter().map(|policy| (*policy, Filter::new(*policy))).collect())
     }
 
+    /// The same, but that none of them has sockets of the internet's.
+    pub fn without_internet(policies: &[Policy]) -> Self {
+        let filter = |policy: &Policy| Filter::new(Policy { no_internet: true, ..*policy });
+        Self(policies.iter().map(|policy| (*policy, filter(policy))).collect())
+    }
+
     fn install(&self, wanted: Policy) -> io::Result<()> {
         let found = self.0.iter().find(|(policy, _)| *policy == wanted);
         found.ok_or(io::ErrorKind::NotFound)?.1.install()
@@ -118,7 +124,7 @@ impl Prepared {
     }
 
     fn policy(&self) -> Policy {
-        Policy { no_setuid_files: self.no_setuid_files }
+        Policy { no_setuid_files: self.no_setuid_files, ..Policy::default() }
     }
 
     /// Before a terminal takes their place, the standard streams hold their numbers.

@@ -53,6 +53,15 @@ pub fn drop_bounding_capabilities() -> io::Result<()> {
         match prctl(libc::PR_CAPBSET_DROP, capability) {
             // The kernel knows fewer; all that it knows are dropped.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break,
+            // Whoever may drop none may have none to be dropped.
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
+                // SAFETY: no memory is involved.
+                match check(unsafe { libc::prctl(libc::PR_CAPBSET_READ, capability) }) {
+                    Ok(0) => {}
+                    Err(unknown) if unknown.raw_os_error() == Some(libc::EINVAL) => break,
+                    _ => return Err(error),
+                }
+            }
             result => result?,
         }
     }

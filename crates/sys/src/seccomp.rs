@@ -18,6 +18,17 @@ pub struct Policy {
     /// Refuse setuid and setgid bits on files: needed where files outlive the sandbox, since
     /// outside they would lend their owner's rights.
     pub no_setuid_files: bool,
+    /// Refuse sockets of the internet's, loopback's among them: needed where a sandbox without a network
+    /// shares an interface.
+    pub no_internet: bool,
+}
+
+impl Policy {
+    /// Every one by what it says of files.
+    pub const OF_FILES: [Self; 2] = [
+        Self { no_setuid_files: false, no_internet: false },
+        Self { no_setuid_files: true, no_internet: false },
+    ];
 }
 
 impl Filter {

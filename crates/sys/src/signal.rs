@@ -25,13 +25,7 @@ impl Signals {
         let set = set_of(signals);
         // SAFETY: `set` is valid, and the former mask is not asked for.
         check(unsafe { libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) })?;
-        // SAFETY: `set` is valid.
-        let fd = check(unsafe {
-            libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
-        })?;
-        // SAFETY: the kernel has just opened it, and nobody else owns it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Self { fd })
+        Ok(Self { fd: arrivals(signals)? })
     }
 
     /// The next signal that has arrived, if any has. Child-safe.
@@ -52,6 +46,17 @@ impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
+}
+
+/// What can be read when one of `signals` that are blocked has arrived and waits. Child-safe.
+pub fn arrivals(signals: &[i32]) -> io::Result<OwnedFd> {
+    let set = set_of(signals);
+    // SAFETY: `set` is valid.
+    let fd = check(unsafe {
+        libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+    })?;
+    // SAFETY: the kernel has just opened it, and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Whether one of `signals`, which are blocked, has arrived and waits.

@@ -60,10 +60,26 @@ const LEFT_OUT_MACHINES: &[(&str, &str)] = &[
     ("background-ends-with-the-command", UNSEEN),
 ];
 
+const NEVER_ROOT: &str = "nobody is root in a pod";
+const NO_LOOPBACK: &str = "a pod has one network, of which commands without one get no sockets";
+const NO_PIDS: &str = "a cluster has no limit of processes for one pod";
+
+/// The same in a pod.
+const LEFT_OUT_PODS: &[(&str, &str)] = &[
+    ("host-loopback", NO_LOOPBACK),
+    ("limits-of-a-profile-hold", NO_PIDS),
+    ("moderate-root-is-thrown-away", NEVER_ROOT),
+    ("network-none", NO_LOOPBACK),
+    ("no-privileges", NEVER_ROOT),
+    ("permissive-user-is-the-caller", NEVER_ROOT),
+    ("restrictive-root-is-read-only", NEVER_ROOT),
+    ("settings-in-order", NEVER_ROOT),
+];
+
 const UNSEEN: &str = "the host sees nothing of what runs in it";
 
-/// The same on a cluster.
-const LEFT_OUT_CLUSTERS: &[(&str, &str)] = &[
+/// The same in an allocation.
+const LEFT_OUT_ALLOCATIONS: &[(&str, &str)] = &[
     ("image-by-tag", NODES),
     ("image-pulled-for-a-life", NODES),
     ("image-when-to-pull", NODES),
@@ -154,7 +170,9 @@ pub(crate) fn left_out(subject: &Subject, name: &str) -> Option<NotPassed> {
     let live = LEFT_OUT_LIVE.iter().filter(|_| subject.route == Route::Live);
     let foreign = LEFT_OUT_FOREIGN.iter().filter(|_| subject.foreign);
     let machines = LEFT_OUT_MACHINES.iter().filter(|_| subject.has_own_kernel());
-    let clusters = LEFT_OUT_CLUSTERS.iter().filter(|_| subject.is_cluster());
+    let pods = LEFT_OUT_PODS.iter().filter(|_| subject.has_pods());
+    let allocations = LEFT_OUT_ALLOCATIONS.iter().filter(|_| subject.has_allocations());
+    let clusters = pods.chain(allocations);
     let mut all = LEFT_OUT.iter().chain(live).chain(foreign).chain(machines).chain(clusters);
     let (_, why) = all.find(|(left_out, _)| *left_out == name)?;
     Some(NotPassed::Skipped((*why).into()))
@@ -242,7 +260,9 @@ mod tests {
     #[test]
     fn what_is_left_out_is_there_elsewhere() {
         let table = crate::conformance::table();
-        for (name, _) in LEFT_OUT.iter().chain(LEFT_OUT_LIVE).chain(LEFT_OUT_FOREIGN) {
+        let clusters = LEFT_OUT_PODS.iter().chain(LEFT_OUT_ALLOCATIONS);
+        let all = LEFT_OUT.iter().chain(LEFT_OUT_LIVE).chain(LEFT_OUT_FOREIGN).chain(clusters);
+        for (name, _) in all {
             assert!(table.iter().any(|behaviour| behaviour.name == *name), "{name}");
         }
         for name in TAKEN_FOREIGN {

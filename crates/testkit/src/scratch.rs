@@ -173,11 +173,11 @@ fn apple() -> Option<(&'static str, OsString)> {
 
 /// Where the container engines are that `caller` may use, as `scripts/lanes/containers.sh` tells. A
 /// Podman that it does not name is not looked for: it would be started in folders of the tests'.
-pub(crate) fn engines(
-    program: &Path,
+pub(crate) fn engines<'a>(
+    program: &'a Path,
     caller: Caller,
-    host: Option<&str>,
-) -> impl Iterator<Item = (&'static str, OsString)> {
+    host: Option<&'a str>,
+) -> impl Iterator<Item = (&'static str, OsString)> + use<'a> {
     let podman = match caller.is_root() {
         true => "TESTKIT_PODMAN_ROOT",
         false => "TESTKIT_PODMAN_USER",
@@ -195,9 +195,18 @@ pub(crate) fn engines(
     let machines =
         ["FIRECRACKER_BIN", "FIRECRACKER_KERNEL", "FIRECRACKER_JAIL", "FIRECRACKER_SNAPSHOTS"];
     let machines = machines.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    // Whose jobs are the same for all callers.
-    let nomad = ["NOMAD_ADDR", "NOMAD_TOKEN", "NOMAD_NAMESPACE", "NOMAD_AGENT_PATH"];
-    let nomad = nomad.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
-    let others = apple().into_iter().chain(machines).chain(nomad);
-    docker.into_iter().chain([("CONTAINER_HOST", socket)]).chain(others)
+    // One cluster is enough.
+    let clusters = [
+        "KUBECONFIG",
+        "KUBERNETES_AGENT_IMAGE",
+        "KUBERNETES_NAMESPACE",
+        "NOMAD_ADDR",
+        "NOMAD_TOKEN",
+        "NOMAD_NAMESPACE",
+        "NOMAD_AGENT_PATH",
+    ];
+    let clusters = clusters.into_iter().filter(move |_| host.is_none());
+    let clusters = clusters.filter_map(|name| Some((name, std::env::var_os(name)?)));
+    let own = docker.into_iter().chain([("CONTAINER_HOST", socket)]).chain(apple());
+    own.chain(machines).chain(clusters)
 }

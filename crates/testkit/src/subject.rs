@@ -93,10 +93,14 @@ impl Caller {
 /// The variable that names an image in which the suites' commands can run.
 const TEST_IMAGE: &str = "TESTKIT_IMAGE";
 
-/// The same for a backend whose engine has it by another name, and that backend: it takes `latest` for what
-/// is to be fetched each time.
-const NOMAD_IMAGE: &str = "TESTKIT_NOMAD_IMAGE";
-const NOMAD: &str = "nomad";
+/// The same for the nodes of a cluster, each in its own words: Nomad takes `latest` for what is to be
+/// fetched each time.
+const PODS_IMAGE: &str = "TESTKIT_CLUSTER_IMAGE";
+const ALLOCATIONS_IMAGE: &str = "TESTKIT_NOMAD_IMAGE";
+
+/// The backends of clusters.
+const PODS: &str = "kubernetes";
+const ALLOCATIONS: &str = "nomad";
 
 /// The backend of machines, which have a kernel of their own.
 const MACHINES: &str = "firecracker";
@@ -297,6 +301,9 @@ impl Subject {
             _ if self.keeps_images() && self.stored.is_none() => {
                 Some("no image is named by TESTKIT_REGISTRY or TESTKIT_ARCHIVE, see scripts/lanes")
             }
+            _ if self.has_pods() && self.image().is_none() => {
+                Some("no image of its nodes is named by TESTKIT_CLUSTER_IMAGE")
+            }
             _ if self.has_engine() && self.image().is_none() => {
                 Some("no image is named by TESTKIT_IMAGE, see scripts/lanes/containers.sh")
             }
@@ -352,9 +359,14 @@ impl Subject {
         self.backend == MACHINES
     }
 
-    /// Whether its places are on the nodes of a cluster.
-    pub(crate) fn is_cluster(&self) -> bool {
-        self.backend == NOMAD
+    /// Whether its places are pods, each of which is one user's.
+    pub(crate) fn has_pods(&self) -> bool {
+        self.backend == PODS
+    }
+
+    /// Whether its places are Nomad's allocations, whose streams are slow.
+    pub(crate) fn has_allocations(&self) -> bool {
+        self.backend == ALLOCATIONS
     }
 
     /// Whether its places are behind a stream. Whoever is not a machine, and can tell of changes, reaches a
@@ -368,10 +380,21 @@ impl Subject {
         self.backend == MACHINES
     }
 
+    /// The variable that names an image for its commands.
+    fn image_variable(&self) -> &'static str {
+        match self.backend.as_str() {
+            PODS => PODS_IMAGE,
+            ALLOCATIONS => ALLOCATIONS_IMAGE,
+            _ => TEST_IMAGE,
+        }
+    }
+
     /// How long the backend's engine may take to clear away what it has made of a sandbox, once all
     /// in that is dead; nothing where agentkernel does it itself.
     pub(crate) fn patience_for_engine(&self) -> Duration {
         match self.has_engine() {
+            // A kubelet has more to do, and looks only now and then.
+            true if self.has_pods() => patiently(Duration::from_secs(20)),
             true => patiently(Duration::from_secs(5)),
             false => Duration::ZERO,
         }
@@ -437,8 +460,7 @@ impl Subject {
             return Some(stored.image.clone().into());
         }
         let wanted = !self.backend.is_empty() && self.has_engine() && !self.keeps_images();
-        let name = if self.backend == NOMAD { NOMAD_IMAGE } else { TEST_IMAGE };
-        wanted.then(|| std::env::var_os(name)).flatten()
+        wanted.then(|| std::env::var_os(self.image_variable())).flatten()
     }
 
     /// What leads `argv` with the `flags` of a run into a sandbox on the subject's route, as

@@ -2,6 +2,8 @@
 
 mod brought;
 mod far;
+mod held;
+mod install;
 mod shown;
 
 use std::env;
@@ -38,10 +40,20 @@ pub const FAR: &str = "far";
 pub const BROUGHT: &str = "brought";
 pub const BRING: &str = "bring";
 
+/// Its argument in a far place whose streams are cut easily, and that of whoever brings it one after the
+/// other. All that is written there is kept by nothing but its running, if it is so: it waits for the
+/// next stream when a place has ended.
+pub const HELD: &str = "held";
+pub const KEPT: &str = "kept";
+pub const RELAY: &str = "relay";
+
+/// Its argument where it is to put its program's file into a place to come; what follows is where.
+pub const INSTALL: &str = "install";
+
 /// Whether the calling process was started as the agent of a container, or to bring it a stream.
 pub fn is_agent() -> bool {
     let is_ours = env::args_os().next().as_deref() == Some(OsStr::new(AGENT));
-    is_ours && (std::process::id() == 1 || is_asked(BRING))
+    is_ours && (std::process::id() == 1 || is_asked(BRING) || is_asked(RELAY))
 }
 
 fn is_asked(what: &str) -> bool {
@@ -69,6 +81,18 @@ fn try_serve() -> io::Result<()> {
     process::set_umask(0);
     if is_asked(BRING) {
         return brought::bring();
+    }
+    if is_asked(INSTALL) {
+        return install::install(env::args_os().nth(2).unwrap_or_default().as_ref());
+    }
+    if is_asked(RELAY) {
+        return held::bring();
+    }
+    if is_asked(HELD) {
+        return held::serve(false, far::serve);
+    }
+    if is_asked(KEPT) {
+        return held::serve(true, far::serve);
     }
     if is_asked(BROUGHT) {
         brought::take()?;
@@ -99,7 +123,7 @@ fn serve_near() -> io::Result<()> {
     let (listener, fate) = (term.listener.as_ref(), term.fate.as_ref());
     let keep = [listener.map(AsFd::as_fd), fate.map(AsFd::as_fd), None, None, None];
     agent.close_inherited(None, keep, None)?;
-    live(agent, term, setting.listener, None)
+    live(agent, term, &setting, None)
 }
 
 fn about() -> About {
@@ -115,6 +139,10 @@ fn about() -> About {
 
 /// Makes the place what it was set to be.
 fn settle_in(setting: &Setting, about: &About) -> io::Result<()> {
+    if !is_privileged() {
+        // Nothing of that is its own to change, and it was made as it should be.
+        return setting.nearest.iter().try_for_each(Nearest::apply);
+    }
     // Some engines make the root's own directory so that not even root can write in it.
     let root = fs::metadata("/")?.mode() & 0o7777;
     if root & 0o200 == 0 {
@@ -129,6 +157,11 @@ fn settle_in(setting: &Setting, about: &About) -> io::Result<()> {
     setting.nearest.iter().try_for_each(Nearest::apply)
 }
 
+/// Whether the agent can become whom commands run as, and make files theirs. If not, all are one user.
+fn is_privileged() -> bool {
+    identity::effective().0 == 0
+}
+
 fn term(setting: &Setting, listener: Option<OwnedFd>, fate: Option<OwnedFd>) -> Term {
     Term {
         listener,
@@ -138,14 +171,16 @@ fn term(setting: &Setting, listener: Option<OwnedFd>, fate: Option<OwnedFd>) -> 
     }
 }
 
-/// Lives to the end of the place, which is `shared` if it has more than one command. With whoever is
-/// beside it comes the directory of what is kept, if anything is.
+/// Lives to the end of the place, as it was set to be. With whoever is beside it comes the directory of
+/// what is kept, if anything is.
 fn live(
     agent: Agent,
     term: Term,
-    shared: bool,
+    setting: &Setting,
     beside: Option<(&mut dyn Beside, Option<BorrowedFd<'_>>)>,
 ) -> io::Result<()> {
+    // Whether it has more than one command.
+    let shared = setting.listener;
     // Else a pipe of the agent's would take the number of a command's stream.
     agentkernel_sys::entry::open_standard_streams();
     // Commands of one place that each made a promise of their own could not signal each other.
@@ -157,9 +192,12 @@ fn live(
         landlock::restrict_but_for(version, [].into_iter(), kept)?;
     }
     let rules = Rules {
-        drop_groups: true,
+        drop_groups: is_privileged(),
         limits: ResourceLimit::for_all(),
-        filters: Filters::new(&[false, true].map(|no| Policy { no_setuid_files: no })),
+        filters: match setting.no_internet {
+            true => Filters::without_internet(&Policy::OF_FILES),
+            false => Filters::new(&Policy::OF_FILES),
+        },
         landlock: landlock.filter(|_| !shared),
         modules: None,
     };

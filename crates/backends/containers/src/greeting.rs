@@ -74,6 +74,9 @@ pub struct Setting {
     pub shown: Vec<PathBuf>,
     /// Directories of the engine's that no command is to enter.
     pub closed: Vec<PathBuf>,
+    /// Whether commands are to have no sockets of the internet's: the place has a network that they are
+    /// to be without.
+    pub no_internet: bool,
     /// Limits that no control group holds.
     pub nearest: Vec<Nearest>,
     pub ttl_ms: Option<u64>,
@@ -91,6 +94,7 @@ impl Setting {
             fate: life.fate.is_some(),
             shown: Vec::new(),
             closed: Vec::new(),
+            no_internet: false,
             nearest,
             ttl_ms: life.ttl.map(ms),
             idle_ms: life.idle.map(ms),

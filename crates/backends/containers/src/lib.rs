@@ -34,7 +34,10 @@ use agentkernel_protocol::{Role, Start, ToAgent};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{cgroup, identity, process as processes, signal, socket};
 
-pub use agent::{AGENT, BRING, BROUGHT, FAR, is_agent, name_lines, serve, serve_stream};
+pub use agent::{
+    AGENT, BRING, BROUGHT, FAR, HELD, INSTALL, KEPT, RELAY, is_agent, name_lines, serve,
+    serve_stream,
+};
 pub use attach::{AttachError, Attacher, upper};
 pub use bound::Bound;
 pub use greeting::{

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process::{self, Fork, Namespaces};
-use agentkernel_sys::{signal, socket};
+use agentkernel_sys::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use agentkernel_sys::socket;
 
 use crate::carry::{Order, Reply};
 use crate::last::LastWords;
@@ -16,9 +17,6 @@ use crate::word;
 
 /// How long a bridge may take for what it has to do by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How often it is asked whether somebody still waits.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// A bridge's process. Dropping it kills that, of which the place ends a moment later.
 #[derive(Debug)]
@@ -106,36 +104,31 @@ impl Bridge {
     /// Has the stream into the place `place` opened: what can be read from it, and where to write
     /// what goes there. Whoever holds them when the place is [served](Self::serve) must let go.
     pub fn open(&self, place: &str) -> Result<(OwnedFd, OwnedFd), FarError> {
-        self.ask_to_open(place)?;
-        self.opened(self.hear()?)
+        self.say(&Order::Open { place: place.into() }, &[])?;
+        self.opened(PATIENCE)
     }
 
-    /// The same of a place that is made only now, which takes as long as it takes: until `is_unwanted`
-    /// says that nobody wants it any more, which is asked now and then.
+    /// The same where to open it takes as long as to make the place, which is no longer than `patience`. A
+    /// signal that is to end the caller, and is blocked, ends it.
     pub fn open_slowly(
         &self,
         place: &str,
-        is_unwanted: impl Fn() -> bool,
+        patience: Duration,
     ) -> Result<(OwnedFd, OwnedFd), FarError> {
-        self.ask_to_open(place)?;
-        let mut ready = [Interest::readable(self.control.as_fd())];
-        while !descriptor::poll(&mut ready, Some(BREATH)).map_err(FarError::Gone)? {
-            if is_unwanted() {
-                return Err(FarError::Unwanted);
-            }
+        self.say(&Order::Open { place: place.into() }, &[])?;
+        let signals = signal::arrivals(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
+        let signals = signals.map_err(FarError::Gone)?;
+        let mut ready =
+            [Interest::readable(self.control.as_fd()), Interest::readable(signals.as_fd())];
+        descriptor::poll(&mut ready, Some(patience)).map_err(FarError::Gone)?;
+        match ready[0].is_ready() || !ready[1].is_ready() {
+            true => self.opened(Duration::ZERO),
+            false => Err(FarError::Unwanted),
         }
-        self.opened(self.hear()?)
     }
 
-    fn ask_to_open(&self, place: &str) -> Result<(), FarError> {
-        self.say(&Order::Open { place: place.into() }, &[])
-    }
-
-    fn opened(
-        &self,
-        (reply, descriptors): (Reply, Vec<OwnedFd>),
-    ) -> Result<(OwnedFd, OwnedFd), FarError> {
-        match (reply, descriptors) {
+    fn opened(&self, patience: Duration) -> Result<(OwnedFd, OwnedFd), FarError> {
+        match self.hear(patience)? {
             (Reply::Opened, descriptors) => {
                 let mut descriptors = descriptors.into_iter();
                 descriptors.next().zip(descriptors.next()).ok_or_else(nonsense)
@@ -220,9 +213,9 @@ impl Bridge {
         word::send(self.control.as_fd(), order, descriptors).map_err(FarError::Gone)
     }
 
-    fn hear(&self) -> Result<(Reply, Vec<OwnedFd>), FarError> {
+    fn hear(&self, patience: Duration) -> Result<(Reply, Vec<OwnedFd>), FarError> {
         let mut ready = [Interest::readable(self.control.as_fd())];
-        match descriptor::poll(&mut ready, Some(PATIENCE)).map_err(FarError::Gone)? {
+        match descriptor::poll(&mut ready, Some(patience)).map_err(FarError::Gone)? {
             true => word::receive(self.control.as_fd()).map_err(FarError::Gone),
             false => Err(FarError::Gone(io::ErrorKind::TimedOut.into())),
         }

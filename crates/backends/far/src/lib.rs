@@ -29,10 +29,11 @@
 //! What a place says on its standard error, if the stream has one, is kept to its end, in short. Its
 //! agent says there why it can't serve, or in a line each how it has ended ([`LastWords`]).
 //!
-//! # What is deliberately not done
+//! # What is cut
 //!
-//! A stream that was cut is not taken up again: what ran may go on for a moment, unseen, and is ended
-//! by the agent, who sees the end of the stream, too.
+//! A stream that was cut is not taken up again by this room: what ran may go on for a moment, unseen, and
+//! is ended by the agent, who sees the end of the stream, too. A backend whose streams are cut easily has
+//! them carry a [`session`], which goes on over the next one.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
@@ -40,6 +41,7 @@ mod bridge;
 mod carry;
 mod last;
 mod place;
+pub mod session;
 pub mod word;
 
 pub use bridge::{Bridge, FarError};

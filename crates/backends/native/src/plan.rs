@@ -65,7 +65,7 @@ impl Plan {
         let image = agentkernel_images::open_for(spec)?;
         let users = Users::of(spec, image.as_ref())?;
         let process = process(spec, command, &users)?;
-        let policy = Policy { no_setuid_files: process.no_setuid_files };
+        let policy = Policy { no_setuid_files: process.no_setuid_files, ..Policy::default() };
         open_streams(&stdio, mapping)?;
         let streams = match stdio {
             Stdio::Streams(fds) => Streams::Given(fds),
@@ -85,7 +85,7 @@ impl Plan {
         let purpose = Purpose::Live { outlives: life.outlives, ttl: life.ttl, idle: life.idle };
         // A place without a door is for one client, who may still bring mounts that must be ro or
         // rw.
-        let filters = Filters::new(&[false, true].map(|no| Policy { no_setuid_files: no }));
+        let filters = Filters::new(&Policy::OF_FILES);
         let manner = Manner { filters, shared: life.listener.is_some(), runner };
         let image = agentkernel_images::open_for(spec)?;
         let users = Users::of(spec, image.as_ref())?;

@@ -13,7 +13,6 @@ use agentkernel_core::{
 };
 use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
 use agentkernel_sys::cgroup::Found;
-use agentkernel_sys::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use agentkernel_sys::{machine, socket};
 
 use crate::bridge::{self, Plan};
@@ -22,6 +21,9 @@ use crate::error::{self, failed};
 use crate::job::{self, ENGINES, Parts};
 use crate::settings::{Settings, Source};
 use crate::{nodes, owner, probe};
+
+/// How long a task may take until it runs, its image fetched.
+const ARRIVAL: Duration = Duration::from_secs(600);
 
 /// How long an agent may take for a word once its task runs: its program may have to be sent.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -37,17 +39,14 @@ pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
     let plan = plan(spec, &life, settings)?;
     let text = serde_json::to_string(&plan).map_err(io::Error::from);
     let text = text.map_err(|source| failed("can't say what the job is made of", source))?;
-    let is_unwanted = || signal::is_pending(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
-    let (input, output) = match bridge.open_slowly(&text, is_unwanted) {
+    let (input, output) = match bridge.open_slowly(&text, ARRIVAL) {
         Ok(streams) => streams,
-        Err(FarError::Unwanted) => {
+        Err(error @ FarError::Open(_)) => return Err(far(error)),
+        Err(error) => {
+            // It removes what it has made.
             bridge.abandon();
-            return Err(BootError::Refused {
-                why: "it was interrupted while the sandbox was made".into(),
-                fix: "try again".into(),
-            });
+            return Err(far(error));
         }
-        Err(error) => return Err(far(error)),
     };
     match greet(&bridge, (input, output), spec, &life) {
         Ok((link, told)) => {
@@ -206,6 +205,9 @@ fn unserved(mut bridge: Bridge, error: Unserved) -> BootError {
 
 fn far(error: FarError) -> BootError {
     match error {
+        FarError::Unwanted => {
+            BootError::Refused { why: error.to_string(), fix: "run it again".into() }
+        }
         // In its own form.
         FarError::Open(told) => match serde_json::from_str::<error::Told>(&told) {
             Ok(told) => told.into(),

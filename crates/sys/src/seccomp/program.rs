@@ -34,10 +34,12 @@ const OPEN: u8 = 0;
 impl Filter {
     pub fn new(policy: Policy) -> Self {
         let no_lending = if policy.no_setuid_files { table::NO_LENDING } else { &[] };
+        let no_internet = if policy.no_internet { table::NO_INTERNET } else { &[] };
         let mut filter = Self(Vec::with_capacity(512));
         filter.refuse_foreign_architectures();
         filter.load(NUMBER);
-        for rule in table::RULES.iter().chain(no_lending) {
+        // The first that fits counts.
+        for rule in no_internet.iter().chain(table::RULES).chain(no_lending) {
             filter.apply(rule);
         }
         let allowed = [table::ALLOWED, table::ALLOWED_HERE, table::ALLOWED_BY_NUMBER];
@@ -236,8 +238,7 @@ mod tests {
         run(filter, NATIVE, number(call), arguments)
     }
 
-    const POLICIES: [Policy; 2] =
-        [Policy { no_setuid_files: false }, Policy { no_setuid_files: true }];
+    const POLICIES: [Policy; 2] = Policy::OF_FILES;
 
     #[test]
     fn every_number_gets_the_answer_of_the_table() {
@@ -301,6 +302,15 @@ mod tests {
         assert_eq!(socket(libc::AF_NETLINK, 16), REFUSE);
         assert_eq!(socket(libc::AF_INET6, 17), ALLOW);
         assert_eq!(socket(libc::AF_VSOCK, 0), REFUSE);
+    }
+
+    #[test]
+    fn without_the_internet_there_are_local_sockets_alone() {
+        let filter = Filter::new(Policy { no_internet: true, ..Policy::default() });
+        let socket =
+            |family: i32| answer(&filter, libc::SYS_socket, [family as u64, 1, 0, 0, 0, 0]);
+        assert_eq!([libc::AF_INET, libc::AF_INET6].map(socket), [REFUSE; 2]);
+        assert_eq!(socket(libc::AF_UNIX), ALLOW);
     }
 
     #[test]

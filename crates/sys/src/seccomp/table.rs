@@ -173,6 +173,13 @@ pub(super) const RULES: &[Rule] = &[
     rule(libc::SYS_prlimit64, &[Test::OneOf(low(1), CORE), Test::Not(high(2), 0)], Answer::Pretend),
 ];
 
+/// Families that lead out by whatever interface there is.
+const INTERNET: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
+
+/// Rules under which there are local sockets alone.
+pub(super) const NO_INTERNET: &[Rule] =
+    &[rule(libc::SYS_socket, &[Test::OneOf(low(0), INTERNET)], Answer::Refuse)];
+
 /// Setuid and setgid bits, which lend their owner's rights.
 const LENDING: u32 = libc::S_ISUID | libc::S_ISGID;
 

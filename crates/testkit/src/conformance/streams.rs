@@ -219,7 +219,7 @@ fn mebibyte() -> Vec<u8> {
 fn large_stream(subject: &Subject) -> Verdict {
     // More than anything may hold, and what an emulated machine, or a cluster's API, passes on in its time.
     let mebibytes: u64 = match subject {
-        _ if subject.is_cluster() => 8,
+        _ if subject.has_allocations() => 8,
         _ if subject.has_own_kernel() => 64,
         _ => 256,
     };
@@ -354,7 +354,7 @@ fn slow_reader(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let (reader, writer) = io::pipe()?;
     let mark = unique_sleep();
-    let mebibytes = if subject.is_cluster() { 8 } else { 64 };
+    let mebibytes = if subject.has_allocations() { 8 } else { 64 };
     let script = format!(": {mark}; head -c {mebibytes}m /dev/zero; echo passed >&2");
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", &script]);
     command.stdout(writer);

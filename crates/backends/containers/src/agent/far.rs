@@ -74,7 +74,7 @@ pub fn serve_stream(
     let term = term(&setting, None, fate);
     let inner = Inner::beside(input, output, first)?;
     let mut far = Far { inner, shared: setting.listener, kept, frozen: false };
-    let served = live(agent, term, setting.listener, Some((&mut far, kept)));
+    let served = live(agent, term, &setting, Some((&mut far, kept)));
     let kills = cgroup::oom_kills(found.directories);
     if kills > 0 {
         descriptor::write(errors.as_fd(), LastWords::oom_kills_line(kills).as_bytes())?;

@@ -1,0 +1,544 @@
+//! A stream that other processes bring, one after the other: when one is cut, what was said goes on with
+//! the next. Process 1 keeps it, and the agent, a process of its own, sees nothing of that.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use agentkernel_far::session::{Claim, LONGEST, Said, Session, claim};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::process::{self, Fork, Namespaces, Pid};
+use agentkernel_sys::signal::{self, Signals};
+use agentkernel_sys::socket;
+
+/// Where those who bring a stream come to, in the folder [`DOOR`](crate::greeting::DOOR).
+const MEETING: &str = "/.agentkernel/door/relay";
+
+/// How long the first stream may take to come.
+const ARRIVAL: Duration = Duration::from_secs(60);
+
+/// How long the next one may take, where nothing is kept: whoever has made the place may be gone.
+const ABSENCE: Duration = Duration::from_secs(30);
+
+/// How long who brings a stream may take to say that it is the right one.
+const HELLO: Duration = Duration::from_secs(10);
+
+/// How long it may take to hand over what it brings. Nobody else is served meanwhile.
+const HANDING: Duration = Duration::from_millis(500);
+
+/// How long what is left to be said at the end may take.
+const LAST: Duration = Duration::from_secs(10);
+
+/// How long it is waited before the next look whether process 1 is there.
+const BREATH: Duration = Duration::from_millis(5);
+
+/// Serves a place by `serve`, in a process of its own whose standard streams are those that others bring; if
+/// it is `kept`, one place after the other, for as long as that takes.
+///
+/// The caller is process 1 and keeps the streams, so that nothing that runs in the place can end or stop
+/// that, and whatever signals all in it does not reach it.
+pub fn serve(kept: bool, serve: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let listener = socket::listen(Path::new(MEETING))?;
+    let deaths = Signals::receive(&[signal::SIGCHLD])?;
+    loop {
+        let (theirs, inner) = socket::pair()?;
+        let (words, errors) = descriptor::pipe()?;
+        let agent = match process::fork(Namespaces::NONE, None)? {
+            Fork::Child => {
+                drop((listener, deaths, inner, words));
+                process::exit_now(i32::from(serve_life(theirs, errors, serve).is_err()))
+            }
+            Fork::Parent(agent) => agent.pid(),
+        };
+        drop((theirs, errors));
+        let ended = Keeper::new(&listener, &deaths, inner, words, agent, kept)?.serve();
+        if !kept {
+            return ended;
+        }
+        process::signal_all(signal::SIGKILL)?;
+        process::await_all_deaths();
+    }
+}
+
+/// One place.
+fn serve_life(
+    stream: OwnedFd,
+    errors: OwnedFd,
+    serve: impl Fn() -> io::Result<()>,
+) -> io::Result<()> {
+    process::adopt_orphans()?;
+    descriptor::become_standard_streams([stream.as_fd(), stream.as_fd(), errors.as_fd()])?;
+    drop((stream, errors));
+    serve().inspect_err(|error| eprintln!("agentkernel: the sandbox can't be made: {error}"))
+}
+
+/// Brings the own standard streams, and waits until they are not wanted any more.
+pub fn bring() -> io::Result<()> {
+    let until = Instant::now() + ARRIVAL;
+    let link = loop {
+        match socket::connect(Path::new(MEETING), ARRIVAL) {
+            Ok(link) => break link,
+            Err(error) if Instant::now() > until => return Err(error),
+            // It is about to begin.
+            Err(_) => descriptor::poll(&mut [], Some(BREATH))?,
+        };
+    };
+    let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
+    socket::send(link.as_fd(), &[0], &[input.as_fd(), output.as_fd(), errors.as_fd()])?;
+    // Only the keeper is to have them, so that its end is theirs.
+    let null = descriptor::open_read(c"/dev/null")?;
+    descriptor::become_standard_streams([null.as_fd(); 3])?;
+    descriptor::poll(&mut [Interest::readable(link.as_fd())], None).map(drop)
+}
+
+/// A stream that somebody has brought.
+struct Brought {
+    input: OwnedFd,
+    output: OwnedFd,
+    /// Of which engines take the end for that of all.
+    _errors: OwnedFd,
+    /// Its end tells whoever has brought it to go.
+    _link: OwnedFd,
+}
+
+/// One of which it is not known yet whether it is the right one.
+struct Candidate {
+    brought: Brought,
+    said: Vec<u8>,
+    until: Instant,
+}
+
+struct Keeper<'a> {
+    listener: &'a OwnedFd,
+    deaths: &'a Signals,
+    agent: Pid,
+    inner: OwnedFd,
+    words: Option<OwnedFd>,
+    kept: bool,
+    session: Session,
+    stream: Option<Brought>,
+    candidate: Option<Candidate>,
+    /// What the agent has not taken yet.
+    pending: Vec<u8>,
+    /// Whether the agent has said all.
+    ended: bool,
+    /// Until when a stream must have come, or all must be said.
+    until: Option<Instant>,
+}
+
+/// Where a turn has found something to do.
+struct Ready {
+    listener: bool,
+    deaths: bool,
+    inner: bool,
+    inner_takes: bool,
+    words: bool,
+    input: bool,
+    output: bool,
+    candidate: bool,
+}
+
+impl<'a> Keeper<'a> {
+    fn new(
+        listener: &'a OwnedFd,
+        deaths: &'a Signals,
+        inner: OwnedFd,
+        words: OwnedFd,
+        agent: Pid,
+        kept: bool,
+    ) -> io::Result<Self> {
+        descriptor::set_nonblocking(inner.as_fd())?;
+        descriptor::set_nonblocking(words.as_fd())?;
+        Ok(Self {
+            listener,
+            deaths,
+            agent,
+            inner,
+            words: Some(words),
+            kept,
+            session: Session::new(),
+            stream: None,
+            candidate: None,
+            pending: Vec::new(),
+            ended: false,
+            until: Some(Instant::now() + ARRIVAL),
+        })
+    }
+
+    /// Serves to the end of the place, or until nobody brings a stream.
+    fn serve(mut self) -> io::Result<()> {
+        loop {
+            if self.ended && self.session.is_heard() {
+                return Ok(());
+            }
+            if self.until.is_some_and(|until| until <= Instant::now()) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let ready = self.wait()?;
+            if ready.inner && !self.hear_inner() || ready.deaths && self.bury()? {
+                self.end();
+            }
+            if ready.words {
+                self.hear_words();
+            }
+            if ready.inner_takes && !self.tell_inner() {
+                // What it has said before its end is yet to be heard.
+                self.pending.clear();
+            }
+            if ready.listener {
+                self.admit();
+            }
+            if ready.candidate {
+                self.hear_candidate();
+            }
+            if ready.input && !self.hear_stream() || ready.output && !self.tell_stream() {
+                self.cut();
+            }
+        }
+    }
+
+    fn wait(&mut self) -> io::Result<Ready> {
+        let has_room = self.session.has_room();
+        let speaks = !self.session.outgoing().is_empty();
+        let when = |wanted: bool, interest| if wanted { interest } else { Interest::none() };
+        let stream = self.stream.as_ref();
+        let input = stream.filter(|_| self.pending.is_empty());
+        let output = stream.filter(|_| speaks);
+        let mut interests = [
+            when(self.candidate.is_none(), Interest::readable(self.listener.as_fd())),
+            Interest::readable(self.deaths.as_fd()),
+            when(has_room && !self.ended, Interest::readable(self.inner.as_fd())),
+            when(!self.pending.is_empty(), Interest::writable(self.inner.as_fd())),
+            self.words.as_ref().map_or(Interest::none(), |words| Interest::readable(words.as_fd())),
+            input.map_or(Interest::none(), |stream| Interest::readable(stream.input.as_fd())),
+            output.map_or(Interest::none(), |stream| Interest::writable(stream.output.as_fd())),
+            self.candidate
+                .as_ref()
+                .map_or(Interest::none(), |one| Interest::readable(one.brought.input.as_fd())),
+        ];
+        let candidates = self.candidate.as_ref().map(|candidate| candidate.until);
+        let until = self.until.into_iter().chain(candidates).min();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        descriptor::poll(&mut interests, left)?;
+        let [listener, deaths, inner, inner_takes, words, input, output, candidate] =
+            interests.map(|interest| interest.is_ready());
+        let late = candidates.is_some_and(|until| until <= Instant::now());
+        if late {
+            self.candidate = None;
+        }
+        Ok(Ready {
+            listener,
+            deaths,
+            inner,
+            inner_takes,
+            words,
+            input,
+            output,
+            candidate: candidate && !late,
+        })
+    }
+
+    /// Takes the deaths of those who have nobody else. Returns whether the agent is dead.
+    fn bury(&mut self) -> io::Result<bool> {
+        while self.deaths.take()?.is_some() {}
+        let mut agents = false;
+        while let Ok(Some(death)) = process::take_any_death() {
+            agents |= death.pid == self.agent;
+        }
+        // What it has said before is there.
+        while agents && self.session.has_room() && self.hear_inner_now() {}
+        Ok(agents)
+    }
+
+    fn hear_inner_now(&mut self) -> bool {
+        let mut ready = [Interest::readable(self.inner.as_fd())];
+        let there = descriptor::poll(&mut ready, Some(Duration::ZERO));
+        there.unwrap_or(false) && self.hear_inner()
+    }
+
+    /// Takes what the agent says. Returns false when that was all.
+    fn hear_inner(&mut self) -> bool {
+        let mut buffer = [0; LONGEST];
+        match descriptor::read(self.inner.as_fd(), &mut buffer) {
+            Ok(0) => false,
+            Ok(read) => {
+                self.session.say(&Said::Data(buffer[..read].to_vec()));
+                true
+            }
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// Process 1 has nothing more to say but its last words.
+    fn end(&mut self) {
+        if self.ended {
+            return;
+        }
+        self.ended = true;
+        self.pending.clear();
+        while self.hear_words() {}
+        self.words = None;
+        if std::process::id() == 1 {
+            // Whatever it has left goes with it. Who brought the stream is not needed for that.
+            let _ = process::signal_all(signal::SIGKILL);
+        }
+        self.session.say(&Said::End);
+        self.until = Some(Instant::now() + LAST);
+    }
+
+    /// Takes some of its last words. Returns whether there may be more.
+    fn hear_words(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        let Some(words) = &self.words else { return false };
+        match descriptor::read(words.as_fd(), &mut buffer) {
+            Ok(read @ 1..) => {
+                self.session.say(&Said::Words(buffer[..read].to_vec()));
+                return true;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => self.words = None,
+        }
+        false
+    }
+
+    /// Has the agent take what has come for it. Returns false if it never will.
+    fn tell_inner(&mut self) -> bool {
+        match descriptor::write(self.inner.as_fd(), &self.pending) {
+            Ok(written) => {
+                self.pending.drain(..written);
+                true
+            }
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
+    fn admit(&mut self) {
+        // Whoever has gone by now has brought nothing.
+        let Ok(link) = socket::accept(self.listener.as_fd()) else { return };
+        // It speaks at once.
+        if socket::limit_waiting(link.as_fd(), HANDING).is_err() {
+            return;
+        }
+        let Ok((_, streams)) = socket::receive(link.as_fd(), &mut [0]) else { return };
+        let mut streams = streams.into_iter().flatten();
+        let mut next = || streams.next();
+        let (Some(input), Some(output), Some(errors)) = (next(), next(), next()) else { return };
+        let nonblocking = |fd: &OwnedFd| descriptor::set_nonblocking(fd.as_fd()).is_ok();
+        if !nonblocking(&input) || !nonblocking(&output) {
+            return;
+        }
+        let brought = Brought { input, output, _errors: errors, _link: link };
+        match self.session.key() {
+            None => self.take_up(brought, &[]),
+            Some(_) => {
+                let until = Instant::now() + HELLO;
+                self.candidate = Some(Candidate { brought, said: Vec::new(), until });
+            }
+        }
+    }
+
+    /// Hears who brings another stream, which counts if it says what nobody else knows.
+    fn hear_candidate(&mut self) {
+        let (Some(mut candidate), Some(key)) = (self.candidate.take(), self.session.key()) else {
+            return;
+        };
+        let mut buffer = [0; 4096];
+        match descriptor::read(candidate.brought.input.as_fd(), &mut buffer) {
+            Ok(read @ 1..) => candidate.said.extend_from_slice(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            _ => return,
+        }
+        match claim(&candidate.said, &key) {
+            Ok(Claim::Unheard) => self.candidate = Some(candidate),
+            Ok(Claim::Same) => self.take_up(candidate.brought, &candidate.said),
+            // The place is to be another's, who comes again when nothing of this is left.
+            Ok(Claim::Successor) => {
+                self.stream = None;
+                self.close_inner();
+                self.until = Some(Instant::now());
+            }
+            Ok(Claim::Stranger) | Err(_) => {}
+        }
+    }
+
+    /// Goes on with another stream, on which this was `said` already.
+    fn take_up(&mut self, brought: Brought, said: &[u8]) {
+        self.session.begin();
+        self.stream = Some(brought);
+        if !self.ended {
+            self.until = None;
+        }
+        if !self.hear(said) {
+            self.cut();
+        }
+    }
+
+    fn hear_stream(&mut self) -> bool {
+        let mut buffer = [0; LONGEST];
+        let Some(stream) = &self.stream else { return true };
+        match descriptor::read(stream.input.as_fd(), &mut buffer) {
+            Ok(read @ 1..) => self.hear(&buffer[..read]),
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            Ok(_) => false,
+        }
+    }
+
+    /// Takes what came by the stream. Returns false if it is of no more use.
+    fn hear(&mut self, bytes: &[u8]) -> bool {
+        let Ok(all) = self.session.hear(bytes) else { return false };
+        for said in all {
+            match said {
+                Said::Data(bytes) if !self.ended => self.pending.extend(bytes),
+                Said::End => self.close_inner(),
+                Said::Data(_) | Said::Words(_) => {}
+            }
+        }
+        true
+    }
+
+    /// Has the agent see the end, once it has taken what came before.
+    fn close_inner(&mut self) {
+        while !self.pending.is_empty() && self.tell_inner() {
+            let inner = [Interest::writable(self.inner.as_fd())];
+            if !matches!(descriptor::poll(&mut { inner }, Some(LAST)), Ok(true)) {
+                break;
+            }
+        }
+        // It may have gone.
+        let _ = socket::end_sending(self.inner.as_fd());
+    }
+
+    fn tell_stream(&mut self) -> bool {
+        let Some(stream) = &self.stream else { return true };
+        match descriptor::write(stream.output.as_fd(), self.session.outgoing()) {
+            Ok(written) => {
+                self.session.wrote(written);
+                true
+            }
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// The stream is of no more use, and another may come.
+    fn cut(&mut self) {
+        self.stream = None;
+        if !self.kept && !self.ended {
+            self.until = Some(Instant::now() + ABSENCE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::thread;
+
+    use agentkernel_far::session::Key;
+
+    use super::*;
+
+    const KEY: Key = Key { place: [1; 16], session: [2; 16] };
+    const PATIENCE: Duration = Duration::from_secs(9);
+
+    /// A keeper, and those around it.
+    struct Scene {
+        meeting: PathBuf,
+        inner: OwnedFd,
+        errors: Option<OwnedFd>,
+        session: Session,
+        keeper: thread::JoinHandle<io::Result<()>>,
+    }
+
+    /// The other ends of what was brought.
+    struct Far {
+        input: OwnedFd,
+        output: OwnedFd,
+        _link: OwnedFd,
+    }
+
+    impl Scene {
+        fn new(name: &str) -> Self {
+            let meeting = std::env::temp_dir().join(format!("held-{name}-{}", std::process::id()));
+            let listener = socket::listen(&meeting).unwrap();
+            let (inner, theirs) = socket::pair().unwrap();
+            let (words, errors) = descriptor::pipe().unwrap();
+            let keeper = thread::spawn(move || {
+                let deaths = Signals::receive(&[]).unwrap();
+                Keeper::new(&listener, &deaths, theirs, words, 0, false).unwrap().serve()
+            });
+            let session = Session::with_key(KEY);
+            Self { meeting, inner, errors: Some(errors), session, keeper }
+        }
+
+        fn bring(&mut self) -> Far {
+            let (input, theirs_out) = descriptor::pipe().unwrap();
+            let (theirs_in, output) = descriptor::pipe().unwrap();
+            let link = socket::connect(&self.meeting, PATIENCE).unwrap();
+            let streams = [theirs_in.as_fd(), theirs_out.as_fd(), theirs_out.as_fd()];
+            socket::send(link.as_fd(), &[0], &streams).unwrap();
+            self.session.begin();
+            Far { input, output, _link: link }
+        }
+
+        fn tell(&mut self, far: &Far) {
+            while !self.session.outgoing().is_empty() {
+                let written = descriptor::write(far.output.as_fd(), self.session.outgoing());
+                self.session.wrote(written.unwrap());
+            }
+        }
+
+        /// Talks until something was said.
+        fn hear(&mut self, far: &Far) -> Vec<Said> {
+            loop {
+                self.tell(far);
+                let mut buffer = [0; 4096];
+                let mut ready = [Interest::readable(far.input.as_fd())];
+                assert!(descriptor::poll(&mut ready, Some(PATIENCE)).unwrap());
+                let read = descriptor::read(far.input.as_fd(), &mut buffer).unwrap();
+                assert!(read > 0);
+                let said = self.session.hear(&buffer[..read]).unwrap();
+                if !said.is_empty() {
+                    self.tell(far);
+                    return said;
+                }
+            }
+        }
+
+        fn inner_hears(&self) -> Vec<u8> {
+            let mut buffer = [0; 4096];
+            let mut ready = [Interest::readable(self.inner.as_fd())];
+            assert!(descriptor::poll(&mut ready, Some(PATIENCE)).unwrap());
+            let read = descriptor::read(self.inner.as_fd(), &mut buffer).unwrap();
+            buffer[..read].to_vec()
+        }
+
+        fn inner_says(&self, bytes: &[u8]) {
+            descriptor::write(self.inner.as_fd(), bytes).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_said_goes_on_with_the_next_stream() {
+        let mut scene = Scene::new("next");
+        let first = scene.bring();
+        scene.inner_says(b"about");
+        assert_eq!(scene.hear(&first), [Said::Data(b"about".into())]);
+        scene.session.say(&Said::Data(b"setting".into()));
+        scene.tell(&first);
+        assert_eq!(scene.inner_hears(), b"setting");
+        drop(first);
+        scene.inner_says(b"meanwhile");
+        scene.session.say(&Said::Data(b"and more".into()));
+        let second = scene.bring();
+        assert_eq!(scene.hear(&second), [Said::Data(b"meanwhile".into())]);
+        assert_eq!(scene.inner_hears(), b"and more");
+        descriptor::write(scene.errors.as_ref().unwrap().as_fd(), b"last").unwrap();
+        assert_eq!(scene.hear(&second), [Said::Words(b"last".into())]);
+        socket::close_for_all(scene.inner.as_fd()).unwrap();
+        assert_eq!(scene.hear(&second), [Said::End]);
+        scene.session.tell();
+        scene.tell(&second);
+        scene.keeper.join().unwrap().unwrap();
+    }
+}

@@ -1,0 +1,265 @@
+//! A place, from a spec and a cluster.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agentkernel_containers::{
+    Enforced, FarAbout, NO_LANDLOCK, Setting, identity_of, refuse_missing,
+};
+use agentkernel_core::{
+    BootError, DestroyError, Image, ImageFacts, Life, LimitInForce, LimitKind, Limited, Network,
+    Origin, Place, Provision, Pull, RootAccess, Spec,
+};
+use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
+use agentkernel_sys::cgroup::Found;
+use agentkernel_sys::{identity, socket};
+use kube::api::DeleteParams;
+
+use crate::bridge::{self, ARRIVAL};
+use crate::client::{Client, failed, runtime};
+use crate::names;
+use crate::order::{Order, understood};
+use crate::pod::{self, HOME, Parts};
+use crate::probe::walls;
+use crate::settings::Settings;
+
+/// How long an agent may take for a word.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long an agent may take to say why it is none.
+const END: Duration = Duration::from_secs(15);
+
+/// Why a limit of the number of processes does not hold.
+pub const NO_PIDS: &str = "the kubelet has one limit for all pods, if any, and none for each";
+
+pub fn boot(spec: &Spec, life: &Life) -> Result<Box<dyn Place>, BootError> {
+    let settings = Settings::read()?;
+    let reference = reference(spec)?;
+    let user = pod::user(&spec.user, identity::effective())?;
+    let kept = life.name.is_some();
+    let note = life.layers.as_deref().map(|layers| read_note(&layers.join(names::NOTE)));
+    let note = note.transpose()?;
+    let name = match &life.name {
+        Some(name) => names::kept(name),
+        None => names::made_up().map_err(|error| failed("can't make up a pod's name", error))?,
+    };
+    let owner = names::owner();
+    let key = match &note {
+        Some((_, Some(key))) => *key,
+        _ => names::random().map_err(unheard)?,
+    };
+    let hex = names::hex(&key);
+    let parts = Parts {
+        name: &name,
+        owner: &owner,
+        reference,
+        agent_image: settings.agent_image()?,
+        key: &hex,
+        user,
+        kept,
+        deadline: settings.lifetime(kept),
+    };
+    let pod = pod::pod(spec, &settings, &parts);
+    let closed = spec.network == Network::None;
+    let made = matches!(&note, Some((_, Some(_))));
+    let order = Order { pod, name: name.clone(), owner, key, made, kept, closed };
+    let order =
+        serde_json::to_string(&order).map_err(|e| failed("can't say what the pod is", e))?;
+    let mut bridge = Bridge::start(&mut bridge::program()).map_err(far)?;
+    let greeted = greet(&bridge, &order, spec, life, user);
+    let greeted = greeted.and_then(|greeted| {
+        let noted = note.as_ref().map(|(note, _)| std::fs::write(note, &hex)).transpose();
+        noted.map_err(unheard).map(|_| greeted)
+    });
+    match greeted {
+        Ok(Greeted { link, image, walls, limits }) => {
+            let notes = notes(spec);
+            let told = Told { image, walls, limits, notes };
+            let kill = Box::new(move || remove(&name));
+            Ok(Box::new(FarPlace::new(bridge, link, told, kill)))
+        }
+        Err(error) => {
+            // It removes what it has made.
+            let words = bridge.end(END).ok();
+            let words = words.filter(|words| !words.text().is_empty());
+            Err(match (error, words) {
+                (BootError::Failed { what, .. }, Some(words)) => {
+                    BootError::Failed { what, source: io::Error::other(words.text().to_owned()) }
+                }
+                (error, _) => error,
+            })
+        }
+    }
+}
+
+/// The key of the pod that has the sandbox's files, by the note where that is written down, if there is
+/// one already.
+fn read_note(note: &Path) -> Result<(PathBuf, Option<[u8; 16]>), BootError> {
+    match std::fs::read_to_string(note) {
+        Ok(key) => Ok((note.into(), names::from_hex(&key))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((note.into(), None)),
+        Err(error) => Err(unheard(error)),
+    }
+}
+
+/// The name by which the node is to find the image.
+pub fn reference(spec: &Spec) -> Result<&str, BootError> {
+    match &spec.image {
+        Image::Reference(name) => Ok(name),
+        _ => Err(BootError::Refused {
+            why: "a pod starts only images by their names".into(),
+            fix: "name one, as in --image debian".into(),
+        }),
+    }
+}
+
+/// Each node pulls what it does not have.
+pub fn provide(spec: &Spec, provision: &Provision) -> Result<(), BootError> {
+    reference(spec)?;
+    match provision.pull {
+        Pull::Missing => Ok(()),
+        Pull::Always | Pull::Never => Err(BootError::Refused {
+            why: "whether an image is pulled again is each node's to know: a pod's is pulled where it \
+                  is missing"
+                .into(),
+            fix: "leave out --pull, or name the image by its digest".into(),
+        }),
+    }
+}
+
+/// What every pod does less well than others.
+pub const FAR: &str = "pods are on other machines, so that commands take a round trip there, and no \
+                       folder of this machine can be mounted";
+
+/// What a pod does less well than others.
+fn notes(spec: &Spec) -> Vec<String> {
+    let loopback = "without a network there is no loopback interface either: a pod has one network, of \
+                    which its commands get no sockets";
+    let closed = spec.network == Network::None;
+    [Some(FAR), closed.then_some(loopback)].into_iter().flatten().map(Into::into).collect()
+}
+
+/// An agent that serves its link.
+struct Greeted {
+    link: OwnedFd,
+    image: ImageFacts,
+    walls: Vec<agentkernel_core::Wall>,
+    limits: Vec<LimitInForce>,
+}
+
+/// Has the pod made, tells its agent how the place is to be, and waits until it says something.
+fn greet(
+    bridge: &Bridge,
+    order: &str,
+    spec: &Spec,
+    life: &Life,
+    ids: (u32, u32),
+) -> Result<Greeted, BootError> {
+    let (input, output) = bridge.open_slowly(order, ARRIVAL + PATIENCE).map_err(far)?;
+    let said: FarAbout = word::read(input.as_fd(), PATIENCE).map_err(unheard)?;
+    let no_landlock = (!said.has_landlock).then_some(NO_LANDLOCK);
+    let walls = walls(&spec.network, said.own_users, no_landlock);
+    refuse_missing(&walls, spec)?;
+    let image = facts(&said, spec, ids);
+    let user = identity_of(&spec.user, &image)?;
+    let (limits, nearest) = limits(spec, &said)?;
+    let setting = Setting {
+        no_internet: spec.network == Network::None,
+        ..Setting::new(&user, nearest, life)
+    };
+    word::write(output.as_fd(), &setting).map_err(unheard)?;
+    drop((input, output));
+    let [listener, fate] = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
+    let link = bridge.serve(listener, fate).map_err(far)?;
+    // The hello itself is for whoever gets the place.
+    socket::await_word(link.as_fd(), PATIENCE).map_err(unheard)?;
+    Ok(Greeted { link, image, walls, limits })
+}
+
+/// What the image says of commands in it, by what its runtime has given the agent: the cluster does not
+/// tell. Whom the pod runs as is its user.
+fn facts(said: &FarAbout, spec: &Spec, (uid, gid): (u32, u32)) -> ImageFacts {
+    let ours = |name: &str| name == "HOSTNAME" || name == "HOME" || name.starts_with("KUBERNETES_");
+    let given = said
+        .environment
+        .iter()
+        .filter(|pair| pair.split_once('=').is_some_and(|(name, _)| !ours(name)));
+    let number = uid.to_string();
+    let is_own = |line: &&str| line.split(':').nth(2) == Some(&number);
+    let own = said.about.passwd.lines().find(is_own);
+    // Where nothing of the image's can be written, its home is of no use.
+    let closed = spec.root == RootAccess::ReadOnly;
+    let name = own.and_then(|line| line.split(':').next()).unwrap_or("agent");
+    let line = match own.filter(|_| !closed) {
+        Some(line) => line.to_owned(),
+        None => format!("{name}:x:{uid}:{gid}::{HOME}:/bin/sh"),
+    };
+    ImageFacts {
+        user: Some(format!("{uid}:{gid}")),
+        passwd: format!("{line}\n{}", said.about.passwd),
+        group: said.about.group.clone(),
+        environment: given.cloned().collect(),
+        directory: Some(said.directory.clone()),
+        ..ImageFacts::default()
+    }
+}
+
+/// The limits in force, by what the pod's agent sees of its control groups.
+fn limits(
+    spec: &Spec,
+    said: &FarAbout,
+) -> Result<(Vec<LimitInForce>, Vec<agentkernel_guest::Nearest>), BootError> {
+    let FarAbout { cpu, memory, pids, .. } = said;
+    let found = Found { directories: Vec::new(), cpu: *cpu, memory: *memory, pids: *pids };
+    let mut others = spec.clone();
+    let asked = others.limits.pids.take();
+    let Enforced { mut limits, nearest } = Enforced::check(&others, &found, false)?;
+    if let Some(asked) = asked {
+        let value = u64::from(asked.value);
+        let by = match (pids, asked.by) {
+            (Some(found), _) if *found <= value => Limited::Exactly("control group".into()),
+            (_, Origin::Profile) if !spec.strict => Limited::Nowise { why: NO_PIDS.into() },
+            _ => return Err(agentkernel_containers::refused(LimitKind::Pids, NO_PIDS)),
+        };
+        limits.push(LimitInForce { kind: LimitKind::Pids, value, by });
+    }
+    Ok((limits, nearest))
+}
+
+/// Removes a pod, if it is there.
+pub fn remove(name: &str) -> Result<(), DestroyError> {
+    let left = |why: String| DestroyError {
+        what: format!("the pod {name}"),
+        source: io::Error::other(why),
+    };
+    let removed = Settings::read().and_then(|settings| {
+        runtime()?.block_on(async {
+            let client = Client::find(settings).await?;
+            let now = DeleteParams::default().grace_period(0);
+            match client.pods().delete(name, &now).await {
+                Ok(_) => Ok(()),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                Err(error) => Err(client.refusal("delete", "pods", &error)),
+            }
+        })
+    });
+    removed.map_err(|error| left(error.to_string()))
+}
+
+fn far(error: FarError) -> BootError {
+    match error {
+        FarError::Open(text) => understood(&text),
+        FarError::Unwanted => {
+            BootError::Refused { why: error.to_string(), fix: "run it again".into() }
+        }
+        FarError::Start(source) | FarError::Gone(source) => {
+            BootError::Failed { what: "can't reach into the pod".into(), source }
+        }
+    }
+}
+
+fn unheard(source: io::Error) -> BootError {
+    BootError::Failed { what: "the pod's agent does not answer".into(), source }
+}

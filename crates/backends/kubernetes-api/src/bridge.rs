@@ -1,0 +1,277 @@
+//! The process that has a pod: it makes it, holds the stream into it, and removes it at its end.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use agentkernel_containers::{AGENT, RELAY};
+use agentkernel_core::BootError;
+use agentkernel_far::{Stream, carry};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::process;
+use futures_util::{StreamExt, TryStreamExt};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{
+    Api, AttachParams, AttachedProcess, DeleteParams, PostParams, WatchEvent, WatchParams,
+};
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::client::{Client, PATIENCE, failed, runtime};
+use crate::order::{Order, told};
+use crate::pending::{Verdict, judge};
+use crate::pod::{CONTAINER, network_policy};
+use crate::pump::Pump;
+use crate::settings::Settings;
+
+/// How long a pod may take from its making until it runs, its images fetched.
+pub const ARRIVAL: Duration = Duration::from_secs(600);
+
+/// How long a cluster may take to remove a pod.
+const REMOVAL: Duration = Duration::from_secs(10);
+
+/// How much of a stream may be on its way inside this process.
+pub const BUFFER: usize = 64 << 10;
+
+/// This program, as a bridge.
+pub fn program() -> Command {
+    let mut program = Command::new("/proc/self/exe");
+    // Whose it is, for people who look at the list of processes.
+    program.arg0("agentkerneld").args(["bridge", "kubernetes"]).current_dir("/");
+    program
+}
+
+/// Serves as a bridge, to the end of the place.
+pub fn bridge() -> io::Result<()> {
+    // A terminal's signals are not for those who outlive it.
+    process::new_session()?;
+    let (done, ended) = mpsc::channel();
+    let carried = carry(|order| {
+        let order: Order = serde_json::from_str(order).map_err(|error| error.to_string())?;
+        let opened = runtime().and_then(|runtime| {
+            let (held, exec) = runtime.block_on(open(order))?;
+            Ok((runtime, held, exec))
+        });
+        let (runtime, held, exec) = opened.map_err(told)?;
+        stream(runtime, held, exec, done)
+            .map_err(|error| told(failed("can't make a way for the pod's stream", error)))
+    });
+    // Whatever became of the booter, the pod is to be removed.
+    let _ = ended.recv_timeout(REMOVAL + REMOVAL);
+    carried
+}
+
+/// A pod that is there.
+pub struct Held {
+    client: Client,
+    pub order: Order,
+}
+
+/// Makes the pod unless it is there, waits until it runs, and opens the stream into it. A booter that goes
+/// meanwhile takes it along.
+async fn open(order: Order) -> Result<(Held, AttachedProcess), BootError> {
+    let client = Client::find(Settings::read()?).await?;
+    let held = Held { client, order };
+    let opened = tokio::select! {
+        opened = timeout(ARRIVAL, held.open()) => opened.unwrap_or_else(|_| {
+            Err(failed("the pod does not run", format!("{} s have passed", ARRIVAL.as_secs())))
+        }),
+        () = booter_gone() => Err(failed("the pod is not wanted any more", "its booter has gone")),
+    };
+    match opened {
+        Ok(exec) => Ok((held, exec)),
+        Err(error) => {
+            held.discard().await;
+            Err(error)
+        }
+    }
+}
+
+/// Returns when whoever has started this process has gone, or wants nothing more: nothing is said before
+/// there was an answer.
+async fn booter_gone() {
+    let (tell, told) = oneshot::channel();
+    let watch = move || {
+        let control = io::stdin();
+        let gone = descriptor::poll(&mut [Interest::readable(control.as_fd())], None);
+        // Nobody may wait any more.
+        gone.is_ok().then(|| tell.send(()))
+    };
+    match thread::Builder::new().name("booter".into()).spawn(watch) {
+        Ok(_) => drop(told.await),
+        Err(_) => std::future::pending().await,
+    }
+}
+
+impl Held {
+    async fn open(&self) -> Result<AttachedProcess, BootError> {
+        let version = match self.order.made {
+            true => "0".to_owned(),
+            false => self.make().await?,
+        };
+        self.await_running(&version).await?;
+        self.exec().await
+    }
+
+    /// Has the pod's agent brought a stream.
+    pub async fn exec(&self) -> Result<AttachedProcess, BootError> {
+        let Self { client, order } = self;
+        let parameters = AttachParams::default()
+            .container(CONTAINER)
+            .stdin(true)
+            .stdout(true)
+            .stderr(true)
+            .max_stdin_buf_size(BUFFER)
+            .max_stdout_buf_size(BUFFER);
+        let pods = client.pods();
+        let exec = pods.exec(&order.name, [AGENT, RELAY], &parameters);
+        match timeout(PATIENCE, exec).await {
+            Ok(Ok(exec)) => Ok(exec),
+            Ok(Err(error)) => Err(self.exec_refusal(error)),
+            Err(_) => Err(failed("can't reach into the pod", "the cluster does not answer")),
+        }
+    }
+
+    fn exec_refusal(&self, error: kube::Error) -> BootError {
+        match &error {
+            kube::Error::UpgradeConnection(why) => {
+                let forbidden = why.to_string().contains("403");
+                match forbidden {
+                    true => BootError::Refused {
+                        why: format!(
+                            "the cluster forbids to create pods/exec in the namespace {}",
+                            self.client.namespace
+                        ),
+                        fix: "have the verb \"create\" (and \"get\") on \"pods/exec\" granted, as \
+                              docs/kubernetes.md has the roles"
+                            .into(),
+                    },
+                    false => failed("can't reach into the pod", why),
+                }
+            }
+            other => self.client.refusal("create", "pods/exec", other),
+        }
+    }
+
+    /// Makes the pod, and what keeps it closed. Returns the version of the cluster from which on it is.
+    async fn make(&self) -> Result<String, BootError> {
+        let Self { client, order } = self;
+        let pod = serde_json::from_value(order.pod.clone())
+            .map_err(|error| failed("can't say what the pod is", error))?;
+        let made = client.pods().create(&PostParams::default(), &pod).await;
+        let made = made.map_err(|error| client.refusal("create", "pods", &error))?;
+        if order.closed {
+            let uid = made.metadata.uid.unwrap_or_default();
+            let policy = network_policy(&order.name, &uid, &order.owner);
+            let policy: NetworkPolicy = serde_json::from_value(policy)
+                .map_err(|error| failed("can't say what the pod's policy is", error))?;
+            let policies: Api<NetworkPolicy> =
+                Api::namespaced(client.client.clone(), &client.namespace);
+            let made = policies.create(&PostParams::default(), &policy).await;
+            made.map_err(|error| client.refusal("create", "networkpolicies", &error))?;
+        }
+        Ok(made.metadata.resource_version.unwrap_or_default())
+    }
+
+    /// Waits until the cluster says that the pod runs, or that it never will.
+    async fn await_running(&self, version: &str) -> Result<(), BootError> {
+        let Self { client, order } = self;
+        let mut version = version.to_owned();
+        let only = format!("metadata.name={}", order.name);
+        loop {
+            let parameters = WatchParams::default().fields(&only);
+            let watched = client.pods().watch(&parameters, &version).await;
+            let watched = watched.map_err(|error| client.refusal("watch", "pods", &error))?;
+            let mut events = watched.boxed();
+            loop {
+                let event = match events.try_next().await {
+                    Ok(Some(event)) => event,
+                    // A watch has an end of its own; what has happened meanwhile comes with the next.
+                    Ok(None) => break,
+                    Err(kube::Error::Api(status)) if status.code == 410 => break,
+                    Err(error) => return Err(client.refusal("watch", "pods", &error)),
+                };
+                let pod = match event {
+                    WatchEvent::Added(pod) | WatchEvent::Modified(pod) => pod,
+                    WatchEvent::Deleted(_) => return Err(deleted()),
+                    WatchEvent::Bookmark(_) => continue,
+                    WatchEvent::Error(_) => break,
+                };
+                match judge(&pod) {
+                    Verdict::Runs => return Ok(()),
+                    Verdict::Never { why, fix } => return Err(BootError::Refused { why, fix }),
+                    Verdict::Waits => {
+                        version = pod.metadata.resource_version.unwrap_or(version);
+                    }
+                }
+            }
+            // From whatever there is now.
+            "0".clone_into(&mut version);
+        }
+    }
+
+    /// Whether there is no use in another try.
+    pub async fn is_gone(&self) -> bool {
+        let found = timeout(PATIENCE, self.client.pods().get_opt(&self.order.name)).await;
+        match found {
+            Ok(Ok(Some(pod))) => matches!(judge(&pod), Verdict::Never { .. }),
+            Ok(Ok(None)) => true,
+            // The cluster may be back soon.
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    /// Removes a pod that is of no use, unless it has been before.
+    async fn discard(&self) {
+        if !self.order.made {
+            self.remove().await;
+        }
+    }
+
+    async fn remove(&self) {
+        let now = DeleteParams::default().grace_period(0);
+        // What can't be removed now is swept later.
+        let _ = timeout(REMOVAL, self.client.pods().delete(&self.order.name, &now)).await;
+    }
+}
+
+pub fn deleted() -> BootError {
+    BootError::Refused {
+        why: "the pod was deleted by somebody else".into(),
+        fix: "find out who deletes pods there".into(),
+    }
+}
+
+/// Makes a stream of an exec; when it has ended, so has the pod, unless that is kept, and it is `done`.
+fn stream(
+    runtime: Runtime,
+    held: Held,
+    exec: AttachedProcess,
+    done: mpsc::Sender<()>,
+) -> io::Result<Stream> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    let (errors, errors_to) = descriptor::pipe()?;
+    let input = OwnedFd::from(theirs.try_clone()?);
+    thread::Builder::new().name("pump".into()).spawn(move || {
+        runtime.block_on(async {
+            let mut errors_to = File::from(errors_to);
+            if let Ok(ours) = UnixStream::from_std(ours) {
+                Pump::new(&held, ours, &mut errors_to).carry(exec).await;
+            }
+            if !held.order.kept {
+                held.remove().await;
+            }
+        });
+        drop(done);
+    })?;
+    Ok(Stream { input, output: theirs.into(), errors: Some(errors) })
+}

@@ -1,0 +1,60 @@
+//! Pods of a Kubernetes cluster as a backend: what takes a word with the cluster.
+//!
+//! - [`settings`]: which cluster it is, and how pods are to be there.
+//! - [`client`]: a connection to it, and what its errors mean.
+//! - [`pod`]: from a spec to a pod; [`names`]: what it is called.
+//! - [`pending`]: whether a pod will ever run.
+//! - [`order`], [`bridge`]: the process that has a pod; [`pump`]: its stream, taken up when it is cut.
+//! - [`boot`]: a place, from all of these.
+//! - [`probe`]: whether it can be had.
+//! - [`sweep`]: what vanished makers have left.
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+mod boot;
+mod bridge;
+mod client;
+mod names;
+mod order;
+mod pending;
+mod pod;
+mod probe;
+mod pump;
+mod settings;
+mod sweep;
+
+use std::path::PathBuf;
+
+use agentkernel_core::{BootError, DestroyError, Life, Place, Probe, Provision, Spec};
+use agentkernel_kubernetes::{Driver, Kubernetes};
+
+pub use bridge::bridge;
+pub use settings::VARIABLES;
+
+/// The backend, for a registry.
+pub static KUBERNETES_BACKEND: Kubernetes = Kubernetes::with_driver(&Api);
+
+/// The driver.
+struct Api;
+
+impl Driver for Api {
+    fn probe(&self) -> Probe {
+        probe::probe()
+    }
+
+    fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError> {
+        boot::provide(spec, provision)
+    }
+
+    fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
+        boot::boot(spec, &life)
+    }
+
+    fn forget(&self, name: &str) -> Result<(), DestroyError> {
+        boot::remove(&names::kept(name))
+    }
+
+    fn sweep(&self) -> Vec<PathBuf> {
+        sweep::sweep().unwrap_or_default()
+    }
+}

@@ -1,0 +1,219 @@
+//! Pods of a Kubernetes cluster as a backend.
+//!
+//! A sandbox is a pod that passes the "restricted" pod security standard. Its process 1 is the agent,
+//! this program's own file, which comes in by an init container. Its link is one exec that is held
+//! open, so a pod is a [far](agentkernel_containers::FarAbout) place: commands, terminals, files and
+//! endings go over that stream, and nothing of a command goes through the cluster's API.
+//!
+//! Here is what takes no word with a cluster. What does is behind [`Driver`], so that a program
+//! without its client can use the places of one that has it.
+#![cfg(target_os = "linux")]
+#![forbid(unsafe_code)]
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use agentkernel_containers::{identity_of, owners, process_of, start_first};
+use agentkernel_core::{
+    About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
+    Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Profile, Provision, Remains,
+    Remnant, Spec, Stdio, Yardstick,
+};
+use agentkernel_sys::descriptor::{self, Interest};
+use agentkernel_sys::{identity, process as processes, signal};
+
+/// What takes a word with a cluster.
+pub trait Driver: Sync {
+    fn probe(&self) -> Probe;
+
+    /// See [`Backend::provide`].
+    fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError>;
+
+    /// Boots a place that lives as `life` says.
+    fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError>;
+
+    /// Removes what is kept under this name, if there is anything.
+    fn forget(&self, name: &str) -> Result<(), DestroyError>;
+
+    /// Removes what vanished makers have left.
+    fn sweep(&self) -> Vec<PathBuf>;
+}
+
+/// The backend.
+pub struct Kubernetes {
+    driver: Option<&'static dyn Driver>,
+}
+
+/// One that can only use what others have booted.
+pub static KUBERNETES: Kubernetes = Kubernetes { driver: None };
+
+impl Kubernetes {
+    pub const fn with_driver(driver: &'static dyn Driver) -> Self {
+        Self { driver: Some(driver) }
+    }
+
+    fn driver(&self) -> Result<&'static dyn Driver, BootError> {
+        self.driver.ok_or_else(|| {
+            let (why, fix) = undriven();
+            BootError::Unavailable { why, fix }
+        })
+    }
+}
+
+fn undriven() -> (String, String) {
+    let why = "Kubernetes is driven by agentkerneld, which is not installed";
+    (why.into(), "install agentkerneld beside agentkernel".into())
+}
+
+impl Backend for Kubernetes {
+    fn name(&self) -> &'static str {
+        "kubernetes"
+    }
+
+    fn about(&self) -> About {
+        About {
+            class: Class::Orchestrator,
+            isolation: "a pod for each sandbox, on a node of a cluster, by the node's container \
+                        runtime or the runtime class that is named",
+            choose: "For more than one machine can hold: the cluster that a team has already finds \
+                     the place.",
+        }
+    }
+
+    fn yardsticks(&self) -> &'static [Yardstick] {
+        &[]
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        const ALL: &[Capability] = &[
+            Capability::NetworkNone,
+            Capability::NetworkFull,
+            Capability::RootReadOnly,
+            Capability::ImageReference,
+            Capability::LimitCpus,
+            Capability::LimitMemory,
+            Capability::Terminal,
+            Capability::User,
+            Capability::Live,
+        ];
+        Capabilities::new(ALL)
+    }
+
+    fn can_boot(&self) -> bool {
+        self.driver.is_some()
+    }
+
+    fn probe(&self) -> Probe {
+        match self.driver {
+            Some(driver) => driver.probe(),
+            None => {
+                let (why, fix) = undriven();
+                Probe::Unavailable { why, fix }
+            }
+        }
+    }
+
+    fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError> {
+        self.driver()?.provide(spec, provision)
+    }
+
+    fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
+        let place = self.driver()?.boot(spec, Life::default())?;
+        let process = self.process(spec, first.command, &|| place.image())?;
+        start_first(&*place, process, &first.stdio)?;
+        Ok(place)
+    }
+
+    fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
+        self.driver()?.boot(spec, life)
+    }
+
+    fn check_kept(&self, _spec: &Spec) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    fn process(
+        &self,
+        spec: &Spec,
+        command: &Command,
+        image: &dyn Fn() -> ImageFacts,
+    ) -> Result<Process, BootError> {
+        let image = image();
+        let own = identity_of(&spec.user, &image)?;
+        let process = process_of(spec, command, &image)?;
+        // The agent has no privileges, so it can't become anybody.
+        match (process.uid, process.gid) == (own.uid, own.gid) {
+            true => Ok(process),
+            false => Err(BootError::Refused {
+                why: format!(
+                    "a command can't run as {}:{}: this pod is {}:{}, and nobody else can be in it",
+                    process.uid, process.gid, own.uid, own.gid
+                ),
+                fix: "make the sandbox with --user UID:GID, and leave it out here".into(),
+            }),
+        }
+    }
+
+    fn pool_part(&self, spec: &Spec) -> Option<Spec> {
+        Some(Spec {
+            // Only a name, by now.
+            profile: Profile::Moderate,
+            directory: None,
+            environment: Default::default(),
+            ..spec.clone()
+        })
+    }
+
+    fn needs_attachments(&self, _spec: &Spec) -> bool {
+        false
+    }
+
+    fn attach(&self, _spec: &Spec, _place: &mut dyn Pristine) -> Result<(), BootError> {
+        Ok(())
+    }
+
+    fn open_streams(&self, _stdio: &Stdio) -> Result<(), BootError> {
+        // They stay on this side.
+        Ok(())
+    }
+
+    fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {
+        let Some(bridge) = &remnant.process else { return Ok(Remains::default()) };
+        // What runs in the pod ends with its link, which that process holds.
+        let _ = processes::signal_process(bridge.as_fd(), signal::SIGKILL);
+        descriptor::poll(&mut [Interest::readable(bridge.as_fd())], None)
+            .map_err(|source| DestroyError { what: "a pod's link".into(), source })?;
+        Ok(Remains::default())
+    }
+
+    fn copy_kept(&self, _from: &str, _to: &str) -> Result<(), BootError> {
+        Err(BootError::Refused {
+            why: "a cluster can't copy a pod".into(),
+            fix: "use another backend for snapshots and forks".into(),
+        })
+    }
+
+    fn forget(&self, name: &str) -> Result<(), DestroyError> {
+        match self.driver {
+            Some(driver) => driver.forget(name),
+            None => Ok(()),
+        }
+    }
+
+    fn sweep(&self) -> Vec<PathBuf> {
+        self.driver.map(Driver::sweep).unwrap_or_default()
+    }
+
+    fn oom_kills(&self, _groups: &[PathBuf]) -> u64 {
+        // The node's kernel is asked by the pod's agent.
+        0
+    }
+
+    fn layers(&self, _spec: &Spec, _directory: &Path) -> Vec<Layer> {
+        Vec::new()
+    }
+
+    fn owners(&self, spec: &Spec, image: &ImageFacts) -> Result<Owners, BootError> {
+        owners(spec, image, identity::effective())
+    }
+}
