@@ -91,6 +91,18 @@ impl<'a> Pump<'a> {
         let (Some(mut stdin), Some(mut stdout)) = (exec.stdin(), exec.stdout()) else {
             return Cut::Over;
         };
+        // Of an exec that has failed nothing else tells; one that has ended has said all before.
+        let status = exec.take_status();
+        let status = async {
+            let has_failed = match status {
+                Some(status) => status.await.is_none(),
+                None => false,
+            };
+            if !has_failed {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::pin!(status);
         self.session.begin();
         let mut come = vec![0; BUFFER];
         let mut said = vec![0; LONGEST];
@@ -142,6 +154,7 @@ impl<'a> Pump<'a> {
                     Ok(written @ 1..) => self.session.wrote(written),
                     _ => return Cut::Stream,
                 },
+                () = &mut status => return Cut::Stream,
                 () = until_then(until) => return Cut::Over,
             }
         }

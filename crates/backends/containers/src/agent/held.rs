@@ -284,7 +284,9 @@ impl<'a> Keeper<'a> {
             let _ = process::signal_all(signal::SIGKILL);
         }
         self.session.say(&Said::End);
-        self.until = Some(Instant::now() + LAST);
+        // Whoever was cut off may come again to hear it.
+        let most = if self.stream.is_some() { LAST } else { ABSENCE };
+        self.until = Some(Instant::now() + most);
     }
 
     /// Takes some of its last words. Returns whether there may be more.
@@ -423,7 +425,7 @@ impl<'a> Keeper<'a> {
     /// The stream is of no more use, and another may come.
     fn cut(&mut self) {
         self.stream = None;
-        if !self.kept && !self.ended {
+        if !self.kept || self.ended {
             self.until = Some(Instant::now() + ABSENCE);
         }
     }
