@@ -1,5 +1,5 @@
-//! The process that has an allocation: it registers the job, is at this end of the stream, and removes
-//! the job at the end, whatever has become of whoever wanted it.
+//! The process that has an allocation: it registers the job, and is at this end of the stream. Another one
+//! removes the job at its end, whatever has become of whoever wanted it.
 
 use std::fs::File;
 use std::io;
@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use agentkernel_containers::{AGENT, BRING};
 use agentkernel_core::BootError;
-use agentkernel_far::{Stream, carry};
+use agentkernel_far::{Stream, carry, word};
 use agentkernel_sys::descriptor::Interest;
+use agentkernel_sys::process::{Fork, Namespaces};
 use agentkernel_sys::signal::{self, Signals};
-use agentkernel_sys::{descriptor, process};
+use agentkernel_sys::{descriptor, process, socket};
 use futures_util::future::{Either, select};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -47,6 +48,7 @@ pub struct Plan {
 }
 
 /// A job that is there.
+#[derive(Debug, Serialize, Deserialize)]
 struct Made {
     settings: Settings,
     id: String,
@@ -58,24 +60,45 @@ pub fn serve() -> io::Result<()> {
     process::new_session()?;
     // For people who look at the list of processes.
     process::set_name(c"bridge")?;
+    // While this has a single thread.
+    let remover = start_remover()?;
     let signals = Signals::receive(&[signal::SIGTERM])?;
-    let mut made = None;
-    let carried = carry(|plan| {
+    carry(|plan| {
         let mut plan: Plan = serde_json::from_str(plan).map_err(|error| error.to_string())?;
         // Whoever finds the job can tell whether this process lives.
         plan.job["Job"]["Meta"][MAKER] = agentkernel_containers::own_name().into();
-        made = Some(Made { settings: plan.settings.clone(), id: plan.id.clone() });
+        let made = Made { settings: plan.settings.clone(), id: plan.id.clone() };
+        word::send(remover.as_fd(), &made, &[]).map_err(|error| error.to_string())?;
         open(plan, &signals).map_err(|error| {
-            // Nothing is left of it when somebody hears of the error.
-            made.take().iter().for_each(Made::remove);
             let told = Told::from(error);
             serde_json::to_string(&told).unwrap_or_else(|_| format!("{told:?}"))
         })
-    });
-    if let Some(made) = made {
-        made.remove();
+    })
+}
+
+/// Starts the process that removes the job that it is told of, once this one has ended, whatever has ended
+/// it. So nobody has to wait for that.
+fn start_remover() -> io::Result<OwnedFd> {
+    let (ours, theirs) = socket::pair()?;
+    match process::fork(Namespaces::NONE, None)? {
+        Fork::Parent(_) => Ok(ours),
+        Fork::Child => {
+            drop(ours);
+            process::exit_now(u8::from(await_end(&theirs).is_err()).into())
+        }
     }
-    carried
+}
+
+fn await_end(bridge: &OwnedFd) -> io::Result<()> {
+    process::set_name(c"remover")?;
+    // Whoever listens to the bridge is to see its end.
+    let null = descriptor::open_read(c"/dev/null")?;
+    descriptor::become_standard_streams([null.as_fd(); 3])?;
+    let (made, _) = word::receive::<Made>(bridge.as_fd())?;
+    // Nothing more is said.
+    descriptor::poll(&mut [Interest::readable(bridge.as_fd())], None)?;
+    made.remove();
+    Ok(())
 }
 
 fn runtime() -> io::Result<Runtime> {
