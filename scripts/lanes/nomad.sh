@@ -17,7 +17,8 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 checkout=$(cd "$here/../.." && pwd)
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 nomad=${NOMAD_BIN:-$(command -v nomad || true)}
-image=localhost/agentkernel-test:1
+# Its own, since others may be at work beside it, and all share one Docker.
+image=localhost/agentkernel-test:lane-$$
 work= agents=()
 
 say() { printf '%s nomad lane: %s\n' "$(date +%T)" "$*"; }
