@@ -64,7 +64,7 @@ make_programs() {
     local go what
     go=$(printf '%s\n' /usr/lib/go-*/bin | sort -V | tail -n 1)
     what=$(printf 'cmd/%s ' "${programs[@]}")
-    env -C "$work/source" "PATH=$go:$PATH" "HOME=$work" "GOPATH=$work/source/.go" "GOCACHE=$work/cache" \
+    env -C "$work/source" "PATH=$go:$PATH" "HOME=$work" "TMPDIR=$work" "GOPATH=$work/source/.go" "GOCACHE=$work/cache" \
         CGO_ENABLED=0 "KUBE_GIT_VERSION=v$version" "GOFLAGS=-p=$(nproc)" \
         nice make WHAT="$what" >"$work/log" 2>&1 || { tail -n 20 "$work/log"; exit 1; }
     mkdir "$work/bin"
