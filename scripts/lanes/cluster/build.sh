@@ -28,7 +28,8 @@ source_lists() {
 
 # Makes it below $work, and moves it to where it is kept when it is whole.
 build() {
-    local work version bin of_source go
+    # Of these, the folder is read when all has returned.
+    local version bin of_source
     if find_built; then
         echo "kubernetes: $version is in $bin"
         return
