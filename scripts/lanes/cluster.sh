@@ -15,9 +15,10 @@
 #
 # The names in DIR/environment are
 #
-#   KUBECONFIG               the credentials of somebody who may do everything
+#   KUBECONFIG               the credentials of somebody who may do everything, for root and the suites'
+#                            ordinary user
 #   KUBERNETES_AGENT_IMAGE   the image with the agent
-#   TESTKIT_IMAGE            what the suites' commands need; beside it the node has
+#   TESTKIT_CLUSTER_IMAGE    what the suites' commands need; beside it the node has
 #                            localhost/agentkernel-empty, -busybox, -daemon and -pause
 #   TESTKIT_PROGRAM          the agentkernel whose agent that is; the caller's, or made for it
 #   TESTKIT_KUBECTL          the cluster's command line
@@ -41,6 +42,8 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 umask 022
 # One of the cluster's services: its API, as pods know it.
 service=10.96.0.1
+# The suites' ordinary user: `ORDINARY` in crates/testkit/src/subject.rs.
+ordinary=23456
 
 usage() {
     echo "usage: scripts/lanes/cluster.sh build|built|up DIR|down DIR|stop DIR PROGRAM|start DIR PROGRAM"
@@ -197,7 +200,7 @@ up() {
     until_true 30 "the namespace" kubectl get serviceaccount default
     known KUBECONFIG "$KUBECONFIG"
     known KUBERNETES_AGENT_IMAGE localhost/agentkernel-agent:latest
-    known TESTKIT_IMAGE "$test_image"
+    known TESTKIT_CLUSTER_IMAGE "$test_image"
     known TESTKIT_PROGRAM "$TESTKIT_PROGRAM"
     known TESTKIT_KUBECTL "$bin/kubectl"
     rm -rf "$dir/images"

@@ -25,15 +25,15 @@ without() {
 }
 
 living() {
-    agentkernel create --backend kubernetes --image "$TESTKIT_IMAGE" --name one >/dev/null &&
+    agentkernel create --backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE" --name one >/dev/null &&
         agentkernel exec one -- echo lives && agentkernel rm -f one
 }
 
 in_cluster() { kubectl --request-timeout 0 -n agentkernel exec deploy/agentkerneld -- agentkernel "$@"; }
 
 own_folders
-kubectl apply -f "$rights" >/dev/null
-kubectl -n agentkernel wait --for=condition=Ready pod --all >/dev/null 2>&1 || true
+# Of an earlier one, the namespace may still be on its way out.
+eventually kubectl apply -f "$rights"
 eventually kubectl -n agentkernel get serviceaccount agentkernel
 kubeconfig_of agentkernel agentkernel >"$work/kubeconfig"
 export KUBECONFIG=$work/kubeconfig
@@ -45,13 +45,13 @@ without create pods run -- true
 without watch pods run -- true
 without create networkpolicies.networking.k8s.io run --network none -- true
 without get pods/exec run -- true
-agentkernel create --backend kubernetes --image "$TESTKIT_IMAGE" --name two >/dev/null || failed=$((failed + 1))
+agentkernel create --backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE" --name two >/dev/null || failed=$((failed + 1))
 without delete pods agentkernel rm -f two
 agentkernel rm -f two >/dev/null 2>&1 || true
 
 kubectl apply -f "$checkout/deploy/kubernetes/agentkerneld.yaml" >/dev/null
 kubectl --request-timeout 0 -n agentkernel rollout status deploy/agentkerneld --timeout 60s >/dev/null
-says "the daemon in the cluster" hello in_cluster run --backend kubernetes --image "$TESTKIT_IMAGE" -- echo hello
+says "the daemon in the cluster" hello in_cluster run --backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE" -- echo hello
 
 echo "rights: $failed failed"
 [ "$failed" = 0 ]

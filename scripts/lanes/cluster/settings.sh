@@ -27,6 +27,9 @@ make_certificates() {
         credentials "$token" >"$dir/$(sed 's/,.*//; s/.*://' <<<"$who").kubeconfig"
     done
     chmod 600 "$dir"/pki/* "$dir"/*.kubeconfig
+    chmod 644 "$dir/pki/ca.crt"
+    chown ":$ordinary" "$KUBECONFIG"
+    chmod 640 "$KUBECONFIG"
 }
 
 # A kubeconfig for whoever has a token.

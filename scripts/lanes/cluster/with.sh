@@ -19,13 +19,22 @@ kubectl() { "$TESTKIT_KUBECTL" --kubeconfig "$admin" --request-timeout 20s "$@";
 
 agentkernel() { timeout 90 "$TESTKIT_PROGRAM" "$@"; }
 
-run() { agentkernel run --backend kubernetes --image "$TESTKIT_IMAGE" "$@"; }
+run() { agentkernel run --backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE" "$@"; }
+
+# Runs a command, and sets `said` to what it says. Not by a pipe, of which whoever it leaves would have the
+# other end.
+hear() {
+    local status=0
+    "$@" >"$work/said" 2>&1 </dev/null || status=$?
+    said=$(cat "$work/said")
+    return $status
+}
 
 # A command that is to succeed and to say a word.
 says() {
     local what=$1 word=$2 said
     shift 2
-    if said=$("$@" 2>&1) && [[ $said == *"$word"* ]]; then
+    if hear "$@" && [[ $said == *"$word"* ]]; then
         echo "ok: $what"
     else
         printf 'FAILED: %s: %s\n' "$what" "$said"
@@ -37,7 +46,7 @@ says() {
 tells() {
     local what=$1 words=$2 said word
     shift 2
-    if said=$("$@" 2>&1); then
+    if hear "$@"; then
         printf 'FAILED: %s: it did not fail: %s\n' "$what" "$said"
         failed=$((failed + 1))
         return
