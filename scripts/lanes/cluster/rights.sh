@@ -9,8 +9,13 @@ account=system:serviceaccount:agentkernel:agentkernel
 trap 'kubectl delete --wait=false -f "$rights" >/dev/null; rm -rf "$work"' EXIT
 
 # Whether the account may, in the cluster's own words: yes or no.
-may() { [ "$(kubectl -n agentkernel auth can-i --as "$account" "$@" || true)" = yes ]; }
-may_not() { [ "$(kubectl -n agentkernel auth can-i --as "$account" "$@" || true)" = no ]; }
+may() { [ "$(can "$@")" = yes ]; }
+may_not() { [ "$(can "$@")" = no ]; }
+can() {
+    local part=()
+    [[ $2 != */* ]] || part=(--subresource "${2#*/}")
+    kubectl -n agentkernel auth can-i --as "$account" "$1" "${2%/*}" "${part[@]}" || true
+}
 
 # Tries a command without a verb on a resource, and whether what it says has both, and further words.
 without() {
@@ -24,10 +29,7 @@ without() {
     eventually may "$verb" "$resource"
 }
 
-living() {
-    agentkernel create --backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE" --name one >/dev/null &&
-        agentkernel exec one -- echo lives && agentkernel rm -f one
-}
+living() { create one && agentkernel exec one -- echo lives && agentkernel rm -f one; }
 
 in_cluster() { kubectl --request-timeout 0 -n agentkernel exec deploy/agentkerneld -- agentkernel "$@"; }
 
@@ -45,7 +47,7 @@ without create pods run -- true
 without watch pods run -- true
 without create networkpolicies.networking.k8s.io run --network none -- true
 without get pods/exec run -- true
-agentkernel create --backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE" --name two >/dev/null || failed=$((failed + 1))
+create two
 without delete pods agentkernel rm -f two
 agentkernel rm -f two >/dev/null 2>&1 || true
 

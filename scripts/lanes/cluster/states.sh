@@ -97,8 +97,6 @@ state_node_is_gone() {
     says "a run when it is back" hello run -- echo hello
 }
 
-create() { agentkernel create --backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE" --name "$1" >/dev/null; }
-
 own_folders
 eventually kubectl create namespace states
 eventually kubectl -n states get serviceaccount default

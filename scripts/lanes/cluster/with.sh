@@ -21,6 +21,12 @@ agentkernel() { timeout 90 "$TESTKIT_PROGRAM" "$@"; }
 
 run() { agentkernel run --backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE" "$@"; }
 
+# A sandbox with a name, which lives.
+create() {
+    agentkernel create --backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE" --name "$1" >/dev/null
+    agentkernel start "$1" >/dev/null
+}
+
 # Runs a command, and sets `said` to what it says. Not by a pipe, of which whoever it leaves would have the
 # other end.
 hear() {
