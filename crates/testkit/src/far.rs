@@ -74,7 +74,6 @@ const LEFT_OUT_PODS: &[(&str, &str)] = &[
     ("no-privileges", NEVER_ROOT),
     ("old-habits", NEVER_ROOT),
     ("permissive-user-is-the-caller", NEVER_ROOT),
-    ("private-directories", NEVER_ROOT),
     ("restrictive-root-is-read-only", NEVER_ROOT),
     ("settings-in-order", NEVER_ROOT),
     ("user", NEVER_ROOT),

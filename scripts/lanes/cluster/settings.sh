@@ -80,6 +80,9 @@ write_settings() {
 	oomScoreAdj: 0
 	resolvConf: ""
 	nodeStatusUpdateFrequency: 1s
+	# A node has no images but those that it was given: none is removed, however full the disk is.
+	imageGCHighThresholdPercent: 100
+	imageGCLowThresholdPercent: 99
 	evictionHard: {memory.available: "50Mi", nodefs.available: "1%", imagefs.available: "1%", nodefs.inodesFree: "1%"}
 	volumePluginDir: $dir/plugins
 	END
