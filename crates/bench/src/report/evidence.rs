@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use agentkernel_core::Class;
+use agentkernel_sys::machine::NESTED;
 
 use crate::result::{BackendFacts, Case, Document, OURS, Section};
 use crate::stats::{Ratio, paired_ratio};
@@ -254,6 +255,9 @@ impl<'a> Evidence<'a> {
         if self.runs.len() > 1 {
             remarks.push(format!("run {}", found.run.number));
         }
+        if self.is_nested(found) {
+            remarks.push(format!("{NESTED} ({})", found.run.document.machine.hypervisor));
+        }
         if found.run.document.settings.quick {
             remarks.push("few samples, of a quick run".to_owned());
         }
@@ -261,6 +265,18 @@ impl<'a> Evidence<'a> {
             remarks.push("run interrupted".to_owned());
         }
         remarks.join("; ")
+    }
+}
+
+impl Evidence<'_> {
+    /// Whether its virtual machines were in one, and its backend has not noted that.
+    fn is_nested(&self, found: &Found<'_>) -> bool {
+        let facts = found.run.document.backends.iter().find(|f| f.name == found.case.backend);
+        let unnoted = |facts: &BackendFacts| {
+            facts.class == Class::Vm.name()
+                && !facts.notes.iter().any(|note| note.contains("virtual one"))
+        };
+        !found.run.document.machine.hypervisor.is_empty() && facts.is_some_and(unnoted)
     }
 }
 
