@@ -74,8 +74,11 @@ pub struct Session {
     heard: u64,
     told: u64,
     untold_bytes: usize,
-    /// What is to be said without a number.
-    control: Vec<u8>,
+    /// What is to be said without a number, and first of all.
+    hello: Vec<u8>,
+    /// Whether it is to be told how much has been heard. Of that the last word counts, however often
+    /// there was a reason for one.
+    is_to_tell: bool,
     /// What is being written to the stream.
     outgoing: Vec<u8>,
     written: usize,
@@ -105,7 +108,8 @@ impl Session {
         self.incoming.clear();
         self.written = 0;
         self.greeted = false;
-        self.control.clear();
+        self.hello.clear();
+        self.is_to_tell = false;
         // Who takes a key has none before it has heard one.
         if self.key.is_some() {
             self.say_hello();
@@ -116,9 +120,8 @@ impl Session {
         let Key { place, session } = self.key.unwrap_or_default();
         let known = u8::from(self.known);
         let body = [&place[..], &session, &[known], &self.heard.to_le_bytes()].concat();
-        self.control.extend(frame(kind::HELLO, &body));
-        self.told = self.heard;
-        self.untold_bytes = 0;
+        self.hello = frame(kind::HELLO, &body);
+        self.has_told();
     }
 
     /// Whether more should be said now.
@@ -146,8 +149,11 @@ impl Session {
         if self.written == self.outgoing.len() {
             self.written = 0;
             self.outgoing.clear();
-            if !self.control.is_empty() {
-                self.outgoing.append(&mut self.control);
+            if !self.hello.is_empty() {
+                self.outgoing.append(&mut self.hello);
+            } else if std::mem::take(&mut self.is_to_tell) {
+                self.outgoing = frame(kind::HEARD, &self.heard.to_le_bytes());
+                self.has_told();
             } else if let Some(next) = self.held.get(self.said).filter(|_| self.greeted) {
                 self.outgoing.extend_from_slice(next);
                 self.said += 1;
@@ -181,9 +187,11 @@ impl Session {
 
     /// Has the other end know what was heard.
     pub fn tell(&mut self) {
-        self.control.extend(frame(kind::HEARD, &self.heard.to_le_bytes()));
-        self.told = self.heard;
-        self.untold_bytes = 0;
+        self.is_to_tell = true;
+    }
+
+    fn has_told(&mut self) {
+        (self.told, self.untold_bytes) = (self.heard, 0);
     }
 
     fn take(&mut self, kind: u8, body: &[u8]) -> io::Result<Option<Said>> {
@@ -396,5 +404,22 @@ mod tests {
             session.say(&Said::Data(vec![0; LONGEST]));
         }
         assert!(session.held_bytes < MOST_HELD + LONGEST + HEAD + 1);
+    }
+
+    #[test]
+    fn whoever_says_much_and_takes_nothing_is_told_of_it_once() {
+        let mut session = Session::with_key(KEY);
+        session.begin();
+        session.hear(&frame(kind::HELLO, &[&[7; 16][..], &[9; 16], &[0; 9]].concat())).unwrap();
+        for _ in 0..10_000 {
+            session.hear(&frame(kind::WORDS, b"")).unwrap();
+        }
+        let mut waiting = Vec::new();
+        while let said @ [_, ..] = session.outgoing() {
+            waiting.extend_from_slice(said);
+            let count = said.len();
+            session.wrote(count);
+        }
+        assert_eq!(waiting.len(), 2 * HEAD + 41 + 8, "a hello, and a word of how much was heard");
     }
 }
