@@ -76,7 +76,9 @@ pub trait Backend: Sync {
     fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError>;
 
     /// Refuses a spec that a place which keeps what is written can't enforce.
-    fn check_kept(&self, spec: &Spec) -> Result<(), BootError>;
+    fn check_kept(&self, _spec: &Spec) -> Result<(), BootError> {
+        Ok(())
+    }
 
     /// What the agent of a place made from `spec` has to start for `command`, which may differ
     /// from the spec in its user, directory and variables. `image` tells what the place
@@ -101,14 +103,20 @@ pub trait Backend: Sync {
 
     /// Whether a place made from the [pool part](Self::pool_part) of `spec` needs attachments to be
     /// one of `spec`.
-    fn needs_attachments(&self, spec: &Spec) -> bool;
+    fn needs_attachments(&self, _spec: &Spec) -> bool {
+        false
+    }
 
     /// Makes a place that was made from the [pool part](Self::pool_part) of `spec` one of `spec`,
     /// before anything has run in it. The calling process must have a single thread.
-    fn attach(&self, spec: &Spec, place: &mut dyn Pristine) -> Result<(), BootError>;
+    fn attach(&self, _spec: &Spec, _place: &mut dyn Pristine) -> Result<(), BootError> {
+        Ok(())
+    }
 
-    /// Makes streams of the caller's usable for the user inside a place.
-    fn open_streams(&self, stdio: &Stdio) -> Result<(), BootError>;
+    /// Makes streams of the caller's usable for the user inside a place, unless they stay on this side.
+    fn open_streams(&self, _stdio: &Stdio) -> Result<(), BootError> {
+        Ok(())
+    }
 
     /// Ends a place that another process has booted, if it has not ended yet, and waits until
     /// nothing of it is left.
@@ -116,23 +124,34 @@ pub trait Backend: Sync {
 
     /// Has what the engine keeps for places of the [name](Life::name) `to`, of which there was none
     /// yet, begin as what it keeps for `from`. What a place keeps in its layers is not its own.
-    fn copy_kept(&self, from: &str, to: &str) -> Result<(), BootError>;
+    fn copy_kept(&self, _from: &str, _to: &str) -> Result<(), BootError> {
+        Err(BootError::Refused {
+            why: format!("the {} backend can't copy a sandbox", self.name()),
+            fix: "use another backend for snapshots and forks".into(),
+        })
+    }
 
     /// Removes what the engine keeps of the places that were booted under this
     /// [name](Life::name), all of which have ended, or were to be.
-    fn forget(&self, name: &str) -> Result<(), DestroyError>;
+    fn forget(&self, _name: &str) -> Result<(), DestroyError> {
+        Ok(())
+    }
 
     /// Removes what places have left whose makers were killed with nobody there to clear it away,
     /// and tells what that was. Whatever a place that lives may still need stays.
     fn sweep(&self) -> Vec<PathBuf>;
 
     /// How many processes of a place with these [groups](Place::groups) the kernel has killed for
-    /// want of memory so far.
-    fn oom_kills(&self, groups: &[PathBuf]) -> u64;
+    /// want of memory so far. Where that is another one, it is asked by their agents.
+    fn oom_kills(&self, _groups: &[PathBuf]) -> u64 {
+        0
+    }
 
     /// What a place made from `spec` keeps in the directory that it was given in
     /// [`Life::layers`], seen from the host.
-    fn layers(&self, spec: &Spec, directory: &std::path::Path) -> Vec<Layer>;
+    fn layers(&self, _spec: &Spec, _directory: &std::path::Path) -> Vec<Layer> {
+        Vec::new()
+    }
 
     /// What a place made from `spec` and `image` keeps where only its agent reaches it: layers that are in
     /// `directory` once the agent has handed them out, by the names that its upper directories have there.
@@ -495,6 +514,12 @@ pub enum BootError {
     /// Something that should have worked did not.
     #[error("{what}: {source}")]
     Failed { what: String, source: io::Error },
+}
+
+/// Why a program has no driver for an `engine` that it knows, and what to do.
+pub fn undriven(engine: &str) -> (String, String) {
+    let why = format!("{engine} is driven by agentkerneld, which is not installed");
+    (why, "install agentkerneld beside agentkernel".into())
 }
 
 /// What of a place could not be removed.

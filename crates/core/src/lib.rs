@@ -19,7 +19,7 @@ mod yardstick;
 
 pub use backend::{
     Backend, BootError, Capabilities, Capability, DestroyError, Launch, Layer, Life, LimitInForce,
-    Limited, Owners, Pinned, Place, Pristine, Probe, Remains, Remnant, Usage, Wall,
+    Limited, Owners, Pinned, Place, Pristine, Probe, Remains, Remnant, Usage, Wall, undriven,
 };
 pub use command::{Attachment, Command, Ended, ImageFacts, Process, Stdio};
 pub use identity::{Identity, NUMBERS, check_caller, no_user};

@@ -29,6 +29,19 @@ pub struct Spec {
     pub strict: bool,
 }
 
+impl Spec {
+    /// The same without what is a command's own, not its place's.
+    pub fn without_command(&self) -> Self {
+        Self {
+            // Only a name, by now.
+            profile: Profile::Moderate,
+            directory: None,
+            environment: BTreeMap::new(),
+            ..self.clone()
+        }
+    }
+}
+
 /// A named set of spec defaults, the same on every backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {

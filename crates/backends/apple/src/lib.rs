@@ -32,13 +32,12 @@ mod words;
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use agentkernel_containers::{owners, process_of};
 use agentkernel_core::{
     About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
-    Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Profile, Provision, Remains,
-    Remnant, Spec, Stdio, Yardstick,
+    Launch, Life, Owners, Place, Probe, Process, Provision, Remains, Remnant, Spec, Yardstick,
 };
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{process as processes, signal};
@@ -138,10 +137,6 @@ impl<const DRIVES: bool> Backend for Apple<DRIVES> {
         boot::boot(spec, life)
     }
 
-    fn check_kept(&self, _spec: &Spec) -> Result<(), BootError> {
-        Ok(())
-    }
-
     fn process(
         &self,
         spec: &Spec,
@@ -156,26 +151,7 @@ impl<const DRIVES: bool> Backend for Apple<DRIVES> {
         if spec.ports.iter().any(|port| port.outside.is_some()) {
             return None;
         }
-        Some(Spec {
-            // Only a name, by now.
-            profile: Profile::Moderate,
-            directory: None,
-            environment: Default::default(),
-            ..spec.clone()
-        })
-    }
-
-    fn needs_attachments(&self, _spec: &Spec) -> bool {
-        false
-    }
-
-    fn attach(&self, _spec: &Spec, _place: &mut dyn Pristine) -> Result<(), BootError> {
-        Ok(())
-    }
-
-    fn open_streams(&self, _stdio: &Stdio) -> Result<(), BootError> {
-        // They stay on this side.
-        Ok(())
+        Some(spec.without_command())
     }
 
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {
@@ -185,13 +161,6 @@ impl<const DRIVES: bool> Backend for Apple<DRIVES> {
         descriptor::poll(&mut [Interest::readable(host.as_fd())], None)
             .map_err(|source| DestroyError { what: "a container's link".into(), source })?;
         Ok(Remains::default())
-    }
-
-    fn copy_kept(&self, _from: &str, _to: &str) -> Result<(), BootError> {
-        Err(BootError::Refused {
-            why: "Apple's container command can't copy a container".into(),
-            fix: "use another backend for snapshots and forks".into(),
-        })
     }
 
     fn forget(&self, name: &str) -> Result<(), DestroyError> {
@@ -214,15 +183,6 @@ impl<const DRIVES: bool> Backend for Apple<DRIVES> {
 
     fn sweep(&self) -> Vec<PathBuf> {
         if DRIVES { sweep::sweep() } else { Vec::new() }
-    }
-
-    fn oom_kills(&self, _groups: &[PathBuf]) -> u64 {
-        // The machine's kernel is asked by nobody.
-        0
-    }
-
-    fn layers(&self, _spec: &Spec, _directory: &Path) -> Vec<Layer> {
-        Vec::new()
     }
 
     fn owners(&self, spec: &Spec, image: &ImageFacts) -> Result<Owners, BootError> {

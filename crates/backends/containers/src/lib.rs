@@ -27,8 +27,8 @@ use std::path::{Path, PathBuf};
 
 use agentkernel_core::{
     About, Access, Backend, BootError, Capabilities, Capability, Command, DestroyError, ImageFacts,
-    Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Profile, Provision, Remains,
-    Remnant, Spec, Stdio, Yardstick,
+    Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Provision, Remains, Remnant,
+    Spec, Stdio, Yardstick, undriven,
 };
 use agentkernel_protocol::{Role, Start, ToAgent};
 use agentkernel_sys::descriptor::{self, Interest};
@@ -121,15 +121,9 @@ impl Containers {
 
     fn driver(&self) -> Result<&'static dyn Driver, BootError> {
         self.driver.ok_or_else(|| {
-            let (why, fix) = self.unavailable();
+            let (why, fix) = undriven(self.product.title);
             BootError::Unavailable { why, fix }
         })
-    }
-
-    fn unavailable(&self) -> (String, String) {
-        let why =
-            format!("{} is driven by agentkerneld, which is not installed", self.product.title);
-        (why, "install agentkerneld beside agentkernel".into())
     }
 }
 
@@ -178,7 +172,7 @@ impl Backend for Containers {
         match self.driver {
             Some(driver) => driver.probe(self.product),
             None => {
-                let (why, fix) = self.unavailable();
+                let (why, fix) = undriven(self.product.title);
                 Probe::Unavailable { why, fix }
             }
         }
@@ -200,10 +194,6 @@ impl Backend for Containers {
         self.driver()?.boot(self.product, spec, life)
     }
 
-    fn check_kept(&self, _spec: &Spec) -> Result<(), BootError> {
-        Ok(())
-    }
-
     fn process(
         &self,
         spec: &Spec,
@@ -223,14 +213,7 @@ impl Backend for Containers {
         if !spec.mounts.is_empty() && !can_add {
             return None;
         }
-        Some(Spec {
-            // Only a name, by now.
-            profile: Profile::Moderate,
-            mounts: Vec::new(),
-            directory: None,
-            environment: Default::default(),
-            ..spec.clone()
-        })
+        Some(Spec { mounts: Vec::new(), ..spec.without_command() })
     }
 
     fn needs_attachments(&self, spec: &Spec) -> bool {

@@ -231,3 +231,16 @@ impl Drop for Bridge {
 fn nonsense() -> FarError {
     FarError::Gone(io::ErrorKind::InvalidData.into())
 }
+
+/// Ends the place of a bridge that somebody else has started, and waits until that has gone: it is asked to,
+/// and one that has not within `patience` is killed, which ends its stream.
+pub fn end(bridge: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
+    for signal in [SIGTERM, signal::SIGKILL] {
+        // It may have ended of itself.
+        let _ = process::signal_process(bridge, signal);
+        if descriptor::poll(&mut [Interest::readable(bridge)], Some(patience))? {
+            return Ok(());
+        }
+    }
+    Err(io::ErrorKind::TimedOut.into())
+}

@@ -42,9 +42,11 @@ mod carry;
 mod last;
 mod place;
 pub mod session;
+mod why;
 pub mod word;
 
-pub use bridge::{Bridge, FarError};
+pub use bridge::{Bridge, FarError, end};
 pub use carry::{Stream, carry};
 pub use last::LastWords;
 pub use place::{FarPlace, Told};
+pub use why::{told, understood};

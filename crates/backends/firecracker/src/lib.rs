@@ -14,7 +14,6 @@
 pub mod machine;
 pub mod words;
 
-use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,11 +21,9 @@ use std::time::Duration;
 use agentkernel_containers::{identity_of, owners, process_of, start_first};
 use agentkernel_core::{
     About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
-    Launch, Layer, Life, Owners, Pinned, Place, Pristine, Probe, Process, Profile, Provision,
-    Remains, Remnant, Spec, Stdio, Yardstick,
+    Launch, Layer, Life, Owners, Pinned, Place, Probe, Process, Provision, Remains, Remnant, Spec,
+    Yardstick, undriven,
 };
-use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::{process, signal};
 
 /// What takes a word with Firecracker.
 pub trait Driver: Sync {
@@ -68,7 +65,7 @@ impl Firecracker {
 
     fn driver(&self) -> Result<&'static dyn Driver, BootError> {
         self.driver.ok_or_else(|| {
-            let (why, fix) = undriven();
+            let (why, fix) = undriven("Firecracker");
             BootError::Unavailable { why, fix }
         })
     }
@@ -90,15 +87,6 @@ const COVERED: [&str; 5] = ["/dev", "/etc/hostname", "/proc", "/run", "/sys"];
 
 /// How long a machine may take to end.
 const END: Duration = Duration::from_secs(10);
-
-fn left(source: io::Error) -> DestroyError {
-    DestroyError { what: "a micro-VM".into(), source }
-}
-
-fn undriven() -> (String, String) {
-    let why = "Firecracker is driven by agentkerneld, which is not installed";
-    (why.into(), "install agentkerneld beside agentkernel".into())
-}
 
 impl Backend for Firecracker {
     fn name(&self) -> &'static str {
@@ -150,7 +138,7 @@ impl Backend for Firecracker {
         match self.driver {
             Some(driver) => driver.probe(),
             None => {
-                let (why, fix) = undriven();
+                let (why, fix) = undriven("Firecracker");
                 Probe::Unavailable { why, fix }
             }
         }
@@ -181,10 +169,6 @@ impl Backend for Firecracker {
         self.driver()?.boot(spec, life, origin)
     }
 
-    fn check_kept(&self, _spec: &Spec) -> Result<(), BootError> {
-        Ok(())
-    }
-
     fn process(
         &self,
         spec: &Spec,
@@ -196,42 +180,14 @@ impl Backend for Firecracker {
 
     fn pool_part(&self, spec: &Spec) -> Option<Spec> {
         // A copy is to be of what a folder has now.
-        spec.mounts.is_empty().then(|| Spec {
-            // Only a name, by now.
-            profile: Profile::Moderate,
-            directory: None,
-            environment: Default::default(),
-            ..spec.clone()
-        })
-    }
-
-    fn needs_attachments(&self, _spec: &Spec) -> bool {
-        false
-    }
-
-    fn attach(&self, _spec: &Spec, _place: &mut dyn Pristine) -> Result<(), BootError> {
-        Ok(())
-    }
-
-    fn open_streams(&self, _stdio: &Stdio) -> Result<(), BootError> {
-        // They stay on this side.
-        Ok(())
+        spec.mounts.is_empty().then(|| spec.without_command())
     }
 
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {
         let Some(bridge) = &remnant.process else { return Ok(Remains::default()) };
-        // It ends its machine, and then itself; one that does not is ended, and the machine with it.
-        for signal in [signal::SIGTERM, signal::SIGKILL] {
-            // It may have ended of itself.
-            let _ = process::signal_process(bridge.as_fd(), signal);
-            let ended = descriptor::poll(&mut [Interest::readable(bridge.as_fd())], Some(END));
-            match ended {
-                Ok(true) => return Ok(Remains::default()),
-                Ok(false) => {}
-                Err(source) => return Err(left(source)),
-            }
-        }
-        Err(left(io::ErrorKind::TimedOut.into()))
+        agentkernel_far::end(bridge.as_fd(), END)
+            .map(|()| Remains::default())
+            .map_err(|source| DestroyError { what: "a micro-VM".into(), source })
     }
 
     fn copy_kept(&self, _from: &str, _to: &str) -> Result<(), BootError> {
@@ -239,17 +195,8 @@ impl Backend for Firecracker {
         Ok(())
     }
 
-    fn forget(&self, _name: &str) -> Result<(), DestroyError> {
-        Ok(())
-    }
-
     fn sweep(&self) -> Vec<PathBuf> {
         self.driver.map(Driver::sweep).unwrap_or_default()
-    }
-
-    fn oom_kills(&self, _groups: &[PathBuf]) -> u64 {
-        // The machine's kernel is asked by its agent.
-        0
     }
 
     fn layers(&self, _spec: &Spec, directory: &Path) -> Vec<Layer> {

@@ -12,7 +12,7 @@ use agentkernel_core::{
     BootError, DestroyError, Image, ImageFacts, Life, LimitInForce, LimitKind, Limited, Network,
     Origin, Place, Provision, Pull, RootAccess, Spec,
 };
-use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
+use agentkernel_far::{Bridge, FarError, FarPlace, Told, understood, word};
 use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::{identity, socket};
 use kube::api::DeleteParams;
@@ -20,7 +20,7 @@ use kube::api::DeleteParams;
 use crate::bridge::{self, ARRIVAL};
 use crate::client::{Client, failed, runtime};
 use crate::names;
-use crate::order::{Order, understood};
+use crate::order::Order;
 use crate::pod::{self, HOME, Parts};
 use crate::probe::walls;
 use crate::settings::Settings;
@@ -248,14 +248,16 @@ pub fn remove(name: &str) -> Result<(), DestroyError> {
     removed.map_err(|error| left(error.to_string()))
 }
 
+const UNREACHED: &str = "can't reach into the pod";
+
 fn far(error: FarError) -> BootError {
     match error {
-        FarError::Open(text) => understood(&text),
+        FarError::Open(text) => understood(&text, UNREACHED),
         FarError::Unwanted => {
             BootError::Refused { why: error.to_string(), fix: "run it again".into() }
         }
         FarError::Start(source) | FarError::Gone(source) => {
-            BootError::Failed { what: "can't reach into the pod".into(), source }
+            BootError::Failed { what: UNREACHED.into(), source }
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use agentkernel_containers::{AGENT, RELAY};
 use agentkernel_core::BootError;
-use agentkernel_far::{Stream, carry};
+use agentkernel_far::{Stream, carry, told};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
 use futures_util::{StreamExt, TryStreamExt};
@@ -26,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::client::{Client, PATIENCE, failed, runtime};
-use crate::order::{Order, told};
+use crate::order::Order;
 use crate::pending::{Verdict, judge};
 use crate::pod::{CONTAINER, network_policy};
 use crate::pump::Pump;

@@ -11,13 +11,13 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use agentkernel_containers::{identity_of, owners, process_of, start_first};
 use agentkernel_core::{
     About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
-    Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Profile, Provision, Remains,
-    Remnant, Spec, Stdio, Yardstick,
+    Launch, Life, Owners, Place, Probe, Process, Provision, Remains, Remnant, Spec, Yardstick,
+    undriven,
 };
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{identity, process as processes, signal};
@@ -54,15 +54,10 @@ impl Kubernetes {
 
     fn driver(&self) -> Result<&'static dyn Driver, BootError> {
         self.driver.ok_or_else(|| {
-            let (why, fix) = undriven();
+            let (why, fix) = undriven("Kubernetes");
             BootError::Unavailable { why, fix }
         })
     }
-}
-
-fn undriven() -> (String, String) {
-    let why = "Kubernetes is driven by agentkerneld, which is not installed";
-    (why.into(), "install agentkerneld beside agentkernel".into())
 }
 
 impl Backend for Kubernetes {
@@ -107,7 +102,7 @@ impl Backend for Kubernetes {
         match self.driver {
             Some(driver) => driver.probe(),
             None => {
-                let (why, fix) = undriven();
+                let (why, fix) = undriven("Kubernetes");
                 Probe::Unavailable { why, fix }
             }
         }
@@ -126,10 +121,6 @@ impl Backend for Kubernetes {
 
     fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
         self.driver()?.boot(spec, life)
-    }
-
-    fn check_kept(&self, _spec: &Spec) -> Result<(), BootError> {
-        Ok(())
     }
 
     fn process(
@@ -155,26 +146,7 @@ impl Backend for Kubernetes {
     }
 
     fn pool_part(&self, spec: &Spec) -> Option<Spec> {
-        Some(Spec {
-            // Only a name, by now.
-            profile: Profile::Moderate,
-            directory: None,
-            environment: Default::default(),
-            ..spec.clone()
-        })
-    }
-
-    fn needs_attachments(&self, _spec: &Spec) -> bool {
-        false
-    }
-
-    fn attach(&self, _spec: &Spec, _place: &mut dyn Pristine) -> Result<(), BootError> {
-        Ok(())
-    }
-
-    fn open_streams(&self, _stdio: &Stdio) -> Result<(), BootError> {
-        // They stay on this side.
-        Ok(())
+        Some(spec.without_command())
     }
 
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {
@@ -186,13 +158,6 @@ impl Backend for Kubernetes {
         Ok(Remains::default())
     }
 
-    fn copy_kept(&self, _from: &str, _to: &str) -> Result<(), BootError> {
-        Err(BootError::Refused {
-            why: "a cluster can't copy a pod".into(),
-            fix: "use another backend for snapshots and forks".into(),
-        })
-    }
-
     fn forget(&self, name: &str) -> Result<(), DestroyError> {
         match self.driver {
             Some(driver) => driver.forget(name),
@@ -202,15 +167,6 @@ impl Backend for Kubernetes {
 
     fn sweep(&self) -> Vec<PathBuf> {
         self.driver.map(Driver::sweep).unwrap_or_default()
-    }
-
-    fn oom_kills(&self, _groups: &[PathBuf]) -> u64 {
-        // The node's kernel is asked by the pod's agent.
-        0
-    }
-
-    fn layers(&self, _spec: &Spec, _directory: &Path) -> Vec<Layer> {
-        Vec::new()
     }
 
     fn owners(&self, spec: &Spec, image: &ImageFacts) -> Result<Owners, BootError> {

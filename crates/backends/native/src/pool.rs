@@ -4,8 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use agentkernel_core::{
-    Access, Attachment, BootError, Identity, Image, Module, Mount, Pristine, Profile, Spec, User,
-    c_string,
+    Access, Attachment, BootError, Identity, Image, Module, Mount, Pristine, Spec, User, c_string,
 };
 use agentkernel_sys::descriptor::{self, Links};
 use agentkernel_sys::mount::{self, Detached};
@@ -19,22 +18,18 @@ use crate::{apart, explain, outside};
 /// The part of `spec` that a place is made of before it is known for what.
 pub fn part(spec: &Spec) -> Spec {
     Spec {
-        // Only a name, by now.
-        profile: Profile::Moderate,
         // The code comes with the command.
         image: match &spec.image {
             Image::Module(_) => Image::Module(Module::Any),
             other => other.clone(),
         },
         mounts: Vec::new(),
-        directory: None,
-        environment: Default::default(),
         user: match Mapping::for_caller() {
             Mapping::Many => User::Unprivileged,
             // It has no other numbers to become.
             Mapping::Single { .. } => spec.user.clone(),
         },
-        ..spec.clone()
+        ..spec.without_command()
     }
 }
 

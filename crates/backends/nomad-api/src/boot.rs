@@ -11,13 +11,13 @@ use agentkernel_core::{
     BootError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Limited, Place, RootAccess,
     Spec,
 };
-use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
+use agentkernel_far::{Bridge, FarError, FarPlace, Told, understood, word};
 use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::{machine, socket};
 
 use crate::bridge::{self, Plan};
 use crate::client::Client;
-use crate::error::{self, failed};
+use crate::error::failed;
 use crate::job::{self, ENGINES, Parts};
 use crate::settings::{Settings, Source};
 use crate::{nodes, owner, probe};
@@ -208,11 +208,7 @@ fn far(error: FarError) -> BootError {
         FarError::Unwanted => {
             BootError::Refused { why: error.to_string(), fix: "run it again".into() }
         }
-        // In its own form.
-        FarError::Open(told) => match serde_json::from_str::<error::Told>(&told) {
-            Ok(told) => told.into(),
-            Err(_) => failed("can't boot the sandbox", io::Error::other(told)),
-        },
+        FarError::Open(told) => understood(&told, "can't boot the sandbox"),
         other => failed("can't reach the sandbox", io::Error::other(other.to_string())),
     }
 }

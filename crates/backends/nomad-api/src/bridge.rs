@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use agentkernel_containers::{AGENT, BRING};
 use agentkernel_core::BootError;
-use agentkernel_far::{Stream, carry};
+use agentkernel_far::{Stream, carry, told};
 use agentkernel_sys::descriptor::Interest;
 use agentkernel_sys::signal::{self, Signals};
 use agentkernel_sys::{descriptor, process};
@@ -25,7 +25,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
 use crate::client::{Answer, CLEAR, Client, REMOVE, WATCH, quoted};
-use crate::error::{ApiError, Told, failed};
+use crate::error::{ApiError, failed};
 use crate::exec::{self, Socket};
 use crate::job::MAKER;
 use crate::settings::{Settings, Source};
@@ -68,8 +68,7 @@ pub fn serve() -> io::Result<()> {
         open(plan, &signals).map_err(|error| {
             // Nothing is left of it when somebody hears of the error.
             made.take().iter().for_each(Made::remove);
-            let told = Told::from(error);
-            serde_json::to_string(&told).unwrap_or_else(|_| format!("{told:?}"))
+            told(error)
         })
     });
     if let Some(made) = made {

@@ -3,7 +3,6 @@
 use std::io;
 
 use agentkernel_core::BootError;
-use serde::{Deserialize, Serialize};
 
 use crate::client::Act;
 
@@ -119,34 +118,6 @@ fn forbidden(needs: &str, namespace: &str, has_token: bool) -> String {
             "give {who} a policy with namespace \"{namespace}\" {{ capabilities = [\"{needs}\"] }}; \
              docs/nomad.md has all that it takes"
         ),
-    }
-}
-
-/// An error of the edge's, from the process that has it to the one that tells.
-#[derive(Debug, Serialize, Deserialize)]
-pub enum Told {
-    Unavailable { why: String, fix: String },
-    Refused { why: String, fix: String },
-    Failed { what: String, why: String },
-}
-
-impl From<BootError> for Told {
-    fn from(error: BootError) -> Self {
-        match error {
-            BootError::Unavailable { why, fix } => Self::Unavailable { why, fix },
-            BootError::Refused { why, fix } => Self::Refused { why, fix },
-            BootError::Failed { what, source } => Self::Failed { what, why: source.to_string() },
-        }
-    }
-}
-
-impl From<Told> for BootError {
-    fn from(told: Told) -> Self {
-        match told {
-            Told::Unavailable { why, fix } => Self::Unavailable { why, fix },
-            Told::Refused { why, fix } => Self::Refused { why, fix },
-            Told::Failed { what, why } => Self::Failed { what, source: io::Error::other(why) },
-        }
     }
 }
 

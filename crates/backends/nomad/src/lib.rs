@@ -11,19 +11,16 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
-use std::io;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agentkernel_containers::{owners, process_of, start_first};
 use agentkernel_core::{
     About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
-    Launch, Layer, Life, Owners, Place, Pristine, Probe, Process, Profile, Provision, Pull,
-    Remains, Remnant, Spec, Stdio, Yardstick,
+    Launch, Life, Owners, Place, Probe, Process, Provision, Pull, Remains, Remnant, Spec,
+    Yardstick, undriven,
 };
-use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::{process, signal};
 
 /// What takes a word with Nomad.
 pub trait Driver: Sync {
@@ -51,7 +48,7 @@ impl Nomad {
 
     fn driver(&self) -> Result<&'static dyn Driver, BootError> {
         self.driver.ok_or_else(|| {
-            let (why, fix) = undriven();
+            let (why, fix) = undriven("Nomad");
             BootError::Unavailable { why, fix }
         })
     }
@@ -59,15 +56,6 @@ impl Nomad {
 
 /// How long an allocation may take to end, and its job to be removed.
 const END: Duration = Duration::from_secs(30);
-
-fn left(source: io::Error) -> DestroyError {
-    DestroyError { what: "a Nomad allocation".into(), source }
-}
-
-fn undriven() -> (String, String) {
-    let why = "Nomad is driven by agentkerneld, which is not installed";
-    (why.into(), "install agentkerneld beside agentkernel".into())
-}
 
 impl Backend for Nomad {
     fn name(&self) -> &'static str {
@@ -111,7 +99,7 @@ impl Backend for Nomad {
         match self.driver {
             Some(driver) => driver.probe(),
             None => {
-                let (why, fix) = undriven();
+                let (why, fix) = undriven("Nomad");
                 Probe::Unavailable { why, fix }
             }
         }
@@ -140,10 +128,6 @@ impl Backend for Nomad {
         self.driver()?.boot(spec, life)
     }
 
-    fn check_kept(&self, _spec: &Spec) -> Result<(), BootError> {
-        Ok(())
-    }
-
     fn process(
         &self,
         spec: &Spec,
@@ -154,66 +138,18 @@ impl Backend for Nomad {
     }
 
     fn pool_part(&self, spec: &Spec) -> Option<Spec> {
-        Some(Spec {
-            // Only a name, by now.
-            profile: Profile::Moderate,
-            directory: None,
-            environment: Default::default(),
-            ..spec.clone()
-        })
-    }
-
-    fn needs_attachments(&self, _spec: &Spec) -> bool {
-        false
-    }
-
-    fn attach(&self, _spec: &Spec, _place: &mut dyn Pristine) -> Result<(), BootError> {
-        Ok(())
-    }
-
-    fn open_streams(&self, _stdio: &Stdio) -> Result<(), BootError> {
-        // They stay on this side.
-        Ok(())
+        Some(spec.without_command())
     }
 
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {
         let Some(bridge) = &remnant.process else { return Ok(Remains::default()) };
-        // It ends the allocation, and then itself. The stream of one that does not ends with it, and
-        // so does what is at its other end.
-        for signal in [signal::SIGTERM, signal::SIGKILL] {
-            // It may have ended of itself.
-            let _ = process::signal_process(bridge.as_fd(), signal);
-            match descriptor::poll(&mut [Interest::readable(bridge.as_fd())], Some(END)) {
-                Ok(true) => return Ok(Remains::default()),
-                Ok(false) => {}
-                Err(source) => return Err(left(source)),
-            }
-        }
-        Err(left(io::ErrorKind::TimedOut.into()))
-    }
-
-    fn copy_kept(&self, _from: &str, _to: &str) -> Result<(), BootError> {
-        Err(BootError::Refused {
-            why: "Nomad can't copy an allocation".into(),
-            fix: "use another backend for snapshots and forks".into(),
-        })
-    }
-
-    fn forget(&self, _name: &str) -> Result<(), DestroyError> {
-        Ok(())
+        agentkernel_far::end(bridge.as_fd(), END)
+            .map(|()| Remains::default())
+            .map_err(|source| DestroyError { what: "a Nomad allocation".into(), source })
     }
 
     fn sweep(&self) -> Vec<PathBuf> {
         self.driver.map(Driver::sweep).unwrap_or_default()
-    }
-
-    fn oom_kills(&self, _groups: &[PathBuf]) -> u64 {
-        // The agent asks, on the node.
-        0
-    }
-
-    fn layers(&self, _spec: &Spec, _directory: &Path) -> Vec<Layer> {
-        Vec::new()
     }
 
     fn owners(&self, spec: &Spec, image: &ImageFacts) -> Result<Owners, BootError> {
