@@ -6,6 +6,7 @@
 
 mod backend;
 mod command;
+mod hex;
 mod identity;
 mod in_image;
 mod port;
@@ -22,6 +23,7 @@ pub use backend::{
     Limited, Owners, Pinned, Place, Pristine, Probe, Remains, Remnant, Usage, Wall, undriven,
 };
 pub use command::{Attachment, Command, Ended, ImageFacts, Process, Stdio};
+pub use hex::hex;
 pub use identity::{Identity, NUMBERS, check_caller, no_user};
 pub use in_image::{identity as identity_in_image, process as process_in_image};
 pub use port::{Port, Transport};

@@ -1,5 +1,6 @@
 //! What things are known by: the digest of their content.
 
+use agentkernel_core::hex;
 use std::fmt;
 use std::str::FromStr;
 
@@ -73,7 +74,7 @@ impl Hasher {
     }
 
     pub fn finish(self) -> Digest {
-        let digits: String = self.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits = hex(&self.0.finalize());
         Digest(format!("{ALGORITHM}{digits}"))
     }
 }

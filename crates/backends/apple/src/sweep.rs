@@ -1,5 +1,6 @@
 //! What is left of killed makers' containers, and removed; and containers of ours by their name.
 
+use agentkernel_core::hex;
 use std::path::PathBuf;
 
 use agentkernel_containers::is_orphans;
@@ -15,8 +16,7 @@ pub const LABEL: &str = "agentkernel";
 /// somebody else has made with a label of ours copied has another name, or none of our seals.
 pub fn seal(name: &str) -> String {
     let uid = agentkernel_sys::identity::effective().0;
-    let digest = Sha256::digest(format!("agentkernel {uid} {name}"));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(format!("agentkernel {uid} {name}")))
 }
 
 /// All containers that the caller has made. Whoever has only copied a label is not among them.

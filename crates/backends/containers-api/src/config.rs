@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use agentkernel_containers::{AGENT, Bound, DOOR, FAR, pids_of_ours};
-use agentkernel_core::{self as core, Access, Network, Port, RootAccess, Spec};
+use agentkernel_core::{self as core, Access, Network, Port, RootAccess, Spec, hex};
 use bollard::models::{
     ContainerCreateBody, HealthConfig, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig,
     Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding,
@@ -95,8 +95,7 @@ fn labels(parts: &Parts<'_>) -> HashMap<String, String> {
 /// somebody else has made with a label of ours copied has another name, or none of our seals.
 pub fn seal(name: &str) -> String {
     let uid = rustix::process::geteuid().as_raw();
-    let digest = Sha256::digest(format!("agentkernel {uid} {name}"));
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(format!("agentkernel {uid} {name}")))
 }
 
 fn host(spec: &Spec, parts: &Parts<'_>) -> HostConfig {

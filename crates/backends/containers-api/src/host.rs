@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use agentkernel_containers::Product;
-use agentkernel_core::BootError;
+use agentkernel_core::{BootError, hex};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -163,7 +163,7 @@ fn context(variables: Variables<'_>) -> Result<Option<(String, Option<Certificat
     };
     // That is how its command line names the folders.
     let digest = Sha256::digest(name.as_bytes());
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&digest);
     let path = config.join("contexts/meta").join(&digest).join("meta.json");
     let meta = json(&path).unwrap_or_default();
     let endpoint = &meta["Endpoints"]["docker"];
@@ -236,8 +236,7 @@ mod tests {
     #[test]
     fn dockers_context_counts_and_a_broken_one_is_told() {
         let folder = env::temp_dir().join(format!("agentkernel-context-{}", std::process::id()));
-        let digest: String =
-            Sha256::digest(b"other").iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex(&Sha256::digest(b"other"));
         let meta = folder.join("contexts/meta").join(digest);
         fs::create_dir_all(&meta).unwrap();
         fs::write(folder.join("config.json"), r#"{"currentContext":"other"}"#).unwrap();

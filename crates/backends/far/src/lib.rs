@@ -40,6 +40,7 @@
 mod bridge;
 mod carry;
 mod last;
+mod owner;
 mod place;
 pub mod session;
 mod why;
@@ -48,5 +49,6 @@ pub mod word;
 pub use bridge::{Bridge, FarError, end};
 pub use carry::{Stream, carry};
 pub use last::LastWords;
+pub use owner::owner;
 pub use place::{FarPlace, Told};
 pub use why::{told, understood};

@@ -8,6 +8,7 @@
 //! was saved (FACTS.md). So a golden machine is looked for by its **likeness**, in which all is that it
 //! was made of, the processor and the kernel of the host included; and its files are known again.
 
+use agentkernel_core::hex;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, BufReader, Read};
 use std::os::fd::AsFd;
@@ -98,7 +99,7 @@ fn likeness(plan: &Plan, making: &Making) -> io::Result<String> {
     let stamps = stamps.collect::<io::Result<Vec<_>>>()?;
     let all = (plan, making, stamps, BOOT_ARGUMENTS, host()?);
     let digest = Sha256::digest(serde_json::to_vec(&all)?);
-    Ok(stamp::hex(&digest[..16]))
+    Ok(hex(&digest[..16]))
 }
 
 /// What of this machine a machine depends on: the processor, and the kernel that shows it. To ask for a
@@ -281,7 +282,7 @@ fn digest(file: &File, size: u64) -> io::Result<String> {
         }
         at += BLOCK as u64;
     }
-    Ok(stamp::hex(&hasher.finalize()))
+    Ok(hex(&hasher.finalize()))
 }
 
 /// Removes a folder, which may not be there.

@@ -1,6 +1,7 @@
 //! The initial root of machines: the agent's program, and modules of their kernel. It is made once for
 //! each version of those, and kept.
 
+use agentkernel_core::hex;
 use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -76,7 +77,7 @@ fn key(parts: &[Part]) -> String {
             hasher.update(format!(" {path:?} {}\n", stamp::of(found)));
         }
     }
-    stamp::hex(&hasher.finalize()[..16])
+    hex(&hasher.finalize()[..16])
 }
 
 /// Writes an archive of the kind that kernels unpack (initramfs-buffer-format: `newc`).

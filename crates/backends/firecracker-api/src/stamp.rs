@@ -9,8 +9,3 @@ pub fn of(file: &Metadata) -> String {
     let times = [file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()];
     format!("{about:?} {times:?}")
 }
-
-/// A digest, or a part of one, as a text.
-pub fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}

@@ -5,12 +5,13 @@ use std::fs::{self, File};
 use std::io::{self, BufReader, Read};
 use std::path::{Component, Path, PathBuf};
 
+use agentkernel_core::hex;
 use md5::{Digest, Md5};
 use tar::{Archive, EntryType};
 
+use crate::SetupError;
 use crate::ar::{self, Member};
 use crate::packing::{self, CopyError};
-use crate::{SetupError, hex};
 
 /// What a package may have, unpacked.
 const MOST_BYTES: u64 = 4 << 30;

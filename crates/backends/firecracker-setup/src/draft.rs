@@ -6,11 +6,12 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use agentkernel_core::hex;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use sha2::{Digest, Sha256};
 
 use crate::source::HashWriter;
-use crate::{SetupError, Written, hex};
+use crate::{SetupError, Written};
 
 /// What every other file's digest is in, as sha256sum(1) reads it.
 const SUMS: &str = "SHA256SUMS";

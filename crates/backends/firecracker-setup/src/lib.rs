@@ -170,7 +170,3 @@ fn made(
         files: draft.finish()?,
     })
 }
-
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}

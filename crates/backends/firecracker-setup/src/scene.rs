@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use md5::{Digest, Md5};
 
-use crate::hex;
+use agentkernel_core::hex;
 
 pub const VERSION: &str = "6.12.1-cloud";
 

@@ -5,10 +5,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use agentkernel_core::hex;
 use sha2::{Digest, Sha256};
 
 use crate::image::{self, Image};
-use crate::{SetupError, ar, deb, hex, modules};
+use crate::{SetupError, ar, deb, modules};
 
 /// A kernel that was found, with what is beside it.
 #[derive(Debug, PartialEq, Eq)]

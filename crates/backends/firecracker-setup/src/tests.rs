@@ -49,7 +49,12 @@ fn assert_whole(scratch: &Scratch, kernel: &Kernel, verified: bool) {
     let names: Vec<_> = files.iter().map(|file| file.name.as_str()).collect();
     assert_eq!(names.len(), 12);
     for file in files {
-        assert_eq!(file.sha256, crate::hex(&Sha256::digest(read(&file.name))), "{}", file.name);
+        assert_eq!(
+            file.sha256,
+            agentkernel_core::hex(&Sha256::digest(read(&file.name))),
+            "{}",
+            file.name
+        );
     }
     let above = place.parent().unwrap();
     let mut left: Vec<_> =
@@ -235,7 +240,7 @@ fn a_digest_beside_a_file_is_compared() {
     let scratch = Scratch::new();
     let vmlinux = scene::vmlinux(VERSION, 62);
     let path = scratch.file("vmlinux", &vmlinux);
-    let sum = crate::hex(&Sha256::digest(&vmlinux));
+    let sum = agentkernel_core::hex(&Sha256::digest(&vmlinux));
     scratch.file("SHA256SUMS", format!("{}  other\n{sum} *vmlinux\n", "0".repeat(64)).as_bytes());
     let made = put_named(&scratch, &path).unwrap();
     assert!(matches!(made, Kernel::Made { is_verified: true, .. }));

@@ -10,7 +10,7 @@ use agentkernel_containers::{
 };
 use agentkernel_core::{
     BootError, DestroyError, Image, ImageFacts, Life, LimitInForce, LimitKind, Limited, Network,
-    Origin, Place, Provision, Pull, RootAccess, Spec,
+    Origin, Place, Provision, Pull, RootAccess, Spec, hex,
 };
 use agentkernel_far::{Bridge, FarError, FarPlace, Told, understood, word};
 use agentkernel_sys::cgroup::Found;
@@ -45,12 +45,12 @@ pub fn boot(spec: &Spec, life: &Life) -> Result<Box<dyn Place>, BootError> {
         Some(name) => names::kept(name),
         None => names::made_up().map_err(|error| failed("can't make up a pod's name", error))?,
     };
-    let owner = names::owner();
+    let owner = agentkernel_far::owner();
     let key = match &note {
         Some((_, Some(key))) => *key,
         _ => names::random().map_err(unheard)?,
     };
-    let hex = names::hex(&key);
+    let hex = hex(&key);
     let parts = Parts {
         name: &name,
         owner: &owner,

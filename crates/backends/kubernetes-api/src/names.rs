@@ -1,9 +1,9 @@
-//! What pods are called, and whose they are.
+//! What pods are called, and what their agents want to hear.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 
-use sha2::{Digest, Sha256};
+use agentkernel_sys::machine;
 
 /// The file in a sandbox's folder that says that it has a pod.
 pub const NOTE: &str = "pod";
@@ -22,25 +22,11 @@ pub fn made_up() -> io::Result<String> {
 /// What nobody can guess.
 pub fn random() -> io::Result<[u8; 16]> {
     let mut random = [0; 16];
-    fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
+    machine::random(&mut random)?;
     Ok(random)
 }
 
-/// Such, as text, and back.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
+/// Such, of its [digits](agentkernel_core::hex).
 pub fn from_hex(text: &str) -> Option<[u8; 16]> {
     u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32).map(u128::to_be_bytes)
-}
-
-/// Who makes pods: this user on this machine, without telling who that is.
-pub fn owner() -> String {
-    let machine =
-        fs::read_to_string("/etc/machine-id").or_else(|_| fs::read_to_string("/etc/hostname"));
-    let uid = rustix::process::geteuid().as_raw();
-    let digest =
-        Sha256::digest(format!("agentkernel {} {uid}", machine.unwrap_or_default().trim()));
-    hex(&digest[..10])
 }

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::boot::{FAR, NO_PIDS};
 use crate::client::{Client, PATIENCE, failed, runtime};
-use crate::names;
+
 use crate::pod::{Parts, pod};
 use crate::settings::Settings;
 
@@ -46,7 +46,7 @@ fn try_it() -> Result<Vec<String>, BootError> {
         let pods = client.pods();
         let parts = Parts {
             name: "agentkernel-probe",
-            owner: &names::owner(),
+            owner: &agentkernel_far::owner(),
             reference: &image,
             agent_image: &image,
             key: "",

@@ -9,7 +9,7 @@ use agentkernel_containers::{
 };
 use agentkernel_core::{
     BootError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Limited, Place, RootAccess,
-    Spec,
+    Spec, hex,
 };
 use agentkernel_far::{Bridge, FarError, FarPlace, Told, understood, word};
 use agentkernel_sys::cgroup::Found;
@@ -70,7 +70,7 @@ fn plan(spec: &Spec, life: &Life, settings: Settings) -> Result<Plan, BootError>
     let user = identity_of(&spec.user, &ImageFacts::default());
     let user = user.unwrap_or_else(|_| Identity::known(1000, 1000, "agent"));
     let home = if user.uid == 0 { "/root" } else { &user.home };
-    let (owner, boot) = (owner::own(), owner::boot());
+    let (owner, boot) = (agentkernel_far::owner(), owner::boot());
     let parts = Parts {
         id: &id,
         region: settings.region.as_deref(),
@@ -95,8 +95,7 @@ fn plan(spec: &Spec, life: &Life, settings: Settings) -> Result<Plan, BootError>
 fn own_id() -> Result<String, BootError> {
     let mut random = [0; 12];
     machine::random(&mut random).map_err(|source| failed("can't get random numbers", source))?;
-    let digits: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("{}{digits}", owner::PREFIX))
+    Ok(format!("{}{}", owner::PREFIX, hex(&random)))
 }
 
 /// The agent's program, which is the small one beside this.

@@ -26,7 +26,7 @@ pub fn sweep() -> Vec<PathBuf> {
 
 async fn orphans(client: &mut Client) -> Result<Vec<String>, ApiError> {
     let all: Vec<JobStub> = client.get("/v1/jobs", &[("prefix", PREFIX)], LIST).await?.body;
-    let (own, boot) = (owner::own(), owner::boot());
+    let (own, boot) = (agentkernel_far::owner(), owner::boot());
     let mut orphans = Vec::new();
     for JobStub { id } in all {
         let path = format!("/v1/job/{}", quoted(&id));

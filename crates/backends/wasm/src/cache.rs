@@ -13,7 +13,6 @@
 //! A stamp has the time of a file's last change of any kind, which only the system's clock sets. A file
 //! with the stamp that it had when it was read is as it was then.
 
-use std::fmt::Write as _;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::{Duration, SystemTime};
 
-use agentkernel_core::BootError;
+use agentkernel_core::{BootError, hex};
 use agentkernel_sys::descriptor;
 use rustix::fs::{MemfdFlags, OFlags, SealFlags, fcntl_add_seals, memfd_create};
 use sha2::{Digest, Sha256};
@@ -143,13 +142,6 @@ fn key(module: &[u8], form: Form) -> String {
     digest.update(processor());
     digest.update(module);
     hex(&digest.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// What code may make use of here, so that a home that several machines share has code for each kind.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use agentkernel_core::{Capability, Image, Module};
+use agentkernel_core::{Capability, Image, Module, hex};
 use sha2::{Digest, Sha256};
 
 use super::{Caller, RequestError, canonical};
@@ -113,6 +113,6 @@ fn build_name(folder: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
 
     let digest = Sha256::digest(folder.as_os_str().as_bytes());
-    let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let short = hex(&digest[..8]);
     format!("localhost/agentkernel-build-{short}:latest")
 }

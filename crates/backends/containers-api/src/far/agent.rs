@@ -15,7 +15,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use agentkernel_containers::AGENT;
-use agentkernel_core::BootError;
+use agentkernel_core::{BootError, hex};
 use bollard::body_full;
 use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, HostConfig, VolumeCreateRequest};
@@ -185,7 +185,7 @@ fn name_of(program: &fs::Metadata) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let (size, changed, nanos) = (program.size(), program.mtime(), program.mtime_nsec());
     let digest = Sha256::digest(format!("{version} {size} {changed} {nanos} {}", program.ino()));
-    let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex(&digest[..8]);
     format!("{PREFIX}{digest}")
 }
 
