@@ -1,15 +1,11 @@
-//! How registries prove who they are, with ring, which builds without further tools.
+//! How registries prove who they are.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use agentkernel_core::RegistrySettings;
+use agentkernel_tls::Trust;
 use reqwest::redirect::{Attempt, Policy};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, RootCertStore};
 
 use crate::RegistryError;
 
@@ -51,35 +47,29 @@ fn follow(attempt: Attempt<'_>, is_open: bool) -> reqwest::redirect::Action {
     attempt.follow()
 }
 
+/// The digests of what comes are made sure of even if anybody may answer for the registry; a tag can be
+/// made to mean anything.
 fn config(settings: &RegistrySettings, is_open: bool) -> Result<ClientConfig, RegistryError> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| RegistryError::Refused {
-            why: format!("TLS can't be spoken: {error}"),
-            fix: "this is a mistake in agentkernel; please report it".into(),
-        })?;
-    Ok(match is_open {
-        true => builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-            .with_no_client_auth(),
-        false => builder.with_root_certificates(roots(settings)?).with_no_client_auth(),
-    })
+    let trust = match is_open {
+        true => Trust::Anybody,
+        false => Trust::Vouched(roots(settings)?),
+    };
+    let builder = agentkernel_tls::client(trust).map_err(|error| RegistryError::Refused {
+        why: format!("TLS can't be spoken: {error}"),
+        fix: "this is a mistake in agentkernel; please report it".into(),
+    })?;
+    Ok(builder.with_no_client_auth())
 }
 
-/// Whom the system trusts, and whom the settings do. Nobody is an answer, too: it shows when somebody
-/// is to be trusted.
+/// Whom the system trusts, and whom the settings do.
 fn roots(settings: &RegistrySettings) -> Result<RootCertStore, RegistryError> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let mut roots = agentkernel_tls::system();
     let Some(file) = &settings.ca else { return Ok(roots) };
     let refused = |why: String| RegistryError::Refused {
         why: format!("the certificates in {} can't be used: {why}", file.display()),
         fix: "name a file of certificates in PEM form as `ca`".into(),
     };
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = read.map_err(|error| refused(error.to_string()))?;
+    let found = agentkernel_tls::certificates(file).map_err(|error| refused(error.to_string()))?;
     if found.is_empty() {
         return Err(refused("there is none".into()));
     }
@@ -87,46 +77,4 @@ fn roots(settings: &RegistrySettings) -> Result<RootCertStore, RegistryError> {
         roots.add(certificate).map_err(|error| refused(error.to_string()))?;
     }
     Ok(roots)
-}
-
-/// Takes whoever answers for the registry, as the user has said. The digests of what comes are made
-/// sure of all the same; a tag can be made to mean anything.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }
