@@ -15,6 +15,9 @@ own_folders() {
 # The kubelet wants the controller of huge pages, too, which a machine may not have mounted.
 own_groups() {
     local entry
+    # What runtimes make in the tree of version 2, where there is one beside those of version 1, this
+    # kubelet never removes.
+    ! mountpoint -q /sys/fs/cgroup/unified || umount /sys/fs/cgroup/unified
     [ ! -d /sys/fs/cgroup/hugetlb ] || return 0
     mount -t tmpfs -o mode=755 tmpfs /mnt
     for entry in /sys/fs/cgroup/*; do
