@@ -8,6 +8,7 @@
 //! - [`boot`]: a place, from all of these.
 //! - [`probe`]: whether it can be had.
 //! - [`sweep`]: what vanished makers have left.
+//! - [`yardsticks`]: what it is measured by.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
@@ -22,10 +23,11 @@ mod probe;
 mod pump;
 mod settings;
 mod sweep;
+mod yardsticks;
 
 use std::path::PathBuf;
 
-use agentkernel_core::{BootError, DestroyError, Life, Place, Probe, Provision, Spec};
+use agentkernel_core::{BootError, DestroyError, Life, Place, Probe, Provision, Spec, Yardstick};
 use agentkernel_kubernetes::{Driver, Kubernetes};
 
 pub use bridge::bridge;
@@ -38,6 +40,10 @@ pub static KUBERNETES_BACKEND: Kubernetes = Kubernetes::with_driver(&Api);
 struct Api;
 
 impl Driver for Api {
+    fn yardsticks(&self) -> &'static [Yardstick] {
+        yardsticks::YARDSTICKS
+    }
+
     fn probe(&self) -> Probe {
         probe::probe()
     }

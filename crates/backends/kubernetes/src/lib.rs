@@ -24,6 +24,9 @@ use agentkernel_sys::{identity, process as processes, signal};
 
 /// What takes a word with a cluster.
 pub trait Driver: Sync {
+    /// See [`Backend::yardsticks`]: nobody is measured who can't boot.
+    fn yardsticks(&self) -> &'static [Yardstick];
+
     fn probe(&self) -> Probe;
 
     /// See [`Backend::provide`].
@@ -76,7 +79,7 @@ impl Backend for Kubernetes {
     }
 
     fn yardsticks(&self) -> &'static [Yardstick] {
-        &[]
+        self.driver.map(Driver::yardsticks).unwrap_or_default()
     }
 
     fn capabilities(&self) -> Capabilities {

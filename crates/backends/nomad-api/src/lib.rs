@@ -11,6 +11,7 @@
 //! - [`boot`]: a place, from all of these.
 //! - [`probe`]: whether it can be had.
 //! - [`owner`], [`sweep`]: whose a job is, and what killed makers have left.
+//! - [`yardsticks`]: what it is measured by.
 //!
 //! The few requests that are made are this room's own: of the clients that are published none has the
 //! exec, without which nothing here would do. What Nomad does with them is in `FACTS.md`.
@@ -35,10 +36,11 @@ mod tests;
 mod tls;
 mod watch;
 mod words;
+mod yardsticks;
 
 use std::path::PathBuf;
 
-use agentkernel_core::{BootError, Life, Place, Probe, Spec};
+use agentkernel_core::{BootError, Life, Place, Probe, Spec, Yardstick};
 use agentkernel_nomad::{Driver, Nomad};
 
 pub use settings::VARIABLES;
@@ -50,6 +52,10 @@ pub static NOMAD_BACKEND: Nomad = Nomad::with_driver(&Api);
 struct Api;
 
 impl Driver for Api {
+    fn yardsticks(&self) -> &'static [Yardstick] {
+        yardsticks::YARDSTICKS
+    }
+
     fn probe(&self) -> Probe {
         probe::probe()
     }

@@ -24,6 +24,9 @@ use agentkernel_core::{
 
 /// What takes a word with Nomad.
 pub trait Driver: Sync {
+    /// See [`Backend::yardsticks`]: nobody is measured who can't boot.
+    fn yardsticks(&self) -> &'static [Yardstick];
+
     fn probe(&self) -> Probe;
 
     /// Boots a place that lives as `life` says.
@@ -72,7 +75,7 @@ impl Backend for Nomad {
     }
 
     fn yardsticks(&self) -> &'static [Yardstick] {
-        &[]
+        self.driver.map(Driver::yardsticks).unwrap_or_default()
     }
 
     fn capabilities(&self) -> Capabilities {
