@@ -80,6 +80,10 @@ write_settings() {
 	oomScoreAdj: 0
 	resolvConf: ""
 	nodeStatusUpdateFrequency: 1s
+	# As many events a second as nodes of today tell, where this one's age would tell a tenth.
+	eventRecordQPS: 50
+	eventBurst: 100
+	clusterDNS: [$service]
 	# A node has no images but those that it was given: none is removed, however full the disk is.
 	imageGCHighThresholdPercent: 100
 	imageGCLowThresholdPercent: 99

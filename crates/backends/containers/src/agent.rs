@@ -12,7 +12,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agentkernel_core::{Attachment, Identity};
@@ -47,17 +47,27 @@ pub const HELD: &str = "held";
 pub const KEPT: &str = "kept";
 pub const RELAY: &str = "relay";
 
-/// Its argument where it is to put its program's file into a place to come; what follows is where.
+/// Its argument in a container beside a place to come, into which it is to put its program's file; what
+/// follows is where.
 pub const INSTALL: &str = "install";
+
+/// The argument of whoever waits there until that is done; what follows is the same.
+pub const INSTALLED: &str = "installed";
 
 /// Whether the calling process was started as the agent of a container, or to bring it a stream.
 pub fn is_agent() -> bool {
     let is_ours = env::args_os().next().as_deref() == Some(OsStr::new(AGENT));
-    is_ours && (std::process::id() == 1 || is_asked(BRING) || is_asked(RELAY))
+    is_ours
+        && (std::process::id() == 1 || [BRING, RELAY, INSTALLED].iter().any(|what| is_asked(what)))
 }
 
 fn is_asked(what: &str) -> bool {
     env::args_os().nth(1).as_deref() == Some(OsStr::new(what))
+}
+
+/// Where its program's file is to be put.
+fn target() -> PathBuf {
+    env::args_os().nth(2).unwrap_or_default().into()
 }
 
 /// How long the booter may take for a word: it waits for nothing else.
@@ -83,16 +93,17 @@ fn try_serve() -> io::Result<()> {
         return brought::bring();
     }
     if is_asked(INSTALL) {
-        return install::install(env::args_os().nth(2).unwrap_or_default().as_ref());
+        return install::install(&target());
+    }
+    if is_asked(INSTALLED) {
+        return install::await_installed(&target());
     }
     if is_asked(RELAY) {
         return held::bring();
     }
-    if is_asked(HELD) {
-        return held::serve(false, far::serve);
-    }
-    if is_asked(KEPT) {
-        return held::serve(true, far::serve);
+    if is_asked(HELD) || is_asked(KEPT) {
+        install::tell_taken(AGENT.as_ref());
+        return held::serve(is_asked(KEPT), far::serve);
     }
     if is_asked(BROUGHT) {
         brought::take()?;

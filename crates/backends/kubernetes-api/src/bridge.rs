@@ -15,16 +15,14 @@ use agentkernel_core::BootError;
 use agentkernel_far::{Stream, carry, told};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
-use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{
-    Api, AttachParams, AttachedProcess, DeleteParams, PostParams, WatchEvent, WatchParams,
-};
+use kube::api::{Api, AttachParams, AttachedProcess, DeleteParams, PostParams};
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::arrival;
 use crate::client::{Client, PATIENCE, failed, runtime};
 use crate::order::Order;
 use crate::pending::{Verdict, judge};
@@ -113,11 +111,14 @@ async fn booter_gone() {
 
 impl Held {
     async fn open(&self) -> Result<AttachedProcess, BootError> {
-        let version = match self.order.made {
-            true => "0".to_owned(),
-            false => self.make().await?,
-        };
-        self.await_running(&version).await?;
+        let Self { client, order } = self;
+        if order.made {
+            arrival::await_running(client, &order.name).await?;
+        } else {
+            let uid = self.make().await?;
+            // No command runs before it is closed.
+            tokio::try_join!(self.close(&uid), arrival::await_start(client, &order.name))?;
+        }
         self.exec().await
     }
 
@@ -161,61 +162,29 @@ impl Held {
         }
     }
 
-    /// Makes the pod, and what keeps it closed. Returns the version of the cluster from which on it is.
+    /// Makes the pod, and returns its number in the cluster.
     async fn make(&self) -> Result<String, BootError> {
         let Self { client, order } = self;
         let pod = serde_json::from_value(order.pod.clone())
             .map_err(|error| failed("can't say what the pod is", error))?;
         let made = client.pods().create(&PostParams::default(), &pod).await;
         let made = made.map_err(|error| client.refusal("create", "pods", &error))?;
-        if order.closed {
-            let uid = made.metadata.uid.unwrap_or_default();
-            let policy = network_policy(&order.name, &uid, &order.owner);
-            let policy: NetworkPolicy = serde_json::from_value(policy)
-                .map_err(|error| failed("can't say what the pod's policy is", error))?;
-            let policies: Api<NetworkPolicy> =
-                Api::namespaced(client.client.clone(), &client.namespace);
-            let made = policies.create(&PostParams::default(), &policy).await;
-            made.map_err(|error| client.refusal("create", "networkpolicies", &error))?;
-        }
-        Ok(made.metadata.resource_version.unwrap_or_default())
+        Ok(made.metadata.uid.unwrap_or_default())
     }
 
-    /// Waits until the cluster says that the pod runs, or that it never will.
-    async fn await_running(&self, version: &str) -> Result<(), BootError> {
+    /// Makes what keeps the pod of this number closed, if it is to be.
+    async fn close(&self, uid: &str) -> Result<(), BootError> {
         let Self { client, order } = self;
-        let mut version = version.to_owned();
-        let only = format!("metadata.name={}", order.name);
-        loop {
-            let parameters = WatchParams::default().fields(&only);
-            let watched = client.pods().watch(&parameters, &version).await;
-            let watched = watched.map_err(|error| client.refusal("watch", "pods", &error))?;
-            let mut events = watched.boxed();
-            loop {
-                let event = match events.try_next().await {
-                    Ok(Some(event)) => event,
-                    // A watch has an end of its own; what has happened meanwhile comes with the next.
-                    Ok(None) => break,
-                    Err(kube::Error::Api(status)) if status.code == 410 => break,
-                    Err(error) => return Err(client.refusal("watch", "pods", &error)),
-                };
-                let pod = match event {
-                    WatchEvent::Added(pod) | WatchEvent::Modified(pod) => pod,
-                    WatchEvent::Deleted(_) => return Err(deleted()),
-                    WatchEvent::Bookmark(_) => continue,
-                    WatchEvent::Error(_) => break,
-                };
-                match judge(&pod) {
-                    Verdict::Runs => return Ok(()),
-                    Verdict::Never { why, fix } => return Err(BootError::Refused { why, fix }),
-                    Verdict::Waits => {
-                        version = pod.metadata.resource_version.unwrap_or(version);
-                    }
-                }
-            }
-            // From whatever there is now.
-            "0".clone_into(&mut version);
+        if !order.closed {
+            return Ok(());
         }
+        let policy = network_policy(&order.name, uid, &order.owner);
+        let policy: NetworkPolicy = serde_json::from_value(policy)
+            .map_err(|error| failed("can't say what the pod's policy is", error))?;
+        let policies: Api<NetworkPolicy> =
+            Api::namespaced(client.client.clone(), &client.namespace);
+        let made = policies.create(&PostParams::default(), &policy).await;
+        made.map(drop).map_err(|error| client.refusal("create", "networkpolicies", &error))
     }
 
     /// Whether there is no use in another try.
@@ -240,13 +209,6 @@ impl Held {
         let now = DeleteParams::default().grace_period(0);
         // What can't be removed now is swept later.
         let _ = timeout(REMOVAL, self.client.pods().delete(&self.order.name, &now)).await;
-    }
-}
-
-pub fn deleted() -> BootError {
-    BootError::Refused {
-        why: "the pod was deleted by somebody else".into(),
-        fix: "find out who deletes pods there".into(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::io;
 
 use agentkernel_core::BootError;
 use http::Uri;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Config, Error};
 use tokio::runtime::{Builder, Runtime};
@@ -49,6 +49,10 @@ impl Client {
     }
 
     pub fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn events(&self) -> Api<Event> {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 

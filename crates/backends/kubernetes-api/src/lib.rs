@@ -3,7 +3,7 @@
 //! - [`settings`]: which cluster it is, and how pods are to be there.
 //! - [`client`]: a connection to it, and what its errors mean.
 //! - [`pod`]: from a spec to a pod; [`names`]: what it is called.
-//! - [`pending`]: whether a pod will ever run.
+//! - [`pending`]: whether a pod will ever run; [`arrival`]: waits for that.
 //! - [`order`], [`bridge`]: the process that has a pod; [`pump`]: its stream, taken up when it is cut.
 //! - [`boot`]: a place, from all of these.
 //! - [`probe`]: whether it can be had.
@@ -12,6 +12,7 @@
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+mod arrival;
 mod boot;
 mod bridge;
 mod client;

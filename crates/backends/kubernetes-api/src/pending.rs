@@ -1,8 +1,8 @@
 //! What a pod's status says of whether it will ever run.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 
-use crate::pod::AGENTS_CONTAINER;
+use crate::pod::{AGENTS_CONTAINER, CONTAINER};
 use crate::settings::AGENT_IMAGE;
 
 /// What is to be expected of a pod.
@@ -17,10 +17,23 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    pub fn deleted() -> Self {
+        never("the pod was deleted by somebody else", "find out who deletes pods there")
+    }
+}
+
+/// Whether an event says that commands' container has been started.
+pub fn has_started(event: &Event) -> bool {
+    let of = event.involved_object.field_path.as_deref();
+    event.reason.as_deref() == Some("Started")
+        && of == Some(&*format!("spec.containers{{{CONTAINER}}}"))
+}
+
 /// Judges a pod by its status.
 pub fn judge(pod: &Pod) -> Verdict {
     if pod.metadata.deletion_timestamp.is_some() {
-        return never("the pod was deleted by somebody else", "find out who deletes pods there");
+        return Verdict::deleted();
     }
     let Some(status) = &pod.status else { return Verdict::Waits };
     let phase = status.phase.as_deref().unwrap_or_default();
@@ -39,8 +52,7 @@ pub fn judge(pod: &Pod) -> Verdict {
              KUBERNETES_NODE_SELECTOR and KUBERNETES_TOLERATIONS",
         );
     }
-    let containers = status.init_container_statuses.iter().chain(&status.container_statuses);
-    let containers: Vec<&ContainerStatus> = containers.flatten().collect();
+    let containers: Vec<&ContainerStatus> = status.container_statuses.iter().flatten().collect();
     if let Some(verdict) = containers.iter().find_map(|container| trouble(container)) {
         return verdict;
     }
@@ -121,8 +133,7 @@ fn ended(pod: &Pod) -> Verdict {
             never("the pod's deadline has passed", "set KUBERNETES_DEADLINE to more seconds")
         }
         _ => {
-            let all = status.init_container_statuses.iter().chain(&status.container_statuses);
-            let found = all.flatten().find_map(trouble);
+            let found = status.container_statuses.iter().flatten().find_map(trouble);
             found.unwrap_or_else(|| {
                 never(format!("the pod has ended: {}", told(&reason, &message)), agents_hint(false))
             })
@@ -174,16 +185,26 @@ mod tests {
             json!({ "phase": "Pending", "containerStatuses": container("sandbox", creating) });
         assert_eq!(of(status), Verdict::Waits);
         let done = json!({ "terminated": { "exitCode": 0, "reason": "Completed" } });
-        let status =
-            json!({ "phase": "Pending", "initContainerStatuses": container("agent", done) });
+        let status = json!({ "phase": "Pending", "containerStatuses": container("agent", done) });
         assert_eq!(of(status), Verdict::Waits);
         let runs = json!({ "running": {} });
         let status = json!({ "phase": "Running", "containerStatuses": container("sandbox", runs) });
         assert_eq!(of(status), Verdict::Runs);
         let runs = json!({ "running": {} });
-        let status =
-            json!({ "phase": "Pending", "initContainerStatuses": container("agent", runs) });
+        let status = json!({ "phase": "Pending", "containerStatuses": container("agent", runs) });
         assert_eq!(of(status), Verdict::Waits);
+    }
+
+    #[test]
+    fn a_node_tells_that_it_has_started_the_commands_container() {
+        let event = |reason: &str, path: &str| {
+            let event = json!({ "metadata": {}, "reason": reason,
+                "involvedObject": { "fieldPath": path } });
+            has_started(&serde_json::from_value(event).unwrap())
+        };
+        assert!(event("Started", "spec.containers{sandbox}"));
+        assert!(!event("Started", "spec.containers{agent}"));
+        assert!(!event("Created", "spec.containers{sandbox}"));
     }
 
     #[test]
@@ -198,7 +219,7 @@ mod tests {
             assert!(why(own).contains("KUBERNETES_PULL_SECRETS"));
             let waits = json!({ "waiting": { "reason": reason } });
             let agents =
-                json!({ "phase": "Pending", "initContainerStatuses": container("agent", waits) });
+                json!({ "phase": "Pending", "containerStatuses": container("agent", waits) });
             assert!(why(agents).contains(AGENT_IMAGE));
         }
         let waits =
@@ -211,8 +232,7 @@ mod tests {
         let late = json!({ "phase": "Failed", "reason": "DeadlineExceeded" });
         assert!(why(late).contains("KUBERNETES_DEADLINE"));
         let died = json!({ "terminated": { "exitCode": 1, "reason": "Error" } });
-        let status =
-            json!({ "phase": "Failed", "initContainerStatuses": container("agent", died) });
+        let status = json!({ "phase": "Failed", "containerStatuses": container("agent", died) });
         assert!(why(status).contains("status 1"));
     }
 }

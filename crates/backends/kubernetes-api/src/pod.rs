@@ -17,7 +17,7 @@
 //! | `environment`, `directory` | the agent, for each command |
 //! | no new privileges, capabilities, system calls | the runtime for all of the pod, and the agent for each command |
 
-use agentkernel_containers::{AGENT, DOOR, HELD, INSTALL, KEPT};
+use agentkernel_containers::{AGENT, DOOR, HELD, INSTALL, INSTALLED, KEPT};
 use agentkernel_core::{BootError, Network, RootAccess, Spec, User};
 use serde_json::{Value, json};
 
@@ -121,8 +121,9 @@ pub fn pod(spec: &Spec, settings: &Settings, parts: &Parts<'_>) -> Value {
                 "runAsGroup": gid,
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
-            "initContainers": [agents_container(parts)],
-            "containers": [container(spec, settings, parts)],
+            // In their order. Of init containers a kubelet only sees at its next look that they have
+            // ended, which is once a second; of the first of these it waits for the hook.
+            "containers": [agents_container(parts), container(spec, settings, parts)],
             "volumes": volumes(spec, parts),
         },
     });
@@ -171,17 +172,18 @@ fn security(read_only: bool) -> Value {
     })
 }
 
-/// Puts the agent's program into the pod, before anything runs in it.
+/// Puts the agent's program into the pod, and holds back what is to run in it until then.
 fn agents_container(parts: &Parts<'_>) -> Value {
-    let least = json!({ "cpu": format!("{LEAST_CPU}m"), "memory": LEAST_MEMORY.to_string() });
     json!({
         "name": AGENTS_CONTAINER,
         "image": parts.agent_image,
         "imagePullPolicy": "IfNotPresent",
         "command": [AGENT, INSTALL, FILE],
+        "lifecycle": { "postStart": { "exec": { "command": [AGENT, INSTALLED, FILE] } } },
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": security(true),
-        "resources": { "requests": least },
+        // It is gone before a command runs.
+        "resources": { "requests": { "cpu": "1m", "memory": (1 << 20).to_string() } },
         "volumeMounts": [{ "name": "agent", "mountPath": FILLED }],
     })
 }

@@ -1,7 +1,7 @@
 //! Pods of a Kubernetes cluster as a backend.
 //!
 //! A sandbox is a pod that passes the "restricted" pod security standard. Its process 1 is the agent,
-//! this program's own file, which comes in by an init container. Its link is one exec that is held
+//! this program's own file, which a container beside it has put there. Its link is one exec that is held
 //! open, so a pod is a [far](agentkernel_containers::FarAbout) place: commands, terminals, files and
 //! endings go over that stream, and nothing of a command goes through the cluster's API.
 //!
