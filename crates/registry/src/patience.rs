@@ -1,16 +1,15 @@
 //! How long is waited, and how often it is tried.
 
 use std::future::{Future, pending};
-use std::time::{Duration, Instant};
+use std::io;
+use std::time::Duration;
 
-use agentkernel_sys::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use agentkernel_sys::signal;
+use tokio::net::unix::pipe::Receiver;
 use tokio::time::timeout;
 
 use crate::RegistryError;
 use crate::error::{Again, Trouble};
-
-/// How often it is looked whether somebody wants an end.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// How much a try must have brought to count for none.
 pub const PROGRESS: u64 = 1 << 20;
@@ -49,18 +48,13 @@ impl Patience {
         most: Duration,
         work: impl Future<Output = T>,
     ) -> Result<Option<T>, RegistryError> {
-        let mut work = std::pin::pin!(work);
-        let began = Instant::now();
-        loop {
-            if signal::is_pending(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]) {
-                return Err(RegistryError::Interrupted);
-            }
-            let left = most.saturating_sub(began.elapsed());
-            match timeout(BREATH.min(left), &mut work).await {
-                Ok(came) => return Ok(Some(came)),
-                Err(_) if left <= BREATH => return Ok(None),
-                Err(_) => {}
-            }
+        tokio::select! {
+            biased;
+            came = timeout(most, work) => Ok(came.ok()),
+            ended = ending() => Err(match ended {
+                Ok(()) => RegistryError::Interrupted,
+                Err(error) => RegistryError::Start(error),
+            }),
         }
     }
 
@@ -106,4 +100,10 @@ impl Patience {
         let pause = pause.mul_f64(0.5 + fastrand::f64());
         asked.map_or(pause, |asked| asked + pause.mul_f64(0.1))
     }
+}
+
+/// Returns when somebody wants an end.
+async fn ending() -> io::Result<()> {
+    // No pipe, but it is only waited for, and for no other descriptor is there a safe way to do that.
+    Receiver::from_owned_fd_unchecked(signal::endings()?)?.readable().await
 }

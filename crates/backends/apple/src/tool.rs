@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use agentkernel_core::BootError;
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
-use agentkernel_sys::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use agentkernel_sys::signal;
 use serde::de::DeserializeOwned;
 
 /// The program's name, which is looked for on the PATH.
@@ -34,9 +34,6 @@ const LONGEST: usize = 16 << 20;
 
 /// How much is kept of what it says of its errors: the last of it counts.
 const LAST_WORDS: usize = 64 << 10;
-
-/// How often it is looked whether somebody wants an end.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// Why it did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +103,7 @@ impl Said {
     fn of(child: &mut Child, patience: Duration) -> Result<Self, ToolError> {
         let until = Instant::now() + patience;
         let ended = process::open_pidfd(child.id().cast_signed()).map_err(ToolError::Unheard)?;
+        let unwanted = signal::endings().map_err(ToolError::Unheard)?;
         let mut output = child.stdout.take().map(OwnedFd::from);
         let mut errors = child.stderr.take().map(OwnedFd::from);
         let mut said = Self::default();
@@ -114,17 +112,18 @@ impl Said {
             if left.is_zero() {
                 return Err(ToolError::Slow(patience));
             }
-            if signal::is_pending(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]) {
-                return Err(ToolError::Interrupted);
-            }
             let silent = output.is_none() && errors.is_none();
             let mut all = [
                 readable(output.as_ref().map(AsFd::as_fd)),
                 readable(errors.as_ref().map(AsFd::as_fd)),
                 readable(silent.then(|| ended.as_fd())),
+                Interest::readable(unwanted.as_fd()),
             ];
-            descriptor::poll(&mut all, Some(left.min(BREATH))).map_err(ToolError::Unheard)?;
-            let [speaks, complains, has_ended] = all.map(|one| one.is_ready());
+            descriptor::poll(&mut all, Some(left)).map_err(ToolError::Unheard)?;
+            let [speaks, complains, has_ended, is_unwanted] = all.map(|one| one.is_ready());
+            if is_unwanted {
+                return Err(ToolError::Interrupted);
+            }
             if has_ended {
                 return Ok(said);
             }

@@ -1,23 +1,20 @@
 //! Images: looked up, and pulled.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::pin::pin;
-use std::time::Duration;
 
 use agentkernel_containers::Product;
 use agentkernel_core::{BootError, Image, ImageFacts, News, Progress, Provision, Pull, Spec, tell};
-use agentkernel_sys::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use agentkernel_sys::signal;
 use bollard::errors::Error;
 use bollard::models::{ImageInspect, ProgressDetail};
 use bollard::query_parameters::CreateImageOptionsBuilder;
 use futures_util::{Stream, StreamExt};
-use tokio::time::timeout;
+use tokio::net::unix::pipe::Receiver;
 
 use crate::client::{Client, failed, status, words};
 use crate::credentials;
-
-/// How often it is looked whether somebody wants an end.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// The name of a spec's image.
 pub fn reference(spec: &Spec) -> Result<&str, BootError> {
@@ -128,20 +125,34 @@ impl Client {
     ) -> Result<(), BootError> {
         let mut events = pin!(events);
         self.runtime.block_on(async {
+            let mut ended = pin!(ending());
             loop {
-                if signal::is_pending(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]) {
-                    return Err(BootError::Refused {
-                        why: "it was interrupted while the image was made ready".into(),
-                        fix: "try again: the engine keeps what it has so far".into(),
-                    });
-                }
-                match timeout(BREATH, events.next()).await {
-                    Ok(Some(event)) => see(event)?,
-                    Ok(None) => return Ok(()),
-                    Err(_) => {}
+                tokio::select! {
+                    biased;
+                    ended = &mut ended => return Err(interrupted(ended)),
+                    event = events.next() => match event {
+                        Some(event) => see(event)?,
+                        None => return Ok(()),
+                    },
                 }
             }
         })
+    }
+}
+
+/// Returns when somebody wants an end.
+async fn ending() -> io::Result<()> {
+    // No pipe, but it is only waited for, and for no other descriptor is there a safe way to do that.
+    Receiver::from_owned_fd_unchecked(signal::endings()?)?.readable().await
+}
+
+fn interrupted(ended: io::Result<()>) -> BootError {
+    match ended {
+        Ok(()) => BootError::Refused {
+            why: "it was interrupted while the image was made ready".into(),
+            fix: "try again: the engine keeps what it has so far".into(),
+        },
+        Err(source) => BootError::Failed { what: "can't receive signals".into(), source },
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process::{self, Fork, Namespaces};
-use agentkernel_sys::signal::{self, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use agentkernel_sys::signal;
 use agentkernel_sys::socket;
 
 use crate::carry::{Order, Reply};
@@ -116,7 +116,7 @@ impl Bridge {
         patience: Duration,
     ) -> Result<(OwnedFd, OwnedFd), FarError> {
         self.say(&Order::Open { place: place.into() }, &[])?;
-        let signals = signal::arrivals(&[SIGHUP, SIGINT, SIGQUIT, SIGTERM]);
+        let signals = signal::endings();
         let signals = signals.map_err(FarError::Gone)?;
         let mut ready =
             [Interest::readable(self.control.as_fd()), Interest::readable(signals.as_fd())];
@@ -235,7 +235,7 @@ fn nonsense() -> FarError {
 /// Ends the place of a bridge that somebody else has started, and waits until that has gone: it is asked to,
 /// and one that has not within `patience` is killed, which ends its stream.
 pub fn end(bridge: BorrowedFd<'_>, patience: Duration) -> io::Result<()> {
-    for signal in [SIGTERM, signal::SIGKILL] {
+    for signal in [signal::SIGTERM, signal::SIGKILL] {
         // It may have ended of itself.
         let _ = process::signal_process(bridge, signal);
         if descriptor::poll(&mut [Interest::readable(bridge)], Some(patience))? {
