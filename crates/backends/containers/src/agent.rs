@@ -89,10 +89,10 @@ fn try_serve() -> io::Result<()> {
         return held::bring();
     }
     if is_asked(HELD) {
-        return held::serve(false, far::serve);
+        return held::serve(false);
     }
     if is_asked(KEPT) {
-        return held::serve(true, far::serve);
+        return held::serve(true);
     }
     if is_asked(BROUGHT) {
         brought::take()?;
