@@ -47,8 +47,13 @@ pub const HELD: &str = "held";
 pub const KEPT: &str = "kept";
 pub const RELAY: &str = "relay";
 
-/// Its argument where it is to put its program's file into a place to come; what follows is where.
+/// Its argument where it is to put its program's file into a place to come; what follows is where, and
+/// which folders it is to make.
 pub const INSTALL: &str = "install";
+
+/// Its argument where it is to put the lists of users of where it is into a folder, with a name for its
+/// own; what follows is the folder, the name and the home.
+pub const NAMES: &str = "names";
 
 /// Whether the calling process was started as the agent of a container, or to bring it a stream.
 pub fn is_agent() -> bool {
@@ -83,7 +88,11 @@ fn try_serve() -> io::Result<()> {
         return brought::bring();
     }
     if is_asked(INSTALL) {
-        return install::install(env::args_os().nth(2).unwrap_or_default().as_ref());
+        let mut arguments = env::args_os().skip(2);
+        return install::install(arguments.next().unwrap_or_default().as_ref(), arguments);
+    }
+    if is_asked(NAMES) {
+        return install_names();
     }
     if is_asked(RELAY) {
         return held::bring();
@@ -102,6 +111,14 @@ fn try_serve() -> io::Result<()> {
         true => far::serve(),
         false => serve_near(),
     }
+}
+
+fn install_names() -> io::Result<()> {
+    let mut arguments = env::args().skip(2);
+    let mut next = || arguments.next().unwrap_or_default();
+    let (folder, name, home) = (next(), next(), next());
+    let (uid, gid) = identity::effective();
+    install::install_names(folder.as_ref(), &Resident { name, home, uid, gid })
 }
 
 /// Serves a place on the booter's kernel.

@@ -22,6 +22,7 @@ mod probe;
 mod pump;
 mod settings;
 mod sweep;
+mod trouble;
 
 use std::path::PathBuf;
 

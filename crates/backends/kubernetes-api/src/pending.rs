@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-use crate::pod::AGENTS_CONTAINER;
+use crate::pod::{AGENTS_CONTAINER, CONTAINER};
 use crate::settings::AGENT_IMAGE;
 
 /// What is to be expected of a pod.
@@ -44,7 +44,7 @@ pub fn judge(pod: &Pod) -> Verdict {
     if let Some(verdict) = containers.iter().find_map(|container| trouble(container)) {
         return verdict;
     }
-    let mut own = containers.iter().filter(|container| container.name != AGENTS_CONTAINER);
+    let mut own = containers.iter().filter(|container| container.name == CONTAINER);
     let runs = |container: &&&ContainerStatus| {
         container.state.as_ref().is_some_and(|state| state.running.is_some())
     };
@@ -56,7 +56,7 @@ fn trouble(container: &ContainerStatus) -> Option<Verdict> {
     let is_agents = container.name == AGENTS_CONTAINER;
     let state = container.state.as_ref()?;
     if let Some(ended) = &state.terminated {
-        if is_agents && ended.exit_code == 0 {
+        if container.name != CONTAINER && ended.exit_code == 0 {
             return None;
         }
         let reason = ended.reason.as_deref().unwrap_or("no reason");

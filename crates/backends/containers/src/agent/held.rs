@@ -126,12 +126,7 @@ pub(super) struct Keeper<'a> {
 const WATCHED: usize = 7;
 
 impl<'a> Keeper<'a> {
-    fn new(
-        listener: &'a OwnedFd,
-        inner: OwnedFd,
-        words: OwnedFd,
-        kept: bool,
-    ) -> io::Result<Self> {
+    fn new(listener: &'a OwnedFd, inner: OwnedFd, words: OwnedFd, kept: bool) -> io::Result<Self> {
         descriptor::set_nonblocking(inner.as_fd())?;
         descriptor::set_nonblocking(words.as_fd())?;
         Ok(Self {
