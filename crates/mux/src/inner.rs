@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use agentkernel_sys::descriptor::Interest;
 use agentkernel_sys::{process, socket};
@@ -137,16 +137,9 @@ impl Inner {
         }
     }
 
-    /// Says what is left to be said when the agent has ended and let go of all its links, which
-    /// takes no longer than `patience`.
-    pub fn finish(&mut self, patience: Duration) {
-        let until = Instant::now() + patience;
-        while !(self.links.is_empty() && self.stream.outbox.is_empty()) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || !self.poll(&mut [], Some(left)).unwrap_or(false) {
-                return;
-            }
-        }
+    /// Whether all is said of an agent that has ended and let go of all its links.
+    pub fn is_finished(&self) -> bool {
+        self.links.is_empty() && self.stream.outbox.is_empty()
     }
 
     fn wait(

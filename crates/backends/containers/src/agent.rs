@@ -12,7 +12,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use agentkernel_core::{Attachment, Identity};
@@ -48,10 +48,15 @@ pub const KEPT: &str = "kept";
 pub const RELAY: &str = "relay";
 
 /// Its argument in a container beside a place to come, into which it is to put its program's file; what
-/// follows is where.
+/// follows is where, and which folders it is to make.
 pub const INSTALL: &str = "install";
 
-/// The argument of whoever waits there until that is done; what follows is the same.
+/// Its argument where it is to put the lists of users of where it is into a folder, with a name for its
+/// own; what follows is the folder, the name and the home.
+pub const NAMES: &str = "names";
+
+/// The argument of whoever waits in such a container until that is done; what follows is the folder where
+/// it is put.
 pub const INSTALLED: &str = "installed";
 
 /// Whether the calling process was started as the agent of a container, or to bring it a stream.
@@ -63,11 +68,6 @@ pub fn is_agent() -> bool {
 
 fn is_asked(what: &str) -> bool {
     env::args_os().nth(1).as_deref() == Some(OsStr::new(what))
-}
-
-/// Where its program's file is to be put.
-fn target() -> PathBuf {
-    env::args_os().nth(2).unwrap_or_default().into()
 }
 
 /// How long the booter may take for a word: it waits for nothing else.
@@ -93,17 +93,20 @@ fn try_serve() -> io::Result<()> {
         return brought::bring();
     }
     if is_asked(INSTALL) {
-        return install::install(&target());
+        let mut arguments = env::args_os().skip(2);
+        return install::install(arguments.next().unwrap_or_default().as_ref(), arguments);
     }
     if is_asked(INSTALLED) {
-        return install::await_installed(&target());
+        return install::await_installed(env::args_os().nth(2).unwrap_or_default().as_ref());
+    }
+    if is_asked(NAMES) {
+        return install_names();
     }
     if is_asked(RELAY) {
         return held::bring();
     }
     if is_asked(HELD) || is_asked(KEPT) {
-        install::tell_taken(AGENT.as_ref());
-        return held::serve(is_asked(KEPT), far::serve);
+        return held::serve(is_asked(KEPT));
     }
     if is_asked(BROUGHT) {
         brought::take()?;
@@ -113,6 +116,14 @@ fn try_serve() -> io::Result<()> {
         true => far::serve(),
         false => serve_near(),
     }
+}
+
+fn install_names() -> io::Result<()> {
+    let mut arguments = env::args().skip(2);
+    let mut next = || arguments.next().unwrap_or_default();
+    let (folder, name, home) = (next(), next(), next());
+    let (uid, gid) = identity::effective();
+    install::install_names(folder.as_ref(), &Resident { name, home, uid, gid })
 }
 
 /// Serves a place on the booter's kernel.

@@ -33,15 +33,33 @@ pub fn receive<T: DeserializeOwned>(link: BorrowedFd<'_>) -> io::Result<(T, Vec<
     Ok((word, descriptors))
 }
 
+/// Waits until a stream is ready, no longer than that, and tells whether it is.
+pub type Wait<'a> = dyn FnMut(Interest<'_>, Option<Duration>) -> io::Result<bool> + 'a;
+
 /// Says something over any stream that waits.
 pub fn write(to: BorrowedFd<'_>, word: &impl Serialize) -> io::Result<()> {
+    write_by(to, word, &mut just_wait)
+}
+
+/// Hears something from any stream, all of which takes no longer than `patience`. No byte after it
+/// is taken.
+pub fn read<T: DeserializeOwned>(from: BorrowedFd<'_>, patience: Duration) -> io::Result<T> {
+    read_by(from, patience, &mut just_wait)
+}
+
+fn just_wait(interest: Interest<'_>, most: Option<Duration>) -> io::Result<bool> {
+    descriptor::poll(&mut [interest], most)
+}
+
+/// As [`write`], with something else to do while the stream, which must not wait, takes no more.
+pub fn write_by(to: BorrowedFd<'_>, word: &impl Serialize, wait: &mut Wait<'_>) -> io::Result<()> {
     let text = encode(word)?;
     let mut rest = &text[..];
     while !rest.is_empty() {
         match descriptor::write(to, rest) {
             Ok(written) => rest = &rest[written..],
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                descriptor::poll(&mut [Interest::writable(to)], None)?;
+                wait(Interest::writable(to), None)?;
             }
             Err(error) => return Err(error),
         }
@@ -49,14 +67,17 @@ pub fn write(to: BorrowedFd<'_>, word: &impl Serialize) -> io::Result<()> {
     Ok(())
 }
 
-/// Hears something from any stream, all of which takes no longer than `patience`. No byte after it
-/// is taken.
-pub fn read<T: DeserializeOwned>(from: BorrowedFd<'_>, patience: Duration) -> io::Result<T> {
+/// As [`read`], with something else to do meanwhile.
+pub fn read_by<T: DeserializeOwned>(
+    from: BorrowedFd<'_>,
+    patience: Duration,
+    wait: &mut Wait<'_>,
+) -> io::Result<T> {
     let until = Instant::now() + patience;
     decode(|rest| {
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            if descriptor::poll(&mut [Interest::readable(from)], Some(left))? {
+            if wait(Interest::readable(from), Some(left))? {
                 match descriptor::read(from, rest) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     read => return read,

@@ -191,7 +191,7 @@ fn facts(said: &FarAbout, spec: &Spec, (uid, gid): (u32, u32)) -> ImageFacts {
     let own = said.about.passwd.lines().find(is_own);
     // Where nothing of the image's can be written, its home is of no use.
     let closed = spec.root == RootAccess::ReadOnly;
-    let name = own.and_then(|line| line.split(':').next()).unwrap_or("agent");
+    let name = own.and_then(|line| line.split(':').next()).unwrap_or(pod::AGENTS_NAME);
     let line = match own.filter(|_| !closed) {
         Some(line) => line.to_owned(),
         None => format!("{name}:x:{uid}:{gid}::{HOME}:/bin/sh"),

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
@@ -15,6 +16,7 @@ use agentkernel_core::BootError;
 use agentkernel_far::{Stream, carry, told};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
+use agentkernel_sys::signal::{self, Signals};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, AttachParams, AttachedProcess, DeleteParams, PostParams};
 use tokio::net::UnixStream;
@@ -47,19 +49,23 @@ pub fn program() -> Command {
     program
 }
 
-/// Serves as a bridge, to the end of the place.
+/// Serves as a bridge, to the end of the place. SIGTERM ends that.
 pub fn bridge() -> io::Result<()> {
     // A terminal's signals are not for those who outlive it.
     process::new_session()?;
+    let asked = Signals::receive(&[signal::SIGTERM])?;
+    let asked = asked.as_fd();
     let (done, ended) = mpsc::channel();
     let carried = carry(|order| {
         let order: Order = serde_json::from_str(order).map_err(|error| error.to_string())?;
         let opened = runtime().and_then(|runtime| {
-            let (held, exec) = runtime.block_on(open(order))?;
+            let (held, exec) = runtime.block_on(open(order, asked.try_clone_to_owned()))?;
             Ok((runtime, held, exec))
         });
         let (runtime, held, exec) = opened.map_err(told)?;
-        stream(runtime, held, exec, done)
+        asked
+            .try_clone_to_owned()
+            .and_then(|asked| stream(runtime, held, exec, done, asked))
             .map_err(|error| told(failed("can't make a way for the pod's stream", error)))
     });
     // Whatever became of the booter, the pod is to be removed.
@@ -75,14 +81,17 @@ pub struct Held {
 
 /// Makes the pod unless it is there, waits until it runs, and opens the stream into it. A booter that goes
 /// meanwhile takes it along.
-async fn open(order: Order) -> Result<(Held, AttachedProcess), BootError> {
+async fn open(
+    order: Order,
+    asked: io::Result<OwnedFd>,
+) -> Result<(Held, AttachedProcess), BootError> {
     let client = Client::find(Settings::read()?).await?;
     let held = Held { client, order };
     let opened = tokio::select! {
         opened = timeout(ARRIVAL, held.open()) => opened.unwrap_or_else(|_| {
             Err(failed("the pod does not run", format!("{} s have passed", ARRIVAL.as_secs())))
         }),
-        () = booter_gone() => Err(failed("the pod is not wanted any more", "its booter has gone")),
+        () = unwanted(asked) => Err(failed("the pod is not wanted any more", "its booter has gone")),
     };
     match opened {
         Ok(exec) => Ok((held, exec)),
@@ -93,13 +102,15 @@ async fn open(order: Order) -> Result<(Held, AttachedProcess), BootError> {
     }
 }
 
-/// Returns when whoever has started this process has gone, or wants nothing more: nothing is said before
-/// there was an answer.
-async fn booter_gone() {
+/// Returns when whoever has started this process has gone or wants nothing more, for nothing is said before
+/// there was an answer, or when it is `asked` to end.
+async fn unwanted(asked: io::Result<OwnedFd>) {
+    let Ok(asked) = asked else { return };
     let (tell, told) = oneshot::channel();
     let watch = move || {
         let control = io::stdin();
-        let gone = descriptor::poll(&mut [Interest::readable(control.as_fd())], None);
+        let all = [control.as_fd(), asked.as_fd()];
+        let gone = descriptor::poll(&mut all.map(Interest::readable), None);
         // Nobody may wait any more.
         gone.is_ok().then(|| tell.send(()))
     };
@@ -117,7 +128,7 @@ impl Held {
         } else {
             let uid = self.make().await?;
             // No command runs before it is closed.
-            tokio::try_join!(self.close(&uid), arrival::await_start(client, &order.name))?;
+            tokio::try_join!(self.close(&uid), arrival::await_start(client, &order.name, &uid))?;
         }
         self.exec().await
     }
@@ -212,17 +223,25 @@ impl Held {
     }
 }
 
-/// Makes a stream of an exec; when it has ended, so has the pod, unless that is kept, and it is `done`.
+/// Makes a stream of an exec; when it has ended, so has the pod, unless that is kept, and it is `done`. It
+/// ends when it is `asked` to.
 fn stream(
     runtime: Runtime,
     held: Held,
     exec: AttachedProcess,
     done: mpsc::Sender<()>,
+    asked: OwnedFd,
 ) -> io::Result<Stream> {
     let (ours, theirs) = StdUnixStream::pair()?;
     ours.set_nonblocking(true)?;
     let (errors, errors_to) = descriptor::pipe()?;
     let input = OwnedFd::from(theirs.try_clone()?);
+    let (end, over) = (ours.try_clone()?, ours.try_clone()?);
+    thread::Builder::new().name("asked".into()).spawn(move || {
+        // With the stream the place ends, and this process.
+        let _ = descriptor::poll(&mut [Interest::readable(asked.as_fd())], None);
+        let _ = end.shutdown(Shutdown::Read);
+    })?;
     thread::Builder::new().name("pump".into()).spawn(move || {
         runtime.block_on(async {
             let mut errors_to = File::from(errors_to);
@@ -233,6 +252,8 @@ fn stream(
                 held.remove().await;
             }
         });
+        // Somebody else has it, too.
+        let _ = over.shutdown(Shutdown::Both);
         drop(done);
     })?;
     Ok(Stream { input, output: theirs.into(), errors: Some(errors) })

@@ -23,11 +23,35 @@ impl Verdict {
     }
 }
 
-/// Whether an event says that commands' container has been started.
-pub fn has_started(event: &Event) -> bool {
+/// What an event says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// Commands' container has been started.
+    Started,
+    /// The node has failed at what it tries again.
+    Failed(String),
+    Else,
+}
+
+/// What a node tries again and again.
+const TRIED: [&str; 5] = [
+    "FailedCreatePodSandBox",
+    "FailedMount",
+    "FailedAttachVolume",
+    "FailedMapVolume",
+    "NetworkNotReady",
+];
+
+pub fn told(event: &Event) -> Told {
+    let reason = event.reason.as_deref().unwrap_or_default();
     let of = event.involved_object.field_path.as_deref();
-    event.reason.as_deref() == Some("Started")
-        && of == Some(&*format!("spec.containers{{{CONTAINER}}}"))
+    match reason {
+        "Started" if of == Some(&*format!("spec.containers{{{CONTAINER}}}")) => Told::Started,
+        _ if TRIED.contains(&reason) => {
+            Told::Failed(words(reason, event.message.as_deref().unwrap_or_default()))
+        }
+        _ => Told::Else,
+    }
 }
 
 /// Judges a pod by its status.
@@ -56,7 +80,7 @@ pub fn judge(pod: &Pod) -> Verdict {
     if let Some(verdict) = containers.iter().find_map(|container| trouble(container)) {
         return verdict;
     }
-    let mut own = containers.iter().filter(|container| container.name != AGENTS_CONTAINER);
+    let mut own = containers.iter().filter(|container| container.name == CONTAINER);
     let runs = |container: &&&ContainerStatus| {
         container.state.as_ref().is_some_and(|state| state.running.is_some())
     };
@@ -68,7 +92,7 @@ fn trouble(container: &ContainerStatus) -> Option<Verdict> {
     let is_agents = container.name == AGENTS_CONTAINER;
     let state = container.state.as_ref()?;
     if let Some(ended) = &state.terminated {
-        if is_agents && ended.exit_code == 0 {
+        if container.name != CONTAINER && ended.exit_code == 0 {
             return None;
         }
         let reason = ended.reason.as_deref().unwrap_or("no reason");
@@ -85,7 +109,7 @@ fn trouble(container: &ContainerStatus) -> Option<Verdict> {
     let image = &container.image;
     Some(match reason {
         "ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "RegistryUnavailable" => never(
-            format!("the node can't pull the image {image}: {}", told(reason, message)),
+            format!("the node can't pull the image {image}: {}", words(reason, message)),
             match is_agents {
                 true => format!("set {AGENT_IMAGE} to an image that the cluster can pull"),
                 false => {
@@ -105,7 +129,7 @@ fn trouble(container: &ContainerStatus) -> Option<Verdict> {
         | "CrashLoopBackOff"
         | "PreStartHookError"
         | "PostStartHookError" => never(
-            format!("the node can't start the pod: {}", told(reason, message)),
+            format!("the node can't start the pod: {}", words(reason, message)),
             agents_hint(is_agents),
         ),
         _ => return None,
@@ -135,14 +159,17 @@ fn ended(pod: &Pod) -> Verdict {
         _ => {
             let found = status.container_statuses.iter().flatten().find_map(trouble);
             found.unwrap_or_else(|| {
-                never(format!("the pod has ended: {}", told(&reason, &message)), agents_hint(false))
+                never(
+                    format!("the pod has ended: {}", words(&reason, &message)),
+                    agents_hint(false),
+                )
             })
         }
     }
 }
 
 /// A reason with its message, which may begin with it.
-fn told(reason: &str, message: &str) -> String {
+fn words(reason: &str, message: &str) -> String {
     match (reason.is_empty(), message.is_empty()) {
         (_, true) if reason.is_empty() => "without a reason".into(),
         (_, true) => reason.into(),
@@ -196,15 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn a_node_tells_that_it_has_started_the_commands_container() {
+    fn a_node_tells_that_it_has_started_commands_container_or_can_t() {
         let event = |reason: &str, path: &str| {
-            let event = json!({ "metadata": {}, "reason": reason,
+            let event = json!({ "metadata": {}, "reason": reason, "message": "why",
                 "involvedObject": { "fieldPath": path } });
-            has_started(&serde_json::from_value(event).unwrap())
+            told(&serde_json::from_value(event).unwrap())
         };
-        assert!(event("Started", "spec.containers{sandbox}"));
-        assert!(!event("Started", "spec.containers{agent}"));
-        assert!(!event("Created", "spec.containers{sandbox}"));
+        assert_eq!(event("Started", "spec.containers{sandbox}"), Told::Started);
+        assert_eq!(event("Started", "spec.containers{agent}"), Told::Else);
+        assert_eq!(event("Created", "spec.containers{sandbox}"), Told::Else);
+        let failed = event("FailedCreatePodSandBox", "");
+        assert_eq!(failed, Told::Failed("FailedCreatePodSandBox: why".into()));
     }
 
     #[test]

@@ -17,15 +17,17 @@
 //! | `environment`, `directory` | the agent, for each command |
 //! | no new privileges, capabilities, system calls | the runtime for all of the pod, and the agent for each command |
 
-use agentkernel_containers::{AGENT, DOOR, HELD, INSTALL, INSTALLED, KEPT};
+use agentkernel_containers::{AGENT, DOOR, HELD, INSTALL, INSTALLED, KEPT, NAMES};
 use agentkernel_core::{BootError, Network, RootAccess, Spec, User};
 use serde_json::{Value, json};
 
 use crate::settings::Settings;
 
-/// The container that commands run in, and the one that puts the agent there.
+/// The container that commands run in, the one that puts the agent there, and the one that adds the pod's
+/// user to the image's lists.
 pub const CONTAINER: &str = "sandbox";
 pub const AGENTS_CONTAINER: &str = "agent";
+const NAMES_CONTAINER: &str = "names";
 
 /// The labels of our objects: that they are ours, whose, and whether they are to be without a network.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by";
@@ -43,11 +45,19 @@ pub const KEPT_LABEL: &str = "agentkernel.dev/kept";
 const FILLED: &str = "/.agentkernel/volume";
 const FILE: &str = "/.agentkernel/volume/agent";
 
+/// Where the volume is that has the home, in whose own folder that is: a volume's own folder is root's.
+const HOMES: &str = "/.agentkernel/homes";
+const HOMES_OWN: &str = "/.agentkernel/homes/own";
+const OWN: &str = "own";
+
 /// The folder inside that the agent's program is in.
 const FOLDER: &str = "/.agentkernel";
 
 /// The home of whoever has none of the image's.
 pub const HOME: &str = "/home/agent";
+
+/// The name of whoever has none in the image.
+pub const AGENTS_NAME: &str = "agent";
 
 /// Who commands are where nobody is named.
 const ORDINARY: u32 = 1000;
@@ -122,8 +132,10 @@ pub fn pod(spec: &Spec, settings: &Settings, parts: &Parts<'_>) -> Value {
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
             // In their order. Of init containers a kubelet only sees at its next look that they have
-            // ended, which is once a second; of the first of these it waits for the hook.
-            "containers": [agents_container(parts), container(spec, settings, parts)],
+            // ended, which is once a second; of these it waits for each one's hook.
+            "containers": [
+                agents_container(parts), names_container(parts), container(spec, settings, parts),
+            ],
             "volumes": volumes(spec, parts),
         },
     });
@@ -172,29 +184,64 @@ fn security(read_only: bool) -> Value {
     })
 }
 
-/// Puts the agent's program into the pod, and holds back what is to run in it until then.
+/// Puts the agent's program into the pod.
 fn agents_container(parts: &Parts<'_>) -> Value {
     json!({
         "name": AGENTS_CONTAINER,
         "image": parts.agent_image,
         "imagePullPolicy": "IfNotPresent",
-        "command": [AGENT, INSTALL, FILE],
-        "lifecycle": { "postStart": { "exec": { "command": [AGENT, INSTALLED, FILE] } } },
+        "command": [AGENT, INSTALL, FILE, HOMES_OWN],
+        "lifecycle": hook(FILLED),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": security(true),
-        // It is gone before a command runs.
-        "resources": { "requests": { "cpu": "1m", "memory": (1 << 20).to_string() } },
-        "volumeMounts": [{ "name": "agent", "mountPath": FILLED }],
+        "resources": fleeting(),
+        "volumeMounts": [
+            { "name": "agent", "mountPath": FILLED },
+            { "name": "home", "mountPath": HOMES },
+        ],
+    })
+}
+
+/// Holds back what comes after a container until what that puts into `folder` is there.
+fn hook(folder: &str) -> Value {
+    json!({ "postStart": { "exec": { "command": [AGENT, INSTALLED, folder] } } })
+}
+
+/// What is set aside for a container that has gone before a command runs.
+fn fleeting() -> Value {
+    json!({ "requests": { "cpu": "1m", "memory": (1 << 20).to_string() } })
+}
+
+/// Makes the lists of users of what the image has, before they are mounted over that.
+fn names_container(parts: &Parts<'_>) -> Value {
+    json!({
+        "name": NAMES_CONTAINER,
+        "image": parts.reference,
+        "imagePullPolicy": "IfNotPresent",
+        "command": [AGENT, NAMES, DOOR, AGENTS_NAME, HOME],
+        "lifecycle": hook(DOOR),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": security(true),
+        "resources": fleeting(),
+        "volumeMounts": [
+            { "name": "agent", "mountPath": FOLDER, "readOnly": true },
+            { "name": "names", "mountPath": DOOR },
+        ],
     })
 }
 
 fn container(spec: &Spec, settings: &Settings, parts: &Parts<'_>) -> Value {
-    let mounts = private(spec, parts)
-        .into_iter()
-        .map(|(name, path, _)| json!({ "name": name, "mountPath": path }));
+    let mounts = private(spec, parts).into_iter().map(|(name, path, _)| match path {
+        HOME => json!({ "name": name, "mountPath": path, "subPath": OWN }),
+        _ => json!({ "name": name, "mountPath": path }),
+    });
+    let lists = ["passwd", "group"].map(|list| {
+        let path = format!("/etc/{list}");
+        json!({ "name": "names", "mountPath": path, "subPath": list, "readOnly": true })
+    });
     let agent = json!({ "name": "agent", "mountPath": FOLDER, "readOnly": true });
     let door = json!({ "name": "door", "mountPath": DOOR });
-    let mounts: Vec<Value> = [agent, door].into_iter().chain(mounts).collect();
+    let mounts: Vec<Value> = [agent, door].into_iter().chain(lists).chain(mounts).collect();
     json!({
         "name": CONTAINER,
         "image": parts.reference,
@@ -226,8 +273,10 @@ fn volumes(spec: &Spec, parts: &Parts<'_>) -> Vec<Value> {
         json!({ "name": name, "emptyDir": folder })
     });
     let agent = json!({ "name": "agent", "emptyDir": {} });
-    let door = json!({ "name": "door", "emptyDir": { "medium": "Memory" } });
-    [agent, door].into_iter().chain(own).collect()
+    let in_memory = json!({ "medium": "Memory" });
+    let [door, names] =
+        ["door", "names"].map(|name| json!({ "name": name, "emptyDir": in_memory }));
+    [agent, door, names].into_iter().chain(own).collect()
 }
 
 fn resources(spec: &Spec, settings: &Settings) -> Value {

@@ -12,6 +12,7 @@
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agentkernel_containers::{identity_of, owners, process_of, start_first};
 use agentkernel_core::{
@@ -19,8 +20,10 @@ use agentkernel_core::{
     Launch, Life, Owners, Place, Probe, Process, Provision, Remains, Remnant, Spec, Yardstick,
     undriven,
 };
-use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::{identity, process as processes, signal};
+use agentkernel_sys::identity;
+
+/// How long what runs in a pod may take to end that is asked to.
+const END: Duration = Duration::from_secs(20);
 
 /// What takes a word with a cluster.
 pub trait Driver: Sync {
@@ -154,11 +157,9 @@ impl Backend for Kubernetes {
 
     fn clear(&self, remnant: Remnant) -> Result<Remains, DestroyError> {
         let Some(bridge) = &remnant.process else { return Ok(Remains::default()) };
-        // What runs in the pod ends with its link, which that process holds.
-        let _ = processes::signal_process(bridge.as_fd(), signal::SIGKILL);
-        descriptor::poll(&mut [Interest::readable(bridge.as_fd())], None)
-            .map_err(|source| DestroyError { what: "a pod's link".into(), source })?;
-        Ok(Remains::default())
+        agentkernel_far::end(bridge.as_fd(), END)
+            .map(|()| Remains::default())
+            .map_err(|source| DestroyError { what: "a pod's link".into(), source })
     }
 
     fn forget(&self, name: &str) -> Result<(), DestroyError> {

@@ -29,7 +29,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agentkernel_containers::{Setting, walls as walls_of_containers};
 use agentkernel_core::{BootError, LimitInForce, Limited, Network, Wall};
@@ -209,9 +209,20 @@ fn carry_links(
             let _ = come.send(client);
         }
         if others[0].is_ready() {
-            return inner.finish(LAST);
+            return finish(&mut inner);
         }
         if !going {
+            return;
+        }
+    }
+}
+
+/// Passes on what is left to be said.
+fn finish(inner: &mut Inner) {
+    let until = Instant::now() + LAST;
+    while !inner.is_finished() {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || !inner.poll(&mut [], Some(left)).unwrap_or(false) {
             return;
         }
     }

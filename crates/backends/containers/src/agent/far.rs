@@ -1,10 +1,13 @@
 //! Process 1 of a container that is not on its booter's kernel.
+//!
+//! It serves a stream, and if that one may be cut, [keeps](Keeper) it too, in turns of its own: nothing but
+//! process 1 itself is out of reach of the signals of those who have its user.
 
 use std::env;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agentkernel_far::{LastWords, word};
 use agentkernel_guest::{Agent, Beside};
@@ -13,6 +16,7 @@ use agentkernel_sys::cgroup::{self, Found};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{landlock, mount, socket};
 
+use super::held::Keeper;
 use super::{about, live, settle_in, term};
 use crate::greeting::{FarAbout, MountPoint, Setting};
 
@@ -42,38 +46,38 @@ pub fn serve_stream(
     errors: OwnedFd,
     kept: Option<OwnedFd>,
 ) -> io::Result<()> {
+    serve_kept(input, output, errors, kept, None)
+}
+
+/// The same, of a stream whose other end has a keeper, who needs all that is open.
+pub(super) fn serve_kept(
+    input: OwnedFd,
+    output: OwnedFd,
+    errors: OwnedFd,
+    kept: Option<OwnedFd>,
+    mut keeper: Option<&mut Keeper<'_>>,
+) -> io::Result<()> {
     let kept = kept.as_ref().map(AsFd::as_fd);
     let found = Found::of(own_number()?)?;
-    let about = about();
-    let Found { cpu, memory, pids, .. } = found;
-    let has_landlock = landlock::version().is_ok();
-    let own_users = has_own_users()?;
-    let mounts = mounts()?;
-    let environment = env::vars_os()
-        .map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
-    let said = FarAbout {
-        about,
-        own_users,
-        has_landlock,
-        cpu,
-        memory,
-        pids,
-        mounts,
-        environment: environment.collect(),
-        directory: env::current_dir().unwrap_or_default(),
+    let said = far_about(&found)?;
+    let mut wait = |interest: Interest<'_>, most| match &mut keeper {
+        Some(keeper) => keeper.wait(interest, most),
+        None => descriptor::poll(&mut [interest], most),
     };
-    word::write(output.as_fd(), &said)?;
-    let setting: Setting = word::read(input.as_fd(), PATIENCE)?;
+    word::write_by(output.as_fd(), &said, &mut wait)?;
+    let setting: Setting = word::read_by(input.as_fd(), PATIENCE, &mut wait)?;
     settle_in(&setting, &said.about)?;
     let (link, first) = socket::pair()?;
     let agent = Agent::new(link)?;
-    let [a, b, c, d] = [&input, &output, &errors, &first].map(|fd| Some(fd.as_fd()));
-    agent.close_inherited(None, [a, b, c, d, kept], None)?;
+    if keeper.is_none() {
+        let [a, b, c, d] = [&input, &output, &errors, &first].map(|fd| Some(fd.as_fd()));
+        agent.close_inherited(None, [a, b, c, d, kept], None)?;
+    }
     // The bridge knows what the last words mean.
     let fate = setting.fate.then(|| errors.try_clone()).transpose()?;
     let term = term(&setting, None, fate);
     let inner = Inner::beside(input, output, first)?;
-    let mut far = Far { inner, shared: setting.listener, kept, frozen: false };
+    let mut far = Far { inner, keeper, shared: setting.listener, kept, frozen: false };
     let served = live(agent, term, &setting, Some((&mut far, kept)));
     let kills = cgroup::oom_kills(found.directories);
     if kills > 0 {
@@ -82,22 +86,45 @@ pub fn serve_stream(
     served
 }
 
+fn far_about(found: &Found) -> io::Result<FarAbout> {
+    let environment = env::vars_os()
+        .map(|(name, value)| format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
+    Ok(FarAbout {
+        about: about(),
+        own_users: has_own_users()?,
+        has_landlock: landlock::version().is_ok(),
+        cpu: found.cpu,
+        memory: found.memory,
+        pids: found.pids,
+        mounts: mounts()?,
+        environment: environment.collect(),
+        directory: env::current_dir().unwrap_or_default(),
+    })
+}
+
 /// Clients from far away.
-struct Far<'a> {
+struct Far<'a, 'k> {
     inner: Inner,
+    keeper: Option<&'a mut Keeper<'k>>,
     shared: bool,
     kept: Option<BorrowedFd<'a>>,
     frozen: bool,
 }
 
-impl Beside for Far<'_> {
+impl Beside for Far<'_, '_> {
     fn poll(
         &mut self,
         interests: &mut [Interest<'_>],
         timeout: Option<Duration>,
     ) -> io::Result<bool> {
+        let inner = &mut self.inner;
         // A stream that talks nonsense has ended.
-        Ok(self.inner.poll(interests, timeout).unwrap_or(false))
+        let mut poll = |all: &mut [Interest<'_>], most| Ok(inner.poll(all, most).unwrap_or(false));
+        match &mut self.keeper {
+            // Where nobody can come any more there is no place.
+            Some(keeper) => Ok(keeper.poll(interests, timeout, &mut poll).unwrap_or(false)),
+            None => poll(interests, timeout),
+        }
     }
 
     fn clients(&mut self) -> Vec<OwnedFd> {
@@ -135,7 +162,13 @@ impl Beside for Far<'_> {
     }
 
     fn finish(&mut self) {
-        self.inner.finish(LAST);
+        let until = Instant::now() + LAST;
+        while !self.inner.is_finished() {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || !self.poll(&mut [], Some(left)).unwrap_or(false) {
+                return;
+            }
+        }
     }
 }
 

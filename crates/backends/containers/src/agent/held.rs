@@ -1,16 +1,17 @@
 //! A stream that other processes bring, one after the other: when one is cut, what was said goes on with
-//! the next. Process 1 keeps it, and the agent, a process of its own, sees nothing of that.
+//! the next. Process 1 keeps it, beside being the agent that it is for.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agentkernel_far::session::{Claim, LONGEST, Said, Session, claim};
 use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::process::{self, Fork, Namespaces, Pid};
-use agentkernel_sys::signal::{self, Signals};
-use agentkernel_sys::socket;
+use agentkernel_sys::{process, signal, socket};
+
+use super::far;
+use super::install::connect;
 
 /// Where those who bring a stream come to, in the folder [`DOOR`](crate::greeting::DOOR).
 const MEETING: &str = "/.agentkernel/door/relay";
@@ -30,29 +31,16 @@ const HANDING: Duration = Duration::from_millis(500);
 /// How long what is left to be said at the end may take.
 const LAST: Duration = Duration::from_secs(10);
 
-/// How long it is waited before the next look whether process 1 is there.
-const BREATH: Duration = Duration::from_millis(5);
-
-/// Serves a place by `serve`, in a process of its own whose standard streams are those that others bring; if
-/// it is `kept`, one place after the other, for as long as that takes.
+/// Serves a place; if it is `kept`, one after the other, for as long as that takes.
 ///
-/// The caller is process 1 and keeps the streams, so that nothing that runs in the place can end or stop
-/// that, and whatever signals all in it does not reach it.
-pub fn serve(kept: bool, serve: impl Fn() -> io::Result<()>) -> io::Result<()> {
+/// The caller is process 1, so that nothing that runs in the place can end or stop the agent, and whatever
+/// signals all in it does not reach it.
+pub fn serve(kept: bool) -> io::Result<()> {
     let listener = socket::listen(Path::new(MEETING))?;
-    let deaths = Signals::receive(&[signal::SIGCHLD])?;
+    // Whatever came along from the engine.
+    descriptor::close_all_but(&mut [0, 1, 2, listener.as_raw_fd()])?;
     loop {
-        let (theirs, inner) = socket::pair()?;
-        let (words, errors) = descriptor::pipe()?;
-        let agent = match process::fork(Namespaces::NONE, None)? {
-            Fork::Child => {
-                drop((listener, deaths, inner, words));
-                process::exit_now(i32::from(serve_life(theirs, errors, serve).is_err()))
-            }
-            Fork::Parent(agent) => agent.pid(),
-        };
-        drop((theirs, errors));
-        let ended = Keeper::new(&listener, &deaths, inner, words, agent, kept)?.serve();
+        let ended = serve_life(&listener, kept);
         if !kept {
             return ended;
         }
@@ -62,28 +50,24 @@ pub fn serve(kept: bool, serve: impl Fn() -> io::Result<()>) -> io::Result<()> {
 }
 
 /// One place.
-fn serve_life(
-    stream: OwnedFd,
-    errors: OwnedFd,
-    serve: impl Fn() -> io::Result<()>,
-) -> io::Result<()> {
-    process::adopt_orphans()?;
-    descriptor::become_standard_streams([stream.as_fd(), stream.as_fd(), errors.as_fd()])?;
-    drop((stream, errors));
-    serve().inspect_err(|error| eprintln!("agentkernel: the sandbox can't be made: {error}"))
+fn serve_life(listener: &OwnedFd, kept: bool) -> io::Result<()> {
+    let (theirs, inner) = socket::pair()?;
+    let (words, errors) = descriptor::pipe()?;
+    descriptor::set_nonblocking(theirs.as_fd())?;
+    let mut keeper = Keeper::new(listener, inner, words, kept)?;
+    keeper.await_stream()?;
+    let (input, last) = (theirs.try_clone()?, errors.try_clone()?);
+    if let Err(error) = far::serve_kept(input, theirs, errors, None, Some(&mut keeper)) {
+        let why = format!("agentkernel: the sandbox can't be made: {error}\n");
+        descriptor::write(last.as_fd(), why.as_bytes())?;
+    }
+    drop(last);
+    keeper.finish()
 }
 
 /// Brings the own standard streams, and waits until they are not wanted any more.
 pub fn bring() -> io::Result<()> {
-    let until = Instant::now() + ARRIVAL;
-    let link = loop {
-        match socket::connect(Path::new(MEETING), ARRIVAL) {
-            Ok(link) => break link,
-            Err(error) if Instant::now() > until => return Err(error),
-            // It is about to begin.
-            Err(_) => descriptor::poll(&mut [], Some(BREATH))?,
-        };
-    };
+    let link = connect(Path::new(MEETING), ARRIVAL)?;
     let (input, output, errors) = (io::stdin(), io::stdout(), io::stderr());
     socket::send(link.as_fd(), &[0], &[input.as_fd(), output.as_fd(), errors.as_fd()])?;
     // Only the keeper is to have them, so that its end is theirs.
@@ -91,6 +75,9 @@ pub fn bring() -> io::Result<()> {
     descriptor::become_standard_streams([null.as_fd(); 3])?;
     descriptor::poll(&mut [Interest::readable(link.as_fd())], None).map(drop)
 }
+
+/// Waits for what is of interest, no longer than that.
+type Poll<'a> = dyn FnMut(&mut [Interest<'_>], Option<Duration>) -> io::Result<bool> + 'a;
 
 /// A stream that somebody has brought.
 struct Brought {
@@ -109,10 +96,9 @@ struct Candidate {
     until: Instant,
 }
 
-struct Keeper<'a> {
+/// What keeps a place's stream.
+pub(super) struct Keeper<'a> {
     listener: &'a OwnedFd,
-    deaths: &'a Signals,
-    agent: Pid,
     inner: OwnedFd,
     words: Option<OwnedFd>,
     kept: bool,
@@ -121,39 +107,23 @@ struct Keeper<'a> {
     candidate: Option<Candidate>,
     /// What the agent has not taken yet.
     pending: Vec<u8>,
+    /// Whether nothing comes after that.
+    closing: bool,
     /// Whether the agent has said all.
     ended: bool,
     /// Until when a stream must have come, or all must be said.
     until: Option<Instant>,
 }
 
-/// Where a turn has found something to do.
-struct Ready {
-    listener: bool,
-    deaths: bool,
-    inner: bool,
-    inner_takes: bool,
-    words: bool,
-    input: bool,
-    output: bool,
-    candidate: bool,
-}
+/// What it waits for: how many there are, and which.
+const WATCHED: usize = 7;
 
 impl<'a> Keeper<'a> {
-    fn new(
-        listener: &'a OwnedFd,
-        deaths: &'a Signals,
-        inner: OwnedFd,
-        words: OwnedFd,
-        agent: Pid,
-        kept: bool,
-    ) -> io::Result<Self> {
+    fn new(listener: &'a OwnedFd, inner: OwnedFd, words: OwnedFd, kept: bool) -> io::Result<Self> {
         descriptor::set_nonblocking(inner.as_fd())?;
         descriptor::set_nonblocking(words.as_fd())?;
         Ok(Self {
             listener,
-            deaths,
-            agent,
             inner,
             words: Some(words),
             kept,
@@ -161,53 +131,75 @@ impl<'a> Keeper<'a> {
             stream: None,
             candidate: None,
             pending: Vec::new(),
+            closing: false,
             ended: false,
-            until: Some(Instant::now() + ARRIVAL),
+            until: (!kept).then(|| Instant::now() + ARRIVAL),
         })
     }
 
-    /// Serves to the end of the place, or until nobody brings a stream.
-    fn serve(mut self) -> io::Result<()> {
-        loop {
-            if self.ended && self.session.is_heard() {
-                return Ok(());
-            }
-            if self.until.is_some_and(|until| until <= Instant::now()) {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            let ready = self.wait()?;
-            if ready.inner && !self.hear_inner() || ready.deaths && self.bury()? {
-                self.end();
-            }
-            if ready.words {
-                self.hear_words();
-            }
-            if ready.inner_takes && !self.tell_inner() {
-                // What it has said before its end is yet to be heard.
-                self.pending.clear();
-            }
-            if ready.listener {
-                self.admit();
-            }
-            if ready.candidate {
-                self.hear_candidate();
-            }
-            if ready.input && !self.hear_stream() || ready.output && !self.tell_stream() {
-                self.cut();
-            }
+    /// Waits until somebody brings a stream, or nobody has.
+    fn await_stream(&mut self) -> io::Result<()> {
+        while self.stream.is_none() {
+            self.wait(Interest::none(), None)?;
         }
+        Ok(())
     }
 
-    fn wait(&mut self) -> io::Result<Ready> {
+    /// Serves what the agent has left, which has gone.
+    fn finish(&mut self) -> io::Result<()> {
+        while !(self.ended && self.session.is_heard()) {
+            self.wait(Interest::none(), None)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until something is ready, no longer than `most`, and keeps the stream meanwhile.
+    pub(super) fn wait(
+        &mut self,
+        interest: Interest<'_>,
+        most: Option<Duration>,
+    ) -> io::Result<bool> {
+        let mut interest = [interest];
+        self.poll(&mut interest, most, &mut |all, most| descriptor::poll(all, most))?;
+        Ok(interest[0].is_ready())
+    }
+
+    /// Does one turn, for which `poll` waits, and returns what that does. An error says that nobody
+    /// brings a stream.
+    pub(super) fn poll(
+        &mut self,
+        others: &mut [Interest<'_>],
+        most: Option<Duration>,
+        poll: &mut Poll<'_>,
+    ) -> io::Result<bool> {
+        let candidates = self.candidate.as_ref().map(|candidate| candidate.until);
+        let until = self.until.into_iter().chain(candidates).min();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let mut all = Vec::with_capacity(WATCHED + others.len());
+        all.extend(self.interests());
+        all.extend_from_slice(others);
+        let polled = poll(&mut all, most.into_iter().chain(left).min());
+        let (own, found) = all.split_at(WATCHED);
+        others.iter_mut().zip(found).for_each(|(other, found)| other.found_by(found));
+        let mut ready = [false; WATCHED];
+        ready.iter_mut().zip(own).for_each(|(ready, own)| *ready = own.is_ready());
+        drop(all);
+        self.go_on(ready);
+        if self.until.is_some_and(|until| until <= Instant::now()) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        polled
+    }
+
+    fn interests(&mut self) -> [Interest<'_>; WATCHED] {
         let has_room = self.session.has_room();
         let speaks = !self.session.outgoing().is_empty();
         let when = |wanted: bool, interest| if wanted { interest } else { Interest::none() };
         let stream = self.stream.as_ref();
         let input = stream.filter(|_| self.pending.is_empty());
         let output = stream.filter(|_| speaks);
-        let mut interests = [
+        [
             when(self.candidate.is_none(), Interest::readable(self.listener.as_fd())),
-            Interest::readable(self.deaths.as_fd()),
             when(has_room && !self.ended, Interest::readable(self.inner.as_fd())),
             when(!self.pending.is_empty(), Interest::writable(self.inner.as_fd())),
             self.words.as_ref().map_or(Interest::none(), |words| Interest::readable(words.as_fd())),
@@ -216,45 +208,39 @@ impl<'a> Keeper<'a> {
             self.candidate
                 .as_ref()
                 .map_or(Interest::none(), |one| Interest::readable(one.brought.input.as_fd())),
-        ];
-        let candidates = self.candidate.as_ref().map(|candidate| candidate.until);
-        let until = self.until.into_iter().chain(candidates).min();
-        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-        descriptor::poll(&mut interests, left)?;
-        let [listener, deaths, inner, inner_takes, words, input, output, candidate] =
-            interests.map(|interest| interest.is_ready());
-        let late = candidates.is_some_and(|until| until <= Instant::now());
-        if late {
+        ]
+    }
+
+    /// Does what there is to do.
+    fn go_on(&mut self, ready: [bool; WATCHED]) {
+        let [listener, inner, inner_takes, words, input, output, candidate] = ready;
+        if inner && !self.hear_inner() {
+            self.end();
+        }
+        if words {
+            self.hear_words();
+        }
+        if inner_takes && !self.tell_inner() {
+            // What it has said before its end is yet to be heard.
+            self.pending.clear();
+        }
+        if listener {
+            self.admit();
+        }
+        let late = |candidate: &Candidate| candidate.until <= Instant::now();
+        if self.candidate.as_ref().is_some_and(late) {
             self.candidate = None;
+        } else if candidate {
+            self.hear_candidate();
         }
-        Ok(Ready {
-            listener,
-            deaths,
-            inner,
-            inner_takes,
-            words,
-            input,
-            output,
-            candidate: candidate && !late,
-        })
-    }
-
-    /// Takes the deaths of those who have nobody else. Returns whether the agent is dead.
-    fn bury(&mut self) -> io::Result<bool> {
-        while self.deaths.take()?.is_some() {}
-        let mut agents = false;
-        while let Ok(Some(death)) = process::take_any_death() {
-            agents |= death.pid == self.agent;
+        if input && !self.hear_stream() || output && !self.tell_stream() {
+            self.cut();
         }
-        // What it has said before is there.
-        while agents && self.session.has_room() && self.hear_inner_now() {}
-        Ok(agents)
-    }
-
-    fn hear_inner_now(&mut self) -> bool {
-        let mut ready = [Interest::readable(self.inner.as_fd())];
-        let there = descriptor::poll(&mut ready, Some(Duration::ZERO));
-        there.unwrap_or(false) && self.hear_inner()
+        if self.closing && self.pending.is_empty() {
+            self.closing = false;
+            // It may have gone.
+            let _ = socket::end_sending(self.inner.as_fd());
+        }
     }
 
     /// Takes what the agent says. Returns false when that was all.
@@ -357,7 +343,6 @@ impl<'a> Keeper<'a> {
             // The place is to be another's, who comes again when nothing of this is left.
             Ok(Claim::Successor) => {
                 self.stream = None;
-                self.close_inner();
                 self.until = Some(Instant::now());
             }
             Ok(Claim::Stranger) | Err(_) => {}
@@ -392,23 +377,12 @@ impl<'a> Keeper<'a> {
         for said in all {
             match said {
                 Said::Data(bytes) if !self.ended => self.pending.extend(bytes),
-                Said::End => self.close_inner(),
+                // The agent sees it once it has taken what came before.
+                Said::End => self.closing = true,
                 Said::Data(_) | Said::Words(_) => {}
             }
         }
         true
-    }
-
-    /// Has the agent see the end, once it has taken what came before.
-    fn close_inner(&mut self) {
-        while !self.pending.is_empty() && self.tell_inner() {
-            let inner = [Interest::writable(self.inner.as_fd())];
-            if !matches!(descriptor::poll(&mut { inner }, Some(LAST)), Ok(true)) {
-                break;
-            }
-        }
-        // It may have gone.
-        let _ = socket::end_sending(self.inner.as_fd());
     }
 
     fn tell_stream(&mut self) -> bool {
@@ -466,8 +440,7 @@ mod tests {
             let (inner, theirs) = socket::pair().unwrap();
             let (words, errors) = descriptor::pipe().unwrap();
             let keeper = thread::spawn(move || {
-                let deaths = Signals::receive(&[]).unwrap();
-                Keeper::new(&listener, &deaths, theirs, words, 0, false).unwrap().serve()
+                Keeper::new(&listener, theirs, words, false).unwrap().finish()
             });
             let session = Session::with_key(KEY);
             Self { meeting, inner, errors: Some(errors), session, keeper }

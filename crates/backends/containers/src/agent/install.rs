@@ -1,64 +1,84 @@
-//! The agent's program, put into a place to come by a container beside it.
+//! What is put into a place to come, which nobody in it can make: the agent's program, and the lists of
+//! users. It is done in containers beside the place.
 //!
-//! Two others come to that: who must not let the place begin before the program is there whole, and the
-//! place's own process 1, which has taken it, so that the container is not needed any more.
+//! Whoever is to let the place begin [waits](await_installed) in each of those for what it puts there, and
+//! the container ends when that one has gone.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use agentkernel_sys::descriptor;
 use agentkernel_sys::socket;
 
-/// The folder beside it, where something else is mounted when nobody can make it any more.
+use super::{about, name_lines};
+use crate::greeting::Resident;
+
+/// The folder beside the program, where something else is mounted when nobody can make it any more.
 const DOOR: &str = "door";
 
-/// The socket beside it, where the two come to.
-const MEETING: &str = "installed";
-
-/// How long the program may take to be there.
+/// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long it is waited before the next look whether the container has begun.
+/// How long it is waited before the next look whether somebody listens.
 const BREATH: Duration = Duration::from_millis(5);
 
-/// Puts this program's file at `target`, which is then whole, and stays until it has been taken.
-pub fn install(target: &Path) -> io::Result<()> {
-    let listener = socket::listen(&meeting(target))?;
+/// Puts this program's file at `target`, which is then whole, and makes the folders `own`, each of which is
+/// the caller's alone.
+pub fn install(target: &Path, own: impl Iterator<Item = impl AsRef<Path>>) -> io::Result<()> {
+    let listener = socket::listen(&meeting(target.parent().unwrap_or(target)))?;
     let part = target.with_extension("part");
     let mut from = File::open("/proc/self/exe")?;
     io::copy(&mut from, &mut File::create(&part)?)?;
     fs::set_permissions(&part, Permissions::from_mode(0o755))?;
     fs::create_dir(target.with_file_name(DOOR))?;
+    for folder in own {
+        DirBuilder::new().mode(0o700).create(folder)?;
+    }
     fs::rename(part, target)?;
+    tell_installed(&listener)
+}
+
+/// Puts the lists of users that are here into a folder, with a name for the caller, who is `user`.
+pub fn install_names(folder: &Path, user: &Resident) -> io::Result<()> {
+    let listener = socket::listen(&meeting(folder))?;
+    let about = about();
+    let (passwd, group) = name_lines(user, &about);
+    for (list, known, own) in [("passwd", about.passwd, passwd), ("group", about.group, group)] {
+        let path = folder.join(list);
+        fs::write(&path, known + &own.unwrap_or_default())?;
+        fs::set_permissions(path, Permissions::from_mode(0o644))?;
+    }
+    tell_installed(&listener)
+}
+
+/// Tells whoever waits for it that all is there, and lets them go first.
+fn tell_installed(listener: &OwnedFd) -> io::Result<()> {
     let waits = socket::accept(listener.as_fd())?;
     socket::send(waits.as_fd(), &[0], &[])?;
-    socket::accept(listener.as_fd()).map(drop)
+    // Only their end brings theirs, as an error if they have left the word where it was.
+    let _ = socket::receive(waits.as_fd(), &mut [0]);
+    Ok(())
 }
 
-/// Waits until the file is at `target`.
-pub fn await_installed(target: &Path) -> io::Result<()> {
-    let until = Instant::now() + PATIENCE;
-    let link = connect(&meeting(target), until)?;
-    socket::await_word(link.as_fd(), until.saturating_duration_since(Instant::now()))
+/// Waits until what is put into `folder` is there.
+pub fn await_installed(folder: &Path) -> io::Result<()> {
+    let link = connect(&meeting(folder), PATIENCE)?;
+    socket::await_word(link.as_fd(), PATIENCE)
 }
 
-/// Lets go of whoever has put the calling program's file there, if that is how it came.
-pub fn tell_taken(target: &Path) {
-    let _ = socket::connect(&meeting(target), BREATH);
-}
-
-fn meeting(target: &Path) -> PathBuf {
-    target.with_file_name(MEETING)
+fn meeting(folder: &Path) -> PathBuf {
+    folder.join("installed")
 }
 
 /// Connects to whoever listens at `path`, or will soon.
-pub fn connect(path: &Path, until: Instant) -> io::Result<OwnedFd> {
+pub fn connect(path: &Path, patience: Duration) -> io::Result<OwnedFd> {
+    let until = Instant::now() + patience;
     loop {
-        match socket::connect(path, until.saturating_duration_since(Instant::now())) {
+        match socket::connect(path, patience) {
             Ok(link) => return Ok(link),
             Err(error) if Instant::now() > until => return Err(error),
             // It is about to begin.
@@ -69,29 +89,42 @@ pub fn connect(path: &Path, until: Instant) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
     use std::thread;
 
     use super::*;
 
     #[test]
-    fn a_program_is_whole_before_its_place_begins_and_its_container_goes_then() {
+    fn a_program_is_whole_before_its_place_begins() {
         let folder = tempfile::tempdir().unwrap();
-        let target = &folder.path().join("agent");
+        let folder = folder.path();
+        let (target, own) = (folder.join("agent"), folder.join("own"));
         thread::scope(|scope| {
             // Whoever is there first waits for the other.
-            let waits = scope.spawn(|| await_installed(target));
-            let installs = scope.spawn(|| install(target));
+            let waits = scope.spawn(|| await_installed(folder));
+            let installs = scope.spawn(|| install(&target, [&own].into_iter()));
             waits.join().unwrap().unwrap();
-            let own = fs::read("/proc/self/exe").unwrap();
-            assert!(fs::read(target).unwrap() == own);
-            assert_eq!(fs::metadata(target).unwrap().permissions().mode() & 0o777, 0o755);
-            assert!(!installs.is_finished());
-            tell_taken(target);
+            let program = fs::read("/proc/self/exe").unwrap();
+            assert!(fs::read(&target).unwrap() == program);
+            let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!((mode(&target), mode(&own)), (0o755, 0o700));
             installs.join().unwrap().unwrap();
         });
-        // Nobody is there any more, which is no matter.
-        tell_taken(target);
+    }
+
+    #[test]
+    fn lists_have_the_callers_name_before_their_place_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let user =
+            Resident { name: "agent".into(), home: "/home/agent".into(), uid: 123_456, gid: 7 };
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| await_installed(folder));
+            let installs = scope.spawn(|| install_names(folder, &user));
+            waits.join().unwrap().unwrap();
+            let own = fs::read_to_string("/etc/passwd").unwrap();
+            let passwd = fs::read_to_string(folder.join("passwd")).unwrap();
+            assert!(passwd.starts_with(&own) && passwd.contains("\nagent:x:123456:7:"), "{passwd}");
+            installs.join().unwrap().unwrap();
+        });
     }
 }

@@ -70,7 +70,7 @@ fn nothing_of_the_cluster_is_inside() {
 #[test]
 fn limits_are_the_specs_and_little_is_set_aside() {
     let resources = |settings: &Settings| {
-        made(&spec(), settings, false)["spec"]["containers"][1]["resources"].clone()
+        made(&spec(), settings, false)["spec"]["containers"][2]["resources"].clone()
     };
     let least = resources(&Settings::default());
     assert_eq!(least["limits"], json!({ "memory": "67108864" }));
