@@ -400,9 +400,21 @@ impl Subject {
         }
     }
 
+    /// Whether commands can be root: in a pod nobody is.
+    pub(crate) fn has_root(&self) -> bool {
+        self.has(Capability::User) && !self.has_pods()
+    }
+
+    /// Whether sandboxes can have the permissive profile: it has the network, and the caller as its user.
+    pub(crate) fn has_permissive(&self) -> bool {
+        self.has(Capability::NetworkFull) && !(self.has_pods() && self.caller.is_root())
+    }
+
     /// What is short on native and long enough to start sandboxes in: an engine takes its time for that.
     pub(crate) fn a_while(&self, on_native: Duration) -> Duration {
         match self.has_engine() {
+            // Its kubelet looks once a second, and a pod's containers are made one after the other.
+            true if self.has_pods() => patiently(on_native * 12),
             true => patiently(on_native * 4),
             false => patiently(on_native),
         }

@@ -257,13 +257,19 @@ fn container(spec: &Spec, settings: &Settings, parts: &Parts<'_>) -> Value {
 
 /// What is to be forgotten, or can be written where the root can't: the volume, where it is, and whether
 /// it is in memory.
-fn private(spec: &Spec, parts: &Parts<'_>) -> [(&'static str, &'static str, bool); 3] {
+fn private(spec: &Spec, parts: &Parts<'_>) -> [(&'static str, &'static str, bool); 4] {
     let forgotten = !parts.kept || spec.root == RootAccess::ReadOnly;
-    [("run", "/run", true), ("tmp", "/tmp", forgotten), ("home", HOME, forgotten)]
+    [
+        ("run", "/run", true),
+        ("shm", "/dev/shm", true),
+        ("tmp", "/tmp", forgotten),
+        ("home", HOME, forgotten),
+    ]
 }
 
 fn volumes(spec: &Spec, parts: &Parts<'_>) -> Vec<Value> {
-    let memory = spec.limits.memory.map(|asked| asked.value.get().to_string());
+    // What fills one is told that it is full, before memory has run out for all.
+    let memory = spec.limits.memory.map(|asked| (asked.value.get() / 4 * 3).to_string());
     let own = private(spec, parts).into_iter().map(|(name, _, in_memory)| {
         let mut folder = json!({});
         if in_memory {

@@ -333,13 +333,15 @@ fn settings_in_order(subject: &Subject) -> Verdict {
     };
     let none = profile(&[], None)?;
     scratch.file("work/agentkernel.toml", "profile = \"restrictive\"\n")?;
+    // One that is neither the usual one nor the file's, if it can be had.
+    let other = if subject.has_permissive() { "permissive" } else { "moderate" };
     let found = [
         none,
         profile(&[], None)?,
-        profile(&[], Some("permissive"))?,
+        profile(&[], Some(other))?,
         profile(&["--profile", "moderate"], Some("permissive"))?,
     ];
-    let expected = ["moderate", "restrictive", "permissive", "moderate"];
+    let expected = ["moderate", "restrictive", other, "moderate"];
     ensure!(found == expected, "nothing, file, variable, flag gave {found:?}, not {expected:?}");
     Ok(())
 }

@@ -246,7 +246,7 @@ fn no_privileges(subject: &Subject) -> Verdict {
         "CapInh:\t{none}\nCapPrm:\t{none}\nCapEff:\t{none}\nCapBnd:\t{none}\nCapAmb:\t{none}\n\
          NoNewPrivs:\t1\nSeccomp:\t2\n"
     );
-    let users: &[&[&str]] = match subject.has(Capability::User) {
+    let users: &[&[&str]] = match subject.has_root() {
         true => &[&[], &["-u", "0"]],
         false => &[&[]],
     };

@@ -175,8 +175,7 @@ fn nothing_left_by_success(subject: &Subject) -> Verdict {
     ensure!(!during.is_empty(), "a running sandbox can't be seen, so nothing is shown");
     running.finish()?.exits(0)?;
     watch.nothing_left("a success")?;
-    // The permissive profile has the network.
-    let permissive = subject.has(Capability::NetworkFull).then_some("permissive");
+    let permissive = subject.has_permissive().then_some("permissive");
     for profile in ["restrictive", "moderate"].into_iter().chain(permissive) {
         let got = subject.run(&["--profile", profile], &["true"])?;
         got.exits(0)?;

@@ -104,7 +104,7 @@ fn what_is_kept_is_not_in_memory() {
         let volumes = pod["spec"]["volumes"].as_array().unwrap();
         volumes.iter().find(|volume| volume["name"] == "home").unwrap()["emptyDir"].clone()
     };
-    assert_eq!(home(false), json!({ "medium": "Memory", "sizeLimit": "67108864" }));
+    assert_eq!(home(false), json!({ "medium": "Memory", "sizeLimit": "50331648" }));
     assert_eq!(home(true), json!({}));
 }
 

@@ -449,6 +449,7 @@ fn a_disk_limit_is_refused(subject: &Subject) -> Verdict {
     }
     if let Err(why) = subject.exact_limit(LimitKind::Disk)
         && !subject.has(Capability::ImageHost)
+        && subject.has(Capability::LimitDisk)
     {
         // Only the engine knows, which is asked when it has to make something.
         home.does(&["create", "--disk", "16m", "small"])?;
