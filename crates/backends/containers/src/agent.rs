@@ -47,6 +47,10 @@ pub const HELD: &str = "held";
 pub const KEPT: &str = "kept";
 pub const RELAY: &str = "relay";
 
+/// The same of one that is in a pool until its first stream comes, and nobody knows when that is. An engine
+/// may start its program again when it has ended: then it ends at once, since what it had lies around.
+pub const POOLED: &str = "pooled";
+
 /// Its argument where it is to put its program's file into a place to come; what follows is where.
 pub const INSTALL: &str = "install";
 
@@ -88,7 +92,7 @@ fn try_serve() -> io::Result<()> {
     if is_asked(RELAY) {
         return held::bring();
     }
-    if is_asked(HELD) {
+    if is_asked(HELD) || is_asked(POOLED) {
         return held::serve(false, far::serve);
     }
     if is_asked(KEPT) {

@@ -35,7 +35,7 @@ use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{cgroup, identity, process as processes, signal, socket};
 
 pub use agent::{
-    AGENT, BRING, BROUGHT, FAR, HELD, INSTALL, KEPT, RELAY, is_agent, name_lines, serve,
+    AGENT, BRING, BROUGHT, FAR, HELD, INSTALL, KEPT, POOLED, RELAY, is_agent, name_lines, serve,
     serve_stream,
 };
 pub use attach::{AttachError, Attacher, upper};

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use agentkernel_containers::{AGENT, RELAY};
 use agentkernel_core::BootError;
-use agentkernel_far::{Stream, carry, told};
+use agentkernel_far::{Stream, carry_noted, told};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
 use futures_util::{StreamExt, TryStreamExt};
@@ -25,6 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::claim::{claim, remove_claimed};
 use crate::client::{Client, PATIENCE, failed, runtime};
 use crate::order::Order;
 use crate::pending::{Verdict, judge};
@@ -54,14 +55,16 @@ pub fn bridge() -> io::Result<()> {
     // A terminal's signals are not for those who outlive it.
     process::new_session()?;
     let (done, ended) = mpsc::channel();
-    let carried = carry(|order| {
+    let carried = carry_noted(|order| {
         let order: Order = serde_json::from_str(order).map_err(|error| error.to_string())?;
         let opened = runtime().and_then(|runtime| {
             let (held, exec) = runtime.block_on(open(order))?;
             Ok((runtime, held, exec))
         });
         let (runtime, held, exec) = opened.map_err(told)?;
+        let note = held.note.clone();
         stream(runtime, held, exec, done)
+            .map(|stream| (stream, note))
             .map_err(|error| told(failed("can't make a way for the pod's stream", error)))
     });
     // Whatever became of the booter, the pod is to be removed.
@@ -73,13 +76,17 @@ pub fn bridge() -> io::Result<()> {
 pub struct Held {
     client: Client,
     pub order: Order,
+    /// What it is called, which who has claimed it had no say in.
+    pod: String,
+    /// How it was come by, if that is to be told.
+    note: Option<String>,
 }
 
 /// Makes the pod unless it is there, waits until it runs, and opens the stream into it. A booter that goes
 /// meanwhile takes it along.
 async fn open(order: Order) -> Result<(Held, AttachedProcess), BootError> {
     let client = Client::find(Settings::read()?).await?;
-    let held = Held { client, order };
+    let mut held = Held { client, pod: order.name.clone(), order, note: None };
     let opened = tokio::select! {
         opened = timeout(ARRIVAL, held.open()) => opened.unwrap_or_else(|_| {
             Err(failed("the pod does not run", format!("{} s have passed", ARRIVAL.as_secs())))
@@ -112,7 +119,24 @@ async fn booter_gone() {
 }
 
 impl Held {
-    async fn open(&self) -> Result<AttachedProcess, BootError> {
+    async fn open(&mut self) -> Result<AttachedProcess, BootError> {
+        if let Some(digest) = &self.order.pool {
+            let claimed = claim(&self.client, &self.order, digest).await;
+            self.note = claimed.note;
+            if let Some(pod) = claimed.pod {
+                let own = std::mem::replace(&mut self.pod, pod);
+                match self.exec().await {
+                    Ok(exec) => return Ok(exec),
+                    // Such as that of a node that has just gone.
+                    Err(error) => {
+                        self.note =
+                            Some(format!("a pod of the cluster's pool was of no use: {error}"));
+                        self.remove().await;
+                        self.pod = own;
+                    }
+                }
+            }
+        }
         let version = match self.order.made {
             true => "0".to_owned(),
             false => self.make().await?,
@@ -123,7 +147,7 @@ impl Held {
 
     /// Has the pod's agent brought a stream.
     pub async fn exec(&self) -> Result<AttachedProcess, BootError> {
-        let Self { client, order } = self;
+        let Self { client, pod, .. } = self;
         let parameters = AttachParams::default()
             .container(CONTAINER)
             .stdin(true)
@@ -132,7 +156,7 @@ impl Held {
             .max_stdin_buf_size(BUFFER)
             .max_stdout_buf_size(BUFFER);
         let pods = client.pods();
-        let exec = pods.exec(&order.name, [AGENT, RELAY], &parameters);
+        let exec = pods.exec(pod, [AGENT, RELAY], &parameters);
         match timeout(PATIENCE, exec).await {
             Ok(Ok(exec)) => Ok(exec),
             Ok(Err(error)) => Err(self.exec_refusal(error)),
@@ -163,7 +187,7 @@ impl Held {
 
     /// Makes the pod, and what keeps it closed. Returns the version of the cluster from which on it is.
     async fn make(&self) -> Result<String, BootError> {
-        let Self { client, order } = self;
+        let Self { client, order, .. } = self;
         let pod = serde_json::from_value(order.pod.clone())
             .map_err(|error| failed("can't say what the pod is", error))?;
         let made = client.pods().create(&PostParams::default(), &pod).await;
@@ -183,7 +207,7 @@ impl Held {
 
     /// Waits until the cluster says that the pod runs, or that it never will.
     async fn await_running(&self, version: &str) -> Result<(), BootError> {
-        let Self { client, order } = self;
+        let Self { client, order, .. } = self;
         let mut version = version.to_owned();
         let only = format!("metadata.name={}", order.name);
         loop {
@@ -220,7 +244,7 @@ impl Held {
 
     /// Whether there is no use in another try.
     pub async fn is_gone(&self) -> bool {
-        let found = timeout(PATIENCE, self.client.pods().get_opt(&self.order.name)).await;
+        let found = timeout(PATIENCE, self.client.pods().get_opt(&self.pod)).await;
         match found {
             Ok(Ok(Some(pod))) => matches!(judge(&pod), Verdict::Never { .. }),
             Ok(Ok(None)) => true,
@@ -233,13 +257,19 @@ impl Held {
     async fn discard(&self) {
         if !self.order.made {
             self.remove().await;
+            if self.order.pool.is_some() {
+                // Of a claim nobody may have heard what came of it.
+                let pods = self.client.pods();
+                let claimed = remove_claimed(&pods, &self.order.name);
+                let _ = timeout(REMOVAL, claimed).await;
+            }
         }
     }
 
     async fn remove(&self) {
         let now = DeleteParams::default().grace_period(0);
         // What can't be removed now is swept later.
-        let _ = timeout(REMOVAL, self.client.pods().delete(&self.order.name, &now)).await;
+        let _ = timeout(REMOVAL, self.client.pods().delete(&self.pod, &now)).await;
     }
 }
 

@@ -6,6 +6,7 @@
 //! - [`pending`]: whether a pod will ever run.
 //! - [`order`], [`bridge`]: the process that has a pod; [`pump`]: its stream, taken up when it is cut.
 //! - [`boot`]: a place, from all of these.
+//! - [`shared`]: pools that the cluster keeps for all of its clients; [`claim`]: a pod out of one.
 //! - [`probe`]: whether it can be had.
 //! - [`sweep`]: what vanished makers have left.
 #![cfg(target_os = "linux")]
@@ -13,6 +14,7 @@
 
 mod boot;
 mod bridge;
+mod claim;
 mod client;
 mod names;
 mod order;
@@ -21,11 +23,14 @@ mod pod;
 mod probe;
 mod pump;
 mod settings;
+mod shared;
 mod sweep;
 
 use std::path::PathBuf;
 
-use agentkernel_core::{BootError, DestroyError, Life, Place, Probe, Provision, Spec};
+use agentkernel_core::{
+    BootError, DestroyError, Life, Place, Probe, Provision, Shared, SharedPool, Spec,
+};
 use agentkernel_kubernetes::{Driver, Kubernetes};
 
 pub use bridge::bridge;
@@ -46,12 +51,16 @@ impl Driver for Api {
         boot::provide(spec, provision)
     }
 
-    fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
-        boot::boot(spec, &life)
+    fn boot(&self, spec: &Spec, life: Life, pooled: bool) -> Result<Box<dyn Place>, BootError> {
+        boot::boot(spec, &life, pooled)
     }
 
     fn forget(&self, name: &str) -> Result<(), DestroyError> {
         boot::remove(&names::kept(name))
+    }
+
+    fn share(&self, order: Shared<'_>) -> Result<Vec<SharedPool>, BootError> {
+        shared::share(order)
     }
 
     fn sweep(&self) -> Vec<PathBuf> {

@@ -31,9 +31,9 @@ pub const AGENTS_CONTAINER: &str = "agent";
 pub const MANAGED: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "agentkernel";
 pub const OWNER: &str = "agentkernel.dev/owner";
-const NETWORK: &str = "agentkernel.dev/network";
+pub const NETWORK: &str = "agentkernel.dev/network";
 /// The label by which a policy finds its pod.
-const POD: &str = "agentkernel.dev/pod";
+pub const POD: &str = "agentkernel.dev/pod";
 /// The annotation with what its agent wants to hear of whoever comes. Nobody inside can read it.
 pub const KEY: &str = "agentkernel.dev/key";
 /// Whether what is written in it is kept.

@@ -61,6 +61,11 @@ pub fn serve(kept: bool, serve: impl Fn() -> io::Result<()>) -> io::Result<()> {
     }
 }
 
+/// Until when the first stream must have come: one in a pool waits for as long as that takes.
+fn first_arrival() -> Option<Instant> {
+    (!super::is_asked(super::POOLED)).then(|| Instant::now() + ARRIVAL)
+}
+
 /// One place.
 fn serve_life(
     stream: OwnedFd,
@@ -162,7 +167,7 @@ impl<'a> Keeper<'a> {
             candidate: None,
             pending: Vec::new(),
             ended: false,
-            until: Some(Instant::now() + ARRIVAL),
+            until: first_arrival(),
         })
     }
 
