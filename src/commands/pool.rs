@@ -18,6 +18,8 @@ use crate::{home, output};
 use super::spec::{self, FilesPool, FilesPools};
 use super::unexpected;
 
+mod shared;
+
 /// The most sandboxes that one pool holds.
 const MOST: u32 = 4096;
 
@@ -29,6 +31,9 @@ pub(super) fn run(
     let [verb, rest @ ..] = words.as_slice() else {
         return Err(CommandError::new("no verb was given", "use pool ls, pool set or pool rm"));
     };
+    if low.shared {
+        return shared::run(low, backends, verb, rest);
+    }
     let dirs = home::dirs()?;
     match (verb.to_str(), rest) {
         (Some("ls" | "list"), []) => list(&dirs, low.json),
@@ -53,14 +58,7 @@ fn set(
     name: &OsStr,
     size: &OsStr,
 ) -> Result<u8, CommandError> {
-    let name = read_name(name)?;
-    let size = size.to_str().and_then(|size| size.parse().ok()).filter(|size| *size <= MOST);
-    let size = size.ok_or_else(|| {
-        CommandError::new(
-            "the size of a pool is a number of sandboxes",
-            format!("give one from 0 to {MOST}"),
-        )
-    })?;
+    let (name, size) = (read_name(name)?, read_size(size)?);
     let mut resolved = spec::resolve(&mut low, None, backends)?.resolved;
     let engine = Engine::new(backends);
     let backend = engine.select(resolved.backend.as_deref())?;
@@ -218,6 +216,16 @@ fn note(dirs: &Dirs, detail: Value) -> Result<(), CommandError> {
     let journal = Journal::new(dirs, home::CLIENT);
     let entry = Entry { detail, ..Entry::new(Kind::Pool, journal.who()) };
     Ok(journal.append(entry)?)
+}
+
+fn read_size(size: &OsStr) -> Result<u32, CommandError> {
+    let size = size.to_str().and_then(|size| size.parse().ok()).filter(|size| *size <= MOST);
+    size.ok_or_else(|| {
+        CommandError::new(
+            "the size of a pool is a number of sandboxes",
+            format!("give one from 0 to {MOST}"),
+        )
+    })
 }
 
 fn read_name(name: &OsStr) -> Result<Name, CommandError> {

@@ -29,6 +29,8 @@ pub(crate) struct LowArgs {
     pub entrypoint: Option<OsString>,
     /// How long a sandbox may wait in a pool.
     pub max_age: Option<Duration>,
+    /// It is about pools that the engine keeps for all of its clients.
+    pub shared: bool,
     pub background: bool,
     pub labels: BTreeMap<String, String>,
     pub ttl: Option<Duration>,

@@ -382,7 +382,8 @@ The script belongs into
         more: "\
 A pool is held by the daemon. A run takes a sandbox out of one whose spec is its
 own; variables, directory, user, project and volumes may differ. Each sandbox is
-used once. `set` makes a pool, or changes what it holds.
+used once. `set` makes a pool, or changes what it holds. With --shared it is the
+cluster's, and serves all who use that (-B kubernetes).
 ",
         takes: Takes::OneOf(&["ls", "set", "rm"]),
     },

@@ -137,6 +137,16 @@ pub trait Backend: Sync {
         Ok(())
     }
 
+    /// Sees to pools that the engine itself keeps for all of its clients, if it can: a
+    /// [`boot`](Self::boot) that may be [pooled](Launch::pooled), and those that fill other pools, take out
+    /// of them what was made of an equal spec.
+    fn share(&self, _order: Shared<'_>) -> Result<Vec<SharedPool>, BootError> {
+        Err(BootError::Refused {
+            why: format!("the {} backend has no pools that are shared", self.name()),
+            fix: "leave out --shared, or name a backend that has, as in -B kubernetes".into(),
+        })
+    }
+
     /// Removes what places have left whose makers were killed with nobody there to clear it away,
     /// and tells what that was. Whatever a place that lives may still need stays.
     fn sweep(&self) -> Vec<PathBuf>;
@@ -176,6 +186,25 @@ pub trait Backend: Sync {
     /// The host's numbers for the users inside a place made from `spec`, which says this of its
     /// `image`.
     fn owners(&self, spec: &Spec, image: &ImageFacts) -> Result<Owners, BootError>;
+}
+
+/// What is to be done with pools that are [shared](Backend::share).
+#[derive(Debug)]
+pub enum Shared<'a> {
+    /// Tells of all.
+    List,
+    /// Has one of so many, made of the spec.
+    Set { name: &'a str, size: u32, spec: &'a Spec },
+    /// What was taken out of it stays.
+    Remove { name: &'a str },
+}
+
+/// A pool that is shared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedPool {
+    pub name: String,
+    pub size: u64,
+    pub ready: u64,
 }
 
 /// What came of [`Backend::pin`].

@@ -20,7 +20,8 @@ mod yardstick;
 
 pub use backend::{
     Backend, BootError, Capabilities, Capability, DestroyError, Launch, Layer, Life, LimitInForce,
-    Limited, Owners, Pinned, Place, Pristine, Probe, Remains, Remnant, Usage, Wall, undriven,
+    Limited, Owners, Pinned, Place, Pristine, Probe, Remains, Remnant, Shared, SharedPool, Usage,
+    Wall, undriven,
 };
 pub use command::{Attachment, Command, Ended, ImageFacts, Process, Stdio};
 pub use hex::hex;

@@ -177,6 +177,14 @@ pub(super) static FLAGS: &[Flag] = &[
         doc: "Replace a sandbox that has waited so long (1h)",
     },
     Flag {
+        long: "shared",
+        short: None,
+        aliases: &[],
+        takes: Takes::Nothing(|low| low.shared = true),
+        verbs: &[Verb::Pool],
+        doc: "The engine's own, for all of its clients",
+    },
+    Flag {
         long: "background",
         short: Some('b'),
         aliases: &[],

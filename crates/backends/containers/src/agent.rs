@@ -7,7 +7,7 @@ mod install;
 mod shown;
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -47,23 +47,29 @@ pub const HELD: &str = "held";
 pub const KEPT: &str = "kept";
 pub const RELAY: &str = "relay";
 
-/// Its argument in a container beside a place to come, into which it is to put its program's file; what
-/// follows is where, and which folders it is to make.
+/// The same of one that is in a pool until its first stream comes, and nobody knows when that is. An engine
+/// may start its program again when it has ended: then it ends at once, since what it had lies around.
+pub const POOLED: &str = "pooled";
+
+/// Its argument where it is to put its program's file into a place to come; what follows is where, and
+/// which folders it is to make.
 pub const INSTALL: &str = "install";
 
 /// Its argument where it is to put the lists of users of where it is into a folder, with a name for its
 /// own; what follows is the folder, the name and the home.
 pub const NAMES: &str = "names";
 
-/// The argument of whoever waits in such a container until that is done; what follows is the folder where
-/// it is put.
-pub const INSTALLED: &str = "installed";
+/// Its argument where a place to come must not begin before that is done; what follows is a folder, and what
+/// it is to do.
+pub const BESIDE: &str = "beside";
+
+/// The argument of whoever waits for that, beside it; what follows is that folder.
+pub const DONE: &str = "done";
 
 /// Whether the calling process was started as the agent of a container, or to bring it a stream.
 pub fn is_agent() -> bool {
     let is_ours = env::args_os().next().as_deref() == Some(OsStr::new(AGENT));
-    is_ours
-        && (std::process::id() == 1 || [BRING, RELAY, INSTALLED].iter().any(|what| is_asked(what)))
+    is_ours && (std::process::id() == 1 || [BRING, RELAY, DONE].iter().any(|what| is_asked(what)))
 }
 
 fn is_asked(what: &str) -> bool {
@@ -92,20 +98,16 @@ fn try_serve() -> io::Result<()> {
     if is_asked(BRING) {
         return brought::bring();
     }
-    if is_asked(INSTALL) {
-        let mut arguments = env::args_os().skip(2);
-        return install::install(arguments.next().unwrap_or_default().as_ref(), arguments);
+    if [INSTALL, NAMES, BESIDE].iter().any(|what| is_asked(what)) {
+        return put(&env::args_os().skip(1).collect::<Vec<_>>());
     }
-    if is_asked(INSTALLED) {
-        return install::await_installed(env::args_os().nth(2).unwrap_or_default().as_ref());
-    }
-    if is_asked(NAMES) {
-        return install_names();
+    if is_asked(DONE) {
+        return install::await_done(env::args_os().nth(2).unwrap_or_default().as_ref());
     }
     if is_asked(RELAY) {
         return held::bring();
     }
-    if is_asked(HELD) || is_asked(KEPT) {
+    if is_asked(HELD) || is_asked(POOLED) || is_asked(KEPT) {
         return held::serve(is_asked(KEPT));
     }
     if is_asked(BROUGHT) {
@@ -118,12 +120,20 @@ fn try_serve() -> io::Result<()> {
     }
 }
 
-fn install_names() -> io::Result<()> {
-    let mut arguments = env::args().skip(2);
-    let mut next = || arguments.next().unwrap_or_default();
-    let (folder, name, home) = (next(), next(), next());
-    let (uid, gid) = identity::effective();
-    install::install_names(folder.as_ref(), &Resident { name, home, uid, gid })
+/// Puts what a place to come is to have.
+fn put(words: &[OsString]) -> io::Result<()> {
+    match words {
+        [what, folder, rest @ ..] if what == BESIDE => {
+            install::beside(folder.as_ref(), || put(rest))
+        }
+        [what, target, own @ ..] if what == INSTALL => install::install(target.as_ref(), own),
+        [what, folder, name, home] if what == NAMES => {
+            let (uid, gid) = identity::effective();
+            let [name, home] = [name, home].map(|word| word.to_string_lossy().into_owned());
+            install::install_names(folder.as_ref(), &Resident { name, home, uid, gid })
+        }
+        _ => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }
 
 /// Serves a place on the booter's kernel.

@@ -105,7 +105,7 @@ impl Bridge {
     /// what goes there. Whoever holds them when the place is [served](Self::serve) must let go.
     pub fn open(&self, place: &str) -> Result<(OwnedFd, OwnedFd), FarError> {
         self.say(&Order::Open { place: place.into() }, &[])?;
-        self.opened(PATIENCE)
+        self.opened(PATIENCE).map(|(input, output, _)| (input, output))
     }
 
     /// The same where to open it takes as long as to make the place, which is no longer than `patience`. A
@@ -115,6 +115,15 @@ impl Bridge {
         place: &str,
         patience: Duration,
     ) -> Result<(OwnedFd, OwnedFd), FarError> {
+        self.open_noted(place, patience).map(|(input, output, _)| (input, output))
+    }
+
+    /// The same, and what whoever has opened it [tells](crate::carry_noted) of that.
+    pub fn open_noted(
+        &self,
+        place: &str,
+        patience: Duration,
+    ) -> Result<(OwnedFd, OwnedFd, Option<String>), FarError> {
         self.say(&Order::Open { place: place.into() }, &[])?;
         let signals = signal::endings();
         let signals = signals.map_err(FarError::Gone)?;
@@ -127,11 +136,12 @@ impl Bridge {
         }
     }
 
-    fn opened(&self, patience: Duration) -> Result<(OwnedFd, OwnedFd), FarError> {
+    fn opened(&self, patience: Duration) -> Result<(OwnedFd, OwnedFd, Option<String>), FarError> {
         match self.hear(patience)? {
-            (Reply::Opened, descriptors) => {
+            (Reply::Opened { note }, descriptors) => {
                 let mut descriptors = descriptors.into_iter();
-                descriptors.next().zip(descriptors.next()).ok_or_else(nonsense)
+                let both = descriptors.next().zip(descriptors.next()).ok_or_else(nonsense)?;
+                Ok((both.0, both.1, note))
             }
             (Reply::Failed { why }, _) => Err(FarError::Open(why)),
             (Reply::Gone { .. }, _) => Err(nonsense()),

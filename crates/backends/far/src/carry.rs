@@ -33,7 +33,10 @@ pub(crate) enum Order {
 /// What a bridge says.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    Opened,
+    /// What is to be known of how it was come by goes along.
+    Opened {
+        note: Option<String>,
+    },
     Failed {
         why: String,
     },
@@ -60,15 +63,22 @@ const DEATH: Duration = Duration::from_secs(10);
 /// Serves whoever has [started](crate::Bridge::start) this process, to the end of the place into which
 /// `open` opens a stream. Its threads are the caller's to start.
 pub fn carry(open: impl FnOnce(&str) -> Result<Stream, String>) -> io::Result<()> {
+    carry_noted(|place| open(place).map(|stream| (stream, None)))
+}
+
+/// The same by an `open` that has something to tell whoever opens a place [noted](crate::Bridge::open_noted).
+pub fn carry_noted(
+    open: impl FnOnce(&str) -> Result<(Stream, Option<String>), String>,
+) -> io::Result<()> {
     let control = io::stdin().as_fd().try_clone_to_owned()?;
     let (Order::Open { place }, _) = word::receive(control.as_fd())? else {
         return Err(nonsense());
     };
-    let Stream { input, output, errors } = match open(&place) {
+    let (Stream { input, output, errors }, note) = match open(&place) {
         Ok(stream) => stream,
         Err(why) => return word::send(control.as_fd(), &Reply::Failed { why }, &[]),
     };
-    word::send(control.as_fd(), &Reply::Opened, &[input.as_fd(), output.as_fd()])?;
+    word::send(control.as_fd(), &Reply::Opened { note }, &[input.as_fd(), output.as_fd()])?;
     let words = hear_errors(errors);
     let fate = serve(&control, input, output)?;
     // The stream is closed by now, and so the place ends.

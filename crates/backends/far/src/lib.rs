@@ -47,7 +47,7 @@ mod why;
 pub mod word;
 
 pub use bridge::{Bridge, FarError, end};
-pub use carry::{Stream, carry};
+pub use carry::{Stream, carry, carry_noted};
 pub use last::LastWords;
 pub use owner::owner;
 pub use place::{FarPlace, Told};

@@ -18,12 +18,14 @@ use agentkernel_sys::{identity, socket};
 use kube::api::DeleteParams;
 
 use crate::bridge::{self, ARRIVAL};
+use crate::claim::remove_claimed;
 use crate::client::{Client, failed, runtime};
 use crate::names;
 use crate::order::Order;
 use crate::pod::{self, HOME, Parts};
 use crate::probe::walls;
 use crate::settings::Settings;
+use crate::shared::Template;
 
 /// How long an agent may take for a word.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,7 +36,7 @@ const END: Duration = Duration::from_secs(15);
 /// Why a limit of the number of processes does not hold.
 pub const NO_PIDS: &str = "the kubelet has one limit for all pods, if any, and none for each";
 
-pub fn boot(spec: &Spec, life: &Life) -> Result<Box<dyn Place>, BootError> {
+pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, BootError> {
     let settings = Settings::read()?;
     let reference = reference(spec)?;
     let user = pod::user(&spec.user, identity::effective())?;
@@ -64,7 +66,9 @@ pub fn boot(spec: &Spec, life: &Life) -> Result<Box<dyn Place>, BootError> {
     let pod = pod::pod(spec, &settings, &parts);
     let closed = spec.network == Network::None;
     let made = matches!(&note, Some((_, Some(_))));
-    let order = Order { pod, name: name.clone(), owner, key, made, kept, closed };
+    let pool = (pooled && !kept).then(|| Template::of(&pod).digest);
+    let lifetime = settings.lifetime(kept);
+    let order = Order { pod, name: name.clone(), owner, key, pool, lifetime, made, kept, closed };
     let order =
         serde_json::to_string(&order).map_err(|e| failed("can't say what the pod is", e))?;
     let mut bridge = Bridge::start(&mut bridge::program()).map_err(far)?;
@@ -74,8 +78,8 @@ pub fn boot(spec: &Spec, life: &Life) -> Result<Box<dyn Place>, BootError> {
         noted.map_err(unheard).map(|_| greeted)
     });
     match greeted {
-        Ok(Greeted { link, image, walls, limits }) => {
-            let notes = notes(spec);
+        Ok(Greeted { link, image, walls, limits, note }) => {
+            let notes = notes(spec).into_iter().chain(note).collect();
             let told = Told { image, walls, limits, notes };
             let kill = Box::new(move || remove(&name));
             Ok(Box::new(FarPlace::new(bridge, link, told, kill)))
@@ -147,6 +151,8 @@ struct Greeted {
     image: ImageFacts,
     walls: Vec<agentkernel_core::Wall>,
     limits: Vec<LimitInForce>,
+    /// How its pod was come by.
+    note: Option<String>,
 }
 
 /// Has the pod made, tells its agent how the place is to be, and waits until it says something.
@@ -157,7 +163,7 @@ fn greet(
     life: &Life,
     ids: (u32, u32),
 ) -> Result<Greeted, BootError> {
-    let (input, output) = bridge.open_slowly(order, ARRIVAL + PATIENCE).map_err(far)?;
+    let (input, output, note) = bridge.open_noted(order, ARRIVAL + PATIENCE).map_err(far)?;
     let said: FarAbout = word::read(input.as_fd(), PATIENCE).map_err(unheard)?;
     let no_landlock = (!said.has_landlock).then_some(NO_LANDLOCK);
     let walls = walls(&spec.network, said.own_users, no_landlock);
@@ -175,7 +181,7 @@ fn greet(
     let link = bridge.serve(listener, fate).map_err(far)?;
     // The hello itself is for whoever gets the place.
     socket::await_word(link.as_fd(), PATIENCE).map_err(unheard)?;
-    Ok(Greeted { link, image, walls, limits })
+    Ok(Greeted { link, image, walls, limits, note })
 }
 
 /// What the image says of commands in it, by what its runtime has given the agent: the cluster does not
@@ -240,7 +246,11 @@ pub fn remove(name: &str) -> Result<(), DestroyError> {
             let now = DeleteParams::default().grace_period(0);
             match client.pods().delete(name, &now).await {
                 Ok(_) => Ok(()),
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                // It may have been claimed, and has another name.
+                Err(kube::Error::Api(status)) if status.code == 404 => {
+                    let claimed = remove_claimed(&client.pods(), name).await;
+                    claimed.map_err(|error| client.refusal("list", "pods", &error))
+                }
                 Err(error) => Err(client.refusal("delete", "pods", &error)),
             }
         })

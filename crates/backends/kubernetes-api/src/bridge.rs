@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use agentkernel_containers::{AGENT, RELAY};
 use agentkernel_core::BootError;
-use agentkernel_far::{Stream, carry, told};
+use agentkernel_far::{Stream, carry_noted, told};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
 use agentkernel_sys::signal::{self, Signals};
@@ -25,6 +25,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::arrival;
+use crate::claim::{claim, remove_claimed};
 use crate::client::{Client, PATIENCE, failed, runtime};
 use crate::order::Order;
 use crate::pending::{Verdict, judge};
@@ -56,16 +57,18 @@ pub fn bridge() -> io::Result<()> {
     let asked = Signals::receive(&[signal::SIGTERM])?;
     let asked = asked.as_fd();
     let (done, ended) = mpsc::channel();
-    let carried = carry(|order| {
+    let carried = carry_noted(|order| {
         let order: Order = serde_json::from_str(order).map_err(|error| error.to_string())?;
         let opened = runtime().and_then(|runtime| {
             let (held, exec) = runtime.block_on(open(order, asked.try_clone_to_owned()))?;
             Ok((runtime, held, exec))
         });
         let (runtime, held, exec) = opened.map_err(told)?;
+        let note = held.note.clone();
         asked
             .try_clone_to_owned()
             .and_then(|asked| stream(runtime, held, exec, done, asked))
+            .map(|stream| (stream, note))
             .map_err(|error| told(failed("can't make a way for the pod's stream", error)))
     });
     // Whatever became of the booter, the pod is to be removed.
@@ -77,6 +80,10 @@ pub fn bridge() -> io::Result<()> {
 pub struct Held {
     client: Client,
     pub order: Order,
+    /// What it is called, which who has claimed it had no say in.
+    pod: String,
+    /// How it was come by, if that is to be told.
+    note: Option<String>,
 }
 
 /// Makes the pod unless it is there, waits until it runs, and opens the stream into it. A booter that goes
@@ -86,7 +93,7 @@ async fn open(
     asked: io::Result<OwnedFd>,
 ) -> Result<(Held, AttachedProcess), BootError> {
     let client = Client::find(Settings::read()?).await?;
-    let held = Held { client, order };
+    let mut held = Held { client, pod: order.name.clone(), order, note: None };
     let opened = tokio::select! {
         opened = timeout(ARRIVAL, held.open()) => opened.unwrap_or_else(|_| {
             Err(failed("the pod does not run", format!("{} s have passed", ARRIVAL.as_secs())))
@@ -121,21 +128,38 @@ async fn unwanted(asked: io::Result<OwnedFd>) {
 }
 
 impl Held {
-    async fn open(&self) -> Result<AttachedProcess, BootError> {
-        let Self { client, order } = self;
-        if order.made {
-            arrival::await_running(client, &order.name).await?;
+    async fn open(&mut self) -> Result<AttachedProcess, BootError> {
+        if let Some(digest) = &self.order.pool {
+            let claimed = claim(&self.client, &self.order, digest).await;
+            self.note = claimed.note;
+            if let Some(pod) = claimed.pod {
+                let own = std::mem::replace(&mut self.pod, pod);
+                match self.exec().await {
+                    Ok(exec) => return Ok(exec),
+                    // Such as that of a node that has just gone.
+                    Err(error) => {
+                        self.note =
+                            Some(format!("a pod of the cluster's pool was of no use: {error}"));
+                        self.remove().await;
+                        self.pod = own;
+                    }
+                }
+            }
+        }
+        let Self { client, pod, .. } = &*self;
+        if self.order.made {
+            arrival::await_running(client, pod).await?;
         } else {
             let uid = self.make().await?;
             // No command runs before it is closed.
-            tokio::try_join!(self.close(&uid), arrival::await_start(client, &order.name, &uid))?;
+            tokio::try_join!(self.close(&uid), arrival::await_start(client, pod, &uid))?;
         }
         self.exec().await
     }
 
     /// Has the pod's agent brought a stream.
     pub async fn exec(&self) -> Result<AttachedProcess, BootError> {
-        let Self { client, order } = self;
+        let Self { client, pod, .. } = self;
         let parameters = AttachParams::default()
             .container(CONTAINER)
             .stdin(true)
@@ -144,7 +168,7 @@ impl Held {
             .max_stdin_buf_size(BUFFER)
             .max_stdout_buf_size(BUFFER);
         let pods = client.pods();
-        let exec = pods.exec(&order.name, [AGENT, RELAY], &parameters);
+        let exec = pods.exec(pod, [AGENT, RELAY], &parameters);
         match timeout(PATIENCE, exec).await {
             Ok(Ok(exec)) => Ok(exec),
             Ok(Err(error)) => Err(self.exec_refusal(error)),
@@ -175,7 +199,7 @@ impl Held {
 
     /// Makes the pod, and returns its number in the cluster.
     async fn make(&self) -> Result<String, BootError> {
-        let Self { client, order } = self;
+        let Self { client, order, .. } = self;
         let pod = serde_json::from_value(order.pod.clone())
             .map_err(|error| failed("can't say what the pod is", error))?;
         let made = client.pods().create(&PostParams::default(), &pod).await;
@@ -185,7 +209,7 @@ impl Held {
 
     /// Makes what keeps the pod of this number closed, if it is to be.
     async fn close(&self, uid: &str) -> Result<(), BootError> {
-        let Self { client, order } = self;
+        let Self { client, order, .. } = self;
         if !order.closed {
             return Ok(());
         }
@@ -200,7 +224,7 @@ impl Held {
 
     /// Whether there is no use in another try.
     pub async fn is_gone(&self) -> bool {
-        let found = timeout(PATIENCE, self.client.pods().get_opt(&self.order.name)).await;
+        let found = timeout(PATIENCE, self.client.pods().get_opt(&self.pod)).await;
         match found {
             Ok(Ok(Some(pod))) => matches!(judge(&pod), Verdict::Never { .. }),
             Ok(Ok(None)) => true,
@@ -213,13 +237,19 @@ impl Held {
     async fn discard(&self) {
         if !self.order.made {
             self.remove().await;
+            if self.order.pool.is_some() {
+                // Of a claim nobody may have heard what came of it.
+                let pods = self.client.pods();
+                let claimed = remove_claimed(&pods, &self.order.name);
+                let _ = timeout(REMOVAL, claimed).await;
+            }
         }
     }
 
     async fn remove(&self) {
         let now = DeleteParams::default().grace_period(0);
         // What can't be removed now is swept later.
-        let _ = timeout(REMOVAL, self.client.pods().delete(&self.order.name, &now)).await;
+        let _ = timeout(REMOVAL, self.client.pods().delete(&self.pod, &now)).await;
     }
 }
 

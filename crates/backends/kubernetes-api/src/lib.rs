@@ -6,6 +6,7 @@
 //! - [`pending`]: whether a pod will ever run; [`arrival`]: waits for that.
 //! - [`order`], [`bridge`]: the process that has a pod; [`pump`]: its stream, taken up when it is cut.
 //! - [`boot`]: a place, from all of these.
+//! - [`shared`]: pools that the cluster keeps for all of its clients; [`claim`]: a pod out of one.
 //! - [`probe`]: whether it can be had.
 //! - [`sweep`]: what vanished makers have left.
 //! - [`yardsticks`]: what it is measured by.
@@ -15,6 +16,7 @@
 mod arrival;
 mod boot;
 mod bridge;
+mod claim;
 mod client;
 mod names;
 mod order;
@@ -23,12 +25,15 @@ mod pod;
 mod probe;
 mod pump;
 mod settings;
+mod shared;
 mod sweep;
 mod yardsticks;
 
 use std::path::PathBuf;
 
-use agentkernel_core::{BootError, DestroyError, Life, Place, Probe, Provision, Spec, Yardstick};
+use agentkernel_core::{
+    BootError, DestroyError, Life, Place, Probe, Provision, Shared, SharedPool, Spec, Yardstick,
+};
 use agentkernel_kubernetes::{Driver, Kubernetes};
 
 pub use bridge::bridge;
@@ -53,12 +58,16 @@ impl Driver for Api {
         boot::provide(spec, provision)
     }
 
-    fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
-        boot::boot(spec, &life)
+    fn boot(&self, spec: &Spec, life: Life, pooled: bool) -> Result<Box<dyn Place>, BootError> {
+        boot::boot(spec, &life, pooled)
     }
 
     fn forget(&self, name: &str) -> Result<(), DestroyError> {
         boot::remove(&names::kept(name))
+    }
+
+    fn share(&self, order: Shared<'_>) -> Result<Vec<SharedPool>, BootError> {
+        shared::share(order)
     }
 
     fn sweep(&self) -> Vec<PathBuf> {

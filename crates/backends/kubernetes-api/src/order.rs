@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// What a bridge is to do before there is a stream.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Order {
     /// The pod, as it is to be made.
     pub pod: Value,
@@ -12,6 +12,10 @@ pub struct Order {
     pub owner: String,
     /// What its agent wants to hear.
     pub key: [u8; 16],
+    /// The digest of the shared pools out of which one may be claimed instead.
+    pub pool: Option<String>,
+    /// For how many seconds a claimed one may live.
+    pub lifetime: i64,
     /// Whether it was made before, and has the sandbox's files.
     pub made: bool,
     /// Whether it outlasts its stream.

@@ -87,6 +87,12 @@ pub fn judge(pod: &Pod) -> Verdict {
     if own.any(|container| runs(&container)) { Verdict::Runs } else { Verdict::Waits }
 }
 
+/// Whether anything of it has ended and was started again: nobody knows what has run in it.
+pub fn has_restarted(pod: &Pod) -> bool {
+    let status = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    status.into_iter().any(|container| container.restart_count > 0)
+}
+
 /// Why a container does not run, if it won't.
 fn trouble(container: &ContainerStatus) -> Option<Verdict> {
     let is_agents = container.name == AGENTS_CONTAINER;

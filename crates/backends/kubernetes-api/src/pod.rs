@@ -17,7 +17,7 @@
 //! | `environment`, `directory` | the agent, for each command |
 //! | no new privileges, capabilities, system calls | the runtime for all of the pod, and the agent for each command |
 
-use agentkernel_containers::{AGENT, DOOR, HELD, INSTALL, INSTALLED, KEPT, NAMES};
+use agentkernel_containers::{AGENT, BESIDE, DONE, DOOR, HELD, INSTALL, KEPT, NAMES};
 use agentkernel_core::{BootError, Network, RootAccess, Spec, User};
 use serde_json::{Value, json};
 
@@ -33,9 +33,9 @@ const NAMES_CONTAINER: &str = "names";
 pub const MANAGED: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "agentkernel";
 pub const OWNER: &str = "agentkernel.dev/owner";
-const NETWORK: &str = "agentkernel.dev/network";
+pub const NETWORK: &str = "agentkernel.dev/network";
 /// The label by which a policy finds its pod.
-const POD: &str = "agentkernel.dev/pod";
+pub const POD: &str = "agentkernel.dev/pod";
 /// The annotation with what its agent wants to hear of whoever comes. Nobody inside can read it.
 pub const KEY: &str = "agentkernel.dev/key";
 /// Whether what is written in it is kept.
@@ -134,7 +134,9 @@ pub fn pod(spec: &Spec, settings: &Settings, parts: &Parts<'_>) -> Value {
             // In their order. Of init containers a kubelet only sees at its next look that they have
             // ended, which is once a second; of these it waits for each one's hook.
             "containers": [
-                agents_container(parts), names_container(parts), container(spec, settings, parts),
+                beside(agents_container(parts), FILLED),
+                beside(names_container(parts), DOOR),
+                container(spec, settings, parts),
             ],
             "volumes": volumes(spec, parts),
         },
@@ -191,7 +193,6 @@ fn agents_container(parts: &Parts<'_>) -> Value {
         "image": parts.agent_image,
         "imagePullPolicy": "IfNotPresent",
         "command": [AGENT, INSTALL, FILE, HOMES_OWN],
-        "lifecycle": hook(FILLED),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": security(true),
         "resources": fleeting(),
@@ -202,9 +203,26 @@ fn agents_container(parts: &Parts<'_>) -> Value {
     })
 }
 
-/// Holds back what comes after a container until what that puts into `folder` is there.
-fn hook(folder: &str) -> Value {
-    json!({ "postStart": { "exec": { "command": [AGENT, INSTALLED, folder] } } })
+/// Has a container, which would be enough by itself if it were an init container, hold back those that come
+/// after it. It listens for its hook in `folder`.
+fn beside(mut container: Value, folder: &str) -> Value {
+    let hook = json!([AGENT, DONE, folder]);
+    container["lifecycle"] = json!({ "postStart": { "exec": { "command": hook } } });
+    if let Some(words) = container["command"].as_array_mut() {
+        words.splice(1..1, [BESIDE.into(), folder.into()]);
+    }
+    container
+}
+
+/// The init container that this one would be.
+pub fn by_itself(mut container: Value) -> Value {
+    if let Some(own) = container.as_object_mut() {
+        own.remove("lifecycle");
+    }
+    if let Some(words) = container["command"].as_array_mut() {
+        words.drain(1..3);
+    }
+    container
 }
 
 /// What is set aside for a container that has gone before a command runs.
@@ -219,7 +237,6 @@ fn names_container(parts: &Parts<'_>) -> Value {
         "image": parts.reference,
         "imagePullPolicy": "IfNotPresent",
         "command": [AGENT, NAMES, DOOR, AGENTS_NAME, HOME],
-        "lifecycle": hook(DOOR),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": security(true),
         "resources": fleeting(),

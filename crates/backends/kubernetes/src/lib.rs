@@ -17,8 +17,8 @@ use std::time::Duration;
 use agentkernel_containers::{identity_of, owners, process_of, start_first};
 use agentkernel_core::{
     About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
-    Launch, Life, Owners, Place, Probe, Process, Provision, Remains, Remnant, Spec, Yardstick,
-    undriven,
+    Launch, Life, Owners, Place, Probe, Process, Provision, Remains, Remnant, Shared, SharedPool,
+    Spec, Yardstick, undriven,
 };
 use agentkernel_sys::identity;
 
@@ -35,11 +35,14 @@ pub trait Driver: Sync {
     /// See [`Backend::provide`].
     fn provide(&self, spec: &Spec, provision: &Provision) -> Result<(), BootError>;
 
-    /// Boots a place that lives as `life` says.
-    fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError>;
+    /// Boots a place that lives as `life` says, in a pod of a shared pool if it may be `pooled`.
+    fn boot(&self, spec: &Spec, life: Life, pooled: bool) -> Result<Box<dyn Place>, BootError>;
 
     /// Removes what is kept under this name, if there is anything.
     fn forget(&self, name: &str) -> Result<(), DestroyError>;
+
+    /// See [`Backend::share`].
+    fn share(&self, order: Shared<'_>) -> Result<Vec<SharedPool>, BootError>;
 
     /// Removes what vanished makers have left.
     fn sweep(&self) -> Vec<PathBuf>;
@@ -119,14 +122,14 @@ impl Backend for Kubernetes {
     }
 
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
-        let place = self.driver()?.boot(spec, Life::default())?;
+        let place = self.driver()?.boot(spec, Life::default(), first.pooled)?;
         let process = self.process(spec, first.command, &|| place.image())?;
         start_first(&*place, process, &first.stdio)?;
         Ok(place)
     }
 
     fn boot_live(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
-        self.driver()?.boot(spec, life)
+        self.driver()?.boot(spec, life, true)
     }
 
     fn process(
@@ -167,6 +170,10 @@ impl Backend for Kubernetes {
             Some(driver) => driver.forget(name),
             None => Ok(()),
         }
+    }
+
+    fn share(&self, order: Shared<'_>) -> Result<Vec<SharedPool>, BootError> {
+        self.driver()?.share(order)
     }
 
     fn sweep(&self) -> Vec<PathBuf> {

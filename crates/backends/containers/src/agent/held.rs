@@ -49,6 +49,11 @@ pub fn serve(kept: bool) -> io::Result<()> {
     }
 }
 
+/// Until when the first stream must have come, where anything is lost if none does.
+fn first_arrival(kept: bool) -> Option<Instant> {
+    (!kept && !super::is_asked(super::POOLED)).then(|| Instant::now() + ARRIVAL)
+}
+
 /// One place.
 fn serve_life(listener: &OwnedFd, kept: bool) -> io::Result<()> {
     let (theirs, inner) = socket::pair()?;
@@ -133,7 +138,7 @@ impl<'a> Keeper<'a> {
             pending: Vec::new(),
             closing: false,
             ended: false,
-            until: (!kept).then(|| Instant::now() + ARRIVAL),
+            until: first_arrival(kept),
         })
     }
 

@@ -1,8 +1,8 @@
 //! What is put into a place to come, which nobody in it can make: the agent's program, and the lists of
-//! users. It is done in containers beside the place.
+//! users.
 //!
-//! Whoever is to let the place begin [waits](await_installed) in each of those for what it puts there, and
-//! the container ends when that one has gone.
+//! Where a container that does so is [beside] the place, whoever is to let that begin [waits](await_done) in
+//! it, and the container ends when that one has gone.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
@@ -28,8 +28,7 @@ const BREATH: Duration = Duration::from_millis(5);
 
 /// Puts this program's file at `target`, which is then whole, and makes the folders `own`, each of which is
 /// the caller's alone.
-pub fn install(target: &Path, own: impl Iterator<Item = impl AsRef<Path>>) -> io::Result<()> {
-    let listener = socket::listen(&meeting(target.parent().unwrap_or(target)))?;
+pub fn install(target: &Path, own: &[impl AsRef<Path>]) -> io::Result<()> {
     let part = target.with_extension("part");
     let mut from = File::open("/proc/self/exe")?;
     io::copy(&mut from, &mut File::create(&part)?)?;
@@ -38,13 +37,11 @@ pub fn install(target: &Path, own: impl Iterator<Item = impl AsRef<Path>>) -> io
     for folder in own {
         DirBuilder::new().mode(0o700).create(folder)?;
     }
-    fs::rename(part, target)?;
-    tell_installed(&listener)
+    fs::rename(part, target)
 }
 
 /// Puts the lists of users that are here into a folder, with a name for the caller, who is `user`.
 pub fn install_names(folder: &Path, user: &Resident) -> io::Result<()> {
-    let listener = socket::listen(&meeting(folder))?;
     let about = about();
     let (passwd, group) = name_lines(user, &about);
     for (list, known, own) in [("passwd", about.passwd, passwd), ("group", about.group, group)] {
@@ -52,11 +49,13 @@ pub fn install_names(folder: &Path, user: &Resident) -> io::Result<()> {
         fs::write(&path, known + &own.unwrap_or_default())?;
         fs::set_permissions(path, Permissions::from_mode(0o644))?;
     }
-    tell_installed(&listener)
+    Ok(())
 }
 
-/// Tells whoever waits for it that all is there, and lets them go first.
-fn tell_installed(listener: &OwnedFd) -> io::Result<()> {
+/// Does the work, tells whoever comes to `folder` for that that it is done, and lets them go first.
+pub fn beside(folder: &Path, work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    let listener = socket::listen(&meeting(folder))?;
+    work()?;
     let waits = socket::accept(listener.as_fd())?;
     socket::send(waits.as_fd(), &[0], &[])?;
     // Only their end brings theirs, as an error if they have left the word where it was.
@@ -64,14 +63,14 @@ fn tell_installed(listener: &OwnedFd) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until what is put into `folder` is there.
-pub fn await_installed(folder: &Path) -> io::Result<()> {
+/// Waits until that work is done.
+pub fn await_done(folder: &Path) -> io::Result<()> {
     let link = connect(&meeting(folder), PATIENCE)?;
     socket::await_word(link.as_fd(), PATIENCE)
 }
 
 fn meeting(folder: &Path) -> PathBuf {
-    folder.join("installed")
+    folder.join("done")
 }
 
 /// Connects to whoever listens at `path`, or will soon.
@@ -100,8 +99,8 @@ mod tests {
         let (target, own) = (folder.join("agent"), folder.join("own"));
         thread::scope(|scope| {
             // Whoever is there first waits for the other.
-            let waits = scope.spawn(|| await_installed(folder));
-            let installs = scope.spawn(|| install(&target, [&own].into_iter()));
+            let waits = scope.spawn(|| await_done(folder));
+            let installs = scope.spawn(|| beside(folder, || install(&target, &[&own])));
             waits.join().unwrap().unwrap();
             let program = fs::read("/proc/self/exe").unwrap();
             assert!(fs::read(&target).unwrap() == program);
@@ -112,19 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn lists_have_the_callers_name_before_their_place_begins() {
+    fn lists_have_the_callers_name() {
         let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path();
         let user =
             Resident { name: "agent".into(), home: "/home/agent".into(), uid: 123_456, gid: 7 };
-        thread::scope(|scope| {
-            let waits = scope.spawn(|| await_installed(folder));
-            let installs = scope.spawn(|| install_names(folder, &user));
-            waits.join().unwrap().unwrap();
-            let own = fs::read_to_string("/etc/passwd").unwrap();
-            let passwd = fs::read_to_string(folder.join("passwd")).unwrap();
-            assert!(passwd.starts_with(&own) && passwd.contains("\nagent:x:123456:7:"), "{passwd}");
-            installs.join().unwrap().unwrap();
-        });
+        install_names(folder.path(), &user).unwrap();
+        let own = fs::read_to_string("/etc/passwd").unwrap();
+        let passwd = fs::read_to_string(folder.path().join("passwd")).unwrap();
+        assert!(passwd.starts_with(&own) && passwd.contains("\nagent:x:123456:7:"), "{passwd}");
     }
 }
