@@ -41,6 +41,10 @@ const BREATH: Duration = Duration::from_millis(5);
 pub fn serve(kept: bool, serve: impl Fn() -> io::Result<()>) -> io::Result<()> {
     let listener = socket::listen(Path::new(MEETING))?;
     let deaths = Signals::receive(&[signal::SIGCHLD])?;
+    if first_arrival().is_none() {
+        // The agent's own patience begins when somebody is there.
+        descriptor::poll(&mut [Interest::readable(listener.as_fd())], None)?;
+    }
     loop {
         let (theirs, inner) = socket::pair()?;
         let (words, errors) = descriptor::pipe()?;
