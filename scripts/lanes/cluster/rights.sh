@@ -47,6 +47,19 @@ without create pods run -- true
 without watch pods run -- true
 without create networkpolicies.networking.k8s.io run --network none -- true
 without get pods/exec run -- true
+agentkernel pool set few 1 --shared --backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE" >/dev/null
+pool_is_full() { agentkernel pool ls --shared -B kubernetes | grep -q 'few .* 1 *1$'; }
+eventually pool_is_full
+# It makes one instead.
+without_patch() { run --verbose -- echo hello; }
+sed '/resources: \[pods\]/,/verbs:/s/patch, //' "$rights" | kubectl apply -f - >/dev/null
+eventually may_not patch pods
+says "without patch on pods" "the verb \"patch\" on \"pods\"" without_patch
+kubectl apply -f "$rights" >/dev/null
+eventually may patch pods
+without delete replicasets agentkernel pool rm few --shared -B kubernetes
+without create replicasets agentkernel pool set more 1 --shared --backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE"
+agentkernel pool rm few --shared -B kubernetes >/dev/null
 create two
 without delete pods agentkernel rm -f two
 agentkernel rm -f two >/dev/null 2>&1 || true

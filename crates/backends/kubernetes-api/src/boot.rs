@@ -18,7 +18,7 @@ use agentkernel_sys::{identity, socket};
 use kube::api::DeleteParams;
 
 use crate::bridge::{self, ARRIVAL};
-use crate::claim::remove_claimed;
+use crate::claim::{Note, remove_claimed};
 use crate::client::{Client, failed, runtime};
 use crate::names;
 use crate::order::Order;
@@ -72,13 +72,15 @@ pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, Bo
     let order =
         serde_json::to_string(&order).map_err(|e| failed("can't say what the pod is", e))?;
     let mut bridge = Bridge::start(&mut bridge::program()).map_err(far)?;
-    let greeted = greet(&bridge, &order, spec, life, user);
+    let mut note_of_pod = None;
+    let greeted = greet(&bridge, &order, spec, life, user, &mut note_of_pod);
     let greeted = greeted.and_then(|greeted| {
         let noted = note.as_ref().map(|(note, _)| std::fs::write(note, &hex)).transpose();
         noted.map_err(unheard).map(|_| greeted)
     });
     match greeted {
-        Ok(Greeted { link, image, walls, limits, note }) => {
+        Ok(Greeted { link, image, walls, limits }) => {
+            let note = note_of_pod.map(|note| note.text);
             let notes = notes(spec).into_iter().chain(note).collect();
             let told = Told { image, walls, limits, notes };
             let kill = Box::new(move || remove(&name));
@@ -87,6 +89,10 @@ pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, Bo
         Err(error) => {
             // It removes what it has made.
             let words = bridge.end(END).ok();
+            if note_of_pod.is_some_and(|note| note.is_claimed) && is_failure(&error) {
+                // Nothing has run, and whatever was wrong with that one, another is to be had.
+                return boot(spec, life, false);
+            }
             let words = words.filter(|words| !words.text().is_empty());
             Err(match (error, words) {
                 (BootError::Failed { what, .. }, Some(words)) => {
@@ -96,6 +102,11 @@ pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, Bo
             })
         }
     }
+}
+
+/// Whether it is about what was booted, and not about what was asked for.
+fn is_failure(error: &BootError) -> bool {
+    matches!(error, BootError::Failed { .. })
 }
 
 /// The key of the pod that has the sandbox's files, by the note where that is written down, if there is
@@ -151,8 +162,6 @@ struct Greeted {
     image: ImageFacts,
     walls: Vec<agentkernel_core::Wall>,
     limits: Vec<LimitInForce>,
-    /// How its pod was come by.
-    note: Option<String>,
 }
 
 /// Has the pod made, tells its agent how the place is to be, and waits until it says something.
@@ -162,8 +171,10 @@ fn greet(
     spec: &Spec,
     life: &Life,
     ids: (u32, u32),
+    note: &mut Option<Note>,
 ) -> Result<Greeted, BootError> {
-    let (input, output, note) = bridge.open_noted(order, ARRIVAL + PATIENCE).map_err(far)?;
+    let (input, output, told) = bridge.open_noted(order, ARRIVAL + PATIENCE).map_err(far)?;
+    *note = told.and_then(|told| serde_json::from_str(&told).ok());
     let said: FarAbout = word::read(input.as_fd(), PATIENCE).map_err(unheard)?;
     let no_landlock = (!said.has_landlock).then_some(NO_LANDLOCK);
     let walls = walls(&spec.network, said.own_users, no_landlock);
@@ -181,7 +192,7 @@ fn greet(
     let link = bridge.serve(listener, fate).map_err(far)?;
     // The hello itself is for whoever gets the place.
     socket::await_word(link.as_fd(), PATIENCE).map_err(unheard)?;
-    Ok(Greeted { link, image, walls, limits, note })
+    Ok(Greeted { link, image, walls, limits })
 }
 
 /// What the image says of commands in it, by what its runtime has given the agent: the cluster does not

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::mem;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -25,7 +26,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::arrival;
-use crate::claim::{claim, remove_claimed};
+use crate::claim::{Claimed, Note, claim, remove_claimed};
 use crate::client::{Client, PATIENCE, failed, runtime};
 use crate::order::Order;
 use crate::pending::{Verdict, judge};
@@ -64,7 +65,7 @@ pub fn bridge() -> io::Result<()> {
             Ok((runtime, held, exec))
         });
         let (runtime, held, exec) = opened.map_err(told)?;
-        let note = held.note.clone();
+        let note = held.note.as_ref().and_then(|note| serde_json::to_string(note).ok());
         asked
             .try_clone_to_owned()
             .and_then(|asked| stream(runtime, held, exec, done, asked))
@@ -83,7 +84,7 @@ pub struct Held {
     /// What it is called, which who has claimed it had no say in.
     pod: String,
     /// How it was come by, if that is to be told.
-    note: Option<String>,
+    note: Option<Note>,
 }
 
 /// Makes the pod unless it is there, waits until it runs, and opens the stream into it. A booter that goes
@@ -129,22 +130,8 @@ async fn unwanted(asked: io::Result<OwnedFd>) {
 
 impl Held {
     async fn open(&mut self) -> Result<AttachedProcess, BootError> {
-        if let Some(digest) = &self.order.pool {
-            let claimed = claim(&self.client, &self.order, digest).await;
-            self.note = claimed.note;
-            if let Some(pod) = claimed.pod {
-                let own = std::mem::replace(&mut self.pod, pod);
-                match self.exec().await {
-                    Ok(exec) => return Ok(exec),
-                    // Such as that of a node that has just gone.
-                    Err(error) => {
-                        self.note =
-                            Some(format!("a pod of the cluster's pool was of no use: {error}"));
-                        self.remove().await;
-                        self.pod = own;
-                    }
-                }
-            }
+        if let Some(exec) = self.open_claimed().await {
+            return Ok(exec);
         }
         let Self { client, pod, .. } = &*self;
         if self.order.made {
@@ -155,6 +142,31 @@ impl Held {
             tokio::try_join!(self.close(&uid), arrival::await_start(client, pod, &uid))?;
         }
         self.exec().await
+    }
+
+    /// The same of a pod out of a shared pool, if one is to be had.
+    async fn open_claimed(&mut self) -> Option<AttachedProcess> {
+        let digest = self.order.pool.as_deref()?;
+        let (pod, note) = match claim(&self.client, &self.order, digest).await {
+            Claimed::Pod { name, note } => (name, note),
+            Claimed::Nothing(note) => {
+                self.note = note;
+                return None;
+            }
+        };
+        self.note = Some(note);
+        let own = mem::replace(&mut self.pod, pod);
+        match self.exec().await {
+            Ok(exec) => Some(exec),
+            // Such as that of a node that has just gone.
+            Err(error) => {
+                let why = format!("a pod of the cluster's pool was of no use: {error}");
+                self.note = Some(Note::made(why));
+                self.remove().await;
+                self.pod = own;
+                None
+            }
+        }
     }
 
     /// Has the pod's agent brought a stream.

@@ -13,6 +13,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::client::Body;
 use kube::core::{ObjectList, Request};
 use kube::{Api, Resource};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -26,17 +27,24 @@ use crate::shared::{NAME, POOL};
 /// How often it is looked again for pods after others were faster.
 const LOOKS: u32 = 3;
 
-/// What came of it, with what the client is to know.
-pub struct Claimed {
-    /// The name of the pod.
-    pub pod: Option<String>,
-    pub note: Option<String>,
+/// What the client is to know of how its pod was come by.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Note {
+    /// Whether it was claimed. Else one was made.
+    pub is_claimed: bool,
+    pub text: String,
 }
 
-impl Claimed {
-    fn nothing(note: Option<String>) -> Self {
-        Self { pod: None, note }
+impl Note {
+    pub fn made(text: String) -> Self {
+        Self { is_claimed: false, text }
     }
+}
+
+/// What came of it.
+pub enum Claimed {
+    Pod { name: String, note: Note },
+    Nothing(Option<Note>),
 }
 
 /// Claims a pod of the pool with this digest, if there is one that nobody has used. Whatever goes wrong, a
@@ -56,8 +64,10 @@ pub async fn claim(client: &Client, order: &Order, digest: &str) -> Claimed {
             }
             match take(client, order, &pod, now).await {
                 Ok(name_there) => {
-                    let note = format!("its pod was ready in the cluster's pool {name}");
-                    return Claimed { pod: Some(name_there), note: Some(note) };
+                    let text =
+                        format!("the pod {name_there} was ready in the cluster's pool {name}");
+                    let note = Note { is_claimed: true, text };
+                    return Claimed::Pod { name: name_there, note };
                 }
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
                     others_were_faster = true;
@@ -65,16 +75,16 @@ pub async fn claim(client: &Client, order: &Order, digest: &str) -> Claimed {
                 Err(error) => {
                     let why = client.refusal("patch", "pods", &error);
                     let note = format!("no pod of the cluster's pool {name} could be had: {why}");
-                    return Claimed::nothing(Some(note));
+                    return Claimed::Nothing(Some(Note::made(note)));
                 }
             }
         }
         if !others_were_faster {
             let note = format!("the cluster's pool {name} had no pod ready: one was made");
-            return Claimed::nothing(Some(note));
+            return Claimed::Nothing(Some(Note::made(note)));
         }
     }
-    Claimed::nothing(None)
+    Claimed::Nothing(None)
 }
 
 fn pool_of(pod: &Pod) -> String {

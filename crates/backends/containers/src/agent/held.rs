@@ -39,6 +39,10 @@ pub fn serve(kept: bool) -> io::Result<()> {
     let listener = socket::listen(Path::new(MEETING))?;
     // Whatever came along from the engine.
     descriptor::close_all_but(&mut [0, 1, 2, listener.as_raw_fd()])?;
+    if super::is_asked(super::POOLED) {
+        // The agent's own patience begins when somebody is there.
+        descriptor::poll(&mut [Interest::readable(listener.as_fd())], None)?;
+    }
     loop {
         let ended = serve_life(&listener, kept);
         if !kept {
@@ -47,11 +51,6 @@ pub fn serve(kept: bool) -> io::Result<()> {
         process::signal_all(signal::SIGKILL)?;
         process::await_all_deaths();
     }
-}
-
-/// Until when the first stream must have come, where anything is lost if none does.
-fn first_arrival(kept: bool) -> Option<Instant> {
-    (!kept && !super::is_asked(super::POOLED)).then(|| Instant::now() + ARRIVAL)
 }
 
 /// One place.
@@ -138,7 +137,7 @@ impl<'a> Keeper<'a> {
             pending: Vec::new(),
             closing: false,
             ended: false,
-            until: first_arrival(kept),
+            until: (!kept).then(|| Instant::now() + ARRIVAL),
         })
     }
 
