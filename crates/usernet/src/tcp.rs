@@ -7,8 +7,7 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use agentkernel_sys::descriptor::Interest;
-use agentkernel_sys::machine;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use agentkernel_sys::{machine, socket};
 use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant;
@@ -222,7 +221,7 @@ impl Connections {
             if is_over {
                 if !(ends.host_ended && ends.guest_ended) {
                     // It was broken off. If it can't be told so, it is closed.
-                    let _ = sockopt::set_socket_linger(&connection.host, Some(Duration::ZERO));
+                    let _ = socket::break_off(connection.host.as_fd());
                 }
                 self.sockets.remove(ends.guest);
             }
@@ -281,16 +280,8 @@ impl Ends {
 
 /// A socket that will be connected.
 fn connect(to: SocketAddr) -> io::Result<TcpStream> {
-    let family = match to {
-        SocketAddr::V4(_) => AddressFamily::INET,
-        SocketAddr::V6(_) => AddressFamily::INET6,
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    let host = socket::connect_to(to)?;
     // The guest has decided already what to send at once.
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    match rustix::net::connect(&socket, &to) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Ok(socket.into()),
-        Err(errno) => Err(errno.into()),
-    }
+    host.set_nodelay(true)?;
+    Ok(host)
 }

@@ -103,7 +103,7 @@ fn a_connection_that_is_broken_off_is_broken_off_at_the_other_end() {
         let (mut peer, _) = listener.accept().unwrap();
         // Once the guest knows that it is connected.
         peer.read_exact(&mut [0; 1]).unwrap();
-        rustix::net::sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).unwrap();
+        socket::break_off(peer.as_fd()).unwrap();
         drop(peer);
         let (mut peer, _) = listener.accept().unwrap();
         peer.read(&mut [0; 8]).map_err(|error| error.kind())
@@ -113,7 +113,7 @@ fn a_connection_that_is_broken_off_is_broken_off_at_the_other_end() {
         stream.write_all(b"a").unwrap();
         let got = stream.read(&mut [0; 8]).map_err(|error| error.kind());
         let stream = TcpStream::connect(address).unwrap();
-        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
+        socket::break_off(stream.as_fd()).unwrap();
         got
     });
     let Some(got) = got else { return };
@@ -348,4 +348,81 @@ fn packets_that_are_none_are_read_as_none() {
     let mut piece = segment(1, [10, 0, 0, 1].into(), SYN);
     piece[6] = 0x20;
     assert_eq!(packet::read(&piece), None);
+}
+
+/// Seconds that a server at this address takes for connections, words and bytes, each way.
+fn figures(address: SocketAddr) -> [f64; 4] {
+    const MANY: u32 = 500;
+    const BYTES: usize = 400_000_000;
+    let time = |what: &mut dyn FnMut()| {
+        let start = Instant::now();
+        what();
+        start.elapsed().as_secs_f64()
+    };
+    let connects = time(&mut || {
+        for _ in 0..MANY {
+            TcpStream::connect(address).unwrap();
+        }
+    });
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_nodelay(true).unwrap();
+    let words = time(&mut || {
+        for _ in 0..MANY {
+            stream.write_all(b"e").unwrap();
+            stream.read_exact(&mut [0; 1]).unwrap();
+        }
+    });
+    let mut buffer = vec![1; 128 << 10];
+    stream.write_all(b"d").unwrap();
+    let down = time(&mut || {
+        let mut left = BYTES;
+        while left > 0 {
+            left -= stream.read(&mut buffer).unwrap().min(left);
+        }
+    });
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(b"u").unwrap();
+    let up = time(&mut || {
+        for _ in 0..BYTES / buffer.len() {
+            stream.write_all(&buffer).unwrap();
+        }
+        stream.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
+    });
+    let mega = BYTES as f64 / 1e6;
+    let each = 1e6 / f64::from(MANY);
+    [connects * each, words * each, mega / down, mega / up]
+}
+
+fn serve_figures(mut peer: TcpStream) -> io::Result<()> {
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match peer.read(&mut buffer[..1])? {
+            0 => return Ok(()),
+            _ if buffer[0] == b'e' => peer.write_all(b"e")?,
+            _ if buffer[0] == b'd' => loop {
+                peer.write_all(&buffer)?;
+            },
+            _ => while peer.read(&mut buffer)? > 0 {},
+        }
+    }
+}
+
+/// `cargo test --release -p agentkernel-usernet -- --ignored --nocapture`
+#[test]
+#[ignore = "it takes figures, and asserts nothing"]
+fn figures_against_the_hosts_own() {
+    let Some((listener, address)) = listen() else { return };
+    thread::spawn(move || {
+        for peer in listener.incoming() {
+            thread::spawn(move || peer.and_then(serve_figures));
+        }
+    });
+    for _ in 0..3 {
+        let through = in_guest(|| figures(address));
+        let direct = figures(address);
+        println!("us a connection, us a word and back, MB/s to the guest, MB/s from it");
+        println!("through: {through:.1?}");
+        println!("direct:  {direct:.1?}");
+    }
 }
