@@ -350,6 +350,11 @@ impl<'a> Interest<'a> {
         Self::new(fd.as_raw_fd(), libc::POLLOUT)
     }
 
+    /// Wakes when `fd` can be read or written, or its peer has gone.
+    pub fn either(fd: BorrowedFd<'a>) -> Self {
+        Self::new(fd.as_raw_fd(), libc::POLLIN | libc::POLLOUT)
+    }
+
     /// Wakes only when `fd`'s peer has gone.
     pub fn gone(fd: BorrowedFd<'a>) -> Self {
         Self::new(fd.as_raw_fd(), 0)

@@ -1,8 +1,9 @@
-//! Unix sockets: made, joined, listened on, and descriptors sent over them.
+//! Unix sockets: made, joined, listened on, and descriptors sent over them; and the start and end of those of TCP.
 
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -94,6 +95,67 @@ pub fn close_for_all(socket: BorrowedFd<'_>) -> io::Result<()> {
 pub fn end_sending(socket: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) }).map(drop)
+}
+
+/// A socket that never waits, and is about to be connected by TCP: it can be written to when it is, or
+/// has an error then.
+pub fn connect_to(to: SocketAddr) -> io::Result<TcpStream> {
+    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no memory is involved.
+    let fd = check(unsafe { libc::socket(family, kind, 0) })?;
+    // SAFETY: the kernel has just opened it, and nobody else owns it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let done = match to {
+        SocketAddr::V4(to) => connect_at(&socket, &address_of_v4(to)),
+        SocketAddr::V6(to) => connect_at(&socket, &address_of_v6(to)),
+    };
+    match done {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket.into()),
+    }
+}
+
+fn address_of_v4(to: SocketAddrV4) -> libc::sockaddr_in {
+    // SAFETY: all-zero is a valid address.
+    let mut address: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    address.sin_family = libc::AF_INET as libc::sa_family_t;
+    address.sin_port = to.port().to_be();
+    address.sin_addr.s_addr = u32::from_ne_bytes(to.ip().octets());
+    address
+}
+
+fn address_of_v6(to: SocketAddrV6) -> libc::sockaddr_in6 {
+    // SAFETY: all-zero is a valid address.
+    let mut address: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+    address.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+    address.sin6_port = to.port().to_be();
+    address.sin6_addr.s6_addr = to.ip().octets();
+    address.sin6_scope_id = to.scope_id();
+    address
+}
+
+fn connect_at<A>(socket: &OwnedFd, address: &A) -> io::Result<()> {
+    let length = size_of::<A>() as libc::socklen_t;
+    // SAFETY: the kernel reads as much of the address as it is told, which is all of it.
+    check(unsafe { libc::connect(socket.as_raw_fd(), std::ptr::from_ref(address).cast(), length) })
+        .map(drop)
+}
+
+/// Has a connection be broken off when it is closed: the other end gets no more of it, and an error.
+pub fn break_off(connection: BorrowedFd<'_>) -> io::Result<()> {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the option has the type that this call reads, and as much of it as it is told.
+    check(unsafe {
+        libc::setsockopt(
+            connection.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            size_of::<libc::linger>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
 }
 
 /// Who is at the other end of a connection, as it was made.

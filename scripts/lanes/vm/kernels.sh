@@ -65,5 +65,11 @@ make_machine_kernel() {
     mkdir -p "$1/modules"
     get_modules "$1/modules" virtio_mmio virtio_blk vmw_vsock_virtio_transport virtio_rng \
         erofs overlay ext4
+    # Only machines with a network load it, by a list of its own.
+    mkdir "$1/network"
+    get_modules "$1/network" tun
+    mv "$1/network/order" "$1/network/order-network"
+    mv "$1/network"/* "$1/modules"
+    rmdir "$1/network"
     "$here/vm/vmlinux.py" "$tree/kernel/boot/vmlinuz-$version" "$1/vmlinux"
 }

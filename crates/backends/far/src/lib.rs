@@ -41,6 +41,7 @@ mod bridge;
 mod carry;
 mod last;
 mod owner;
+pub mod packets;
 mod place;
 pub mod session;
 mod why;

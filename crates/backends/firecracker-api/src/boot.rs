@@ -1,5 +1,6 @@
 //! A place, from a spec and a machine.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime};
@@ -9,12 +10,12 @@ use agentkernel_containers::{
 };
 use agentkernel_core::{
     Access, Asked, BootError, Bytes, Image, ImageFacts, Life, LimitInForce, LimitKind, Limited,
-    Mount, Place, RootAccess, Spec,
+    Mount, Network, Place, RootAccess, Spec,
 };
-use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
+use agentkernel_far::{Bridge, FarError, FarPlace, Told, packets, word};
 use agentkernel_files::TransferError;
 use agentkernel_firecracker::Origin;
-use agentkernel_firecracker::words::{Making, Mounted, Order, Own, Reply};
+use agentkernel_firecracker::words::{Interface, Making, Mounted, Order, Own, Reply};
 use agentkernel_images::open_for;
 use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::{machine, process, signal};
@@ -72,6 +73,7 @@ pub fn boot(spec: &Spec, life: Life, origin: Origin) -> Result<Box<dyn Place>, B
         processors,
         memory: memory_with_kernel(memory.get()).div_ceil(MIB),
         disks: disks.all(),
+        network: making.network.is_some(),
         jail: Kind::possible(),
         golden: None,
     };
@@ -259,6 +261,13 @@ fn making(
     let lists = lists
         .into_iter()
         .filter_map(|(path, line, own)| Some((path.to_owned(), format!("{own}{}", line?))));
+    let network = interface(spec);
+    // The host's name servers, where a machine with a network finds them.
+    let resolvers = network.is_some().then(|| {
+        let settings = fs::read_to_string(agentkernel_usernet::SETTINGS).unwrap_or_default();
+        (agentkernel_usernet::SETTINGS.to_owned(), agentkernel_usernet::guest_settings(&settings))
+    });
+    let hosts = ("/etc/hosts".to_owned(), HOSTS.to_owned());
     let limits = &spec.limits;
     Ok(Making {
         kept: disks.keeps(),
@@ -266,13 +275,20 @@ fn making(
         read_only: spec.root == RootAccess::ReadOnly,
         mounts: spec.mounts.iter().map(mounted).collect::<Result<_, _>>()?,
         owner: (user.uid, user.gid),
-        files: [("/etc/hosts".to_owned(), HOSTS.to_owned())].into_iter().chain(lists).collect(),
+        files: [hosts].into_iter().chain(resolvers).chain(lists).collect(),
+        network,
         home: user.home,
         cpus: limits.cpus.map(|asked| u64::from(asked.value.millis())),
         memory: limits.memory.map(|asked| asked.value.get()),
         // Some of them are the agent's.
         pids: limits.pids.map(|asked| u64::from(asked.value) + pids_of_ours(many_commands)),
     })
+}
+
+/// What a machine has of a network.
+fn interface(spec: &Spec) -> Option<Interface> {
+    let addresses = agentkernel_usernet::ADDRESSES.to_vec();
+    (spec.network != Network::None).then_some(Interface { mtu: packets::LONGEST, addresses })
 }
 
 fn mounted(mount: &Mount) -> Result<Mounted, BootError> {

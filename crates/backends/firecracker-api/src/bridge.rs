@@ -9,6 +9,7 @@ use std::thread;
 use agentkernel_far::{Stream, carry};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
+use agentkernel_sys::rlimit::{self, Resource};
 use agentkernel_sys::signal::{self, Signals};
 
 use crate::console::Console;
@@ -59,9 +60,25 @@ fn open(plan: &Plan, killable: &OnceLock<OwnedFd>) -> Result<(Stream, Machine), 
     let _ = killable.set(machine.process().try_clone_to_owned().map_err(failed)?);
     let output = machine.connect()?;
     let errors = Some(last_words(machine.connect()?, machine.console()).map_err(failed)?);
+    if plan.network {
+        carry_packets(machine.connect()?).map_err(failed)?;
+    }
     let input = output.try_clone().map_err(failed)?;
     machine.close_doors();
     Ok((Stream { input, output, errors }, machine))
+}
+
+/// Is the network of a machine, whose packets come over `packets`, as long as that has one. It has its own
+/// connection and its own thread, so that neither holds up the commands' stream.
+fn carry_packets(packets: OwnedFd) -> io::Result<()> {
+    /// What all else in this process may open.
+    const OTHERS: u64 = 4096;
+    // It is not to take them from the links.
+    let most = OTHERS + agentkernel_usernet::DESCRIPTORS as u64;
+    rlimit::limit(Resource::Descriptors, most, u64::MAX)?;
+    // When it ends, so does the machine's device: that is all who is in it hears of it.
+    let serve = move || agentkernel_usernet::serve(&packets);
+    thread::Builder::new().name("network".into()).spawn(serve).map(drop)
 }
 
 /// What can be read as the last words of a machine: what its agent says there once it serves, or, of one

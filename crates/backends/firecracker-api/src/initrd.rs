@@ -8,7 +8,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use agentkernel_containers::AGENT;
-use agentkernel_firecracker::machine::{MODULES, ORDER};
+use agentkernel_firecracker::machine::{MODULES, NETWORK_ORDER, ORDER};
 use sha2::{Digest, Sha256};
 
 use crate::stamp;
@@ -57,12 +57,18 @@ fn parts(agent: &Path, modules: Option<&Path>) -> io::Result<Vec<Part>> {
     ];
     if let Some(modules) = modules {
         parts.push(Part { name: name(MODULES), file: None });
-        let order = modules.join(ORDER);
-        let all = fs::read_to_string(&order).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", order.display()))
-        })?;
-        for module in [ORDER].into_iter().chain(all.lines()) {
-            parts.push(file(format!("{}/{module}", name(MODULES)), modules.join(module))?);
+        for order in [ORDER, NETWORK_ORDER] {
+            let path = modules.join(order);
+            let all = match fs::read_to_string(&path) {
+                // Without a network there is nothing that it takes.
+                Err(error) if order != ORDER && error.kind() == io::ErrorKind::NotFound => continue,
+                all => all.map_err(|error| {
+                    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+                })?,
+            };
+            for module in [order].into_iter().chain(all.lines()) {
+                parts.push(file(format!("{}/{module}", name(MODULES)), modules.join(module))?);
+            }
         }
     }
     Ok(parts)

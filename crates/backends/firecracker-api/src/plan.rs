@@ -19,6 +19,8 @@ pub struct Plan {
     pub memory: u64,
     /// In the order in which the machine's kernel numbers them.
     pub disks: Vec<Disk>,
+    /// Whether its packets are to be carried.
+    pub network: bool,
     /// How Firecracker is kept apart.
     pub jail: Kind,
     /// If it is to be one of many that are alike.

@@ -40,6 +40,7 @@ impl Scene {
             processors: 2,
             memory: 128,
             disks: vec![Disk { path: at("image"), read_only: true }],
+            network: false,
             // The stand-in needs an interpreter.
             jail: Kind::None,
             golden: None,

@@ -30,12 +30,12 @@ mod tests;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use agentkernel_firecracker::machine::ORDER;
+use agentkernel_firecracker::machine::{NETWORK_ORDER, ORDER};
 
 use config::Config;
 use draft::Draft;
 use image::Image;
-use modules::{Module, Tree};
+use modules::{Chosen, Tree};
 use source::Found;
 
 pub use error::SetupError;
@@ -116,7 +116,7 @@ fn kept(place: &Path) -> Result<Option<Kernel>, SetupError> {
 }
 
 /// The modules that machines need of a kernel, if it has all.
-fn check(found: &Found) -> Result<(Vec<Module>, Vec<String>), SetupError> {
+fn check(found: &Found) -> Result<(Chosen, Vec<String>), SetupError> {
     // One that can't be read is told from one that lacks something.
     File::open(&found.image).map_err(SetupError::read(&found.image))?;
     let tree = found.modules.as_deref().map(Tree::of).transpose()?.unwrap_or_default();
@@ -134,6 +134,9 @@ fn check(found: &Found) -> Result<(Vec<Module>, Vec<String>), SetupError> {
                 .into(),
         });
     }
+    if !modules.has_network {
+        notes.push("it has no tun device (CONFIG_TUN): --network full will be refused".into());
+    }
     Ok((modules, notes))
 }
 
@@ -142,7 +145,7 @@ fn made(
     place: &Path,
     from: &Path,
     found: Found,
-    (modules, notes): (Vec<Module>, Vec<String>),
+    (modules, notes): (Chosen, Vec<String>),
     is_verified: bool,
 ) -> Result<Kernel, SetupError> {
     let file = File::open(&found.image).map_err(SetupError::read(&found.image))?;
@@ -154,10 +157,16 @@ fn made(
     }
     image.unpack(&found.image, &draft.folder.join("vmlinux"))?;
     draft.note("vmlinux")?;
-    if !modules.is_empty() {
-        let order: String = modules.iter().map(|module| format!("{}\n", module.file)).collect();
-        draft.write(&format!("modules/{ORDER}"), order.as_bytes())?;
-        for module in &modules {
+    let Chosen { always, network, .. } = modules;
+    // Where there are any, the first list is there.
+    let lists = [(ORDER, &always, network.is_empty()), (NETWORK_ORDER, &network, true)];
+    for (order, modules, may_lack) in lists {
+        if modules.is_empty() && may_lack {
+            continue;
+        }
+        let text: String = modules.iter().map(|module| format!("{}\n", module.file)).collect();
+        draft.write(&format!("modules/{order}"), text.as_bytes())?;
+        for module in modules {
             draft.write(&format!("modules/{}", module.file), &module.bytes)?;
         }
     }

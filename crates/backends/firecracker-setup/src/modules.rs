@@ -25,6 +25,9 @@ const NEEDED: [(&str, &str); 6] = [
 /// What they do without: the processor's own random numbers are there as well.
 const OPTIONAL: &str = "virtio_rng";
 
+/// What only those with a network need.
+const NETWORK: (&str, &str) = ("tun", "TUN");
+
 /// The largest module, unpacked, and how many of them a kernel may have.
 const MOST_BYTES: u64 = 64 << 20;
 const MOST: usize = 100_000;
@@ -46,6 +49,15 @@ pub struct Module {
     /// Its file's name, without what says how it is packed.
     pub file: String,
     pub bytes: Vec<u8>,
+}
+
+/// Those that are to be loaded, in order.
+pub struct Chosen {
+    pub always: Vec<Module>,
+    /// For a network, after the others.
+    pub network: Vec<Module>,
+    /// Whether the kernel can have a network with them.
+    pub has_network: bool,
 }
 
 impl Tree {
@@ -81,11 +93,7 @@ impl Tree {
     }
 
     /// The modules to be loaded, in order, for the kernel `version`. Fails with all that is missing.
-    pub fn choose(
-        &self,
-        version: &str,
-        config: Option<&Config>,
-    ) -> Result<Vec<Module>, SetupError> {
+    pub fn choose(&self, version: &str, config: Option<&Config>) -> Result<Chosen, SetupError> {
         let mut choice = Choice {
             tree: self,
             version,
@@ -100,10 +108,14 @@ impl Tree {
             }
         }
         choice.add(OPTIONAL)?;
+        let count = choice.order.len();
+        let has_network = choice.add(NETWORK.0)? || choice.is_in_kernel(NETWORK.0, Some(NETWORK.1));
+        let network = choice.order.split_off(count);
+        let always = choice.order;
         let mut what = choice.lacking;
-        what.extend(config.into_iter().flat_map(|config| config.lacks(!choice.order.is_empty())));
+        what.extend(config.into_iter().flat_map(|config| config.lacks(!always.is_empty())));
         match what.is_empty() {
-            true => Ok(choice.order),
+            true => Ok(Chosen { always, network, has_network }),
             false => Err(SetupError::Lacks { version: version.into(), what }),
         }
     }

@@ -121,7 +121,7 @@ pub fn module(version: &str, facts: &[&str]) -> Vec<u8> {
 
 /// The modules that machines need, with what those need, as files below `lib/modules/VERSION`.
 pub fn modules(version: &str) -> Vec<(String, Vec<u8>)> {
-    let all: [(&str, &[&str]); 10] = [
+    let all: [(&str, &[&str]); 11] = [
         ("drivers/virtio/virtio_mmio.ko", &["depends=virtio_ring"]),
         ("drivers/block/virtio_blk.ko.xz", &["depends="]),
         ("net/vmw_vsock/vsock.ko", &[]),
@@ -135,6 +135,7 @@ pub fn modules(version: &str) -> Vec<(String, Vec<u8>)> {
         ("arch/x86/crypto/crc32c-intel.ko", &["alias=crc32c", "alias=crypto-crc32c"]),
         ("fs/erofs/erofs.ko", &["depends=libcrc32c"]),
         ("fs/overlayfs/overlay.ko", &[]),
+        ("drivers/net/tun.ko.xz", &["depends="]),
     ];
     let packed = |(path, facts): (&str, &[&str])| {
         let bytes = module(version, facts);

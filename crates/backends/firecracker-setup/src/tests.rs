@@ -43,11 +43,13 @@ fn assert_whole(scratch: &Scratch, kernel: &Kernel, verified: bool) {
     let read = |name: &str| fs::read(place.join(name)).unwrap();
     assert_eq!(read("vmlinux"), scene::vmlinux(VERSION, 62));
     assert_eq!(String::from_utf8(read("modules/order")).unwrap(), scene::ORDER);
-    for module in scene::ORDER.lines() {
+    // For whoever wants a network.
+    assert_eq!(read("modules/order-network"), b"tun.ko\n");
+    for module in scene::ORDER.lines().chain(["tun.ko"]) {
         assert!(read(&format!("modules/{module}")).starts_with(b"\x7fELF"), "{module}");
     }
     let names: Vec<_> = files.iter().map(|file| file.name.as_str()).collect();
-    assert_eq!(names.len(), 12);
+    assert_eq!(names.len(), 14);
     for file in files {
         assert_eq!(
             file.sha256,
@@ -155,12 +157,17 @@ fn a_kernel_that_has_all_in_itself_takes_no_modules() {
     assert!(matches!(made, Kernel::Made { notes, .. } if notes[0].contains("nothing of that")));
     assert!(!place(&scratch).join("modules").exists());
     fs::remove_dir_all(place(&scratch)).unwrap();
-    let own = "VIRTIO_MMIO VIRTIO_BLK VIRTIO_VSOCKETS EROFS_FS OVERLAY_FS EXT4_FS";
+    let own = "VIRTIO_MMIO VIRTIO_BLK VIRTIO_VSOCKETS EROFS_FS OVERLAY_FS EXT4_FS TUN";
     let own: String = own.split(' ').map(|name| format!("CONFIG_{name}=y\n")).collect();
     let config = scene::config() + &own;
     scratch.file("vmlinux-1.config", config.as_bytes());
     let made = put_named(&scratch, &vmlinux).unwrap();
     assert!(matches!(made, Kernel::Made { notes, .. } if notes.is_empty()));
+    fs::remove_dir_all(place(&scratch)).unwrap();
+    // It does without a network, and whoever is to have one is told.
+    scratch.file("vmlinux-1.config", config.replace("CONFIG_TUN=y", "").as_bytes());
+    let made = put_named(&scratch, &vmlinux).unwrap();
+    assert!(matches!(made, Kernel::Made { notes, .. } if notes[0].contains("CONFIG_TUN")));
     fs::remove_dir_all(place(&scratch)).unwrap();
     let config = config.replace("CONFIG_MEMCG=y", "# no").replace("EROFS_FS=y", "EROFS_FS=m");
     scratch.file("vmlinux-1.config", config.replace("CONFIG_ACPI=y", "").as_bytes());

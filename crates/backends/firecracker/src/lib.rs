@@ -111,6 +111,7 @@ impl Backend for Firecracker {
     fn capabilities(&self) -> Capabilities {
         const ALL: &[Capability] = &[
             Capability::NetworkNone,
+            Capability::NetworkFull,
             Capability::RootReadOnly,
             Capability::ImageReference,
             Capability::ImageBuild,

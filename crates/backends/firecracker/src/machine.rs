@@ -6,6 +6,7 @@
 
 mod folders;
 mod mounts;
+mod net;
 mod root;
 mod serve;
 
@@ -17,7 +18,7 @@ use std::path::Path;
 
 use agentkernel_sys::mount::Restrictions;
 use agentkernel_sys::process::{self, Fork, Namespaces};
-use agentkernel_sys::{machine, network};
+use agentkernel_sys::{machine, network, socket};
 
 use mounts::mount_at;
 
@@ -28,6 +29,9 @@ pub const MACHINE: &str = "machine";
 /// kernel that has all in itself needs none.
 pub const MODULES: &str = "/modules";
 pub const ORDER: &str = "order";
+
+/// The file with the names of those that only a machine with a network loads.
+pub const NETWORK_ORDER: &str = "order-network";
 
 /// Whether the calling process, which was started as an agent, is process 1 of a machine.
 pub fn is_meant() -> bool {
@@ -51,16 +55,18 @@ fn live() -> io::Result<()> {
     mount_at("devtmpfs", "/dev", Restrictions::NONE, "")?;
     mount_at("proc", "/proc", Restrictions::NONE, "")?;
     mount_at("sysfs", "/sys", Restrictions::NONE, "")?;
-    load_modules()?;
+    load_modules(ORDER)?;
     mount_at("cgroup2", "/sys/fs/cgroup", Restrictions::NONE, "")?;
     network::loopback_up()?;
     // It listens before it parts, so that whoever finds a machine finds it listening.
     let listener = serve::listen()?;
+    let (home, agents) = socket::pair()?;
     let namespaces =
         Namespaces::PID.and(Namespaces::MOUNT).and(Namespaces::IPC).and(Namespaces::UTS);
     match process::fork(namespaces, None)? {
         Fork::Child => {
-            let status = match serve::serve(listener) {
+            drop(home);
+            let status = match serve::serve(listener, agents) {
                 Ok(()) => 0,
                 Err(error) => {
                     eprintln!("agentkernel: the sandbox can't be made: {error}");
@@ -70,14 +76,15 @@ fn live() -> io::Result<()> {
             process::exit_now(status)
         }
         Fork::Parent(agent) => {
-            drop(listener);
+            drop((listener, agents));
+            net::carry_for(&home)?;
             agent.wait().map(drop)
         }
     }
 }
 
-fn load_modules() -> io::Result<()> {
-    let order = match fs::read_to_string(Path::new(MODULES).join(ORDER)) {
+fn load_modules(order: &str) -> io::Result<()> {
+    let order = match fs::read_to_string(Path::new(MODULES).join(order)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         order => order?,
     };

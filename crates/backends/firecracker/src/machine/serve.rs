@@ -8,7 +8,7 @@ use agentkernel_containers::serve_stream;
 use agentkernel_far::word;
 use agentkernel_sys::{descriptor, machine, process, socket, vsock};
 
-use super::root;
+use super::{net, root};
 use crate::words::{Order, Own, PORT, READY, Reply};
 
 /// How long a host may take for a word, over whatever lies between. One that was stopped meanwhile
@@ -27,32 +27,48 @@ pub fn listen() -> io::Result<OwnedFd> {
     Ok(listener)
 }
 
-/// Serves hosts, one after the other, until one has it begin, and then that one to its end.
-pub fn serve(listener: OwnedFd) -> io::Result<()> {
+/// What there is of a machine before it begins.
+#[derive(Default)]
+struct Made {
+    /// Where what is written is kept, if it is.
+    kept: Option<OwnedFd>,
+    /// The device of its network, if it has one.
+    device: Option<OwnedFd>,
+}
+
+/// Serves hosts, one after the other, until one has it begin, and then that one to its end. At the other end
+/// of `home` is process 1.
+pub fn serve(listener: OwnedFd, home: OwnedFd) -> io::Result<()> {
     process::hide()?;
-    let mut kept = None;
+    let mut made = Made::default();
     loop {
         let host = socket::accept(listener.as_fd())?;
         // It may have gone, or been left behind by a copy of the machine.
-        if let Ok(Some(own)) = obey(&host, &mut kept) {
+        if let Ok(Some(own)) = obey(&host, &mut made) {
             settle(&own)?;
             let errors = socket::accept(listener.as_fd())?;
-            drop(listener);
+            if let Some(device) = made.device {
+                net::hand_over(&home, &device, &socket::accept(listener.as_fd())?)?;
+            }
+            drop((listener, home));
             word::write(host.as_fd(), &Reply::Done)?;
-            return live(host, errors, kept);
+            return live(host, errors, made.kept);
         }
     }
 }
 
-/// Does what a host says, until it has it begin, or goes. Notes where what is written is kept, if it is.
-fn obey(host: &OwnedFd, kept: &mut Option<OwnedFd>) -> io::Result<Option<Own>> {
+/// Does what a host says, until it has it begin, or goes. Notes what it has made.
+fn obey(host: &OwnedFd, made: &mut Made) -> io::Result<Option<Own>> {
     loop {
         match word::read::<Order>(host.as_fd(), PATIENCE)? {
             Order::Begin(own) => return Ok(Some(own)),
             Order::Make(making) => {
-                let reply = match root::make(&making, host) {
-                    Ok(written) => {
-                        *kept = written;
+                // The device's file, and the kernel's modules, are not those of the root.
+                let device = making.network.as_ref().map(net::make).transpose();
+                let done = device.and_then(|device| Ok((device, root::make(&making, host)?)));
+                let reply = match done {
+                    Ok((device, kept)) => {
+                        *made = Made { kept, device };
                         Reply::Done
                     }
                     Err(error) => Reply::Failed { why: error.to_string() },
