@@ -6,8 +6,8 @@
 //! - [`nodes`]: what a job has to know of nodes.
 //! - [`job`]: from a spec to a job.
 //! - [`watch`]: from a job to an allocation that runs; [`explain`]: why there is none.
-//! - [`exec`]: one exec that is held open.
-//! - [`bridge`]: the process that has an allocation.
+//! - [`exec`]: one exec that is held open; [`held`]: those of an allocation.
+//! - [`bridge`]: the process that has an allocation; [`pump`]: its stream, taken up when it is cut.
 //! - [`boot`]: a place, from all of these.
 //! - [`probe`]: whether it can be had.
 //! - [`owner`], [`sweep`]: whose a job is, and what killed makers have left.
@@ -24,10 +24,12 @@ mod connection;
 mod error;
 mod exec;
 mod explain;
+mod held;
 mod job;
 mod nodes;
 mod owner;
 mod probe;
+mod pump;
 mod settings;
 mod sweep;
 #[cfg(test)]
@@ -38,9 +40,10 @@ mod words;
 
 use std::path::PathBuf;
 
-use agentkernel_core::{BootError, Life, Place, Probe, Spec};
+use agentkernel_core::{BootError, DestroyError, Life, Place, Probe, Spec};
 use agentkernel_nomad::{Driver, Nomad};
 
+pub use bridge::remove_one;
 pub use settings::VARIABLES;
 
 /// The backend, for a registry.
@@ -56,6 +59,10 @@ impl Driver for Api {
 
     fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
         boot::boot(spec, life)
+    }
+
+    fn forget(&self, name: &str) -> Result<(), DestroyError> {
+        boot::forget(name)
     }
 
     fn sweep(&self) -> Vec<PathBuf> {
