@@ -83,6 +83,7 @@ const UNSEEN: &str = "the host sees nothing of what runs in it";
 
 /// The same in an allocation.
 const LEFT_OUT_ALLOCATIONS: &[(&str, &str)] = &[
+    ("image-by-digest", NODES),
     ("image-by-tag", NODES),
     ("image-pulled-for-a-life", NODES),
     ("image-when-to-pull", NODES),

@@ -35,8 +35,17 @@ use crate::settings::Settings;
 use crate::watch;
 use crate::words::Allocation;
 
-/// By which words this program is one that removes a job.
-const REMOVER: [&str; 2] = ["bridge", "nomad-removal"];
+/// By which word this program is a bridge, or removes a job.
+pub const BRIDGE: &str = "nomad";
+const REMOVER: &str = "nomad-removal";
+
+/// This program as one of those.
+pub fn program(what: &str) -> Command {
+    let mut program = Command::new("/proc/self/exe");
+    // Whose it is, for people who look at the list of processes.
+    program.arg0("agentkerneld").args(["bridge", what]).current_dir("/");
+    program
+}
 
 /// How long it may take to remove a job.
 const REMOVAL: Duration = Duration::from_secs(20);
@@ -71,8 +80,6 @@ struct Made {
 pub fn serve() -> io::Result<()> {
     // A terminal's signals are not for those who outlive it.
     process::new_session()?;
-    // For people who look at the list of processes.
-    process::set_name(c"bridge")?;
     let signals = Signals::receive(&[signal::SIGTERM])?;
     let mut made = None;
     let carried = carry(|plan| {
@@ -196,9 +203,7 @@ impl Made {
 
     /// The same by a process of its own, since whoever has ended the place waits for this one.
     fn have_removed(&self) {
-        let mut program = Command::new("/proc/self/exe");
-        program.arg0("agentkerneld").args(REMOVER).stdin(Stdio::piped());
-        let started = program.spawn().and_then(|mut remover| {
+        let started = program(REMOVER).stdin(Stdio::piped()).spawn().and_then(|mut remover| {
             let text = serde_json::to_vec(self)?;
             remover.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&text))
         });
