@@ -102,9 +102,6 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
         ["bridge", "apple"] => agentkernel_apple::bridge().map_err(DaemonError::from),
         ["bridge", "kubernetes"] => agentkernel_kubernetes_api::bridge().map_err(DaemonError::from),
         ["bridge", "nomad"] => agentkernel_nomad_api::bridge().map_err(DaemonError::from),
-        ["bridge", "nomad-removal"] => {
-            agentkernel_nomad_api::remove_one().map_err(DaemonError::from)
-        }
         ["bridge", name] => {
             agentkernel_containers_api::bridge(name, None).map_err(DaemonError::from)
         }

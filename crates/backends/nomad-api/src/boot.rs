@@ -17,7 +17,7 @@ use agentkernel_far::{Bridge, FarError, FarPlace, Told, understood, word};
 use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::{machine, socket};
 
-use crate::bridge::{self, BRIDGE, Plan};
+use crate::bridge::{self, Plan};
 use crate::client::Client;
 use crate::error::{ApiError, failed};
 use crate::job::{self, ENGINES, Parts};
@@ -41,7 +41,7 @@ pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
     let settings = Settings::find()?;
     let plan = plan(spec, &life, settings)?;
     // No copy of this process: tokio keeps descriptors for all of it, which a copy would be without.
-    let bridge = Bridge::start(&mut bridge::program(BRIDGE)).map_err(far)?;
+    let bridge = Bridge::start(&mut bridge::program()).map_err(far)?;
     let noted = plan.note.clone().map(|note| (note, hex(&plan.key)));
     let text = serde_json::to_string(&plan).map_err(io::Error::from);
     let text = text.map_err(|source| failed("can't say what the job is made of", source))?;

@@ -2,14 +2,14 @@
 //! the job at the end, whatever has become of whoever wanted it.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -35,15 +35,11 @@ use crate::settings::Settings;
 use crate::watch;
 use crate::words::Allocation;
 
-/// By which word this program is a bridge, or removes a job.
-pub const BRIDGE: &str = "nomad";
-const REMOVER: &str = "nomad-removal";
-
-/// This program as one of those.
-pub fn program(what: &str) -> Command {
+/// This program, as a bridge.
+pub fn program() -> Command {
     let mut program = Command::new("/proc/self/exe");
     // Whose it is, for people who look at the list of processes.
-    program.arg0("agentkerneld").args(["bridge", what]).current_dir("/");
+    program.arg0("agentkerneld").args(["bridge", "nomad"]).current_dir("/");
     program
 }
 
@@ -68,11 +64,9 @@ pub struct Plan {
 }
 
 /// A job that is there.
-#[derive(Debug, Serialize, Deserialize)]
 struct Made {
     settings: Settings,
     id: String,
-    #[serde(skip)]
     note: Option<PathBuf>,
 }
 
@@ -96,16 +90,10 @@ pub fn serve() -> io::Result<()> {
         })
     });
     if let Some(made) = made.filter(|made| !made.is_wanted()) {
-        made.have_removed();
+        // Nobody may be waiting for that any more.
+        made.remove();
     }
     carried
-}
-
-/// Removes the job that standard input tells of: all in it is dead, and nobody waits for the rest.
-pub fn remove_one() -> io::Result<()> {
-    let made: Made = serde_json::from_reader(io::stdin())?;
-    made.remove();
-    Ok(())
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -199,17 +187,6 @@ impl Made {
         let Ok(runtime) = runtime() else { return };
         let mut client = Client::new(self.settings.clone());
         let _ = runtime.block_on(async { timeout(REMOVAL, remove(&mut client, &self.id)).await });
-    }
-
-    /// The same by a process of its own, since whoever has ended the place waits for this one.
-    fn have_removed(&self) {
-        let started = program(REMOVER).stdin(Stdio::piped()).spawn().and_then(|mut remover| {
-            let text = serde_json::to_vec(self)?;
-            remover.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(&text))
-        });
-        if started.is_err() {
-            self.remove();
-        }
     }
 }
 

@@ -43,7 +43,7 @@ use std::path::PathBuf;
 use agentkernel_core::{BootError, DestroyError, Life, Place, Probe, Spec};
 use agentkernel_nomad::{Driver, Nomad};
 
-pub use bridge::{remove_one, serve as bridge};
+pub use bridge::serve as bridge;
 pub use settings::VARIABLES;
 
 /// The backend, for a registry.
