@@ -4,8 +4,8 @@
 #
 #   scripts/lanes/nomad.sh [OPTION or FILTER...]
 #
-# which are the suite's; without any it tries each behaviour on one route, drawn by lot. `rights` alone tries
-# only the policy. It takes the nomad that NOMAD_BIN names or PATH has, and Docker, brought up by
+# which are the suite's; without any it tries each behaviour on one route, drawn by lot. `trials` alone tries
+# only the policy, agents that are restarted, nodes that are drained, many at once, and TLS. It takes the nomad that NOMAD_BIN names or PATH has, and Docker, brought up by
 # containers.sh. TESTKIT_PROGRAM may be an agentkernel with agentkerneld beside it; else they are built.
 #
 # The exit status is 77, with the reason in the last line, where the lane can't run: no package carries a
@@ -29,6 +29,7 @@ skip() {
 }
 
 . "$here/nomad/agents.sh"
+. "$here/nomad/trials.sh"
 
 leave() {
     end_agents
@@ -40,7 +41,9 @@ leave() {
 # Where commands of agentkernel find what they need and leave what they must, and nothing of the caller's.
 agentkernel() {
     env -i "PATH=$PATH" "HOME=$work/home" "XDG_STATE_HOME=$work/home/state" "XDG_RUNTIME_DIR=$work/home/run" \
-        "NOMAD_ADDR=$NOMAD_ADDR" "NOMAD_TOKEN=$NOMAD_TOKEN" "NOMAD_AGENT_PATH=$NOMAD_AGENT_PATH" \
+        "NOMAD_ADDR=$NOMAD_ADDR" "NOMAD_TOKEN=${NOMAD_TOKEN:-}" "NOMAD_AGENT_PATH=$NOMAD_AGENT_PATH" \
+        "NOMAD_CACERT=${NOMAD_CACERT:-}" "NOMAD_CLIENT_CERT=${NOMAD_CLIENT_CERT:-}" \
+        "NOMAD_CLIENT_KEY=${NOMAD_CLIENT_KEY:-}" \
         timeout 60 "$TESTKIT_PROGRAM" "$@"
 }
 
@@ -106,10 +109,12 @@ get_programs() {
 }
 
 main() {
-    local status=0
+    local status=0 tool
     [ -n "$nomad" ] || skip "there is no nomad on PATH, and NOMAD_BIN names none"
     [ "$(id -u)" = 0 ] || skip "only root can start Docker and Nomad's agent"
-    command -v jq >/dev/null || skip "there is no jq"
+    for tool in jq curl openssl; do
+        command -v "$tool" >/dev/null || skip "there is no $tool"
+    done
     work=$(mktemp -d)
     trap leave EXIT
     trap 'exit 1' INT TERM HUP
@@ -123,13 +128,16 @@ main() {
     docker -H "unix://$TESTKIT_DOCKER" tag "$TESTKIT_IMAGE" "$image"
     get_programs
     export TESTKIT_NOMAD_IMAGE=$image
-    if [ "$*" != rights ]; then
-        start_agent open
-        await_node open
-        say "$("$nomad" version | head -n 1), at $NOMAD_ADDR"
+    start_agent open
+    await_node open
+    say "$("$nomad" version | head -n 1), at $NOMAD_ADDR"
+    if [ "$*" != trials ]; then
         [ $# -gt 0 ] || set -- --one-route nomad/
         cargo test --test conformance -- --slowest --workers=3 "$@"
     fi
+    many
+    restarts
+    over_tls
     rights
 }
 

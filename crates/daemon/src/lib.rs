@@ -101,6 +101,7 @@ pub fn run(mut args: impl Iterator<Item = OsString>) -> u8 {
         ["nursery", _] => nursery::serve(&ENGINE).map_err(DaemonError::from),
         ["bridge", "apple"] => agentkernel_apple::bridge().map_err(DaemonError::from),
         ["bridge", "kubernetes"] => agentkernel_kubernetes_api::bridge().map_err(DaemonError::from),
+        ["bridge", "nomad"] => agentkernel_nomad_api::bridge().map_err(DaemonError::from),
         ["bridge", name] => {
             agentkernel_containers_api::bridge(name, None).map_err(DaemonError::from)
         }

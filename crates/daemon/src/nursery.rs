@@ -239,7 +239,12 @@ pub fn serve(engine: &Engine) -> io::Result<()> {
     let _ = process::give_way();
     let mut lines = Lines::new(io::stdin().as_fd().try_clone_to_owned()?);
     let mut places: HashMap<i32, Box<dyn Place>> = HashMap::new();
-    while let Some(line) = lines.receive(None)? {
+    // A cluster takes its time to clear away what was a place.
+    agentkernel_far::wait_for_none();
+    loop {
+        // Nothing is said before there was an answer.
+        agentkernel_far::await_beside(io::stdin().as_fd())?;
+        let Some(line) = lines.receive(None)? else { return Ok(()) };
         let failed = |why: String| (NurseryReply::Failed { why }, None);
         let (reply, link) = match NurseryRequest::from_line(&line) {
             Ok(NurseryRequest::Boot { backend, spec }) => match boot(engine, &backend, &spec) {
@@ -263,7 +268,6 @@ pub fn serve(engine: &Engine) -> io::Result<()> {
         let link: Vec<_> = link.iter().map(AsFd::as_fd).collect();
         lines.send(&reply.to_line(), &link)?;
     }
-    Ok(())
 }
 
 fn boot(

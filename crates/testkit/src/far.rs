@@ -76,12 +76,12 @@ const UNSEEN: &str = "the host sees nothing of what runs in it";
 
 /// The same in an allocation.
 const LEFT_OUT_ALLOCATIONS: &[(&str, &str)] = &[
+    ("image-by-digest", NODES),
     ("image-by-tag", NODES),
     ("image-pulled-for-a-life", NODES),
     ("image-when-to-pull", NODES),
     ("restrictive-root-is-read-only", "root could write in /dev there, and is refused"),
     ("limit-memory-covers-scratch", "its /tmp is on the node's disk"),
-    ("cp-of-a-stopped-one", "what is written goes with its allocation"),
     ("image-without-a-shell", "the agent is sent through the image's shell"),
 ];
 

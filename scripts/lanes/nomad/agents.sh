@@ -34,7 +34,7 @@ start_agent() {
     setsid env -i "PATH=$PATH" HOME="$work" TMPDIR="$work/$name" "$nomad" agent -dev -config "$work/$name.hcl" \
         </dev/null >"$work/$name.log" 2>&1 &
     agents+=($!)
-    export NOMAD_ADDR=http://127.0.0.1:$port
+    export NOMAD_ADDR=${scheme:-http}://127.0.0.1:$port
     await "$name" "$nomad" server members || return 1
 }
 

@@ -13,6 +13,7 @@ use agentkernel_sys::socket;
 
 use crate::carry::{Order, Reply};
 use crate::last::LastWords;
+use crate::leaving;
 use crate::word;
 
 /// How long a bridge may take for what it has to do by itself.
@@ -29,7 +30,7 @@ pub struct Bridge {
 
 /// A program of its own, or a copy of its booter.
 #[derive(Debug)]
-enum Process {
+pub(crate) enum Process {
     Started(std::process::Child),
     Copied(process::Child),
 }
@@ -42,7 +43,7 @@ impl Process {
         }
     }
 
-    fn wait(&mut self) -> io::Result<()> {
+    pub(crate) fn wait(&mut self) -> io::Result<()> {
         match self {
             Self::Started(child) => child.wait().map(drop),
             Self::Copied(child) => child.wait().map(drop),
@@ -190,9 +191,9 @@ impl Bridge {
             false => Err(io::ErrorKind::TimedOut.into()),
         };
         if told.is_ok()
-            && let Some(mut process) = self.process.take()
+            && let Some(process) = self.process.take()
         {
-            process.wait()?;
+            leaving::bury(process, self.pid)?;
         }
         self.put_down();
         told

@@ -20,7 +20,8 @@
 //!   carries links (`agentkernel_mux`).
 //! - **Ends**: until it is [released](Bridge::release) the place ends with its booter, whatever kills
 //!   that. [`Bridge::end`] ends it, and tells its last words. [`FarPlace`] is all of that as a backend
-//!   hands it out.
+//!   hands it out. A bridge may go on for a while to clear away what is left of its place; whoever lives
+//!   on itself need not wait for that ([`wait_for_none`]).
 //!
 //! In the place, process 1 serves the stream's other end: `agentkernel_mux::Inner::beside`.
 //!
@@ -40,6 +41,7 @@
 mod bridge;
 mod carry;
 mod last;
+mod leaving;
 mod owner;
 pub mod packets;
 mod place;
@@ -50,6 +52,7 @@ pub mod word;
 pub use bridge::{Bridge, FarError, end};
 pub use carry::{Stream, carry, carry_noted};
 pub use last::LastWords;
+pub use leaving::{await_beside, wait_for_none};
 pub use owner::owner;
 pub use place::{FarPlace, Told};
 pub use why::{told, understood};

@@ -1,15 +1,17 @@
 //! A place, from a spec and a cluster.
 
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agentkernel_containers::{
     Enforced, FarAbout, NO_LANDLOCK, Setting, identity_of, refuse_missing, walls,
 };
 use agentkernel_core::{
-    BootError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Limited, Place, RootAccess,
-    Spec, hex,
+    BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Limited, Place,
+    RootAccess, Spec, hex,
 };
 use agentkernel_far::{Bridge, FarError, FarPlace, Told, understood, word};
 use agentkernel_sys::cgroup::Found;
@@ -17,13 +19,16 @@ use agentkernel_sys::{machine, socket};
 
 use crate::bridge::{self, Plan};
 use crate::client::Client;
-use crate::error::failed;
+use crate::error::{ApiError, failed};
 use crate::job::{self, ENGINES, Parts};
 use crate::settings::{Settings, Source};
 use crate::{nodes, owner, probe};
 
 /// How long a task may take until it runs, its image fetched.
 const ARRIVAL: Duration = Duration::from_secs(600);
+
+/// The file in a sandbox's folder that says that it has a job.
+const NOTE: &str = "job";
 
 /// How long an agent may take for a word once its task runs: its program may have to be sent.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -34,9 +39,10 @@ const END: Duration = Duration::from_secs(15);
 pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
     job::check(spec)?;
     let settings = Settings::find()?;
-    // Before there is anything that it would have in common with this process.
-    let bridge = Bridge::copy(bridge::serve).map_err(far)?;
     let plan = plan(spec, &life, settings)?;
+    // No copy of this process: tokio keeps descriptors for all of it, which a copy would be without.
+    let bridge = Bridge::start(&mut bridge::program()).map_err(far)?;
+    let noted = plan.note.clone().map(|note| (note, hex(&plan.key)));
     let text = serde_json::to_string(&plan).map_err(io::Error::from);
     let text = text.map_err(|source| failed("can't say what the job is made of", source))?;
     let (input, output) = match bridge.open_slowly(&text, ARRIVAL) {
@@ -48,9 +54,14 @@ pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
             return Err(far(error));
         }
     };
-    match greet(&bridge, (input, output), spec, &life) {
+    let greeted = greet(&bridge, (input, output), spec, &life).and_then(|greeted| {
+        // From now on there is something to be kept.
+        let noted = noted.map(|(note, key)| fs::write(note, key)).transpose();
+        noted.map_err(Unserved::Gone).map(|_| greeted)
+    });
+    match greeted {
         Ok((link, told)) => {
-            // The job ends with its bridge.
+            // What is in the job ends with its bridge.
             let kill = Box::new(|| Ok(()));
             Ok(Box::new(FarPlace::new(bridge, link, told, kill)))
         }
@@ -66,11 +77,17 @@ fn plan(spec: &Spec, life: &Life, settings: Settings) -> Result<Plan, BootError>
     let mut client = Client::new(settings);
     let known = runtime.block_on(nodes::look(&mut client, exact.is_some()))?;
     let settings = client.settings;
-    let id = own_id()?;
+    let (note, key) = life.layers.as_deref().map(read_note).transpose()?.unzip();
+    let made = key.flatten();
+    let key = made.map_or_else(bridge::random, Ok);
+    let key = key.map_err(|source| failed("can't get random numbers", source))?;
+    let id = life.name.as_deref().map_or_else(own_id, |name| Ok(kept_id(name)))?;
     let user = identity_of(&spec.user, &ImageFacts::default());
     let user = user.unwrap_or_else(|_| Identity::known(1000, 1000, "agent"));
     let home = if user.uid == 0 { "/root" } else { &user.home };
     let (owner, boot) = (agentkernel_far::owner(), owner::boot());
+    let mut meta = vec![(job::OWNER, &*owner), (job::BOOT, &*boot)];
+    meta.extend(note.is_some().then_some((job::KEEPS, "files")));
     let parts = Parts {
         id: &id,
         region: settings.region.as_deref(),
@@ -78,17 +95,57 @@ fn plan(spec: &Spec, life: &Life, settings: Settings) -> Result<Plan, BootError>
         datacenters: &known.datacenters,
         cpu: known.cpu,
         source: &settings.source,
+        kept: note.is_some(),
         many_commands: life.listener.is_some(),
         home,
-        meta: &[(job::OWNER, &owner), (job::BOOT, &boot)],
+        meta: &meta,
     };
     let job = job::job(spec, &parts)?;
     let program = match settings.source {
-        Source::Sent => Some(program()?),
-        Source::Node(_) => None,
+        Source::Sent if made.is_none() => Some(program()?),
+        Source::Sent | Source::Node(_) => None,
     };
     let image = job::reference(spec)?.to_owned();
-    Ok(Plan { settings, id, job, image, program })
+    Ok(Plan { settings, id, job, image, program, key, made: made.is_some(), note })
+}
+
+/// The key of the agent that has the sandbox's files, by the note where that is written down, if there is
+/// one already.
+fn read_note(layers: &Path) -> Result<(PathBuf, Option<[u8; 16]>), BootError> {
+    let note = layers.join(NOTE);
+    match fs::read_to_string(&note) {
+        Ok(key) => {
+            let key = u128::from_str_radix(&key, 16).map(u128::to_be_bytes);
+            let key = key.map_err(|error| unread(io::Error::other(error)))?;
+            Ok((note, Some(key)))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((note, None)),
+        Err(error) => Err(unread(error)),
+    }
+}
+
+fn unread(source: io::Error) -> BootError {
+    failed("can't read which job has the sandbox's files", source)
+}
+
+/// The job of a sandbox that is kept.
+fn kept_id(name: &str) -> String {
+    format!("{}{}", owner::PREFIX, name.to_ascii_lowercase())
+}
+
+/// Removes the job of a sandbox that was kept, if it is there.
+pub fn forget(name: &str) -> Result<(), DestroyError> {
+    let id = kept_id(name);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|source| failed("can't set up a connection", source));
+    let removed = Settings::find().and_then(|settings| {
+        let mut client = Client::new(settings);
+        runtime?.block_on(bridge::remove(&mut client, &id)).map_err(ApiError::into_boot_error)
+    });
+    removed.map_err(|error| DestroyError {
+        what: format!("Nomad's job {id}"),
+        source: io::Error::other(error.to_string()),
+    })
 }
 
 /// A job's name that no other has.
@@ -99,7 +156,7 @@ fn own_id() -> Result<String, BootError> {
 }
 
 /// The agent's program, which is the small one beside this.
-fn program() -> Result<std::path::PathBuf, BootError> {
+fn program() -> Result<PathBuf, BootError> {
     let own = std::env::current_exe();
     let own = own.map_err(|source| failed("can't tell where this program is", source))?;
     let program = own.with_file_name("agentkernel");

@@ -6,17 +6,19 @@ use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use agentkernel_containers::{AGENT, BRING};
 use agentkernel_core::BootError;
+use agentkernel_far::session::Key;
 use agentkernel_far::{Stream, carry, told};
 use agentkernel_sys::descriptor::Interest;
 use agentkernel_sys::signal::{self, Signals};
-use agentkernel_sys::{descriptor, process};
+use agentkernel_sys::{descriptor, machine, process};
 use futures_util::future::{Either, select};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -26,11 +28,20 @@ use tokio::time::timeout;
 
 use crate::client::{Answer, CLEAR, Client, REMOVE, WATCH, quoted};
 use crate::error::{ApiError, failed};
-use crate::exec::{self, Socket};
+use crate::held::Held;
 use crate::job::MAKER;
-use crate::settings::{Settings, Source};
+use crate::pump::Pump;
+use crate::settings::Settings;
 use crate::watch;
 use crate::words::Allocation;
+
+/// This program, as a bridge.
+pub fn program() -> Command {
+    let mut program = Command::new("/proc/self/exe");
+    // Whose it is, for people who look at the list of processes.
+    program.arg0("agentkerneld").args(["bridge", "nomad"]).current_dir("/");
+    program
+}
 
 /// How long it may take to remove a job.
 const REMOVAL: Duration = Duration::from_secs(20);
@@ -44,34 +55,42 @@ pub struct Plan {
     pub image: String,
     /// The agent's program, if it is to be sent.
     pub program: Option<PathBuf>,
+    /// What the agent wants to hear.
+    pub key: [u8; 16],
+    /// Whether the job was made before, and has the sandbox's files.
+    pub made: bool,
+    /// If it outlasts this process: the file that is there as long as anybody wants it.
+    pub note: Option<PathBuf>,
 }
 
 /// A job that is there.
 struct Made {
     settings: Settings,
     id: String,
+    note: Option<PathBuf>,
 }
 
 /// Serves as a bridge, to the end of the place. SIGTERM ends that.
 pub fn serve() -> io::Result<()> {
     // A terminal's signals are not for those who outlive it.
     process::new_session()?;
-    // For people who look at the list of processes.
-    process::set_name(c"bridge")?;
     let signals = Signals::receive(&[signal::SIGTERM])?;
     let mut made = None;
     let carried = carry(|plan| {
         let mut plan: Plan = serde_json::from_str(plan).map_err(|error| error.to_string())?;
         // Whoever finds the job can tell whether this process lives.
         plan.job["Job"]["Meta"][MAKER] = agentkernel_containers::own_name().into();
-        made = Some(Made { settings: plan.settings.clone(), id: plan.id.clone() });
+        let (settings, id, note) = (plan.settings.clone(), plan.id.clone(), plan.note.clone());
+        made = Some(Made { settings, id, note });
+        let was_there = plan.made;
         open(plan, &signals).map_err(|error| {
             // Nothing is left of it when somebody hears of the error.
-            made.take().iter().for_each(Made::remove);
+            made.take().iter().filter(|_| !was_there).for_each(Made::remove);
             told(error)
         })
     });
-    if let Some(made) = made {
+    if let Some(made) = made.filter(|made| !made.is_wanted()) {
+        // Nobody may be waiting for that any more.
         made.remove();
     }
     carried
@@ -87,17 +106,26 @@ fn open(plan: Plan, signals: &Signals) -> Result<Stream, BootError> {
     let program = plan.program.as_ref().map(std::fs::read).transpose();
     let program = program.map_err(|source| failed("can't read the agent's program", source))?;
     let runtime = runtime().map_err(broken)?;
-    let mut client = Client::new(plan.settings);
+    let mut client = Client::new(plan.settings.clone());
     let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
     let quit = own(signals.as_fd()).and_then(|signals| watch(vec![signals])).map_err(broken)?;
     // A word of the booter's, or its end: it waits for nothing but the stream.
     let control = own(io::stdin().as_fd()).and_then(|control| watch(vec![control]));
     let control = control.map_err(broken)?;
-    let socket = runtime.block_on(async {
-        let booted = pin!(boot(&mut client, &plan.job, &plan.id, &plan.image, program.as_deref()));
+    let opened = async {
+        let allocation = match plan.made {
+            true => watch::find(&mut client, &plan.id, &plan.image).await?,
+            false => watch::run(&mut client, &plan.job, &plan.id, &plan.image).await?,
+        };
+        let (allocation, kept) = (allocation.id, plan.note.is_some());
+        let mut held = Held { client, allocation, program, kept, heard: false };
+        let socket = held.exec(plan.made).await?;
+        Ok((held, socket))
+    };
+    let (held, socket) = runtime.block_on(async {
         let (told, left) = (pin!(ready(&quit)), pin!(ready(&control)));
-        match select(booted, select(told, left)).await {
-            Either::Left((booted, _)) => booted,
+        match select(pin!(opened), select(told, left)).await {
+            Either::Left((opened, _)) => opened,
             Either::Right(_) => {
                 Err(failed("the sandbox is not wanted any more", io::ErrorKind::Interrupted.into()))
             }
@@ -108,14 +136,25 @@ fn open(plan: Plan, signals: &Signals) -> Result<Stream, BootError> {
     let (ours, theirs) = StdUnixStream::pair().map_err(broken)?;
     let (errors, errors_to) = descriptor::pipe().map_err(broken)?;
     let input = OwnedFd::from(theirs.try_clone().map_err(broken)?);
+    let session = random().map_err(broken)?;
+    let key = Key { place: plan.key, session };
     let pump = move || {
-        let first = program.unwrap_or_default();
-        let errors = File::from(errors_to);
-        // An end is an end, for whatever reason.
-        let _ = runtime.block_on(exec::pump(&client, socket, first, ours, errors, quit));
+        runtime.block_on(async {
+            // An end is an end, for whatever reason.
+            if let Ok(pump) = Pump::new(held, key, ours, File::from(errors_to), quit) {
+                pump.carry(socket).await;
+            }
+        });
     };
     thread::Builder::new().name("pump".into()).spawn(pump).map_err(broken)?;
     Ok(Stream { input, output: theirs.into(), errors: Some(errors) })
+}
+
+/// What nobody can guess.
+pub fn random() -> io::Result<[u8; 16]> {
+    let mut random = [0; 16];
+    machine::random(&mut random)?;
+    Ok(random)
 }
 
 /// A socket whose other end is closed once one of these can be read, or this is.
@@ -137,31 +176,12 @@ async fn ready(watched: &StdUnixStream) -> io::Result<()> {
     UnixStream::from_std(watched)?.readable().await
 }
 
-/// Has a task run, and the agent in it.
-async fn boot(
-    client: &mut Client,
-    job: &Value,
-    id: &str,
-    image: &str,
-    program: Option<&[u8]>,
-) -> Result<Socket, BootError> {
-    let allocation = watch::run(client, job, id, image).await?;
-    let opened = match (&client.settings.source, program) {
-        (Source::Sent, Some(program)) => {
-            let size = program.len().to_string();
-            exec::open(client, &allocation.id, &["/bin/sh", "-c", TAKE, &size]).await
-        }
-        _ => exec::open(client, &allocation.id, &[AGENT, BRING]).await,
-    };
-    opened.map_err(ApiError::into_boot_error)
-}
-
-/// Takes the agent's program from the stream, has process 1 become it, and brings it the rest of the
-/// stream: nothing more comes before it has spoken.
-const TAKE: &str = "cd /alloc/agentkernel && head -c \"$0\" > new && chmod 555 new && \
-    mv new agent && kill -USR1 1 && exec /.agentkernel/agent bring";
-
 impl Made {
+    /// Whether it is kept, and there still is who wants it.
+    fn is_wanted(&self) -> bool {
+        self.note.as_ref().is_some_and(|note| note.exists())
+    }
+
     /// Stops the job, and has nothing remember it. What can't be removed now is swept later.
     fn remove(&self) {
         let Ok(runtime) = runtime() else { return };

@@ -2,20 +2,13 @@
 //!
 //! An exec's process is there before anything says so; what says so is the agent, which speaks first.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::net::UnixStream as StdUnixStream;
-use std::pin::pin;
+use std::io;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::future::{Either, select};
-use futures_util::{SinkExt, StreamExt};
 use hyper::Request;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
-use tokio::time::{interval, timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
@@ -25,19 +18,13 @@ use crate::client::{Client, EXEC, headers, quoted, uri};
 use crate::connection::{self, Stream};
 use crate::error::ApiError;
 use crate::job::TASK;
-use crate::words::Frame;
+use crate::words::{Frame, Piece};
 
 /// How long the other end may take to agree to a WebSocket.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long a process may take to end whose stream has ended.
-const DEATH: Duration = Duration::from_secs(10);
-
-/// How often Nomad is told that somebody is still there, as its own program does.
-const HEARTBEAT: Duration = Duration::from_secs(10);
-
 /// How many bytes go into one frame: whole groups of base64.
-const PIECE: usize = 48 << 10;
+pub const PIECE: usize = 48 << 10;
 
 /// No frame is longer. Nomad's have a kilobyte or two.
 const LONGEST: usize = 1 << 20;
@@ -96,85 +83,41 @@ fn refusal(client: &Client, close: Option<CloseFrame>) -> Option<String> {
     })
 }
 
-/// Passes bytes on both ways, to the end of the process. What is in `first` goes before all else.
-/// `errors` is closed then. When `quit` can be read the stream into the process ends.
-pub async fn pump(
-    client: &Client,
-    socket: Socket,
-    first: Vec<u8>,
-    ours: StdUnixStream,
-    mut errors: File,
-    quit: StdUnixStream,
-) -> io::Result<()> {
-    ours.set_nonblocking(true)?;
-    let (mut from_outer, mut to_outer) = UnixStream::from_std(ours)?.into_split();
-    quit.set_nonblocking(true)?;
-    let quit = UnixStream::from_std(quit)?;
-    let (mut sink, mut source) = socket.split();
-    let inward = pin!(async {
-        for piece in first.chunks(PIECE) {
-            sink.send(stdin(piece)).await?;
-        }
-        drop(first);
-        let mut buffer = vec![0; PIECE];
-        let mut beat = interval(HEARTBEAT);
-        loop {
-            let read = {
-                let read = pin!(from_outer.read(&mut buffer));
-                let quit = pin!(quit.readable());
-                let read = select(read, quit);
-                match select(read, pin!(beat.tick())).await {
-                    Either::Left((Either::Left((read, _)), _)) => Some(read.unwrap_or(0)),
-                    Either::Left((Either::Right(_), _)) => Some(0),
-                    Either::Right(_) => None,
-                }
-            };
-            match read {
-                Some(0) => break,
-                Some(read) => sink.send(stdin(&buffer[..read])).await?,
-                None => sink.send(Message::text("{}")).await?,
-            }
-        }
-        // So the place ends, if it is still there.
-        sink.send(Message::text(r#"{"stdin":{"close":true}}"#)).await
-    });
-    let outward = pin!(async {
-        while let Some(Ok(message)) = source.next().await {
-            let frame = match message {
-                Message::Text(text) => serde_json::from_str::<Frame>(&text),
-                Message::Binary(bytes) => serde_json::from_slice::<Frame>(&bytes),
-                Message::Close(close) => {
-                    if let Some(why) = refusal(client, close) {
-                        let _ = errors.write_all(why.as_bytes());
-                    }
-                    break;
-                }
-                _ => continue,
-            };
-            // What makes no sense is of nobody who could be understood.
-            let Ok(frame) = frame else { break };
-            if let Some(piece) = frame.stderr
-                && let Ok(bytes) = STANDARD.decode(piece.data)
-            {
-                let _ = errors.write_all(&bytes);
-            }
-            if let Some(piece) = frame.stdout {
-                let Ok(bytes) = STANDARD.decode(piece.data) else { break };
-                // What nobody takes any more is followed by an end all the same.
-                let _ = to_outer.write_all(&bytes).await;
-            }
-            if frame.exited {
-                break;
-            }
-        }
-    });
-    if let Either::Left((_, outward)) = select(inward, outward).await {
-        let _ = timeout(DEATH, outward).await;
-    }
-    Ok(())
+/// What has come of an exec.
+pub enum Heard {
+    Said {
+        out: Vec<u8>,
+        besides: Vec<u8>,
+    },
+    /// Its process has ended, with this status.
+    Exited(i32),
+    /// The stream has ended, for this reason if Nomad has told one.
+    Closed(Option<String>),
+    Nothing,
 }
 
-fn stdin(bytes: &[u8]) -> Message {
+/// Makes sense of what has come by its socket.
+pub fn heard(client: &Client, message: Option<Result<Message, Error>>) -> Heard {
+    let frame = match message {
+        Some(Ok(Message::Text(text))) => serde_json::from_str::<Frame>(&text),
+        Some(Ok(Message::Binary(bytes))) => serde_json::from_slice::<Frame>(&bytes),
+        Some(Ok(Message::Close(close))) => return Heard::Closed(refusal(client, close)),
+        Some(Ok(_)) => return Heard::Nothing,
+        Some(Err(_)) | None => return Heard::Closed(None),
+    };
+    // What makes no sense is of nobody who could be understood.
+    let Ok(frame) = frame else { return Heard::Closed(None) };
+    let bytes = |piece: Option<Piece>| STANDARD.decode(piece.unwrap_or_default().data);
+    let (Ok(out), Ok(besides)) = (bytes(frame.stdout), bytes(frame.stderr)) else {
+        return Heard::Closed(None);
+    };
+    match frame.exited {
+        true => Heard::Exited(frame.result.unwrap_or_default().exit_code),
+        false => Heard::Said { out, besides },
+    }
+}
+
+pub fn stdin(bytes: &[u8]) -> Message {
     const BEFORE: &str = r#"{"stdin":{"data":""#;
     const AFTER: &str = r#""}}"#;
     let mut text = String::with_capacity(BEFORE.len() + bytes.len().div_ceil(3) * 4 + AFTER.len());

@@ -16,7 +16,7 @@
 
 use std::path::Path;
 
-use agentkernel_containers::{AGENT, BROUGHT, pids_of_ours, refused};
+use agentkernel_containers::{AGENT, DOOR, HELD, KEPT, pids_of_ours, refused};
 use agentkernel_core::{
     Asked, BootError, Cpus, Image, LimitKind, Network, Origin, RootAccess, Spec,
 };
@@ -33,9 +33,12 @@ const GROUP: &str = "sandbox";
 pub const MAKER: &str = "agentkernel";
 pub const OWNER: &str = "agentkernel.owner";
 pub const BOOT: &str = "agentkernel.boot";
+/// That it keeps what is written in its sandbox, for as long as that is there.
+pub const KEEPS: &str = "agentkernel.keeps";
 
-/// Where an allocation's folder that its tasks have in common is inside, and what is the engine's besides.
-pub const ENGINES: [&str; 3] = ["/alloc", "/local", "/secrets"];
+/// Where an allocation's folder that its tasks have in common is inside, what is the engine's besides, and
+/// where whoever brings the agent a stream comes in, who may go anywhere.
+pub const ENGINES: [&str; 4] = ["/alloc", "/local", "/secrets", DOOR];
 
 /// Where the program is put that is sent, and where it is inside.
 const FOLDER: &str = "agentkernel";
@@ -43,8 +46,8 @@ const FOLDER: &str = "agentkernel";
 /// What waits for the agent's program to be sent, as process 1, and becomes it. Nobody is waited for
 /// longer than this takes.
 const HOLD: &str = "a=/.agentkernel/agent; \
-    trap 'kill $! 2>/dev/null; exec $a brought' USR1; \
-    [ -x $a ] && exec $a brought; \
+    trap 'kill $! 2>/dev/null; exec $a $0' USR1; \
+    [ -x $a ] && exec $a $0; \
     sleep 60 & wait $!; exit 1";
 
 const SHELL: &str = "/bin/sh";
@@ -64,6 +67,8 @@ pub struct Parts<'a> {
     /// What a processor of the nodes is, if that has to be known.
     pub cpu: Option<NodeCpu>,
     pub source: &'a Source,
+    /// Whether it keeps what is written in it, and goes on when a stream has ended.
+    pub kept: bool,
     /// Whether it has more than one command.
     pub many_commands: bool,
     pub home: &'a str,
@@ -161,11 +166,19 @@ pub fn job(spec: &Spec, parts: &Parts<'_>) -> Result<Value, BootError> {
 fn docker(spec: &Spec, parts: &Parts<'_>) -> Result<Value, BootError> {
     let read_only = spec.root == RootAccess::ReadOnly;
     let folder = Path::new(AGENT).parent().unwrap_or(Path::new("/")).display();
-    let (entrypoint, agent) = match parts.source {
-        Source::Sent => (json!([SHELL, "-c", HOLD]), format!("../alloc/{FOLDER}:{folder}:ro")),
-        Source::Node(path) => (json!([AGENT, BROUGHT]), format!("{}:{AGENT}:ro", path.display())),
+    let how = if parts.kept { KEPT } else { HELD };
+    let (entrypoint, agent, door) = match parts.source {
+        // The one is in the other, so that it can be mounted there.
+        Source::Sent => (
+            json!([SHELL, "-c", HOLD, how]),
+            format!("../alloc/{FOLDER}:{folder}:ro"),
+            format!("../alloc/{FOLDER}/door:{DOOR}"),
+        ),
+        Source::Node(path) => {
+            (json!([AGENT, how]), format!("{}:{AGENT}:ro", path.display()), format!("door:{DOOR}"))
+        }
     };
-    let mut volumes = vec![agent];
+    let mut volumes = vec![agent, door];
     if read_only {
         let homes = (parts.home != "/").then_some(parts.home);
         let writable = ["/tmp", "/run"].into_iter().chain(homes).enumerate();

@@ -6,8 +6,8 @@
 //! - [`nodes`]: what a job has to know of nodes.
 //! - [`job`]: from a spec to a job.
 //! - [`watch`]: from a job to an allocation that runs; [`explain`]: why there is none.
-//! - [`exec`]: one exec that is held open.
-//! - [`bridge`]: the process that has an allocation.
+//! - [`exec`]: one exec that is held open; [`held`]: those of an allocation.
+//! - [`bridge`]: the process that has an allocation; [`pump`]: its stream, taken up when it is cut.
 //! - [`boot`]: a place, from all of these.
 //! - [`probe`]: whether it can be had.
 //! - [`owner`], [`sweep`]: whose a job is, and what killed makers have left.
@@ -25,10 +25,12 @@ mod connection;
 mod error;
 mod exec;
 mod explain;
+mod held;
 mod job;
 mod nodes;
 mod owner;
 mod probe;
+mod pump;
 mod settings;
 mod sweep;
 #[cfg(test)]
@@ -40,9 +42,10 @@ mod yardsticks;
 
 use std::path::PathBuf;
 
-use agentkernel_core::{BootError, Life, Place, Probe, Spec, Yardstick};
+use agentkernel_core::{BootError, DestroyError, Life, Place, Probe, Spec, Yardstick};
 use agentkernel_nomad::{Driver, Nomad};
 
+pub use bridge::serve as bridge;
 pub use settings::VARIABLES;
 
 /// The backend, for a registry.
@@ -62,6 +65,10 @@ impl Driver for Api {
 
     fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
         boot::boot(spec, life)
+    }
+
+    fn forget(&self, name: &str) -> Result<(), DestroyError> {
+        boot::forget(name)
     }
 
     fn sweep(&self) -> Vec<PathBuf> {

@@ -7,12 +7,13 @@ use agentkernel_containers::is_orphans;
 use crate::bridge::remove;
 use crate::client::{Client, LIST, WATCH, quoted};
 use crate::error::ApiError;
-use crate::job::{BOOT, MAKER, OWNER};
+use crate::job::{BOOT, KEEPS, MAKER, OWNER};
 use crate::owner::{self, PREFIX};
 use crate::settings::Settings;
 use crate::words::{JobMeta, JobStub};
 
-/// Removes the jobs of this user's on this machine whose bridges live no more.
+/// Removes the jobs of this user's on this machine whose bridges live no more, but for those that keep a
+/// sandbox's files.
 pub fn sweep() -> Vec<PathBuf> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (Ok(runtime), Ok(settings)) = (runtime, Settings::find()) else { return Vec::new() };
@@ -35,7 +36,7 @@ async fn orphans(client: &mut Client) -> Result<Vec<String>, ApiError> {
         let meta = job.body.meta;
         let is = |name, value: &str| meta.get(name).is_some_and(|found| found == value);
         let is_ended = !is(BOOT, &boot) || meta.get(MAKER).is_some_and(|maker| is_orphans(maker));
-        if is(OWNER, &own) && is_ended {
+        if is(OWNER, &own) && is_ended && !meta.contains_key(KEEPS) {
             orphans.push(id);
         }
     }

@@ -9,14 +9,19 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::thread::{self, JoinHandle};
 
 use agentkernel_core::BootError;
+use agentkernel_far::session::{Key, Said, Session};
 use agentkernel_sys::descriptor;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
-use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{self, Message, WebSocket};
 
 use crate::bridge;
 use crate::client::Client;
-use crate::exec;
+use crate::held::Held;
+use crate::pump::Pump;
 use crate::settings::{Address, Settings, Source, Tls};
 use crate::watch;
 
@@ -226,45 +231,155 @@ fn a_job_is_purged_and_its_allocations_are_cleared_away() {
     served.join().unwrap();
 }
 
+/// What the stand-in's agent has heard of an exec's stream, and says on it.
+struct Execs {
+    socket: WebSocket<TcpStream>,
+}
+
+impl Execs {
+    fn accept(listener: &TcpListener) -> Self {
+        let (stream, _) = listener.accept().unwrap();
+        Self { socket: tungstenite::accept(stream).unwrap() }
+    }
+
+    fn say(&mut self, frame: &str) {
+        self.socket.send(Message::text(frame)).unwrap();
+    }
+
+    fn say_bytes(&mut self, bytes: &[u8]) {
+        self.say(&format!(r#"{{"stdout":{{"data":"{}"}}}}"#, STANDARD.encode(bytes)));
+    }
+
+    /// The bytes of the next frame.
+    fn hear(&mut self) -> Vec<u8> {
+        loop {
+            let text = self.socket.read().unwrap().into_text().unwrap();
+            let frame: Value = serde_json::from_str(&text).unwrap();
+            // Others are heartbeats.
+            if let Some(data) = frame["stdin"]["data"].as_str() {
+                return STANDARD.decode(data).unwrap();
+            }
+        }
+    }
+
+    /// Talks until the other end has said something.
+    fn talk(&mut self, session: &mut Session) -> Said {
+        loop {
+            let said = session.hear(&self.hear()).unwrap();
+            self.tell(session);
+            if let Some(said) = said.into_iter().next() {
+                return said;
+            }
+        }
+    }
+
+    fn tell(&mut self, session: &mut Session) {
+        while let said @ [_, ..] = session.outgoing() {
+            let count = said.len();
+            self.socket
+                .send(Message::text(format!(
+                    r#"{{"stdout":{{"data":"{}"}}}}"#,
+                    STANDARD.encode(said)
+                )))
+                .unwrap();
+            session.wrote(count);
+        }
+    }
+}
+
+/// Has an allocation's stream carried, and returns what came of it, and what was said besides.
+fn pump(client: Client, program: Option<&[u8]>, said: &[u8]) -> (String, String) {
+    let program = program.map(Into::into);
+    let allocation = "a1b2".into();
+    let mut held = Held { client, allocation, program, kept: false, heard: false };
+    let (ours, mut theirs) = StdUnixStream::pair().unwrap();
+    let (errors, errors_to) = descriptor::pipe().unwrap();
+    let (quit, _quits) = StdUnixStream::pair().unwrap();
+    let runtime = runtime();
+    theirs.write_all(said).unwrap();
+    runtime.block_on(async {
+        let socket = held.exec(false).await.unwrap();
+        let pump = Pump::new(held, Key::default(), ours, File::from(errors_to), quit).unwrap();
+        pump.carry(socket).await;
+    });
+    let (mut heard, mut besides) = (String::new(), String::new());
+    theirs.read_to_string(&mut heard).unwrap();
+    File::from(errors).read_to_string(&mut besides).unwrap();
+    (heard, besides)
+}
+
 #[test]
-fn an_exec_carries_bytes_both_ways_to_its_end() {
+fn a_stream_that_is_cut_goes_on_with_the_next() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = client(&listener);
     let served = thread::spawn(move || {
-        let (stream, _) = listener.accept().unwrap();
-        let mut socket = tokio_tungstenite::tungstenite::accept(stream).unwrap();
-        let mut next = || loop {
-            let text = socket.read().unwrap().into_text().unwrap();
-            // A heartbeat.
-            if text != "{}" {
-                return text.to_string();
-            }
-        };
-        assert_eq!(next(), r#"{"stdin":{"data":"Zmlyc3Q="}}"#);
-        assert_eq!(next(), r#"{"stdin":{"data":"dGhlbg=="}}"#);
-        for frame in [
-            r#"{"stderr":{"data":"b29wcw=="}}"#,
-            r#"{"stdout":{"data":"YQBi"}}"#,
-            r#"{"stdout":{"close":true}}"#,
-            r#"{"exited":true,"result":{}}"#,
-        ] {
-            socket.send(Message::text(frame)).unwrap();
+        let mut session = Session::new();
+        let mut first = Execs::accept(&listener);
+        assert_eq!(first.hear(), b"program");
+        first.say_bytes(b"\n");
+        session.begin();
+        assert_eq!(first.talk(&mut session), Said::Data(b"then".into()));
+        session.say(&Said::Data(b"a\0b".into()));
+        first.tell(&mut session);
+        // It is cut, and what is said meanwhile comes by the next one.
+        drop(first);
+        session.say(&Said::Data(b" and more".into()));
+        session.say(&Said::Words(b"oops".into()));
+        session.say(&Said::End);
+        let mut second = Execs::accept(&listener);
+        session.begin();
+        second.say(r#"{"stderr":{"data":"bm90aGluZw=="}}"#);
+        while !session.is_heard() {
+            session.hear(&second.hear()).unwrap();
+            second.tell(&mut session);
         }
-        let _ = socket.close(None);
-        while socket.read().is_ok() {}
     });
-    let runtime = runtime();
-    let socket = runtime.block_on(exec::open(&client, "a1b2", &["agent", "bring"])).unwrap();
-    let (ours, mut theirs) = StdUnixStream::pair().unwrap();
-    let (errors, errors_to) = descriptor::pipe().unwrap();
-    let (quit, _held) = StdUnixStream::pair().unwrap();
-    theirs.write_all(b"then").unwrap();
-    let pumped = exec::pump(&client, socket, b"first".to_vec(), ours, File::from(errors_to), quit);
-    runtime.block_on(pumped).unwrap();
-    drop(runtime);
-    let (mut said, mut besides) = (String::new(), String::new());
-    theirs.read_to_string(&mut said).unwrap();
-    File::from(errors).read_to_string(&mut besides).unwrap();
-    assert_eq!((&*said, &*besides), ("a\0b", "oops"));
+    let (heard, besides) = pump(client, Some(b"program"), b"then");
+    assert_eq!((&*heard, &*besides), ("a\0b and more", "oops"));
     served.join().unwrap();
+}
+
+#[test]
+fn why_there_is_no_exec_is_told() {
+    let close = |code: u16, reason: &str| {
+        Some(CloseFrame { code: code.into(), reason: reason.to_owned().into() })
+    };
+    for (frame, close, told) in [
+        ("{}", close(1008, "Permission denied"), "alloc-exec in namespace \"team\""),
+        (r#"{"stdout":{"data":"b29wcw=="}}"#, None, "oops"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = client(&listener);
+        let served = thread::spawn(move || {
+            let mut exec = Execs::accept(&listener);
+            exec.say(frame);
+            if close.is_none() {
+                exec.say(r#"{"exited":true,"result":{"exit_code":126}}"#);
+            }
+            let _ = exec.socket.close(close);
+            while exec.socket.read().is_ok() {}
+        });
+        let (_, besides) = pump(client, None, b"");
+        assert!(besides.contains(told), "{besides}");
+        served.join().unwrap();
+    }
+}
+
+#[test]
+fn a_sandbox_whose_job_is_gone_is_lost() {
+    let exchanges = |answer| {
+        vec![exchange("GET /v1/job/agentkernel-1/allocations?namespace=team", 200, 9, answer)]
+    };
+    for (answer, why) in [
+        (json!([]), "no job agentkernel-1 any more"),
+        (json!([allocation("failed", "dead", json!(null))]), "fails on node vm"),
+    ] {
+        let (mut client, served) = stand_in(exchanges(answer));
+        let runtime = runtime();
+        let found = runtime.block_on(watch::find(&mut client, "agentkernel-1", "image:1"));
+        drop((client, runtime));
+        served.join().unwrap();
+        let error = found.unwrap_err().to_string();
+        assert!(error.contains("is lost") && error.contains(why), "{error}");
+    }
 }

@@ -58,6 +58,26 @@ async fn await_task(client: &mut Client, id: &str, image: &str) -> Result<Alloca
     }
 }
 
+/// The allocation of a job that was made before.
+pub async fn find(client: &mut Client, id: &str, image: &str) -> Result<Allocation, BootError> {
+    let path = format!("/v1/job/{}/allocations", quoted(id));
+    let found: Answer<Vec<Allocation>> =
+        client.get(&path, &[], WATCH).await.map_err(ApiError::into_boot_error)?;
+    let lost = |why: String| BootError::Refused {
+        why: format!("what was written in the sandbox is lost: {why}"),
+        fix: "remove the sandbox, and make another".into(),
+    };
+    let allocation = found.body.into_iter().next();
+    let allocation = allocation.ok_or_else(|| lost(format!("Nomad has no job {id} any more")))?;
+    match allocation.is_over() {
+        true => Err(lost(match explain::allocation(&allocation, image) {
+            Some(error) => error.to_string(),
+            None => "its allocation has ended".into(),
+        })),
+        false => Ok(allocation),
+    }
+}
+
 /// Waits until nothing of an allocation runs any more, or nobody knows of it.
 pub async fn await_end(client: &mut Client, allocation: &str) -> Result<(), ApiError> {
     let path = format!("/v1/allocation/{}", quoted(allocation));

@@ -69,6 +69,14 @@ pub struct Allocation {
     pub task_states: BTreeMap<String, TaskState>,
 }
 
+impl Allocation {
+    /// Whether nothing of it runs any more, or is to.
+    pub fn is_over(&self) -> bool {
+        let ended = ["complete", "failed", "lost"].contains(&self.client_status.as_str());
+        ended || ["stop", "evict"].contains(&self.desired_status.as_str())
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct TaskState {

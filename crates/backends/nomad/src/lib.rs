@@ -32,6 +32,9 @@ pub trait Driver: Sync {
     /// Boots a place that lives as `life` says.
     fn boot(&self, spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError>;
 
+    /// Removes what is kept under this name, if there is anything.
+    fn forget(&self, name: &str) -> Result<(), DestroyError>;
+
     /// Removes what killed makers have left.
     fn sweep(&self) -> Vec<PathBuf>;
 }
@@ -149,6 +152,10 @@ impl Backend for Nomad {
         agentkernel_far::end(bridge.as_fd(), END)
             .map(|()| Remains::default())
             .map_err(|source| DestroyError { what: "a Nomad allocation".into(), source })
+    }
+
+    fn forget(&self, name: &str) -> Result<(), DestroyError> {
+        self.driver.map_or(Ok(()), |driver| driver.forget(name))
     }
 
     fn sweep(&self) -> Vec<PathBuf> {
