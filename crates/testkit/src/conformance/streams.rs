@@ -170,7 +170,7 @@ fn input_never_read(subject: &Subject) -> Verdict {
     command.stdin(Stdio::piped());
     let mut open = Running::start(command)?;
     let held = open.take_stdin();
-    open.finish()?.exits(0)?.takes_less_than(SOON)?;
+    open.finish()?.exits(0)?.takes_less_than(soon(subject))?;
     drop(held);
 
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["true"]);
@@ -178,7 +178,7 @@ fn input_never_read(subject: &Subject) -> Verdict {
     let mut full = Running::start(command)?;
     let stdin = full.take_stdin();
     let writer = thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&[b'x'; 8 << 20])));
-    full.finish()?.exits(0)?.takes_less_than(SOON)?;
+    full.finish()?.exits(0)?.takes_less_than(soon(subject))?;
     // With all readers gone, the writer learns it rather than hang.
     let written = writer.join().ok().flatten();
     let kind = written.and_then(|written| written.err()).map(|error| error.kind());
