@@ -11,6 +11,9 @@ shift
 lane=$checkout/scripts/lanes/cluster.sh
 trap 'kubectl delete --ignore-not-found --wait=false namespace states >/dev/null; rm -rf "$work"' EXIT
 
+# Whether nothing runs in a sandbox any more.
+is_lost() { ! agentkernel exec "$1" -- true; }
+
 # The one pod that there is.
 pod() { kubectl get pods -o name | head -n 1; }
 
@@ -27,13 +30,33 @@ state_revoked_token() {
     KUBECONFIG=$work/unknown tells "a revoked token" "credentials are wrong or expired|hint: log in" run -- true
 }
 
-# One that the command has lived through has an answer, and it is run once.
+# As a client sees it whose clock is ahead: the server's certificate has expired.
+state_clock_skew() {
+    local server
+    openssl req -newkey rsa:2048 -nodes -keyout "$work/key" -subj /CN=late -out "$work/request" 2>/dev/null
+    openssl x509 -req -in "$work/request" -CA "$dir/pki/ca.crt" -CAkey "$dir/pki/ca.key" -CAcreateserial \
+        -days -1 -extfile <(echo subjectAltName=IP:127.0.0.1) -out "$work/late" 2>/dev/null
+    openssl s_server -accept 127.0.0.1:10443 -key "$work/key" -cert "$work/late" -quiet >/dev/null 2>&1 </dev/null &
+    server=$!
+    eventually grep -q ":$(printf %04X 10443) 00000000:0000 0A" /proc/net/tcp
+    sed 's|server: "[^"]*"|server: "https://127.0.0.1:10443"|' "$admin" >"$work/skewed"
+    KUBECONFIG=$work/skewed tells "a clock that is wrong" "xpired|clock|hint:" run -- true
+    kill "$server"
+}
+
+# What a command says that the server's restart comes amid is heard once, and it is run once.
 state_api_server_restarts() {
     create restarted
+    agentkernel exec restarted -- sh -c 'echo begun; sleep 10; echo ran >> ~/times; echo ended; wc -l < ~/times' \
+        >"$work/amid" 2>&1 </dev/null &
+    local amid=$!
+    eventually grep -q begun "$work/amid"
     "$lane" stop "$dir" apiserver
     tells "no API server" "can't be reached|hint:" run -- true
     "$lane" start "$dir" apiserver
     eventually api_is_back
+    wait $amid || true
+    says "a command amid the restart" "begun ended 1" echo $(cat "$work/amid")
     says "a sandbox after the API server came back" lives agentkernel exec restarted -- echo lives
     agentkernel rm -f restarted >/dev/null
 }
@@ -65,6 +88,16 @@ state_image_pull() {
         "can't pull the image|KUBERNETES_AGENT_IMAGE" run -- true
 }
 
+# Nothing but the pod's events tells of it.
+state_no_such_runtime() {
+    kubectl apply -f - >/dev/null <<-END
+	{"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "ghost"}, "handler": "ghost"}
+	END
+    KUBERNETES_RUNTIME_CLASS=ghost tells "a pod that its node can't make" \
+        "FailedCreatePodSandBox|ghost|KUBERNETES_RUNTIME_CLASS" run -- true
+    kubectl delete runtimeclass ghost >/dev/null
+}
+
 state_unschedulable() {
     KUBERNETES_NODE_SELECTOR=disk=none tells "a pod that no node takes" \
         "no node of the cluster can take the pod|KUBERNETES_NODE_SELECTOR" run -- true
@@ -73,6 +106,8 @@ state_unschedulable() {
 state_deleted_pod() {
     create deleted
     kubectl delete --grace-period=0 --force "$(pod)" >/dev/null 2>&1
+    # Its node hears of it later.
+    eventually is_lost deleted
     tells "a pod that was deleted" "error:" agentkernel exec deleted -- true
     agentkernel rm -f deleted >/dev/null
 }
@@ -84,6 +119,7 @@ state_evicted_pod() {
 	{"apiVersion": "policy/v1beta1", "kind": "Eviction",
 	 "metadata": {"name": "$(pod | cut -d/ -f2)", "namespace": "default"}}
 	END
+    eventually is_lost evicted
     tells "a pod that was evicted" "error:" agentkernel exec evicted -- true
     agentkernel rm -f evicted >/dev/null
 }

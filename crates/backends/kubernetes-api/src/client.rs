@@ -15,6 +15,12 @@ use crate::settings::Settings;
 /// How long the cluster may take for the beginning of an answer that is not a watch's.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
 
+/// What to do where a certificate is not valid now, and where nothing answers.
+const CLOCKS: &str = "compare this machine's clock with the cluster's; if both are right, have the \
+                      certificate renewed";
+const ASTRAY: &str =
+    "see that it runs and that the kubeconfig leads there (KUBECONFIG, KUBERNETES_CONTEXT)";
+
 /// A cluster that is known where it is. It is not asked for anything yet.
 pub struct Client {
     pub client: kube::Client,
@@ -98,11 +104,12 @@ impl Client {
                 ),
             },
             other => {
+                let why = root(other);
+                let untimely = ["Expired", "NotValidYet"].iter().any(|word| why.contains(word));
+                let fix = if untimely { CLOCKS } else { ASTRAY };
                 return BootError::Unavailable {
-                    why: format!("the cluster at {cluster} can't be reached: {}", root(other)),
-                    fix: "see that it runs and that the kubeconfig leads there (KUBECONFIG, \
-                          KUBERNETES_CONTEXT)"
-                        .into(),
+                    why: format!("the cluster at {cluster} can't be reached: {why}"),
+                    fix: fix.into(),
                 };
             }
         };

@@ -18,6 +18,11 @@ use crate::{Behaviour, Captured, NO_FLAGS, NotPassed, Running, Subject, Verdict,
 
 const SOON: Duration = Duration::from_secs(8);
 
+/// The same from before an engine makes a place on.
+fn soon(subject: &Subject) -> Duration {
+    patiently(SOON) + subject.patience_for_engine()
+}
+
 pub(super) const TABLE: &[Behaviour] = &[
     Behaviour::new(
         "input-from-a-pipe",
@@ -130,7 +135,7 @@ fn input_from_a_file(subject: &Subject) -> Verdict {
 fn input_from_a_socket(subject: &Subject) -> Verdict {
     let scratch = subject.scratch()?;
     let (mut ours, theirs) = UnixStream::pair()?;
-    ours.set_read_timeout(Some(patiently(SOON)))?;
+    ours.set_read_timeout(Some(soon(subject)))?;
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["cat"]);
     command.stdin(OwnedFd::from(theirs.try_clone()?)).stdout(OwnedFd::from(theirs));
     let running = Running::start(command)?;
@@ -165,7 +170,7 @@ fn input_never_read(subject: &Subject) -> Verdict {
     command.stdin(Stdio::piped());
     let mut open = Running::start(command)?;
     let held = open.take_stdin();
-    open.finish()?.exits(0)?.takes_less_than(SOON)?;
+    open.finish()?.exits(0)?.takes_less_than(soon(subject))?;
     drop(held);
 
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["true"]);
@@ -173,7 +178,7 @@ fn input_never_read(subject: &Subject) -> Verdict {
     let mut full = Running::start(command)?;
     let stdin = full.take_stdin();
     let writer = thread::spawn(move || stdin.map(|mut stdin| stdin.write_all(&[b'x'; 8 << 20])));
-    full.finish()?.exits(0)?.takes_less_than(SOON)?;
+    full.finish()?.exits(0)?.takes_less_than(soon(subject))?;
     // With all readers gone, the writer learns it rather than hang.
     let written = writer.join().ok().flatten();
     let kind = written.and_then(|written| written.err()).map(|error| error.kind());
@@ -359,7 +364,7 @@ fn slow_reader(subject: &Subject) -> Verdict {
     let mut command = subject.run_command(&scratch, &NO_FLAGS, &["sh", "-c", &script]);
     command.stdout(writer);
     let running = Running::start(command)?;
-    let mut reader = Within { inner: reader, deadline: Instant::now() + patiently(SOON) };
+    let mut reader = Within { inner: reader, deadline: Instant::now() + soon(subject) };
     let mut first = vec![0; 1 << 20];
     reader.read_exact(&mut first)?;
     // Now it can only fill what buffers there are; were these without bounds, it would end.
