@@ -89,6 +89,39 @@ fn a_connection_carries_bytes_both_ways_and_ends_by_halves() {
 }
 
 #[test]
+fn version_6_is_carried_too() {
+    let own = UdpSocket::bind("[::]:0")
+        .and_then(|socket| socket.connect("[2001:db8::1]:9").and_then(|()| socket.local_addr()));
+    let Ok(own) = own else { return eprintln!("skipped: this host has no IPv6") };
+    let listener = TcpListener::bind((own.ip(), 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = thread::spawn(move || {
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(b"hello").unwrap();
+    });
+    let heard = in_guest(|| {
+        let mut heard = String::new();
+        TcpStream::connect(address).unwrap().read_to_string(&mut heard).unwrap();
+        heard
+    });
+    let Some(heard) = heard else { return };
+    assert_eq!(heard, "hello");
+    server.join().unwrap();
+}
+
+#[test]
+fn where_the_host_has_no_way_to_is_unreachable() {
+    // Of documents (RFC 3849), and the host's own network may have no way to anything of version 6.
+    let to = "[2001:db8::1]:9".parse().unwrap();
+    let direct = TcpStream::connect_timeout(&to, Duration::from_secs(3)).unwrap_err();
+    if direct.kind() != io::ErrorKind::NetworkUnreachable {
+        return eprintln!("skipped: the host says {direct}");
+    }
+    let kind = in_guest(|| TcpStream::connect(to).unwrap_err().kind());
+    assert!(kind.is_none_or(|kind| kind == io::ErrorKind::NetworkUnreachable), "{kind:?}");
+}
+
+#[test]
 fn who_is_refused_by_the_host_is_refused() {
     let Some((listener, address)) = listen() else { return };
     drop(listener);
