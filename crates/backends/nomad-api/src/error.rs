@@ -40,7 +40,7 @@ impl ApiError {
             return match self {
                 Self::Unreachable { .. } => Some(
                     "see that Nomad runs there, that NOMAD_ADDR leads to it, and with TLS that \
-                     NOMAD_CACERT names its authority"
+                     NOMAD_CACERT names its authority, and NOMAD_CLIENT_CERT you"
                         .into(),
                 ),
                 Self::Slow { .. } => Some("look what its servers do".into()),
