@@ -38,8 +38,8 @@ race() {
 
 # What was asked of the API server, but for watches, which are counted when they end.
 requests() {
-    kubectl get --raw /metrics | sed -n 's/^apiserver_request_total{.*resource="\([^"]*\)".*subresource="\([^"]*\)".*verb="\([^"]*\)".*} \(.*\)/\3 \1 \2 \4/p' |
-        grep -E '^(POST|LIST|PATCH|DELETE|CONNECT|WATCH) (pods|networkpolicies)' || true
+    kubectl get --raw /metrics | sed -n 's/^apiserver_request_total{.*resource="\([^"]*\)".*subresource="\([^"]*\)".*verb="\([^"]*\)".*} \(.*\)/\3:\1:\2 \4/p' |
+        grep -E '^(POST|LIST|PATCH|DELETE|CONNECT|WATCH):(pods|networkpolicies)' | awk '{ n[$1] += $2 } END { for (a in n) print a, n[a] }'
 }
 
 own_folders
@@ -49,7 +49,7 @@ says "it is told" race agentkernel pool ls --shared -B kubernetes
 # Longer than an agent waits for a word once somebody is there.
 [ -z "${PATIENT:-}" ] || sleep 70
 says "$clients clients at once" "$clients of $clients answered" race
-echo "   $said"
+sed "s/^/   /" "$work/said"
 eventually nobody_has_any
 eventually is_full
 run --cpus 0.5 --memory 128m --verbose -- true >"$work/said" 2>&1
@@ -85,7 +85,7 @@ requests | sort >"$work/before"
 "$TESTKIT_PROGRAM" run "${spec[@]}" -- true
 requests | sort >"$work/after"
 echo "   asked of the API server by a run out of the pool, and by the cluster for another pod:"
-diff "$work/before" "$work/after" | sed -n 's/^> /      /p'
+join -a 2 -e 0 -o 0,1.2,2.2 "$work/before" "$work/after" | awk '$3 > $2 { print "      " $1, $3 - $2 }'
 
 says "a shared pool is removed" race agentkernel pool rm race --shared -B kubernetes
 nothing_is_left() { [ -z "$(kubectl get pods -l app.kubernetes.io/managed-by=agentkernel -o name)" ]; }
