@@ -122,7 +122,10 @@ pub(super) struct Keeper<'a> {
     until: Option<Instant>,
 }
 
-/// What it waits for: how many there are, and which.
+/// Waits as [`descriptor::poll`] does.
+type Poll<'a> = dyn FnMut(&mut [Interest<'_>], Option<Duration>) -> io::Result<bool> + 'a;
+
+/// How many descriptors it waits for.
 const WATCHED: usize = 7;
 
 impl<'a> Keeper<'a> {
@@ -177,7 +180,7 @@ impl<'a> Keeper<'a> {
         &mut self,
         others: &mut [Interest<'_>],
         most: Option<Duration>,
-        poll: &mut dyn FnMut(&mut [Interest<'_>], Option<Duration>) -> io::Result<bool>,
+        poll: &mut Poll<'_>,
     ) -> io::Result<bool> {
         let candidates = self.candidate.as_ref().map(|candidate| candidate.until);
         let until = self.until.into_iter().chain(candidates).min();
