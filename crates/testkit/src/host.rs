@@ -283,11 +283,7 @@ fn within(
 }
 
 fn groups() -> BTreeSet<PathBuf> {
-    // Of a pod that it has forgotten a kubelet makes one there, where none of ours is: each reserves
-    // something.
-    let is_a_kubelets = |path: &PathBuf| path.iter().any(|part| part == "besteffort");
-    let all = folders_under(Path::new("/sys/fs/cgroup")).into_iter();
-    all.filter(|path| !is_a_kubelets(path)).collect()
+    folders_under(Path::new("/sys/fs/cgroup")).into_iter().collect()
 }
 
 /// Whether the control group has no process in it and keeps none. Those of other programs on the
