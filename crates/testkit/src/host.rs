@@ -283,14 +283,11 @@ fn within(
 }
 
 fn groups() -> BTreeSet<PathBuf> {
-    // Of a pod that it has forgotten a kubelet makes one there, where none of ours is: each reserves
-    // something. And of a cluster that others try pods on, all come and go.
+    // Of a cluster that others try pods on, all come and go.
     let tries_pods = std::env::var_os("TESTKIT_CLUSTER_IMAGE").is_some();
-    let is_a_kubelets = |path: &PathBuf| path.iter().any(|part| part == "besteffort");
     let is_others =
         |path: &PathBuf| !tries_pods && path.to_string_lossy().contains("/agentkernel-cluster-");
-    let all = folders_under(Path::new("/sys/fs/cgroup")).into_iter();
-    all.filter(|path| !is_a_kubelets(path) && !is_others(path)).collect()
+    folders_under(Path::new("/sys/fs/cgroup")).into_iter().filter(|path| !is_others(path)).collect()
 }
 
 /// Whether the control group has no process in it and keeps none. Those of other programs on the

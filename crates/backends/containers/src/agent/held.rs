@@ -119,7 +119,10 @@ pub(super) struct Keeper<'a> {
     until: Option<Instant>,
 }
 
-/// What it waits for: how many there are, and which.
+/// Waits as [`descriptor::poll`] does.
+type Poll<'a> = dyn FnMut(&mut [Interest<'_>], Option<Duration>) -> io::Result<bool> + 'a;
+
+/// How many descriptors it waits for.
 const WATCHED: usize = 7;
 
 impl<'a> Keeper<'a> {
