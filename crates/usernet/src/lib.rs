@@ -37,6 +37,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use agentkernel_far::packets::ADDRESSES;
 use agentkernel_sys::descriptor::{self, Interest};
 
 use device::Device;
@@ -44,7 +45,7 @@ use packet::{Flow, Packet, Unreachable};
 use tcp::Connections;
 use udp::Datagrams;
 
-pub use reach::{ADDRESSES, SETTINGS, guest_settings};
+pub use reach::{SETTINGS, guest_settings};
 
 /// How many descriptors a network may take.
 pub const DESCRIPTORS: usize = tcp::MOST + udp::MOST;

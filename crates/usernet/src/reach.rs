@@ -1,14 +1,6 @@
-//! Whom a guest reaches, and who it is.
+//! Whom a guest reaches.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
-/// The guest's own addresses, and how long the prefixes of their networks are. The first is of a network
-/// that nobody routes (RFC 7335), so that none of the host's is hidden by it; the other is nobody else's
-/// either, and private (RFC 4193), so that programs prefer version 4 where they have a choice.
-pub const ADDRESSES: [(IpAddr, u8); 2] = [
-    (IpAddr::V4(Ipv4Addr::new(192, 0, 0, 2)), 29),
-    (IpAddr::V6(Ipv6Addr::new(0xfd61, 0x6b6e, 0x7573, 0, 0, 0, 0, 2)), 64),
-];
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Where the guest finds the first of the host's name servers. The others follow.
 const RESOLVER: u8 = 3;

@@ -1,17 +1,22 @@
 //! Packets of a network over a stream of bytes: each after its length, in two bytes, the higher one first.
 
-use std::io::{self, Write};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::thread;
 
 use agentkernel_sys::descriptor::{self, Interest};
-use agentkernel_sys::socket;
-
-use crate::word::Bytes;
 
 /// No packet is longer. The longer they are, the fewer there are.
 pub const LONGEST: u16 = 65_520;
+
+/// The own addresses of who has the device, and how long the prefixes of their networks are. The first is of a
+/// network that nobody routes (RFC 7335), so that none of the host's is hidden by it; the other is nobody
+/// else's either, and private (RFC 4193), so that programs prefer version 4 where they have a choice.
+pub const ADDRESSES: [(IpAddr, u8); 2] = [
+    (IpAddr::V4(Ipv4Addr::new(192, 0, 0, 2)), 29),
+    (IpAddr::V6(Ipv6Addr::new(0xfd61, 0x6b6e, 0x7573, 0, 0, 0, 0, 2)), 64),
+];
 
 /// What comes before each.
 pub const HEAD: usize = 2;
@@ -76,62 +81,71 @@ impl Incoming {
 }
 
 /// Carries packets between an interface (`agentkernel_sys::network::tun`) and a stream, until one of them
-/// ends. Whoever does not take them at one end holds them up at the other.
-pub fn carry(device: OwnedFd, stream: OwnedFd) -> io::Result<()> {
-    descriptor::set_nonblocking(device.as_fd())?;
+/// ends, or `end` can be read. Who does not take them at the other end of the stream holds up what goes there,
+/// and nothing else.
+pub fn carry(device: &OwnedFd, stream: &OwnedFd, end: BorrowedFd<'_>) -> io::Result<()> {
     let (device, stream) = (device.as_fd(), stream.as_fd());
-    thread::scope(|scope| {
-        let inward =
-            thread::Builder::new().name("packets".into()).spawn_scoped(scope, move || {
-                // Whatever has ended it, the other one is to end, too.
-                let ended = inward(device, stream);
-                let _ = socket::close_for_all(stream);
-                ended
-            })?;
-        let ended = outward(device, stream);
-        let _ = socket::close_for_all(stream);
-        // That it was closed is how it ended.
-        let _ = inward.join();
-        ended
-    })
-}
-
-fn inward(device: BorrowedFd<'_>, stream: BorrowedFd<'_>) -> io::Result<()> {
-    let mut incoming = Incoming::default();
+    descriptor::set_nonblocking(device)?;
+    descriptor::set_nonblocking(stream)?;
+    let (mut incoming, mut buffer) = (Incoming::default(), vec![0; ROOM]);
+    let mut unsent = 0..0;
     loop {
-        while let Some(range) = incoming.take_next()? {
-            // What it does not take is lost, as in every network.
-            let _ = descriptor::write(device, incoming.packet(range));
+        let (from, to) = match unsent.is_empty() {
+            true => (Interest::readable(device), Interest::readable(stream)),
+            false => (Interest::none(), Interest::either(stream)),
+        };
+        let mut ready = [from, to, Interest::readable(end)];
+        descriptor::poll(&mut ready, None)?;
+        let [from, to, end] = ready.map(|interest| interest.is_ready());
+        if end {
+            return Ok(());
         }
-        incoming.fill(stream)?;
+        if from {
+            unsent = 0..collect(device, &mut buffer)?;
+        }
+        if to {
+            unless_waiting(incoming.fill(stream))?;
+            while let Some(range) = incoming.take_next()? {
+                // What it does not take is lost, as in every network.
+                let _ = descriptor::write(device, incoming.packet(range));
+            }
+        }
+        if !unsent.is_empty() {
+            let sent = descriptor::write(stream, buffer.get(unsent.clone()).unwrap_or_default());
+            unsent.start += unless_waiting(sent)?;
+        }
     }
 }
 
-fn outward(device: BorrowedFd<'_>, stream: BorrowedFd<'_>) -> io::Result<()> {
-    let mut buffer = vec![0; ROOM];
-    loop {
-        let mut ready = [Interest::readable(device), Interest::gone(stream)];
-        descriptor::poll(&mut ready, None)?;
-        if ready[1].is_ready() {
-            return Ok(());
+/// As many packets of the device's as there are, and as there is room for.
+fn collect(device: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    const LONG: usize = LONGEST as usize;
+    let mut filled = 0;
+    while let Some((head, rest)) = buffer[filled..].split_first_chunk_mut::<HEAD>() {
+        let Some(rest) = rest.get_mut(..LONG) else { break };
+        let read = unless_waiting(descriptor::read(device, rest))?;
+        if read == 0 {
+            break;
         }
-        let mut filled = 0;
-        while buffer.len() - filled >= HEAD + usize::from(LONGEST) {
-            let (head, rest) = buffer[filled..].split_at_mut(HEAD);
-            let read = match descriptor::read(device, &mut rest[..usize::from(LONGEST)]) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                read => read?,
-            };
-            // It was given room for no more.
-            head.copy_from_slice(&u16::try_from(read).unwrap_or(LONGEST).to_be_bytes());
-            filled += HEAD + read;
-        }
-        Bytes(stream).write_all(&buffer[..filled])?;
+        // It was given room for no more.
+        *head = (read as u16).to_be_bytes();
+        filled += HEAD + read;
+    }
+    Ok(filled)
+}
+
+/// Nothing, of what has to wait.
+fn unless_waiting<T: Default>(done: io::Result<T>) -> io::Result<T> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(T::default()),
+        done => done,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use agentkernel_sys::socket;
+
     use super::*;
 
     #[test]

@@ -12,10 +12,10 @@ use agentkernel_core::{
     Access, Asked, BootError, Bytes, Image, ImageFacts, Life, LimitInForce, LimitKind, Limited,
     Mount, Network, Place, RootAccess, Spec,
 };
-use agentkernel_far::{Bridge, FarError, FarPlace, Told, packets, word};
+use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
 use agentkernel_files::TransferError;
 use agentkernel_firecracker::Origin;
-use agentkernel_firecracker::words::{Interface, Making, Mounted, Order, Own, Reply};
+use agentkernel_firecracker::words::{Making, Mounted, Order, Own, Reply};
 use agentkernel_images::open_for;
 use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::{machine, process, signal};
@@ -73,7 +73,7 @@ pub fn boot(spec: &Spec, life: Life, origin: Origin) -> Result<Box<dyn Place>, B
         processors,
         memory: memory_with_kernel(memory.get()).div_ceil(MIB),
         disks: disks.all(),
-        network: making.network.is_some(),
+        network: making.network,
         jail: Kind::possible(),
         golden: None,
     };
@@ -261,9 +261,9 @@ fn making(
     let lists = lists
         .into_iter()
         .filter_map(|(path, line, own)| Some((path.to_owned(), format!("{own}{}", line?))));
-    let network = interface(spec);
+    let network = spec.network != Network::None;
     // The host's name servers, where a machine with a network finds them.
-    let resolvers = network.is_some().then(|| {
+    let resolvers = network.then(|| {
         let settings = fs::read_to_string(agentkernel_usernet::SETTINGS).unwrap_or_default();
         (agentkernel_usernet::SETTINGS.to_owned(), agentkernel_usernet::guest_settings(&settings))
     });
@@ -283,12 +283,6 @@ fn making(
         // Some of them are the agent's.
         pids: limits.pids.map(|asked| u64::from(asked.value) + pids_of_ours(many_commands)),
     })
-}
-
-/// What a machine has of a network.
-fn interface(spec: &Spec) -> Option<Interface> {
-    let addresses = agentkernel_usernet::ADDRESSES.to_vec();
-    (spec.network != Network::None).then_some(Interface { mtu: packets::LONGEST, addresses })
 }
 
 fn mounted(mount: &Mount) -> Result<Mounted, BootError> {

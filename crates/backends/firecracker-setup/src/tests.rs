@@ -75,7 +75,7 @@ fn a_package_becomes_a_kernel_for_machines() {
     assert_whole(&scratch, &made, true);
     let kept = put_named(&scratch, &path).unwrap();
     assert!(matches!(&kept, Kernel::Kept { version, files: Some(files), .. }
-        if version.as_deref() == Some(VERSION) && files.len() == 12));
+        if version.as_deref() == Some(VERSION) && files.len() == 14));
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn live() -> io::Result<()> {
         }
         Fork::Parent(agent) => {
             drop((listener, agents));
-            net::carry_for(&home)?;
+            net::carry_for(&home, agent.pidfd());
             agent.wait().map(drop)
         }
     }

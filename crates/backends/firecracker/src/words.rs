@@ -4,7 +4,6 @@
 //! Both are one program of one version. A machine takes connections one after the other, so that one
 //! which was stopped, copied and taken up again is there for its next host.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -41,21 +40,12 @@ pub struct Making {
     pub owner: (u32, u32),
     /// Files of every root that are not as the image has them: paths, and what is in them.
     pub files: Vec<(String, String)>,
-    /// What it has of a network, if anything.
-    pub network: Option<Interface>,
+    /// Whether it has a network. Its packets go over a third connection, after that for last words.
+    pub network: bool,
     /// Of all that commands use together: thousandths of a processor, bytes, a count.
     pub cpus: Option<u64>,
     pub memory: Option<u64>,
     pub pids: Option<u64>,
-}
-
-/// A machine's way to a network. Its packets go over a third connection, after that for last words.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
-    /// No packet is longer.
-    pub mtu: u16,
-    /// The machine's own, each with the length of its network's prefix.
-    pub addresses: Vec<(IpAddr, u8)>,
 }
 
 /// A folder of the host's, of which a machine has a copy.

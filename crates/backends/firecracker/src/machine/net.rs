@@ -2,19 +2,17 @@
 //! command sees or ends it, and no limit of theirs is its own.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::thread;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use agentkernel_far::{packets, word};
 use agentkernel_sys::network;
 
 use super::{NETWORK_ORDER, load_modules};
-use crate::words::Interface;
 
 /// Makes the device. Whatever else is there, it needs one of the kernel's.
-pub fn make(interface: &Interface) -> io::Result<OwnedFd> {
+pub fn make() -> io::Result<OwnedFd> {
     load_modules(NETWORK_ORDER)?;
-    network::tun(b"tun0", interface.mtu, &interface.addresses).map_err(|error| {
+    network::tun(b"tun0", packets::LONGEST, &packets::ADDRESSES).map_err(|error| {
         let why = match error.kind() {
             io::ErrorKind::NotFound => {
                 "the machine's kernel has no tun device (CONFIG_TUN), which --network full takes; \
@@ -32,12 +30,12 @@ pub fn hand_over(home: &OwnedFd, device: &OwnedFd, host: &OwnedFd) -> io::Result
     word::send(home.as_fd(), &(), &[device.as_fd(), host.as_fd()])
 }
 
-/// Carries packets for the agent from when it asks for that; if it does not, it has closed its end.
-pub fn carry_for(agent: &OwnedFd) -> io::Result<()> {
-    let Ok(((), given)) = word::receive::<()>(agent.as_fd()) else { return Ok(()) };
-    let mut given = given.into_iter();
-    let Some((device, host)) = given.next().zip(given.next()) else { return Ok(()) };
-    // When it ends the device goes, and commands find no network.
-    let carry = move || packets::carry(device, host);
-    thread::Builder::new().name("network".into()).spawn(carry).map(drop)
+/// Carries packets for the agent, at the other end of `home`, from when it asks for that to its end, of which
+/// `end` tells. If it does not ask, it has closed its end.
+pub fn carry_for(home: &OwnedFd, end: BorrowedFd<'_>) {
+    let Ok(((), given)) = word::receive::<()>(home.as_fd()) else { return };
+    if let [device, host] = &given[..] {
+        // When it ends the device goes, and commands find no network.
+        let _ = packets::carry(device, host, end);
+    }
 }

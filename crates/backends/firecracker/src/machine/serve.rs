@@ -64,7 +64,7 @@ fn obey(host: &OwnedFd, made: &mut Made) -> io::Result<Option<Own>> {
             Order::Begin(own) => return Ok(Some(own)),
             Order::Make(making) => {
                 // The device's file, and the kernel's modules, are not those of the root.
-                let device = making.network.as_ref().map(net::make).transpose();
+                let device = making.network.then(net::make).transpose();
                 let done = device.and_then(|device| Ok((device, root::make(&making, host)?)));
                 let reply = match done {
                     Ok((device, kept)) => {
