@@ -70,6 +70,12 @@ pub(crate) fn gather(
                 continue;
             };
             let is_projects = above.is_none();
+            if is_projects && (lower.kubernetes.is_there() || lower.nomad.is_there()) {
+                return Err(CommandError::new(
+                    format!("{} says where a cluster is, which is not a project's", path.display()),
+                    "have it in your own file, ~/.config/agentkernel/config.toml",
+                ));
+            }
             if is_projects && read != ReadFiles::Trusted {
                 refuse_widening(&path, &lower)?;
             }

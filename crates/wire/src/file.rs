@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::{SpecRequest, nearest};
 
 /// The keys of a settings file, as [`SpecRequest`] reads them.
-pub const KEYS: [&str; 20] = [
+pub const KEYS: [&str; 22] = [
     "backend",
     "image",
     "build",
@@ -26,6 +26,8 @@ pub const KEYS: [&str; 20] = [
     "strict",
     "pools",
     "registries",
+    "kubernetes",
+    "nomad",
 ];
 
 /// What is wrong with a settings file, and where.
@@ -55,7 +57,7 @@ pub fn read_file(text: &[u8]) -> Result<SpecRequest, FileError> {
     toml::from_str(text).map_err(|err| explain(text, &err))
 }
 
-fn explain(text: &str, err: &toml::de::Error) -> FileError {
+pub(crate) fn explain(text: &str, err: &toml::de::Error) -> FileError {
     let span = err.span().unwrap_or_default();
     let (line, column) = position(text.get(..span.start).unwrap_or(text));
     match unknown_key(text, span, err.message()) {

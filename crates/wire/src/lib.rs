@@ -10,6 +10,7 @@ mod bench;
 mod changes;
 mod daemon;
 mod doctor;
+mod engine;
 mod environment;
 mod file;
 mod image;
@@ -41,6 +42,7 @@ pub use daemon::{
     NurseryRequest, PoolStatus, PoolsReport, micros,
 };
 pub use doctor::{BackendReport, DoctorReport};
+pub use engine::{EngineTable, read_engine};
 pub use environment::{EnvFileError, Environment, read_env_file, read_variable};
 pub use file::{FileError, KEYS, read_file};
 pub use image::{ImageEntry, ImagesReport};

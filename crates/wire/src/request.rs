@@ -10,7 +10,8 @@ use serde::Deserialize;
 use crate::environment::{self, Environment};
 use crate::value::{self, Pids};
 use crate::{
-    BuildRequest, ImageRequest, ProjectRequest, Publish, RegistryName, RegistryRequest, Volume,
+    BuildRequest, EngineTable, ImageRequest, ProjectRequest, Publish, RegistryName,
+    RegistryRequest, Volume,
 };
 
 /// A spec as asked for by flags, by variables, by a project's file or by a user's. Each of them
@@ -60,6 +61,9 @@ pub struct SpecRequest {
     pub pools: BTreeMap<String, PoolRequest>,
     /// How registries are to be asked, by their names.
     pub registries: BTreeMap<RegistryName, RegistryRequest>,
+    /// Where engines are, which whoever asks them [reads](crate::read_engine).
+    pub kubernetes: EngineTable,
+    pub nomad: EngineTable,
 }
 
 /// A pool, as a settings file has it: `[pools.NAME]`.
@@ -143,6 +147,8 @@ impl SpecRequest {
             strict: self.strict.or(lower.strict),
             pools,
             registries,
+            kubernetes: self.kubernetes.or(lower.kubernetes),
+            nomad: self.nomad.or(lower.nomad),
         }
     }
 

@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn each_variable_sets_the_key_of_its_name() {
-        let lists = ["ports", "volumes", "env", "pools", "registries"];
+        let lists = ["ports", "volumes", "env", "pools", "registries", "kubernetes", "nomad"];
         let keys: Vec<_> = KEYS.into_iter().filter(|key| !lists.contains(key)).collect();
         assert_eq!(VARIABLES.map(str::to_lowercase).as_slice(), keys);
     }

@@ -30,6 +30,10 @@
 //! What a place says on its standard error, if the stream has one, is kept to its end, in short. Its
 //! agent says there why it can't serve, or in a line each how it has ended ([`LastWords`]).
 //!
+//! # Where they are
+//!
+//! What variables say of an engine, the user's settings file may say, too: [`Configured`].
+//!
 //! # What is cut
 //!
 //! A stream that was cut is not taken up again by this room: what ran may go on for a moment, unseen, and
@@ -40,6 +44,7 @@
 
 mod bridge;
 mod carry;
+mod configured;
 mod last;
 mod leaving;
 mod owner;
@@ -51,6 +56,7 @@ pub mod word;
 
 pub use bridge::{Bridge, FarError, end};
 pub use carry::{Stream, carry, carry_noted};
+pub use configured::{Configured, FOLDERS};
 pub use last::LastWords;
 pub use leaving::{await_beside, wait_for_none};
 pub use owner::owner;

@@ -2,9 +2,9 @@
 //! variables of our own.
 
 use std::collections::BTreeMap;
-use std::env;
 
 use agentkernel_core::BootError;
+use agentkernel_far::Configured;
 use serde_json::{Value, json};
 
 /// The context of the kubeconfig, if not its current one.
@@ -46,7 +46,22 @@ pub const VARIABLES: &[&str] = &[
     "HTTPS_PROXY",
     "NO_PROXY",
     "HOME",
+    "XDG_CONFIG_HOME",
     "PATH",
+];
+
+/// Those that may be in the settings file.
+const OWN: &[&str] = &[
+    CONTEXT,
+    NAMESPACE,
+    AGENT_IMAGE,
+    NODE_SELECTOR,
+    TOLERATIONS,
+    RUNTIME_CLASS,
+    SERVICE_ACCOUNT,
+    PULL_SECRETS,
+    REQUESTS,
+    DEADLINE,
 ];
 
 /// How long a pod lives at most if nobody says otherwise, and one of a sandbox that lives on.
@@ -70,9 +85,10 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Those of the environment.
+    /// Those of the environment, and of the user's settings file where it says nothing.
     pub fn read() -> Result<Self, BootError> {
-        Self::by(|name| env::var(name).ok().filter(|value| !value.is_empty()))
+        let configured = Configured::read("kubernetes", OWN)?;
+        Self::by(|name| configured.get(name))
     }
 
     fn by(variable: impl Fn(&str) -> Option<String>) -> Result<Self, BootError> {

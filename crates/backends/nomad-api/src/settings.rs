@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use agentkernel_core::BootError;
+use agentkernel_far::Configured;
 use serde::{Deserialize, Serialize};
 
 /// The variables that say so. The last ones are agentkernel's own.
@@ -91,7 +92,8 @@ pub enum Source {
 impl Settings {
     /// Those of the calling process.
     pub fn find() -> Result<Self, BootError> {
-        Self::of(|name| env::var_os(name))
+        let configured = Configured::read("nomad", VARIABLES)?;
+        Self::of(|name| env::var_os(name).or_else(|| configured.get(name).map(Into::into)))
     }
 
     fn of(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, BootError> {

@@ -80,9 +80,6 @@ pub fn bring() -> io::Result<()> {
     descriptor::poll(&mut [Interest::readable(link.as_fd())], None).map(drop)
 }
 
-/// Waits for what is of interest, no longer than that.
-type Poll<'a> = dyn FnMut(&mut [Interest<'_>], Option<Duration>) -> io::Result<bool> + 'a;
-
 /// A stream that somebody has brought.
 struct Brought {
     input: OwnedFd,
