@@ -253,7 +253,7 @@ fn unserved(mut bridge: Bridge, error: Unserved) -> BootError {
     match (error, ended) {
         (Unserved::Refused(error), _) => error,
         (Unserved::Gone(_), Ok(words)) if !words.text().is_empty() => {
-            failed("the sandbox's agent does not answer", io::Error::other(words.text().to_owned()))
+            understood(words.text(), "the sandbox's agent does not answer")
         }
         (Unserved::Gone(source), _) => failed("the sandbox's agent does not answer", source),
     }

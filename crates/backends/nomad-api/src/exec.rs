@@ -5,6 +5,7 @@
 use std::io;
 use std::time::Duration;
 
+use agentkernel_far::told;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::Request;
@@ -76,11 +77,7 @@ fn refusal(client: &Client, close: Option<CloseFrame>) -> Option<String> {
     }
     // It has no status of its own there.
     let status = if u16::from(close.code) == POLICY { 400 } else { 500 };
-    let error = client.refused(EXEC, status, &close.reason).into_boot_error();
-    Some(match error {
-        agentkernel_core::BootError::Refused { why, fix } => format!("{why}; {fix}"),
-        other => other.to_string(),
-    })
+    Some(told(client.refused(EXEC, status, &close.reason).into_boot_error()))
 }
 
 /// What has come of an exec.

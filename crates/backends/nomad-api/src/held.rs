@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use agentkernel_containers::{AGENT, RELAY};
 use agentkernel_core::BootError;
+use agentkernel_far::understood;
 use tokio::time::timeout;
 
 use crate::client::{Client, WATCH, quoted};
-use crate::error::{ApiError, failed};
+use crate::error::ApiError;
 use crate::exec::{self, Socket};
 use crate::pump::send_first;
 use crate::words::Allocation;
@@ -50,7 +51,7 @@ impl Held {
             Err(words) => {
                 let words = String::from_utf8_lossy(&words).trim().to_owned();
                 let words = if words.is_empty() { "the exec has ended".into() } else { words };
-                Err(failed("can't send the sandbox's agent", std::io::Error::other(words)))
+                Err(understood(&words, "can't send the sandbox's agent"))
             }
         }
     }

@@ -6,8 +6,8 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
-use agentkernel_core::BootError;
 use agentkernel_far::session::{Key, Said, Session};
+use agentkernel_far::told;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::UnixStream;
 use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
@@ -253,13 +253,6 @@ impl Pump {
         const MOST: usize = 2048;
         let room = MOST.saturating_sub(self.words.len());
         self.words.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-}
-
-fn told(error: BootError) -> String {
-    match error {
-        BootError::Refused { why, fix } => format!("{why}; {fix}"),
-        other => other.to_string(),
     }
 }
 

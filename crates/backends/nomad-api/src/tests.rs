@@ -345,7 +345,7 @@ fn why_there_is_no_exec_is_told() {
         Some(CloseFrame { code: code.into(), reason: reason.to_owned().into() })
     };
     for (frame, close, told) in [
-        ("{}", close(1008, "Permission denied"), "alloc-exec in namespace \"team\""),
+        ("{}", close(1008, "Permission denied"), "it takes alloc-exec"),
         (r#"{"stdout":{"data":"b29wcw=="}}"#, None, "oops"),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
