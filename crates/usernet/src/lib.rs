@@ -60,10 +60,16 @@ fn serve_by(stream: &OwnedFd, settings: fn() -> String) -> io::Result<()> {
     let mut network = Network::new(settings)?;
     loop {
         match network.turn(stream) {
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) if is_end(&error) => return Ok(()),
             turned => turned?,
         }
     }
+}
+
+/// Whether the guest has gone.
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
 }
 
 struct Network {
