@@ -411,7 +411,6 @@ impl<'a> Keeper<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
     use std::thread;
 
     use agentkernel_far::session::Key;
@@ -423,7 +422,8 @@ mod tests {
 
     /// A keeper, and those around it.
     struct Scene {
-        meeting: PathBuf,
+        /// Where those who bring a stream come to.
+        folder: tempfile::TempDir,
         inner: OwnedFd,
         errors: Option<OwnedFd>,
         session: Session,
@@ -438,22 +438,22 @@ mod tests {
     }
 
     impl Scene {
-        fn new(name: &str) -> Self {
-            let meeting = std::env::temp_dir().join(format!("held-{name}-{}", std::process::id()));
-            let listener = socket::listen(&meeting).unwrap();
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let listener = socket::listen(&folder.path().join("relay")).unwrap();
             let (inner, theirs) = socket::pair().unwrap();
             let (words, errors) = descriptor::pipe().unwrap();
             let keeper = thread::spawn(move || {
                 Keeper::new(&listener, theirs, words, false).unwrap().finish()
             });
             let session = Session::with_key(KEY);
-            Self { meeting, inner, errors: Some(errors), session, keeper }
+            Self { folder, inner, errors: Some(errors), session, keeper }
         }
 
         fn bring(&mut self) -> Far {
             let (input, theirs_out) = descriptor::pipe().unwrap();
             let (theirs_in, output) = descriptor::pipe().unwrap();
-            let link = socket::connect(&self.meeting, PATIENCE).unwrap();
+            let link = socket::connect(&self.folder.path().join("relay"), PATIENCE).unwrap();
             let streams = [theirs_in.as_fd(), theirs_out.as_fd(), theirs_out.as_fd()];
             socket::send(link.as_fd(), &[0], &streams).unwrap();
             self.session.begin();
@@ -499,7 +499,7 @@ mod tests {
 
     #[test]
     fn what_was_said_goes_on_with_the_next_stream() {
-        let mut scene = Scene::new("next");
+        let mut scene = Scene::new();
         let first = scene.bring();
         scene.inner_says(b"about");
         assert_eq!(scene.hear(&first), [Said::Data(b"about".into())]);
