@@ -45,6 +45,7 @@
 mod bridge;
 mod carry;
 mod configured;
+mod key_file;
 mod last;
 mod leaving;
 mod owner;
@@ -57,6 +58,7 @@ pub mod word;
 pub use bridge::{Bridge, FarError, end};
 pub use carry::{Stream, carry, carry_noted};
 pub use configured::{Configured, FOLDERS};
+pub use key_file::{KeyFile, random};
 pub use last::LastWords;
 pub use leaving::{await_beside, wait_for_none};
 pub use owner::owner;

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agentkernel_containers::{
@@ -12,7 +11,7 @@ use agentkernel_core::{
     BootError, DestroyError, Image, ImageFacts, Life, LimitInForce, LimitKind, Limited, Network,
     Origin, Place, Provision, Pull, RootAccess, Spec, hex,
 };
-use agentkernel_far::{Bridge, FarError, FarPlace, Told, understood, word};
+use agentkernel_far::{Bridge, FarError, FarPlace, KeyFile, Told, understood, word};
 use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::{identity, socket};
 use kube::api::DeleteParams;
@@ -41,17 +40,17 @@ pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, Bo
     let reference = reference(spec)?;
     let user = pod::user(&spec.user, identity::effective())?;
     let kept = life.name.is_some();
-    let note = life.layers.as_deref().map(|layers| read_note(&layers.join(names::NOTE)));
-    let note = note.transpose()?;
+    let file = life.layers.as_deref().map(|layers| KeyFile::read(layers.join(names::KEY_FILE)));
+    let file =
+        file.transpose().map_err(|error| failed("can't read which pod has the files", error))?;
     let name = match &life.name {
         Some(name) => names::kept(name),
         None => names::made_up().map_err(|error| failed("can't make up a pod's name", error))?,
     };
     let owner = agentkernel_far::owner();
-    let key = match &note {
-        Some((_, Some(key))) => *key,
-        _ => names::random().map_err(unheard)?,
-    };
+    let made = file.as_ref().and_then(|file| file.key);
+    let key = made.map_or_else(agentkernel_far::random, Ok);
+    let key = key.map_err(|error| failed("can't get random numbers", error))?;
     let hex = hex(&key);
     let parts = Parts {
         name: &name,
@@ -65,22 +64,22 @@ pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, Bo
     };
     let pod = pod::pod(spec, &settings, &parts);
     let closed = spec.network == Network::None;
-    let made = matches!(&note, Some((_, Some(_))));
+    let made = made.is_some();
     let pool = (pooled && !kept).then(|| Template::of(&pod).digest);
     let lifetime = settings.lifetime(kept);
     let order = Order { pod, name: name.clone(), owner, key, pool, lifetime, made, kept, closed };
     let order =
         serde_json::to_string(&order).map_err(|e| failed("can't say what the pod is", e))?;
     let mut bridge = Bridge::start(&mut bridge::program()).map_err(far)?;
-    let mut note_of_pod = None;
-    let greeted = greet(&bridge, &order, spec, life, user, &mut note_of_pod);
+    let mut note = None;
+    let greeted = greet(&bridge, &order, spec, life, user, &mut note);
     let greeted = greeted.and_then(|greeted| {
-        let noted = note.as_ref().map(|(note, _)| std::fs::write(note, &hex)).transpose();
-        noted.map_err(unheard).map(|_| greeted)
+        let written = file.map(|file| file.write(&key)).transpose();
+        written.map_err(unheard).map(|_| greeted)
     });
     match greeted {
         Ok(Greeted { link, image, walls, limits }) => {
-            let note = note_of_pod.map(|note| note.text);
+            let note = note.map(|note| note.text);
             let notes = notes(spec).into_iter().chain(note).collect();
             let told = Told { image, walls, limits, notes };
             let kill = Box::new(move || remove(&name));
@@ -89,7 +88,7 @@ pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, Bo
         Err(error) => {
             // It removes what it has made.
             let words = bridge.end(END).ok();
-            if note_of_pod.is_some_and(|note| note.is_claimed) && is_failure(&error) {
+            if note.is_some_and(|note| note.is_claimed) && is_failure(&error) {
                 // Nothing has run, and whatever was wrong with that one, another is to be had.
                 return boot(spec, life, false);
             }
@@ -107,16 +106,6 @@ pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, Bo
 /// Whether it is about what was booted, and not about what was asked for.
 fn is_failure(error: &BootError) -> bool {
     matches!(error, BootError::Failed { .. })
-}
-
-/// The key of the pod that has the sandbox's files, by the note where that is written down, if there is
-/// one already.
-fn read_note(note: &Path) -> Result<(PathBuf, Option<[u8; 16]>), BootError> {
-    match std::fs::read_to_string(note) {
-        Ok(key) => Ok((note.into(), names::from_hex(&key))),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((note.into(), None)),
-        Err(error) => Err(unheard(error)),
-    }
 }
 
 /// The name by which the node is to find the image.

@@ -5,10 +5,10 @@ use std::io;
 use std::mem;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -20,7 +20,6 @@ use agentkernel_sys::process;
 use agentkernel_sys::signal::{self, Signals};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, AttachParams, AttachedProcess, DeleteParams, PostParams};
-use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -55,20 +54,17 @@ pub fn program() -> Command {
 pub fn bridge() -> io::Result<()> {
     // A terminal's signals are not for those who outlive it.
     process::new_session()?;
-    let asked = Signals::receive(&[signal::SIGTERM])?;
-    let asked = asked.as_fd();
+    let asked = Arc::new(Signals::receive(&[signal::SIGTERM])?);
     let (done, ended) = mpsc::channel();
     let carried = carry_noted(|order| {
         let order: Order = serde_json::from_str(order).map_err(|error| error.to_string())?;
         let opened = runtime().and_then(|runtime| {
-            let (held, exec) = runtime.block_on(open(order, asked.try_clone_to_owned()))?;
+            let (held, exec) = runtime.block_on(open(order, asked.clone()))?;
             Ok((runtime, held, exec))
         });
         let (runtime, held, exec) = opened.map_err(told)?;
         let note = held.note.as_ref().and_then(|note| serde_json::to_string(note).ok());
-        asked
-            .try_clone_to_owned()
-            .and_then(|asked| stream(runtime, held, exec, done, asked))
+        stream(runtime, held, exec, done, asked)
             .map(|stream| (stream, note))
             .map_err(|error| told(failed("can't make a way for the pod's stream", error)))
     });
@@ -89,10 +85,7 @@ pub struct Held {
 
 /// Makes the pod unless it is there, waits until it runs, and opens the stream into it. A booter that goes
 /// meanwhile takes it along.
-async fn open(
-    order: Order,
-    asked: io::Result<OwnedFd>,
-) -> Result<(Held, AttachedProcess), BootError> {
+async fn open(order: Order, asked: Arc<Signals>) -> Result<(Held, AttachedProcess), BootError> {
     let client = Client::find(Settings::read()?).await?;
     let mut held = Held { client, pod: order.name.clone(), order, note: None };
     let opened = tokio::select! {
@@ -112,8 +105,7 @@ async fn open(
 
 /// Returns when whoever has started this process has gone or wants nothing more, for nothing is said before
 /// there was an answer, or when it is `asked` to end.
-async fn unwanted(asked: io::Result<OwnedFd>) {
-    let Ok(asked) = asked else { return };
+async fn unwanted(asked: Arc<Signals>) {
     let (tell, told) = oneshot::channel();
     let watch = move || {
         let control = io::stdin();
@@ -272,10 +264,9 @@ fn stream(
     held: Held,
     exec: AttachedProcess,
     done: mpsc::Sender<()>,
-    asked: OwnedFd,
+    asked: Arc<Signals>,
 ) -> io::Result<Stream> {
-    let (ours, theirs) = StdUnixStream::pair()?;
-    ours.set_nonblocking(true)?;
+    let (ours, theirs) = UnixStream::pair()?;
     let (errors, errors_to) = descriptor::pipe()?;
     let input = OwnedFd::from(theirs.try_clone()?);
     let (end, over) = (ours.try_clone()?, ours.try_clone()?);
@@ -286,9 +277,9 @@ fn stream(
     })?;
     thread::Builder::new().name("pump".into()).spawn(move || {
         runtime.block_on(async {
-            let mut errors_to = File::from(errors_to);
-            if let Ok(ours) = UnixStream::from_std(ours) {
-                Pump::new(&held, ours, &mut errors_to).carry(exec).await;
+            // An end is an end, for whatever reason.
+            if let Ok(mut pump) = Pump::new(&held, ours, File::from(errors_to)) {
+                pump.carry(exec).await;
             }
             if !held.order.kept {
                 held.remove().await;

@@ -18,7 +18,6 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::client::{Client, PATIENCE};
-use crate::names;
 use crate::order::Order;
 use crate::pending::{Verdict, has_restarted, judge};
 use crate::pod::{KEY, OWNER, POD};
@@ -116,7 +115,7 @@ async fn look_for(client: &Client, digest: &str, first: bool) -> Option<(Timesta
 
 /// So that not all who look at the same time begin with the same one.
 fn shuffled(mut pods: Vec<Pod>) -> Vec<Pod> {
-    let random = names::random().map_or(0, u128::from_be_bytes);
+    let random = agentkernel_far::random().map_or(0, u128::from_be_bytes);
     let count = pods.len().max(1) as u128;
     pods.rotate_left(usize::try_from(random % count).unwrap_or_default());
     pods

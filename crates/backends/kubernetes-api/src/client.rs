@@ -5,14 +5,17 @@ use std::io;
 
 use agentkernel_core::BootError;
 use http::Uri;
+use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::client::ConfigExt;
+use kube::client::retry::RetryPolicy;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Config, Error};
 use tokio::runtime::{Builder, Runtime};
 use tower::ServiceBuilder;
+use tower::retry::RetryLayer;
 
 use crate::settings::Settings;
 
@@ -121,8 +124,8 @@ impl Client {
     }
 }
 
-/// The client, whose small words are sent at once: held back until the last one has been acknowledged, as
-/// kube's own has it, every second word of a stream takes 40 ms. A proxy is kube's own matter.
+/// The client as kube makes it, but that small words are sent at once: held back until the last one has been
+/// acknowledged, every second word of a stream takes 40 ms. A proxy is kube's own matter.
 fn connected(config: Config) -> Result<kube::Client, Error> {
     if config.proxy_url.is_some() {
         return kube::Client::try_from(config);
@@ -131,8 +134,15 @@ fn connected(config: Config) -> Result<kube::Client, Error> {
     connector.enforce_http(false);
     connector.set_nodelay(true);
     let connector = config.rustls_https_connector_with_connector(connector)?;
+    let mut connector = TimeoutConnector::new(connector);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
+    let again = config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
+        .option_layer(again)
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(tower::BoxError::from)

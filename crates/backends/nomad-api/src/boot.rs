@@ -1,9 +1,8 @@
 //! A place, from a spec and a cluster.
 
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use agentkernel_containers::{
@@ -13,7 +12,7 @@ use agentkernel_core::{
     BootError, DestroyError, Identity, ImageFacts, Life, LimitInForce, LimitKind, Limited, Place,
     RootAccess, Spec, hex,
 };
-use agentkernel_far::{Bridge, FarError, FarPlace, Told, understood, word};
+use agentkernel_far::{Bridge, FarError, FarPlace, KeyFile, Told, understood, word};
 use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::{machine, socket};
 
@@ -27,8 +26,8 @@ use crate::{nodes, owner, probe};
 /// How long a task may take until it runs, its image fetched.
 const ARRIVAL: Duration = Duration::from_secs(600);
 
-/// The file in a sandbox's folder that says that it has a job.
-const NOTE: &str = "job";
+/// The file in a sandbox's folder that says that it has a job, and what its agent wants to hear.
+const KEY_FILE: &str = "job";
 
 /// How long an agent may take for a word once its task runs: its program may have to be sent.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -39,10 +38,9 @@ const END: Duration = Duration::from_secs(15);
 pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
     job::check(spec)?;
     let settings = Settings::find()?;
-    let plan = plan(spec, &life, settings)?;
+    let (plan, file) = plan(spec, &life, settings)?;
     // No copy of this process: tokio keeps descriptors for all of it, which a copy would be without.
     let bridge = Bridge::start(&mut bridge::program()).map_err(far)?;
-    let noted = plan.note.clone().map(|note| (note, hex(&plan.key)));
     let text = serde_json::to_string(&plan).map_err(io::Error::from);
     let text = text.map_err(|source| failed("can't say what the job is made of", source))?;
     let (input, output) = match bridge.open_slowly(&text, ARRIVAL) {
@@ -56,8 +54,8 @@ pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
     };
     let greeted = greet(&bridge, (input, output), spec, &life).and_then(|greeted| {
         // From now on there is something to be kept.
-        let noted = noted.map(|(note, key)| fs::write(note, key)).transpose();
-        noted.map_err(Unserved::Gone).map(|_| greeted)
+        let written = file.map(|file| file.write(&plan.key)).transpose();
+        written.map_err(Unserved::Gone).map(|_| greeted)
     });
     match greeted {
         Ok((link, told)) => {
@@ -70,16 +68,22 @@ pub fn boot(spec: &Spec, life: Life) -> Result<Box<dyn Place>, BootError> {
 }
 
 /// What is to be booted.
-fn plan(spec: &Spec, life: &Life, settings: Settings) -> Result<Plan, BootError> {
+fn plan(
+    spec: &Spec,
+    life: &Life,
+    settings: Settings,
+) -> Result<(Plan, Option<KeyFile>), BootError> {
     let exact = job::wants_exact_cpus(spec);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|source| failed("can't set up a connection", source))?;
     let mut client = Client::new(settings);
     let known = runtime.block_on(nodes::look(&mut client, exact.is_some()))?;
     let settings = client.settings;
-    let (note, key) = life.layers.as_deref().map(read_note).transpose()?.unzip();
-    let made = key.flatten();
-    let key = made.map_or_else(bridge::random, Ok);
+    let file = life.layers.as_deref().map(|layers| KeyFile::read(layers.join(KEY_FILE)));
+    let file = file.transpose();
+    let file = file.map_err(|error| failed("can't read which job has the files", error))?;
+    let made = file.as_ref().and_then(|file| file.key);
+    let key = made.map_or_else(agentkernel_far::random, Ok);
     let key = key.map_err(|source| failed("can't get random numbers", source))?;
     let id = life.name.as_deref().map_or_else(own_id, |name| Ok(kept_id(name)))?;
     let user = identity_of(&spec.user, &ImageFacts::default());
@@ -87,7 +91,7 @@ fn plan(spec: &Spec, life: &Life, settings: Settings) -> Result<Plan, BootError>
     let home = if user.uid == 0 { "/root" } else { &user.home };
     let (owner, boot) = (agentkernel_far::owner(), owner::boot());
     let mut meta = vec![(job::OWNER, &*owner), (job::BOOT, &*boot)];
-    meta.extend(note.is_some().then_some((job::KEEPS, "files")));
+    meta.extend(file.is_some().then_some((job::KEEPS, "files")));
     let parts = Parts {
         id: &id,
         region: settings.region.as_deref(),
@@ -95,7 +99,7 @@ fn plan(spec: &Spec, life: &Life, settings: Settings) -> Result<Plan, BootError>
         datacenters: &known.datacenters,
         cpu: known.cpu,
         source: &settings.source,
-        kept: note.is_some(),
+        kept: file.is_some(),
         many_commands: life.listener.is_some(),
         home,
         meta: &meta,
@@ -106,26 +110,8 @@ fn plan(spec: &Spec, life: &Life, settings: Settings) -> Result<Plan, BootError>
         Source::Sent | Source::Node(_) => None,
     };
     let image = job::reference(spec)?.to_owned();
-    Ok(Plan { settings, id, job, image, program, key, made: made.is_some(), note })
-}
-
-/// The key of the agent that has the sandbox's files, by the note where that is written down, if there is
-/// one already.
-fn read_note(layers: &Path) -> Result<(PathBuf, Option<[u8; 16]>), BootError> {
-    let note = layers.join(NOTE);
-    match fs::read_to_string(&note) {
-        Ok(key) => {
-            let key = u128::from_str_radix(&key, 16).map(u128::to_be_bytes);
-            let key = key.map_err(|error| unread(io::Error::other(error)))?;
-            Ok((note, Some(key)))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok((note, None)),
-        Err(error) => Err(unread(error)),
-    }
-}
-
-fn unread(source: io::Error) -> BootError {
-    failed("can't read which job has the sandbox's files", source)
+    let (made, note) = (made.is_some(), file.as_ref().map(|file| file.path.clone()));
+    Ok((Plan { settings, id, job, image, program, key, made, note }, file))
 }
 
 /// The job of a sandbox that is kept.

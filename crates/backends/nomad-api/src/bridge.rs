@@ -18,7 +18,7 @@ use agentkernel_far::session::Key;
 use agentkernel_far::{Stream, carry, told};
 use agentkernel_sys::descriptor::Interest;
 use agentkernel_sys::signal::{self, Signals};
-use agentkernel_sys::{descriptor, machine, process};
+use agentkernel_sys::{descriptor, process};
 use futures_util::future::{Either, select};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -108,9 +108,9 @@ fn open(plan: Plan, signals: &Signals) -> Result<Stream, BootError> {
     let runtime = runtime().map_err(broken)?;
     let mut client = Client::new(plan.settings.clone());
     let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
-    let quit = own(signals.as_fd()).and_then(|signals| watch(vec![signals])).map_err(broken)?;
+    let quit = own(signals.as_fd()).and_then(|signals| closing(vec![signals])).map_err(broken)?;
     // A word of the booter's, or its end: it waits for nothing but the stream.
-    let control = own(io::stdin().as_fd()).and_then(|control| watch(vec![control]));
+    let control = own(io::stdin().as_fd()).and_then(|control| closing(vec![control]));
     let control = control.map_err(broken)?;
     let opened = async {
         let allocation = match plan.made {
@@ -118,7 +118,7 @@ fn open(plan: Plan, signals: &Signals) -> Result<Stream, BootError> {
             false => watch::run(&mut client, &plan.job, &plan.id, &plan.image).await?,
         };
         let (allocation, kept) = (allocation.id, plan.note.is_some());
-        let mut held = Held { client, allocation, program, kept, heard: false };
+        let mut held = Held { client, allocation, program, kept };
         let socket = held.exec(plan.made).await?;
         Ok((held, socket))
     };
@@ -136,7 +136,7 @@ fn open(plan: Plan, signals: &Signals) -> Result<Stream, BootError> {
     let (ours, theirs) = StdUnixStream::pair().map_err(broken)?;
     let (errors, errors_to) = descriptor::pipe().map_err(broken)?;
     let input = OwnedFd::from(theirs.try_clone().map_err(broken)?);
-    let session = random().map_err(broken)?;
+    let session = agentkernel_far::random().map_err(broken)?;
     let key = Key { place: plan.key, session };
     let pump = move || {
         runtime.block_on(async {
@@ -150,15 +150,8 @@ fn open(plan: Plan, signals: &Signals) -> Result<Stream, BootError> {
     Ok(Stream { input, output: theirs.into(), errors: Some(errors) })
 }
 
-/// What nobody can guess.
-pub fn random() -> io::Result<[u8; 16]> {
-    let mut random = [0; 16];
-    machine::random(&mut random)?;
-    Ok(random)
-}
-
 /// A socket whose other end is closed once one of these can be read, or this is.
-fn watch(all: Vec<OwnedFd>) -> io::Result<StdUnixStream> {
+fn closing(all: Vec<OwnedFd>) -> io::Result<StdUnixStream> {
     let (ours, theirs) = StdUnixStream::pair()?;
     let wait = move || {
         let all = all.iter().map(|fd| Interest::readable(fd.as_fd()));

@@ -28,8 +28,6 @@ pub struct Held {
     pub program: Option<Vec<u8>>,
     /// Whether it outlasts its stream.
     pub kept: bool,
-    /// Whether anything was heard by the last exec.
-    pub heard: bool,
 }
 
 impl Held {

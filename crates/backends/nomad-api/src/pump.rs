@@ -2,32 +2,23 @@
 //! end.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::time::Duration;
 
-use agentkernel_far::session::{Key, Said, Session};
+use agentkernel_far::session::{Key, Session};
 use agentkernel_far::told;
+use agentkernel_near::{Absence, Near};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::UnixStream;
-use tokio::time::{Instant, interval, sleep, sleep_until, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::exec::{Heard, PIECE, Socket, heard, stdin};
 use crate::held::Held;
 
-/// How long it is tried to get another exec: no longer than the agent waits for one, where nothing is kept.
-const ABSENCE: Duration = Duration::from_secs(30);
-
-/// The same where the agent waits for as long as it takes.
-const LONG_ABSENCE: Duration = Duration::from_secs(600);
-
-/// How long it is waited before the first try that follows one that has failed, and before any.
-const BREATH: Duration = Duration::from_millis(50);
-const LONG_BREATH: Duration = Duration::from_secs(2);
-
-/// How long what is left to be said may take once this side has gone.
-const LAST: Duration = Duration::from_secs(10);
+/// How long Nomad may take for a word of an exec that has begun.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often Nomad is told that somebody is still there, as its own program does.
 const HEARTBEAT: Duration = Duration::from_secs(10);
@@ -38,18 +29,12 @@ const HEAD: usize = 8;
 /// What carries a place's stream.
 pub struct Pump {
     held: Held,
-    ours: UnixStream,
-    errors_to: File,
+    near: Near,
     /// Can be read when the place is to end.
     quit: UnixStream,
     session: Session,
-    /// What has come for this side and was not taken yet.
-    pending: Vec<u8>,
     /// What is said of an exec that is none.
     words: Vec<u8>,
-    /// Since when this side has nothing more to say, or the other.
-    ended: Option<Instant>,
-    over: bool,
 }
 
 /// Why an exec is of no more use.
@@ -69,49 +54,35 @@ impl Pump {
         errors_to: File,
         quit: StdUnixStream,
     ) -> io::Result<Self> {
-        ours.set_nonblocking(true)?;
         quit.set_nonblocking(true)?;
-        Ok(Self {
-            held,
-            ours: UnixStream::from_std(ours)?,
-            errors_to,
-            quit: UnixStream::from_std(quit)?,
-            session: Session::with_key(key),
-            pending: Vec::new(),
-            words: Vec::new(),
-            ended: None,
-            over: false,
-        })
+        let near = Near::new(ours, errors_to, PIECE - HEAD)?;
+        let (quit, session) = (UnixStream::from_std(quit)?, Session::with_key(key));
+        Ok(Self { held, near, quit, session, words: Vec::new() })
     }
 
     /// Carries it to the place's end, or until the allocation is out of reach for good.
     pub async fn carry(mut self, first: Socket) {
         let mut socket = first;
-        let mut cut_since = Instant::now();
-        let mut breath = BREATH;
+        let mut absence = Absence::new(self.held.kept);
         loop {
             match self.carry_by(socket).await {
                 Cut::Over => return,
                 Cut::Failed if !self.session.is_known() => break,
                 Cut::Failed | Cut::Stream => {}
             }
-            let mut in_vain = !std::mem::take(&mut self.held.heard);
+            let mut in_vain = !self.near.has_heard();
             if !in_vain {
-                (cut_since, breath) = (Instant::now(), BREATH);
+                absence.begin();
             }
             let next = loop {
                 if in_vain && self.held.is_gone().await {
                     break None;
                 }
-                let most = if self.held.kept { LONG_ABSENCE } else { ABSENCE };
-                let is_late = cut_since.elapsed() > most;
-                if is_late || self.ended.is_some_and(|at| at.elapsed() > LAST) {
+                if absence.is_over() || self.near.is_late() {
                     break None;
                 }
                 if in_vain {
-                    // Nobody tells when the way is there again.
-                    self.wait(breath).await;
-                    breath = (breath * 2).min(LONG_BREATH);
+                    self.wait(absence.breath()).await;
                 }
                 match self.held.exec(self.session.is_known()).await {
                     Ok(again) => break Some(again),
@@ -125,13 +96,15 @@ impl Pump {
             }
         }
         // Why it was none, or is none any more.
-        let _ = self.errors_to.write_all(&self.words);
+        let _ = self.near.complain(&self.words);
     }
 
     async fn wait(&mut self, time: Duration) {
         tokio::select! {
             () = sleep(time) => {}
-            _ = self.quit.readable(), if self.ended.is_none() => self.end(),
+            _ = self.quit.readable(), if !self.near.has_ended() => {
+                self.near.end(&mut self.session);
+            }
         }
     }
 
@@ -141,11 +114,10 @@ impl Pump {
         let mut beat = interval(HEARTBEAT);
         beat.reset();
         let mut flushing = false;
-        let mut said = vec![0; PIECE - HEAD];
         self.session.begin();
         self.words.clear();
         loop {
-            let is_over = self.over && self.pending.is_empty();
+            let is_over = self.near.is_over();
             if !flushing {
                 let outgoing = self.session.outgoing();
                 let piece = &outgoing[..outgoing.len().min(PIECE)];
@@ -161,16 +133,14 @@ impl Pump {
                     flushing = true;
                 }
             }
-            let idle = self.pending.is_empty();
-            let room = self.session.has_room() && self.ended.is_none();
-            let until = self.ended.map(|at| at + LAST);
-            let pending = &self.pending;
+            let idle = self.near.has_taken();
             tokio::select! {
                 message = source.next(), if idle && !is_over => {
                     match heard(&self.held.client, message) {
                         Heard::Said { out, besides } => {
                             self.note(&besides);
-                            let made_sense = out.is_empty() || self.hear(&out).is_ok();
+                            let made_sense =
+                                out.is_empty() || self.near.hear(&out, &mut self.session).is_ok();
                             let known = self.session.is_known();
                             if !known {
                                 self.note(&out);
@@ -193,59 +163,22 @@ impl Pump {
                     Ok(()) => flushing = false,
                     Err(_) => return if is_over { Cut::Over } else { Cut::Stream },
                 },
-                ready = self.ours.readable(), if room => {
-                    match ready.and_then(|()| self.ours.try_read(&mut said)) {
-                        Ok(read @ 1..) => self.session.say(&Said::Data(said[..read].to_vec())),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        _ => self.end(),
+                ready = self.near.ready(self.session.has_room()) => {
+                    if !self.near.go_on(ready, &mut self.session) {
+                        return Cut::Over;
                     }
-                },
-                ready = self.ours.writable(), if !idle => {
-                    match ready.and_then(|()| self.ours.try_write(pending)) {
-                        Ok(written) => drop(self.pending.drain(..written)),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                        // Nobody takes it any more.
-                        Err(_) => {
-                            self.pending.clear();
-                            self.end();
-                        }
-                    }
-                },
-                _ = self.quit.readable(), if self.ended.is_none() => self.end(),
+                }
+                _ = self.quit.readable(), if !self.near.has_ended() => {
+                    self.near.end(&mut self.session);
+                }
                 _ = beat.tick(), if !flushing => {
                     if sink.start_send_unpin(Message::text("{}")).is_err() {
                         return Cut::Stream;
                     }
                     flushing = true;
                 }
-                () = until_then(until) => return Cut::Over,
             }
         }
-    }
-
-    /// This side has nothing more to say: the place is to end.
-    fn end(&mut self) {
-        if self.ended.is_none() {
-            self.ended = Some(Instant::now());
-            self.session.say(&Said::End);
-        }
-    }
-
-    fn hear(&mut self, bytes: &[u8]) -> io::Result<()> {
-        for said in self.session.hear(bytes)? {
-            match said {
-                Said::Data(bytes) => self.pending.extend(bytes),
-                // They are bounded by whoever reads them.
-                Said::Words(bytes) => self.errors_to.write_all(&bytes)?,
-                Said::End => {
-                    self.session.tell();
-                    self.ended.get_or_insert_with(Instant::now);
-                    self.over = true;
-                }
-            }
-        }
-        self.held.heard |= self.session.is_known();
-        Ok(())
     }
 
     /// Keeps some of what an exec says that is no session's.
@@ -253,13 +186,6 @@ impl Pump {
         const MOST: usize = 2048;
         let room = MOST.saturating_sub(self.words.len());
         self.words.extend_from_slice(&bytes[..bytes.len().min(room)]);
-    }
-}
-
-async fn until_then(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -272,7 +198,7 @@ pub async fn send_first(held: &Held, socket: &mut Socket, first: &[u8]) -> Resul
             break;
         }
     }
-    while let Ok(message) = timeout(ABSENCE, socket.next()).await {
+    while let Ok(message) = timeout(PATIENCE, socket.next()).await {
         match heard(&held.client, message) {
             Heard::Said { out, .. } if out == b"\n" => return Ok(()),
             Heard::Said { out, besides } => words.extend([out, besides].concat()),

@@ -291,7 +291,7 @@ impl Execs {
 fn pump(client: Client, program: Option<&[u8]>, said: &[u8]) -> (String, String) {
     let program = program.map(Into::into);
     let allocation = "a1b2".into();
-    let mut held = Held { client, allocation, program, kept: false, heard: false };
+    let mut held = Held { client, allocation, program, kept: false };
     let (ours, mut theirs) = StdUnixStream::pair().unwrap();
     let (errors, errors_to) = descriptor::pipe().unwrap();
     let (quit, _quits) = StdUnixStream::pair().unwrap();
