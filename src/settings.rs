@@ -3,26 +3,20 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use agentkernel_wire::{
-    Environment, ProjectRequest, SpecRequest, VariableError, read_env_file, read_file,
-    read_variables,
+    Environment, OwnedError, ProjectRequest, SpecRequest, VariableError, read_env_file, read_file,
+    read_owned, read_variables, user_file,
 };
 
 use crate::error::CommandError;
 
 /// The settings file of a project.
 const PROJECT_FILE: &str = "agentkernel.toml";
-
-/// The settings file of a user, in the folder of their configuration.
-const USER_FILE: &str = "agentkernel/config.toml";
-
-/// No settings file is longer, in bytes.
-const MAX_LENGTH: u64 = 1 << 20;
 
 /// The caller's environment.
 pub(crate) type Variables = [(OsString, OsString)];
@@ -64,7 +58,8 @@ pub(crate) fn gather(
         let home = path_variable(variables, "HOME");
         let project = find_project_file(here.as_deref(), &request, home).map(|path| (path, None));
         // The user's own folder of settings is nobody's project.
-        let user = user_file(variables, home).map(|path| (path, here.as_deref()));
+        let user = user_file(|name| variable(variables, name).cloned())
+            .map(|path| (path, here.as_deref()));
         for (path, above) in project.into_iter().chain(user) {
             let Some(lower) = load(&path, above)? else {
                 continue;
@@ -119,7 +114,10 @@ pub(crate) fn lay_over_env_files(
 ) -> Result<(), CommandError> {
     let mut all = Environment::new();
     for path in paths {
-        let text = fs::read(path).map_err(|err| unreadable(path, &err))?;
+        let text = fs::read(path).map_err(|err| {
+            let message = format!("{} can't be read: {err}", path.display());
+            CommandError::new(message, "name a file that you may read")
+        })?;
         let wrong = |err| {
             let message = format!("{}:{err}", path.display());
             CommandError::new(message, "each line is NAME=VALUE, NAME alone, or a # comment")
@@ -133,16 +131,11 @@ pub(crate) fn lay_over_env_files(
 
 /// A variable that holds an absolute path; others don't count, as the XDG specification has it.
 fn path_variable<'a>(variables: &'a Variables, name: &str) -> Option<&'a Path> {
-    let value = variables.iter().find(|(n, _)| n == OsStr::new(name)).map(|(_, value)| value)?;
-    Some(Path::new(value)).filter(|path| path.is_absolute())
+    variable(variables, name).map(Path::new).filter(|path| path.is_absolute())
 }
 
-fn user_file(variables: &Variables, home: Option<&Path>) -> Option<PathBuf> {
-    let config = match path_variable(variables, "XDG_CONFIG_HOME") {
-        Some(config) => config.join(USER_FILE),
-        None => home?.join(".config").join(USER_FILE),
-    };
-    Some(config)
+fn variable<'a>(variables: &'a Variables, name: &str) -> Option<&'a OsString> {
+    variables.iter().find(|(n, _)| n == OsStr::new(name)).map(|(_, value)| value)
 }
 
 /// The nearest settings file from the project (or else from here) up to the root of its git
@@ -176,7 +169,7 @@ fn find_project_file(
 /// Reads a settings file, if there is one. What it says is relative to its own folder, which is
 /// the project too unless there is another.
 fn load(path: &Path, project: Option<&Path>) -> Result<Option<SpecRequest>, CommandError> {
-    let Some(text) = read_owned(path)? else {
+    let Some(text) = read(path)? else {
         return Ok(None);
     };
     let mut request = read_file(&text).map_err(|err| {
@@ -192,53 +185,17 @@ fn load(path: &Path, project: Option<&Path>) -> Result<Option<SpecRequest>, Comm
     Ok(Some(request))
 }
 
-/// The bytes of a settings file that belongs to the caller or to root. Whoever can plant a file
-/// could otherwise open the sandboxes of everybody who comes by.
-fn read_owned(path: &Path) -> Result<Option<Vec<u8>>, CommandError> {
-    let unreadable = |err: io::Error| unreadable(path, &err);
-    // Opening a pipe would wait for its writer, so the kind is asked first.
-    match fs::metadata(path) {
-        Ok(data) if data.is_file() => {}
-        Ok(_) => return Err(unreadable(ErrorKind::InvalidInput.into())),
-        Err(err) if is_absence(&err) => return Ok(None),
-        Err(err) => return Err(unreadable(err)),
-    }
-    let file = File::open(path).map_err(unreadable)?;
-    let owner = file.metadata().map_err(unreadable)?.uid();
-    if owner != 0 && owner != caller().map_err(unreadable)? {
-        let message = format!("{} belongs to user {owner}, not to you", path.display());
-        let hint = "read it, then make it yours with chown, or pass --no-config";
-        return Err(CommandError::new(message, hint));
-    }
-    let mut text = Vec::new();
-    file.take(MAX_LENGTH + 1).read_to_end(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > MAX_LENGTH {
-        let message = format!("{} is longer than 1 MiB", path.display());
-        return Err(CommandError::new(message, "shorten it, or pass --no-config"));
-    }
-    Ok(Some(text))
-}
-
-/// Whether there is no file, or none of the caller's: a home that the caller may not even enter
-/// is somebody else's, as when root becomes another user and keeps the variables.
-fn is_absence(err: &io::Error) -> bool {
-    matches!(
-        err.kind(),
-        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::PermissionDenied
-    )
-}
-
-fn unreadable(path: &Path, err: &io::Error) -> CommandError {
-    let path = path.display();
-    match err.kind() {
-        ErrorKind::InvalidInput => {
-            CommandError::new(format!("{path} is not a file"), "a file must be there, or nothing")
-        }
-        _ => CommandError::new(
-            format!("{path} can't be read: {err}"),
-            "name a file that you may read",
-        ),
-    }
+/// The bytes of a settings file that may be believed, if there is one.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, CommandError> {
+    read_owned(path, caller).map_err(|error| {
+        let fix = match &error {
+            OwnedError::NoFile => "a file must be there, or nothing",
+            OwnedError::Unreadable(_) => "name a file that you may read",
+            OwnedError::Others(_) => "read it, then make it yours with chown, or pass --no-config",
+            OwnedError::Long => "shorten it, or pass --no-config",
+        };
+        CommandError::new(format!("{} {error}", path.display()), fix)
+    })
 }
 
 /// The caller's user number. A new pipe belongs to whoever makes it, on every Unix, so no system

@@ -73,6 +73,7 @@ static VARIABLES: nursery::Variables = &[
     agentkernel_containers_api::VARIABLES,
     agentkernel_firecracker_api::VARIABLES,
     agentkernel_kubernetes_api::VARIABLES,
+    agentkernel_kubernetes_api::OWN_VARIABLES,
     agentkernel_nomad_api::VARIABLES,
 ];
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-use crate::file::{FileError, explain};
+use crate::file::{FileError, explain, text_of};
 use crate::nearest;
 
 /// Whether there is such a table. What is in it is read by [`read_engine`], for whoever asks that engine.
@@ -59,10 +59,11 @@ impl Said {
 /// What the table `engine` says, as the `variables` that would say the same: `agent_image` in
 /// `[kubernetes]` is `KUBERNETES_AGENT_IMAGE`. A list is what a variable has parted by commas.
 pub fn read_engine(
-    text: &str,
+    text: &[u8],
     engine: &str,
     variables: &[&str],
 ) -> Result<BTreeMap<String, String>, FileError> {
+    let text = text_of(text)?;
     let tables: Tables = toml::from_str(text).map_err(|err| explain(text, &err))?;
     let table = match engine {
         "kubernetes" => tables.kubernetes,
@@ -103,7 +104,7 @@ mod tests {
         &["KUBERNETES_AGENT_IMAGE", "KUBERNETES_TOLERATIONS", "KUBERNETES_DEADLINE"];
 
     fn read(text: &str) -> Result<BTreeMap<String, String>, FileError> {
-        read_engine(text, "kubernetes", NAMES)
+        read_engine(text.as_bytes(), "kubernetes", NAMES)
     }
 
     #[test]

@@ -45,16 +45,17 @@ pub struct FileError {
 
 /// Reads the text of a settings file.
 pub fn read_file(text: &[u8]) -> Result<SpecRequest, FileError> {
-    let text = match str::from_utf8(text) {
-        Ok(text) => text,
-        Err(err) => {
-            // The part before the error is UTF-8, so nothing of it is lost.
-            let before = String::from_utf8_lossy(&text[..err.valid_up_to()]);
-            let (line, column) = position(&before);
-            return Err(FileError { line, column, message: "not UTF-8".into(), hint: None });
-        }
-    };
+    let text = text_of(text)?;
     toml::from_str(text).map_err(|err| explain(text, &err))
+}
+
+pub(crate) fn text_of(bytes: &[u8]) -> Result<&str, FileError> {
+    str::from_utf8(bytes).map_err(|err| {
+        // The part before the error is UTF-8, so nothing of it is lost.
+        let before = String::from_utf8_lossy(&bytes[..err.valid_up_to()]);
+        let (line, column) = position(&before);
+        FileError { line, column, message: "not UTF-8".into(), hint: None }
+    })
 }
 
 pub(crate) fn explain(text: &str, err: &toml::de::Error) -> FileError {

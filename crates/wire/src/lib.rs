@@ -19,6 +19,7 @@ mod label;
 mod limits;
 mod live;
 mod nearest;
+mod owned;
 mod path;
 mod place;
 mod ports;
@@ -54,6 +55,7 @@ pub use live::{
     StoppedReport, VerdictDetail, VerdictReport,
 };
 pub use nearest::nearest;
+pub use owned::{OwnedError, read_owned, user_file};
 pub use path::{BuildRequest, ImageRequest, ProjectRequest, Volume, is_module_name};
 pub use place::PlaceRecord;
 pub use ports::{PortRecord, PortsReport, Publish, resolve_ports};

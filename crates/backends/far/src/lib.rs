@@ -57,7 +57,7 @@ pub mod word;
 
 pub use bridge::{Bridge, FarError, end};
 pub use carry::{Stream, carry, carry_noted};
-pub use configured::{Configured, FOLDERS};
+pub use configured::Configured;
 pub use key_file::{KeyFile, random};
 pub use last::LastWords;
 pub use leaving::{await_beside, wait_for_none};

@@ -37,7 +37,7 @@ use agentkernel_core::{
 use agentkernel_kubernetes::{Driver, Kubernetes};
 
 pub use bridge::bridge;
-pub use settings::VARIABLES;
+pub use settings::{OWN_VARIABLES, VARIABLES};
 
 /// The backend, for a registry.
 pub static KUBERNETES_BACKEND: Kubernetes = Kubernetes::with_driver(&Api);

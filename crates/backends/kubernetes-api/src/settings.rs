@@ -27,21 +27,11 @@ const REQUESTS: &str = "KUBERNETES_REQUESTS";
 /// How many seconds a pod lives at most.
 const DEADLINE: &str = "KUBERNETES_DEADLINE";
 
-/// All that says which cluster it is, and how pods are there.
+/// All that says which cluster it is, besides our [own](OWN_VARIABLES).
 pub const VARIABLES: &[&str] = &[
     "KUBECONFIG",
     "KUBERNETES_SERVICE_HOST",
     "KUBERNETES_SERVICE_PORT",
-    CONTEXT,
-    NAMESPACE,
-    AGENT_IMAGE,
-    NODE_SELECTOR,
-    TOLERATIONS,
-    RUNTIME_CLASS,
-    SERVICE_ACCOUNT,
-    PULL_SECRETS,
-    REQUESTS,
-    DEADLINE,
     // A kubeconfig may name a program that has the credentials.
     "HTTPS_PROXY",
     "NO_PROXY",
@@ -50,8 +40,8 @@ pub const VARIABLES: &[&str] = &[
     "PATH",
 ];
 
-/// Those that may be in the settings file.
-const OWN: &[&str] = &[
+/// How pods are there. The settings file may say so, too.
+pub const OWN_VARIABLES: &[&str] = &[
     CONTEXT,
     NAMESPACE,
     AGENT_IMAGE,
@@ -87,7 +77,7 @@ pub struct Settings {
 impl Settings {
     /// Those of the environment, and of the user's settings file where it says nothing.
     pub fn read() -> Result<Self, BootError> {
-        let configured = Configured::read("kubernetes", OWN)?;
+        let configured = Configured::read("kubernetes", OWN_VARIABLES)?;
         Self::by(|name| configured.get(name))
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
 use agentkernel_bench::read;
-use agentkernel_bench::result::{Document, Section};
+use agentkernel_bench::result::{Case, Document, Section};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::common::{Home, need_client, until};
@@ -28,10 +28,16 @@ fn status(output: &Output, expected: i32) {
 fn a_benchmark_measures_every_part_and_can_be_told_of() {
     let home = Home::new("bench");
     need_client!(home);
-    let said = home.must(SHORT);
+    let output = home.run(SHORT);
+    let said = String::from_utf8_lossy(&output.stdout);
     let [path] = kept(&home).try_into().unwrap();
     assert!(said.contains("times process"), "{said}");
     let document: Document = read(&path).unwrap();
+    // Another tool may stumble on a busy machine, and that is told; agentkernel may not.
+    let failed = |case: &&Case| case.failed() > 0;
+    let own = document.cases.iter().filter(|case| case.tool == "agentkernel").find(failed);
+    assert!(own.is_none(), "{own:?}");
+    status(&output, document.cases.iter().find(failed).map_or(0, |_| 1));
     assert!(!document.interrupted);
     let of = |section: Section, route: &str| {
         let found = document.cases.iter().find(|case| {
