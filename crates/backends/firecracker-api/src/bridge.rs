@@ -1,7 +1,7 @@
 //! The process that a machine is a child of, and that is at this end of its stream.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -87,8 +87,17 @@ fn last_words(agent: OwnedFd, console: Console) -> io::Result<OwnedFd> {
     let (words, to) = descriptor::pipe()?;
     let pass_on = move || {
         let (mut agent, mut to) = (File::from(agent), File::from(to));
-        // Who hears of it no more needs none.
-        if matches!(io::copy(&mut agent, &mut to), Ok(0)) {
+        let (mut silent, mut buffer) = (true, [0; 1024]);
+        // By hand: io::copy has splice(2) wait for the agent with the pipe locked, and who then closes the
+        // other end of that waits along with it, for good.
+        while let Ok(read @ 1..) = agent.read(&mut buffer) {
+            silent = false;
+            if to.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+        }
+        if silent {
+            // Who hears of it no more needs none.
             let _ = to.write_all(console.last_words().as_bytes());
         }
     };
@@ -98,7 +107,10 @@ fn last_words(agent: OwnedFd, console: Console) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use agentkernel_sys::socket;
 
     use super::*;
 
@@ -118,5 +130,24 @@ mod tests {
     fn a_machine_that_dies_without_a_word_has_its_consoles() {
         assert_eq!(heard("panic", ""), "; it said last:\npanic");
         assert_eq!(heard("panic", "oom-kills 1\n"), "oom-kills 1\n");
+    }
+
+    #[test]
+    fn who_does_not_hear_them_waits_for_no_agent() {
+        let console = Console::keep(descriptor::pipe().unwrap().0);
+        let (agent, theirs) = socket::pair().unwrap();
+        let words = last_words(agent, console).unwrap();
+        let mut theirs = File::from(theirs);
+        theirs.write_all(b"serving").unwrap();
+        let mut heard = [0; 7];
+        File::from(words.try_clone().unwrap()).read_exact(&mut heard).unwrap();
+        let (tell, told) = mpsc::channel();
+        thread::spawn(move || {
+            drop(words);
+            tell.send(())
+        });
+        // Whoever passes them on waits for the next one meanwhile.
+        assert_eq!(told.recv_timeout(Duration::from_secs(10)), Ok(()), "it waits to close");
+        drop(theirs);
     }
 }
