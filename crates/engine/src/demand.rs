@@ -1,11 +1,15 @@
 //! What a spec demands of a backend.
 
 use agentkernel_core::{
-    Access, Asked, Backend, Capability, Image, Module, Network, Origin, Port, RootAccess, Spec,
+    Access, Asked, Backend, Bytes, Capability, Image, Module, Network, Origin, Port, RootAccess,
+    Spec,
 };
 use agentkernel_wire::ImageReport;
 
 use crate::EngineError;
+
+/// Less than this holds no program of Linux.
+const LEAST_MEMORY: Bytes = Bytes::mib(4);
 
 /// Refuses `spec` if `backend` can't do or enforce all of it, or if it lacks the module to run.
 pub fn check(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), EngineError> {
@@ -23,7 +27,7 @@ pub fn check(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), E
 pub fn check_part(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<(), EngineError> {
     let capabilities = backend.capabilities();
     match demanded(spec, terminal).into_iter().find(|demand| !capabilities.has(*demand)) {
-        None => check_ports(spec),
+        None => check_memory(backend, spec).and_then(|()| check_ports(spec)),
         Some(Capability::Ports) if capabilities.has(Capability::HostLoopback) => {
             Err(EngineError::refused(
                 format!("the {} backend can't do or enforce: ports", backend.name()),
@@ -56,6 +60,21 @@ pub fn check_part(backend: &dyn Backend, spec: &Spec, terminal: bool) -> Result<
             format!("the {} backend can't do or enforce: {}", backend.name(), lacking.name()),
             "leave that out, or choose a backend that `agentkernel doctor` lists with it".into(),
         )),
+    }
+}
+
+/// Refuses so little memory that only a module could do with it.
+fn check_memory(backend: &dyn Backend, spec: &Spec) -> Result<(), EngineError> {
+    match spec.limits.memory {
+        Some(Asked { value, .. })
+            if value < LEAST_MEMORY && !backend.capabilities().has(Capability::ImageModule) =>
+        {
+            Err(EngineError::refused(
+                format!("--memory {value} is too little to run anything"),
+                format!("give it at least {LEAST_MEMORY}"),
+            ))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -36,9 +36,10 @@ const END: Duration = Duration::from_secs(10);
 const MIB: u64 = 1 << 20;
 
 /// What a machine has so that its commands may use this: its kernel takes a part of all of it, and some
-/// for itself.
-const fn memory_with_kernel(limit: u64) -> u64 {
-    (64 * MIB + limit / 32).saturating_add(limit)
+/// for itself, more of that while it boots. What nobody uses costs the host nothing.
+fn memory_with_kernel(limit: u64) -> u64 {
+    const BOOT: u64 = 160 * MIB;
+    (64 * MIB + limit / 32).saturating_add(limit).max(BOOT)
 }
 
 /// What commands may use that nobody has set a limit for.

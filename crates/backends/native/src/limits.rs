@@ -7,8 +7,6 @@ use agentkernel_guest::Nearest;
 use agentkernel_sys::cgroup::{CgroupError, Controller, Limit, Site};
 use agentkernel_sys::machine;
 
-/// Less than this holds no program: the least amount of memory, in bytes.
-const LEAST_MEMORY: Bytes = Bytes::mib(4);
 /// The agent's own few files need room too.
 const LEAST_DISK: Bytes = Bytes::mib(1);
 
@@ -159,17 +157,11 @@ pub fn refuse_disk(limits: &Limits) -> Result<(), BootError> {
 }
 
 fn check_sizes(limits: &Limits) -> Result<(), BootError> {
-    let too_small = |flag: &str, value: Bytes, least: Bytes| BootError::Refused {
-        why: format!("--{flag} {value} is too little to run anything"),
-        fix: format!("give it at least {least}"),
-    };
     match (limits.memory, limits.disk) {
-        (Some(memory), _) if memory.value < LEAST_MEMORY => {
-            Err(too_small("memory", memory.value, LEAST_MEMORY))
-        }
-        (_, Some(disk)) if disk.value < LEAST_DISK => {
-            Err(too_small("disk", disk.value, LEAST_DISK))
-        }
+        (_, Some(disk)) if disk.value < LEAST_DISK => Err(BootError::Refused {
+            why: format!("--disk {} is too little to run anything", disk.value),
+            fix: format!("give it at least {LEAST_DISK}"),
+        }),
         (Some(memory), Some(disk)) if disk.value > memory.value => Err(BootError::Refused {
             why: format!(
                 "--disk {} is more than the memory limit of {}, and native sandboxes keep what \

@@ -24,6 +24,12 @@ pub(super) const TABLE: &[Behaviour] = &[
         limit_memory,
     ),
     Behaviour::new(
+        "limit-memory-least",
+        "a memory limit too little for any program is refused, and a little one holds or is refused",
+        &[Capability::LimitMemory],
+        limit_memory_least,
+    ),
+    Behaviour::new(
         "limit-memory-covers-scratch",
         "files in the sandbox's own memory count against the memory limit",
         &[Capability::LimitMemory],
@@ -153,6 +159,18 @@ fn limit_memory(subject: &Subject) -> Verdict {
     // Without the limit, the same does no harm.
     let free = subject.shell(&["--memory", "2g"], &keep("512m"))?;
     free.exits(0)?.prints("536870912\n")?;
+    Ok(())
+}
+
+fn limit_memory_least(subject: &Subject) -> Verdict {
+    if !subject.has(Capability::ImageModule) {
+        let got = subject.run(&["--memory", "1k"], &["echo", "there"])?;
+        got.exits(125)?.prints("")?.mentions("error: ")?.mentions("memory")?.mentions("hint: ")?;
+    }
+    let got = limited(subject, LimitKind::Memory, &["--memory", "16m"], &["echo", "there"])?;
+    if !is_too_small(&got)? {
+        got.exits(0)?.prints("there\n")?;
+    }
     Ok(())
 }
 
