@@ -1,7 +1,7 @@
 //! The process that a machine is a child of, and that is at this end of its stream.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -15,7 +15,7 @@ use agentkernel_sys::signal::{self, Signals};
 use crate::console::Console;
 use crate::golden;
 use crate::plan::Plan;
-use crate::vmm::{Machine, MachineError};
+use crate::vmm::{ANSWER, Machine, MachineError};
 
 /// Serves as a bridge, to the end of the place. SIGTERM ends that.
 pub fn serve() -> io::Result<()> {
@@ -59,10 +59,10 @@ fn open(plan: &Plan, killable: &OnceLock<OwnedFd>) -> Result<(Stream, Machine), 
     };
     let _ = killable.set(machine.process().try_clone_to_owned().map_err(failed)?);
     let output = machine.connect()?;
-    let errors = Some(last_words(machine.connect()?, machine.console()).map_err(failed)?);
     if plan.network {
         carry_packets(machine.connect()?).map_err(failed)?;
     }
+    let errors = Some(last_words(machine.ask_to_connect()?, machine.console()).map_err(failed)?);
     let input = output.try_clone().map_err(failed)?;
     machine.close_doors();
     Ok((Stream { input, output, errors }, machine))
@@ -82,22 +82,25 @@ fn carry_packets(packets: OwnedFd) -> io::Result<()> {
 }
 
 /// What can be read as the last words of a machine: what its agent says there once it serves, or, of one
-/// that has died without a word, what was on its console.
+/// that has died without a word, what was on its console. The machine has been asked for the connection to
+/// its `agent`, and nobody else waits for the answer.
 fn last_words(agent: OwnedFd, console: Console) -> io::Result<OwnedFd> {
     let (words, to) = descriptor::pipe()?;
     let pass_on = move || {
-        let (mut agent, mut to) = (File::from(agent), File::from(to));
-        let (mut silent, mut buffer) = (true, [0; 1024]);
+        let (mut agent, mut to) = (BufReader::new(File::from(agent)), File::from(to));
+        // What was refused, or is no more, says nothing.
+        let _ = agent.by_ref().take(ANSWER).skip_until(b'\n');
+        let mut silent = true;
         // By hand: io::copy has splice(2) wait for the agent with the pipe locked, and who then closes the
         // other end of that waits along with it, for good.
-        while let Ok(read @ 1..) = agent.read(&mut buffer) {
+        while let Ok(said @ [_, ..]) = agent.fill_buf() {
             silent = false;
-            if to.write_all(&buffer[..read]).is_err() {
-                break;
-            }
+            let said = to.write_all(said).map(|()| said.len());
+            // Who hears of it no more needs none.
+            let Ok(passed_on) = said else { break };
+            agent.consume(passed_on);
         }
         if silent {
-            // Who hears of it no more needs none.
             let _ = to.write_all(console.last_words().as_bytes());
         }
     };
@@ -128,8 +131,10 @@ mod tests {
 
     #[test]
     fn a_machine_that_dies_without_a_word_has_its_consoles() {
-        assert_eq!(heard("panic", ""), "; it said last:\npanic");
-        assert_eq!(heard("panic", "oom-kills 1\n"), "oom-kills 1\n");
+        for unsaid in ["", "OK 5", "OK 5\n"] {
+            assert_eq!(heard("panic", unsaid), "; it said last:\npanic");
+        }
+        assert_eq!(heard("panic", "OK 5\noom-kills 1\n"), "oom-kills 1\n");
     }
 
     #[test]
@@ -138,7 +143,7 @@ mod tests {
         let (agent, theirs) = socket::pair().unwrap();
         let words = last_words(agent, console).unwrap();
         let mut theirs = File::from(theirs);
-        theirs.write_all(b"serving").unwrap();
+        theirs.write_all(b"OK 5\nserving").unwrap();
         let mut heard = [0; 7];
         File::from(words.try_clone().unwrap()).read_exact(&mut heard).unwrap();
         let (tell, told) = mpsc::channel();

@@ -33,6 +33,12 @@ const BOOT: Duration = Duration::from_secs(50);
 /// How long a machine may take for a connection.
 const CONNECT: Duration = Duration::from_secs(30);
 
+/// What fails when that does.
+const CONNECTING: &str = "can't connect to the machine";
+
+/// The longest answer of one that was asked for a connection, in bytes.
+pub const ANSWER: u64 = 32;
+
 /// How long it is waited before the next try to connect to who is about to listen.
 const BREATH: Duration = Duration::from_millis(1);
 
@@ -266,13 +272,20 @@ impl Machine {
         ask().map_err(|error| self.told(error))
     }
 
-    /// Connects to the machine, which listens.
-    pub fn connect(&self) -> Result<OwnedFd, MachineError> {
-        let what = "can't connect to the machine";
-        let connection =
-            socket::connect(&self.folder.0.join(VSOCK), CONNECT).map_err(failed(what))?;
+    /// Asks for a connection to the machine, which listens, and takes connections in this order. Its answer
+    /// comes by that: a line of at most [`ANSWER`] bytes.
+    pub fn ask_to_connect(&self) -> Result<OwnedFd, MachineError> {
+        let connection = socket::connect(&self.folder.0.join(VSOCK), CONNECT);
+        let connection = connection.map_err(failed(CONNECTING))?;
         socket::send(connection.as_fd(), format!("CONNECT {PORT}\n").as_bytes(), &[])
-            .map_err(failed(what))?;
+            .map_err(failed(CONNECTING))?;
+        Ok(connection)
+    }
+
+    /// Connects to the machine.
+    pub fn connect(&self) -> Result<OwnedFd, MachineError> {
+        let what = CONNECTING;
+        let connection = self.ask_to_connect()?;
         // `OK PORT` in a line, and not a byte after that line is to be taken.
         let mut answer = Vec::new();
         while answer.last() != Some(&b'\n') {
@@ -282,7 +295,7 @@ impl Machine {
                 0 => return Err(failed(what)(io::ErrorKind::ConnectionRefused.into())),
                 _ => answer.push(byte[0]),
             }
-            if answer.len() > 32 {
+            if answer.len() as u64 == ANSWER {
                 break;
             }
         }

@@ -19,7 +19,7 @@ pub const READY: u32 = 1025;
 pub enum Order {
     /// Make the root. Said once in the life of a machine and of all its copies together.
     Make(Making),
-    /// Serve on this connection from now on, with the next one for last words.
+    /// Serve on this connection from now on, with the last one for last words.
     Begin(Own),
 }
 
@@ -40,7 +40,7 @@ pub struct Making {
     pub owner: (u32, u32),
     /// Files of every root that are not as the image has them: paths, and what is in them.
     pub files: Vec<(String, String)>,
-    /// Whether it has a network. Its packets go over a third connection, after that for last words.
+    /// Whether it has a network. Its packets go over a connection of their own, before that for last words.
     pub network: bool,
     /// Of all that commands use together: thousandths of a processor, bytes, a count.
     pub cpus: Option<u64>,

@@ -46,10 +46,10 @@ pub fn serve(listener: OwnedFd, home: OwnedFd) -> io::Result<()> {
         // It may have gone, or been left behind by a copy of the machine.
         if let Ok(Some(own)) = obey(&host, &mut made) {
             settle(&own)?;
-            let errors = socket::accept(listener.as_fd())?;
             if let Some(device) = made.device {
                 net::hand_over(&home, &device, &socket::accept(listener.as_fd())?)?;
             }
+            let errors = socket::accept(listener.as_fd())?;
             drop((listener, home));
             word::write(host.as_fd(), &Reply::Done)?;
             return live(host, errors, made.kept);
