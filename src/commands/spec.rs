@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::mem;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agentkernel_core::{Backend, Capabilities, Registries, Spec};
-use agentkernel_wire::{Caller, Environment, PoolRequest, Resolved, SpecRequest, nearest};
+use agentkernel_core::{Backend, Capabilities, Class, Registries, Spec};
+use agentkernel_wire::{Caller, Environment, Machine, PoolRequest, Resolved, SpecRequest, nearest};
 
 use crate::error::CommandError;
 use crate::flags::LowArgs;
@@ -47,13 +47,8 @@ impl FilesPools {
         self.pools.into_iter().map(move |(name, pool)| {
             let PoolRequest { size, max_age, spec } = pool;
             let request = spec.over(self.base.clone());
-            let caller = Caller {
-                variables: &variables,
-                machine: machine::facts(),
-                capabilities: capabilities(&request, self.backends)?,
-                program: None,
-            };
-            let spec = request.resolve(&caller)?.spec;
+            let backend = backend_of(&request, self.backends)?;
+            let spec = request.resolve(&caller(backend, &variables, None))?.spec;
             Ok(FilesPool { name, size: size.get(), max_age, spec })
         })
     }
@@ -83,12 +78,11 @@ pub(super) fn resolve(
         module::take(&mut request, words, env::current_dir().ok().as_deref(), &runners)
     });
     let by_image = module::choose_backend(&mut request, &runners, low.function.is_some());
-    let capabilities = capabilities(&request, backends)?;
+    let backend = backend_of(&request, backends)?;
     let pools = mem::take(&mut request.pools);
     let base = if pools.is_empty() { SpecRequest::default() } else { request.clone() };
     let program = words.and_then(|words| words.first()).map(OsString::as_os_str);
-    let caller = Caller { variables: &variables, machine: machine::facts(), capabilities, program };
-    let mut resolved = request.resolve(&caller)?;
+    let mut resolved = request.resolve(&caller(backend, &variables, program))?;
     if is_module {
         resolved.image_why = Some("the command names it".into());
     }
@@ -119,18 +113,31 @@ fn read_files(low: &LowArgs) -> ReadFiles {
     }
 }
 
-/// What the backend of a request can do, which must be there.
-fn capabilities(
+/// Who asks for a sandbox of this backend, for a command that begins with `program` if it is for one.
+fn caller<'a>(
+    backend: Option<&'static dyn Backend>,
+    variables: &'a [(OsString, OsString)],
+    program: Option<&'a OsStr>,
+) -> Caller<'a> {
+    let capabilities = backend.map(|backend| backend.capabilities());
+    // A cluster's machines have what they have.
+    let is_here = backend.is_none_or(|backend| backend.about().class != Class::Orchestrator);
+    let machine = if is_here { machine::facts() } else { Machine::default() };
+    let capabilities = capabilities.unwrap_or(Capabilities::new(&[]));
+    Caller { variables, machine, capabilities, program }
+}
+
+/// The backend of a request, which must be there.
+fn backend_of(
     request: &SpecRequest,
     backends: &'static [&'static dyn Backend],
-) -> Result<Capabilities, CommandError> {
+) -> Result<Option<&'static dyn Backend>, CommandError> {
     let Some(asked) = request.backend.as_deref() else {
         // It is the first one that the engine takes, and says if there is none.
-        let first = backends.first().map(|backend| backend.capabilities());
-        return Ok(first.unwrap_or(Capabilities::new(&[])));
+        return Ok(backends.first().copied());
     };
     if let Some(found) = backends.iter().find(|backend| backend.name() == asked) {
-        return Ok(found.capabilities());
+        return Ok(Some(*found));
     }
     let names = backends.iter().map(|backend| backend.name());
     let hint = match nearest(asked, names) {

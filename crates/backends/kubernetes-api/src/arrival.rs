@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;
 use kube::api::{WatchEvent, WatchParams};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, timeout_at};
 
 use crate::client::Client;
 use crate::pending::{Told, Verdict, judge, told};
@@ -21,11 +21,24 @@ use crate::pending::{Told, Verdict, judge, told};
 /// How long a node may go on trying what it has failed at. Networks, for one, come up late on new nodes.
 const TRIES: Duration = Duration::from_secs(45);
 
+/// How long it is between the begins of two watches at least: one may be ended as soon as it has begun, by
+/// whatever lies between here and the cluster.
+const TURN: Duration = Duration::from_secs(1);
+
+/// Comes at once, and then for every further watch.
+fn turns() -> Interval {
+    let mut turns = interval(TURN);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    turns
+}
+
 /// Waits until the cluster says that a pod runs, or that it never will.
 pub async fn await_running(client: &Client, name: &str) -> Result<(), BootError> {
     let refused = |error| client.refusal("watch", "pods", &error);
     let only = format!("metadata.name={name}");
+    let mut turns = turns();
     loop {
+        turns.tick().await;
         let mut events = watch::<Pod>(client.pods(), &only).await.map_err(refused)?;
         while let Some(event) = next(&mut events).await.map_err(refused)? {
             let verdict = match event {
@@ -56,7 +69,9 @@ pub async fn await_start(client: &Client, name: &str, uid: &str) -> Result<(), B
 async fn hear(client: &Client, uid: &str) -> Result<Result<(), BootError>, kube::Error> {
     let only = format!("involvedObject.uid={uid}");
     let mut failure: Option<(Instant, String)> = None;
+    let mut turns = turns();
     loop {
+        turns.tick().await;
         let mut events = watch::<Event>(client.events(), &only).await?;
         loop {
             let event = match &failure {

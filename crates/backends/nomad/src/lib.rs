@@ -70,7 +70,7 @@ impl Backend for Nomad {
 
     fn about(&self) -> About {
         About {
-            class: Class::Container,
+            class: Class::Orchestrator,
             isolation: "containers that Nomad places on a cluster: namespaces, control groups, and \
                         our system call filter; one kernel for each node",
             choose: "For more than one machine can hold, on a Nomad cluster that is there already.",
