@@ -262,6 +262,21 @@ fn a_module_is_refused_where_only_programs_run() {
 }
 
 #[test]
+fn limits_are_held_against_the_machine_that_is_to_keep_them() {
+    const MORE: &str = "--cpus 1000 is more than the machine has";
+    let scratch = Scratch::new("limits");
+    let said = scratch.failure(&["run", "--cpus", "1000", "--", "true"]);
+    assert!(said.contains(MORE), "{said}");
+    // What a cluster's nodes have, nobody here knows.
+    for cluster in ["kubernetes", "nomad"] {
+        let mut command = scratch.agentkernel();
+        command.env("NOMAD_ADDR", "http://127.0.0.1:1").env("KUBECONFIG", "/nowhere");
+        let said = failure(command.args(["run", "-B", cluster, "--cpus", "1000", "--", "true"]));
+        assert!(!said.contains(MORE), "{cluster}: {said}");
+    }
+}
+
+#[test]
 fn a_settings_file_is_wrong_by_line_and_column() {
     let scratch = Scratch::new("file");
     let path = scratch.file("agentkernel.toml", "cpus = 1\nmemroy = \"1g\"\n");
