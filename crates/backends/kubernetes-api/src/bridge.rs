@@ -18,6 +18,7 @@ use agentkernel_far::{Stream, carry_noted, told};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
 use agentkernel_sys::signal::{self, Signals};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, AttachParams, AttachedProcess, DeleteParams, PostParams};
 use tokio::runtime::Runtime;
@@ -104,6 +105,18 @@ async fn open(order: Order, asked: Arc<Signals>) -> Result<(Held, AttachedProces
     }
 }
 
+/// Has the agent of a pod brought a stream.
+pub async fn bring(pods: &Api<Pod>, name: &str) -> Result<AttachedProcess, kube::Error> {
+    let parameters = AttachParams::default()
+        .container(CONTAINER)
+        .stdin(true)
+        .stdout(true)
+        .stderr(true)
+        .max_stdin_buf_size(BUFFER)
+        .max_stdout_buf_size(BUFFER);
+    pods.exec(name, [AGENT, RELAY], &parameters).await
+}
+
 /// What was seen of it.
 pub enum Look {
     There,
@@ -184,16 +197,8 @@ impl Held {
     /// Has the pod's agent brought a stream.
     pub async fn exec(&self) -> Result<AttachedProcess, BootError> {
         let Self { client, pod, .. } = self;
-        let parameters = AttachParams::default()
-            .container(CONTAINER)
-            .stdin(true)
-            .stdout(true)
-            .stderr(true)
-            .max_stdin_buf_size(BUFFER)
-            .max_stdout_buf_size(BUFFER);
         let pods = client.pods();
-        let exec = pods.exec(pod, [AGENT, RELAY], &parameters);
-        match timeout(PATIENCE, exec).await {
+        match timeout(PATIENCE, bring(&pods, pod)).await {
             Ok(Ok(exec)) => Ok(exec),
             Ok(Err(error)) => Err(self.exec_refusal(error)),
             Err(_) => Err(failed("can't reach into the pod", "the cluster does not answer")),
