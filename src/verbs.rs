@@ -35,6 +35,7 @@ pub(crate) enum Verb {
     Export,
     Snapshot,
     Fork,
+    Adopt,
     Image,
     Setup,
     Doctor,
@@ -50,8 +51,8 @@ pub(crate) enum Verb {
 pub(crate) struct VerbInfo {
     pub verb: Verb,
     pub name: &'static str,
-    /// Other names, from old habits; the help leaves them out.
-    pub aliases: &'static [&'static str],
+    /// Other names, from old habits, parted by spaces; the help leaves them out.
+    pub aliases: &'static str,
     /// What follows the name.
     pub usage: &'static str,
     /// One line.
@@ -65,7 +66,8 @@ pub(crate) struct VerbInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Takes {
     Nothing,
-    OneOf(&'static [&'static str]),
+    /// Parted by spaces: a table of texts is more to relocate at each start.
+    OneOf(&'static str),
     /// A command. Flags end where it begins, for what follows is its own.
     Command,
     /// The name of another verb.
@@ -84,7 +86,7 @@ impl Takes {
 }
 
 /// The shells that completions can be made for.
-pub(crate) const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
+pub(crate) const SHELLS: &str = "bash zsh fish";
 
 impl Verb {
     pub fn info(self) -> &'static VerbInfo {
@@ -100,7 +102,7 @@ impl Verb {
 impl VerbInfo {
     /// Every name, the proper one first.
     pub fn names(&self) -> impl Iterator<Item = &'static str> {
-        [self.name].into_iter().chain(self.aliases.iter().copied())
+        [self.name].into_iter().chain(self.aliases.split_ascii_whitespace())
     }
 }
 

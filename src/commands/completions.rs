@@ -16,7 +16,7 @@ pub(super) fn run(
     let shell = match low.words.as_slice() {
         [shell] => shell,
         [] => {
-            let hint = format!("name one of {}", SHELLS.join(", "));
+            let hint = format!("name one of {}", SHELLS.replace(' ', ", "));
             return Err(CommandError::new("no shell was named", hint));
         }
         [_, word, ..] => return Err(unexpected(Verb::Completions, word)),

@@ -1,5 +1,6 @@
 //! The verbs, one file each.
 
+mod adopt;
 mod apply;
 mod attach;
 mod audit;
@@ -91,6 +92,7 @@ pub(crate) fn dispatch(
         Verb::Export => export::run(&low, backends),
         Verb::Snapshot => snapshot::run(&low, backends),
         Verb::Image => image::run(low, backends, porter),
+        Verb::Adopt => adopt::run(&low, backends),
         Verb::Fork => fork::run(&low, backends),
         Verb::Setup => setup::run(&low),
         Verb::Doctor => doctor::run(&low, backends),

@@ -6,7 +6,7 @@ pub(crate) static VERBS: &[VerbInfo] = &[
     VerbInfo {
         verb: Verb::Run,
         name: "run",
-        aliases: &[],
+        aliases: "",
         usage: "[FLAGS] [--] COMMAND [ARGUMENT...]",
         doc: "Run a command in a sandbox of its own",
         more: "\
@@ -27,7 +27,7 @@ agentkernel.toml, then from the user's agentkernel/config.toml.
     VerbInfo {
         verb: Verb::Create,
         name: "create",
-        aliases: &[],
+        aliases: "",
         usage: "[FLAGS] [NAME]",
         doc: "Make a sandbox that lives, and print its name",
         more: "\
@@ -42,7 +42,7 @@ the creation, an idle time at the end of the last command.
     VerbInfo {
         verb: Verb::Start,
         name: "start",
-        aliases: &[],
+        aliases: "",
         usage: "NAME...",
         doc: "Start sandboxes on the files that they have",
         more: "",
@@ -51,7 +51,7 @@ the creation, an idle time at the end of the last command.
     VerbInfo {
         verb: Verb::Stop,
         name: "stop",
-        aliases: &[],
+        aliases: "",
         usage: "[-t TIME] NAME...",
         doc: "End all that runs in sandboxes, and keep their files",
         more: "\
@@ -63,7 +63,7 @@ files, except for those in /run and /dev/shm.
     VerbInfo {
         verb: Verb::Rm,
         name: "rm",
-        aliases: &["remove"],
+        aliases: "remove",
         usage: "[-f] NAME...",
         doc: "Remove sandboxes with their files",
         more: "",
@@ -72,7 +72,7 @@ files, except for those in /run and /dev/shm.
     VerbInfo {
         verb: Verb::Pause,
         name: "pause",
-        aliases: &[],
+        aliases: "",
         usage: "NAME...",
         doc: "Halt all that runs in sandboxes",
         more: "",
@@ -81,7 +81,7 @@ files, except for those in /run and /dev/shm.
     VerbInfo {
         verb: Verb::Unpause,
         name: "unpause",
-        aliases: &[],
+        aliases: "",
         usage: "NAME...",
         doc: "Let it go on",
         more: "",
@@ -90,7 +90,7 @@ files, except for those in /run and /dev/shm.
     VerbInfo {
         verb: Verb::Rename,
         name: "rename",
-        aliases: &[],
+        aliases: "",
         usage: "NAME NEW-NAME",
         doc: "Give a sandbox another name",
         more: "",
@@ -99,7 +99,7 @@ files, except for those in /run and /dev/shm.
     VerbInfo {
         verb: Verb::Wait,
         name: "wait",
-        aliases: &[],
+        aliases: "",
         usage: "NAME...",
         doc: "Wait until sandboxes have stopped",
         more: "",
@@ -108,7 +108,7 @@ files, except for those in /run and /dev/shm.
     VerbInfo {
         verb: Verb::Exec,
         name: "exec",
-        aliases: &[],
+        aliases: "",
         usage: "[FLAGS] NAME [--] COMMAND [ARGUMENT...]",
         doc: "Run a command in a sandbox that runs",
         more: "\
@@ -124,7 +124,7 @@ output, kill ends it. Its output is kept, the latest 4 MiB at least.
     VerbInfo {
         verb: Verb::Ps,
         name: "ps",
-        aliases: &["list", "ls"],
+        aliases: "list ls",
         usage: "[FLAGS] [NAME]",
         doc: "List sandboxes, or the background commands of one",
         more: "",
@@ -133,7 +133,7 @@ output, kill ends it. Its output is kept, the latest 4 MiB at least.
     VerbInfo {
         verb: Verb::Kill,
         name: "kill",
-        aliases: &[],
+        aliases: "",
         usage: "[-s SIGNAL] NAME [NUMBER]",
         doc: "Send a signal to a background command, or to all",
         more: "\
@@ -144,7 +144,7 @@ Without a number everything in the sandbox gets it. It stays as it is, running.
     VerbInfo {
         verb: Verb::Logs,
         name: "logs",
-        aliases: &[],
+        aliases: "",
         usage: "[-f] NAME [NUMBER]",
         doc: "Show what a background command wrote",
         more: "\
@@ -155,7 +155,7 @@ Without a number it is the latest one. See also: ps NAME.
     VerbInfo {
         verb: Verb::Attach,
         name: "attach",
-        aliases: &[],
+        aliases: "",
         usage: "NAME [NUMBER]",
         doc: "Follow a background command to its end",
         more: "\
@@ -168,7 +168,7 @@ the latest one.
     VerbInfo {
         verb: Verb::Port,
         name: "port",
-        aliases: &[],
+        aliases: "",
         usage: "[--json] NAME [PORT[/tcp|/udp]]",
         doc: "Show the host's ports that lead into a sandbox",
         more: "\
@@ -180,7 +180,7 @@ the latter is shown. Without /udp that is a port of TCP.
     VerbInfo {
         verb: Verb::Inspect,
         name: "inspect",
-        aliases: &[],
+        aliases: "",
         usage: "NAME",
         doc: "Show all that is known of a sandbox, as JSON",
         more: "",
@@ -189,7 +189,7 @@ the latter is shown. Without /udp that is a port of TCP.
     VerbInfo {
         verb: Verb::Events,
         name: "events",
-        aliases: &[],
+        aliases: "",
         usage: "[FLAGS]",
         doc: "Tell what happens to sandboxes, from now on",
         more: "",
@@ -198,7 +198,7 @@ the latter is shown. Without /udp that is a port of TCP.
     VerbInfo {
         verb: Verb::Audit,
         name: "audit",
-        aliases: &[],
+        aliases: "",
         usage: "[FLAGS] | verify",
         doc: "Show what was done, by whom, and how it ended",
         more: "\
@@ -206,12 +206,12 @@ Each entry holds the hash of the one before it. audit verify checks all of them:
 the exit status is 0 if nothing was changed, removed, added or reordered, and 1
 if something was. Who notes the last hash elsewhere sees a cut-off end, too.
 ",
-        takes: Takes::OneOf(&["verify"]),
+        takes: Takes::OneOf("verify"),
     },
     VerbInfo {
         verb: Verb::Prune,
         name: "prune",
-        aliases: &[],
+        aliases: "",
         usage: "[-f]",
         doc: "Remove the sandboxes that are stopped",
         more: "\
@@ -223,7 +223,7 @@ and files of sandboxes that are gone. It asks first, which needs a terminal.
     VerbInfo {
         verb: Verb::Cp,
         name: "cp",
-        aliases: &[],
+        aliases: "",
         usage: "[-L] NAME:PATH PATH|- or cp [-L] PATH|- NAME:PATH",
         doc: "Copy files into a sandbox or out of it",
         more: "\
@@ -242,7 +242,7 @@ is 1 then. A sandbox that does not run is booted for it.
     VerbInfo {
         verb: Verb::Diff,
         name: "diff",
-        aliases: &[],
+        aliases: "",
         usage: "[--patch | --json] NAME",
         doc: "Show what a sandbox has changed",
         more: "\
@@ -255,7 +255,7 @@ git apply or patch -p1 in the directory that it names.
     VerbInfo {
         verb: Verb::Apply,
         name: "apply",
-        aliases: &[],
+        aliases: "",
         usage: "[--force] NAME [PATH...]",
         doc: "Carry a sandbox's changes of the project to the host",
         more: "\
@@ -269,7 +269,7 @@ of the project, devices, sockets and fifos always. The exit status is 1 then.
     VerbInfo {
         verb: Verb::Export,
         name: "export",
-        aliases: &[],
+        aliases: "",
         usage: "[-o FILE] NAME",
         doc: "Pack what a sandbox has changed as an image's layer",
         more: "\
@@ -281,19 +281,19 @@ deleted is a file whose name begins with .wh.
     VerbInfo {
         verb: Verb::Snapshot,
         name: "snapshot",
-        aliases: &[],
+        aliases: "",
         usage: "create NAME [SNAPSHOT] | ls | rm SNAPSHOT...",
         doc: "Keep what a sandbox has written under a name",
         more: "\
 create --from makes sandboxes that begin with it. The sandbox stands still for
 as long as it takes. What lies under it, such as the project, is not in it.
 ",
-        takes: Takes::OneOf(&["create", "ls", "rm"]),
+        takes: Takes::OneOf("create ls rm"),
     },
     VerbInfo {
         verb: Verb::Fork,
         name: "fork",
-        aliases: &[],
+        aliases: "",
         usage: "[-n COUNT] [--name PREFIX] NAME",
         doc: "Make sandboxes that go on from another's files",
         more: "\
@@ -303,9 +303,23 @@ other one does, but no command goes along. All of them are made, or none.
         takes: Takes::Sandboxes,
     },
     VerbInfo {
+        verb: Verb::Adopt,
+        name: "adopt",
+        aliases: "",
+        usage: "-B BACKEND [NAME...]",
+        doc: "Take over sandboxes that were made elsewhere",
+        more: "\
+Without a name it shows which there are, and who has them: those that live in a
+cluster (-B kubernetes) are found from wherever that is reached. One that is
+adopted goes on here with its files, what runs in it ends, and who had it has it
+no more.
+",
+        takes: Takes::Nothing,
+    },
+    VerbInfo {
         verb: Verb::Image,
         name: "image",
-        aliases: &["images"],
+        aliases: "images",
         usage: "pull|import|build|ls|inspect|tag|rm|prune ...",
         doc: "Fetch, list and remove images for native sandboxes",
         more: "\
@@ -323,12 +337,12 @@ other one does, but no command goes along. All of them are made, or none.
 An IMAGE is a name or the start of a digest. Docker and Podman keep images of
 their own.
 ",
-        takes: Takes::OneOf(&["pull", "import", "build", "ls", "inspect", "tag", "rm", "prune"]),
+        takes: Takes::OneOf("pull import build ls inspect tag rm prune"),
     },
     VerbInfo {
         verb: Verb::Setup,
         name: "setup",
-        aliases: &[],
+        aliases: "",
         usage: "firecracker [--kernel PATH] [--force] [--json]",
         doc: "Put a kernel for micro-VMs where it belongs",
         more: "\
@@ -339,12 +353,12 @@ folder such as /lib/modules/VERSION.
 
 The exit status is 0 if micro-VMs have all that they need, and 1 if not.
 ",
-        takes: Takes::OneOf(&["firecracker"]),
+        takes: Takes::OneOf("firecracker"),
     },
     VerbInfo {
         verb: Verb::Doctor,
         name: "doctor",
-        aliases: &[],
+        aliases: "",
         usage: "[--json]",
         doc: "Say which backends work here and what they enforce",
         more: "The exit status is 0 if at least one backend is ready, and 1 if none is.\n",
@@ -353,7 +367,7 @@ The exit status is 0 if micro-VMs have all that they need, and 1 if not.
     VerbInfo {
         verb: Verb::Completions,
         name: "completions",
-        aliases: &[],
+        aliases: "",
         usage: "bash|zsh|fish",
         doc: "Print a script that completes words in a shell",
         more: "\
@@ -362,12 +376,12 @@ The script belongs into
   zsh   _agentkernel in a directory of $fpath
   fish  ~/.config/fish/completions/agentkernel.fish
 ",
-        takes: Takes::OneOf(&SHELLS),
+        takes: Takes::OneOf(SHELLS),
     },
     VerbInfo {
         verb: Verb::Help,
         name: "help",
-        aliases: &[],
+        aliases: "",
         usage: "[VERB]",
         doc: "Show all verbs, or one of them with its flags",
         more: "",
@@ -376,7 +390,7 @@ The script belongs into
     VerbInfo {
         verb: Verb::Pool,
         name: "pool",
-        aliases: &[],
+        aliases: "",
         usage: "ls | set NAME SIZE [FLAGS] | rm NAME...",
         doc: "Have sandboxes held ready for runs of the same spec",
         more: "\
@@ -385,24 +399,24 @@ own; variables, directory, user, project and volumes may differ. Each sandbox is
 used once. `set` makes a pool, or changes what it holds. With --shared it is the
 cluster's, and serves all who use that (-B kubernetes).
 ",
-        takes: Takes::OneOf(&["ls", "set", "rm"]),
+        takes: Takes::OneOf("ls set rm"),
     },
     VerbInfo {
         verb: Verb::Daemon,
         name: "daemon",
-        aliases: &[],
+        aliases: "",
         usage: "start [-b] | stop | status [--json] | logs",
         doc: "Start or stop the daemon, or ask how it is",
         more: "\
 The daemon holds pools and keeps house. Sandboxes that live don't depend on it.
 `start` stays in the foreground unless -b sends it to the background.
 ",
-        takes: Takes::OneOf(&["start", "stop", "status", "logs"]),
+        takes: Takes::OneOf("start stop status logs"),
     },
     VerbInfo {
         verb: Verb::Bench,
         name: "bench",
-        aliases: &[],
+        aliases: "",
         usage: "[BACKEND...] | compare BEFORE AFTER | report RESULT...",
         doc: "Measure backends, next to what else does the work",
         more: "\
@@ -412,6 +426,6 @@ and keeps what there is. --json prints the result instead.
 
 `compare` sets two results side by side. `report` makes a page of results.
 ",
-        takes: Takes::OneOf(&["compare", "report"]),
+        takes: Takes::OneOf("compare report"),
     },
 ];

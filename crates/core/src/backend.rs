@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::{
@@ -132,8 +132,9 @@ pub trait Backend: Sync {
     }
 
     /// Removes what the engine keeps of the places that were booted under this
-    /// [name](Life::name), all of which have ended, or were to be.
-    fn forget(&self, _name: &str) -> Result<(), DestroyError> {
+    /// [name](Life::name), all of which have ended, or were to be. What was [adopted](Self::adopt) by
+    /// somebody else, as is seen by the `layers` that they had here, is theirs and stays.
+    fn forget(&self, _name: &str, _layers: Option<&Path>) -> Result<(), DestroyError> {
         Ok(())
     }
 
@@ -144,6 +145,14 @@ pub trait Backend: Sync {
         Err(BootError::Refused {
             why: format!("the {} backend has no pools that are shared", self.name()),
             fix: "leave out --shared, or name a backend that has, as in -B kubernetes".into(),
+        })
+    }
+
+    /// Sees to places that are kept where others may find them, too.
+    fn adopt(&self, _order: Adopt<'_>) -> Result<Vec<Elsewhere>, BootError> {
+        Err(BootError::Refused {
+            why: format!("the {} backend has no sandboxes that can be adopted", self.name()),
+            fix: "name a backend that has, as in -B kubernetes".into(),
         })
     }
 
@@ -159,18 +168,13 @@ pub trait Backend: Sync {
 
     /// What a place made from `spec` keeps in the directory that it was given in
     /// [`Life::layers`], seen from the host.
-    fn layers(&self, _spec: &Spec, _directory: &std::path::Path) -> Vec<Layer> {
+    fn layers(&self, _spec: &Spec, _directory: &Path) -> Vec<Layer> {
         Vec::new()
     }
 
     /// What a place made from `spec` and `image` keeps where only its agent reaches it: layers that are in
     /// `directory` once the agent has handed them out, by the names that its upper directories have there.
-    fn carried(
-        &self,
-        _spec: &Spec,
-        _image: &ImageFacts,
-        _directory: &std::path::Path,
-    ) -> Option<Vec<Layer>> {
+    fn carried(&self, _spec: &Spec, _image: &ImageFacts, _directory: &Path) -> Option<Vec<Layer>> {
         None
     }
 
@@ -197,6 +201,31 @@ pub enum Shared<'a> {
     Set { name: &'a str, size: u32, spec: &'a Spec },
     /// What was taken out of it stays.
     Remove { name: &'a str },
+}
+
+/// What is to be done with places that can be [adopted](Backend::adopt).
+#[derive(Debug)]
+pub enum Adopt<'a> {
+    /// Tells of all there are, whosever they are.
+    List,
+    /// Makes one the caller's, unless that is another's by now than who was [seen](Elsewhere::seen). What its
+    /// next boot takes it up by is written into the `layers` that this is given.
+    Take { name: &'a str, seen: &'a str, layers: &'a Path },
+}
+
+/// A place that is kept where others may find it. All of it is what others have written there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Its [name](Life::name).
+    pub name: String,
+    /// Its [story](Life::story), if it was made with one.
+    pub story: Option<String>,
+    /// Who has it, for people.
+    pub holder: String,
+    /// Why it can't be used any more, if so.
+    pub ended: Option<String>,
+    /// What is compared.
+    pub seen: String,
 }
 
 /// A pool that is shared.
@@ -235,6 +264,8 @@ pub struct Life {
     pub layers: Option<PathBuf>,
     /// Whether it is to be [released](Place::release), to go on when its maker has gone.
     pub outlives: bool,
+    /// What is written down beside it where others can find it, who know nothing else of it.
+    pub story: Option<String>,
     /// After which time it ends.
     pub ttl: Option<Duration>,
     /// After which time it ends in which no command ran and nobody was connected.

@@ -19,9 +19,9 @@ mod spec;
 mod yardstick;
 
 pub use backend::{
-    Backend, BootError, Capabilities, Capability, DestroyError, Launch, Layer, Life, LimitInForce,
-    Limited, Owners, Pinned, Place, Pristine, Probe, Remains, Remnant, Shared, SharedPool, Usage,
-    Wall, undriven,
+    Adopt, Backend, BootError, Capabilities, Capability, DestroyError, Elsewhere, Launch, Layer,
+    Life, LimitInForce, Limited, Owners, Pinned, Place, Pristine, Probe, Remains, Remnant, Shared,
+    SharedPool, Usage, Wall, undriven,
 };
 pub use command::{Attachment, Command, Ended, ImageFacts, Process, Stdio};
 pub use hex::hex;

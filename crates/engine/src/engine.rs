@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use agentkernel_core::{
@@ -194,9 +194,9 @@ impl Engine {
 
     /// Has each backend that this program drives [forget](Backend::forget) what it keeps under a name
     /// that no record is of, as far as its engine can be asked now.
-    pub(crate) fn forget(&self, name: &str) {
+    pub(crate) fn forget(&self, name: &str, layers: Option<&Path>) {
         for backend in self.backends.iter().filter(|backend| backend.can_boot()) {
-            let _ = backend.forget(name);
+            let _ = backend.forget(name, layers);
         }
     }
 

@@ -22,6 +22,6 @@ pub use journal::Journal;
 pub use lease::{ask, pool_key};
 pub use lines::Lines;
 pub use live::{
-    Attached, Background, BackgroundState, Client, Dial, DialError, Entry, Exec, Leftover,
-    NewSandbox, Pruned, REBOOTED, Reading, Sandboxes, Since,
+    Adoptable, Attached, Background, BackgroundState, Client, Dial, DialError, Entry, Exec,
+    Leftover, NewSandbox, Pruned, REBOOTED, Reading, Sandboxes, Since,
 };

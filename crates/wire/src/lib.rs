@@ -30,6 +30,7 @@ mod report;
 mod request;
 mod resolve;
 mod signal;
+mod story;
 mod value;
 mod variables;
 
@@ -68,5 +69,6 @@ pub use report::{
 pub use request::{PoolRequest, PoolSize, SpecRequest};
 pub use resolve::{Caller, RequestError, Resolved, check_command, command, with_entrypoint};
 pub use signal::Signal;
+pub use story::{AdoptableEntry, AdoptableReport, StoryError, StoryRecord};
 pub use value::{Pids, ValueError, Written};
 pub use variables::{PREFIX, VARIABLES, VariableError, read_variables};

@@ -294,7 +294,8 @@ to_json!(
     crate::ChangesReport,
     crate::AppliedReport,
     crate::SnapshotsReport,
-    crate::ImagesReport
+    crate::ImagesReport,
+    crate::AdoptableReport
 );
 
 #[cfg(test)]

@@ -54,7 +54,17 @@ eventually pool_is_full
 without_patch() { run --verbose -- echo hello; }
 sed '/resources: \[pods\]/,/verbs:/s/patch, //' "$rights" | kubectl apply -f - >/dev/null
 eventually may_not patch pods
-says "without patch on pods" "the verb \"patch\" on \"pods\"" without_patch
+says "without patch on pods" "forbids to patch pods" without_patch
+create here
+elsewhere() {
+    env XDG_DATA_HOME="$work/elsewhere" XDG_STATE_HOME="$work/elsewhere" XDG_RUNTIME_DIR="$work/elsewhere" \
+        timeout 90 "$TESTKIT_PROGRAM" "$@"
+}
+mkdir -m 700 "$work/elsewhere"
+tells "an adoption without patch on pods" "verb \"patch\" on \"pods\"" elsewhere adopt -B kubernetes here
+says "which has left nothing" "" test -z "$(elsewhere ps -aq)"
+says "and taken nothing away" lives agentkernel exec here -- echo lives
+agentkernel rm -f here >/dev/null
 kubectl apply -f "$rights" >/dev/null
 eventually may patch pods
 without delete replicasets agentkernel pool rm few --shared -B kubernetes

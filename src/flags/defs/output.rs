@@ -147,6 +147,7 @@ pub(super) static FLAGS: &[Flag] = &[
             Verb::Diff,
             Verb::Apply,
             Verb::Snapshot,
+            Verb::Adopt,
             Verb::Image,
             Verb::Pool,
             Verb::Daemon,

@@ -5,6 +5,7 @@ use agentkernel_wire::{BuildRequest, ProjectRequest, Publish, Volume, Written};
 
 use super::{SPEC, put};
 use crate::flags::{Flag, Takes, Words};
+use crate::verbs::Verb;
 
 pub(super) static FLAGS: &[Flag] = &[
     Flag {
@@ -16,7 +17,7 @@ pub(super) static FLAGS: &[Flag] = &[
             words: Words::Backends,
             read: |low, value| put(&mut low.spec.backend, &value),
         },
-        verbs: SPEC,
+        verbs: &[Verb::Run, Verb::Create, Verb::Pool, Verb::Adopt],
         doc: "Use this backend (default: the first one ready)",
     },
     Flag {

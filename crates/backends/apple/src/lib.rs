@@ -32,7 +32,7 @@ mod words;
 
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use agentkernel_containers::{owners, process_of};
 use agentkernel_core::{
@@ -163,7 +163,7 @@ impl<const DRIVES: bool> Backend for Apple<DRIVES> {
         Ok(Remains::default())
     }
 
-    fn forget(&self, name: &str) -> Result<(), DestroyError> {
+    fn forget(&self, name: &str, _layers: Option<&Path>) -> Result<(), DestroyError> {
         if !DRIVES {
             return Ok(());
         }

@@ -248,7 +248,7 @@ impl Backend for Containers {
         self.driver()?.copy(self.product, from, to)
     }
 
-    fn forget(&self, name: &str) -> Result<(), DestroyError> {
+    fn forget(&self, name: &str, _layers: Option<&Path>) -> Result<(), DestroyError> {
         match self.driver {
             Some(driver) => driver.forget(self.product, name),
             None => Ok(()),

@@ -41,7 +41,8 @@ impl KeyFile {
     }
 }
 
-fn of_hex(text: &str) -> Option<[u8; 16]> {
+/// What a key's text stands for.
+pub fn of_hex(text: &str) -> Option<[u8; 16]> {
     let is_hex = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     u128::from_str_radix(text, 16).ok().filter(|_| is_hex).map(u128::to_be_bytes)
 }

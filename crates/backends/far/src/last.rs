@@ -5,7 +5,10 @@
 pub struct LastWords(String);
 
 /// Why a place may end of its own accord.
-const FATES: [&str; 3] = ["ttl", "idle", "stopped"];
+const FATES: [&str; 4] = ["ttl", "idle", "stopped", ADOPTED];
+
+/// What is said in its place of one that goes on for somebody else.
+pub const ADOPTED: &str = "adopted";
 
 const OOM_KILLS: &str = "oom-kills ";
 

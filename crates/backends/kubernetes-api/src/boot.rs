@@ -11,11 +11,12 @@ use agentkernel_core::{
     BootError, DestroyError, Image, ImageFacts, Life, LimitInForce, LimitKind, Limited, Network,
     Origin, Place, Provision, Pull, RootAccess, Spec, hex,
 };
-use agentkernel_far::{Bridge, FarError, FarPlace, KeyFile, Told, understood, word};
+use agentkernel_far::{ADOPTED, Bridge, FarError, FarPlace, KeyFile, Told, understood, word};
 use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::{identity, socket};
 use kube::api::DeleteParams;
 
+use crate::adopt;
 use crate::bridge::{self, ARRIVAL};
 use crate::claim::{Note, remove_claimed};
 use crate::client::{Client, failed, runtime};
@@ -49,6 +50,8 @@ pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, Bo
     };
     let owner = agentkernel_far::owner();
     let made = file.as_ref().and_then(|file| file.key);
+    let holder = life.layers.as_deref().filter(|_| kept).map(adopt::own_holder).transpose();
+    let holder = holder.map_err(|error| failed("can't write down whose the pod is", error))?;
     let key = made.map_or_else(agentkernel_far::random, Ok);
     let key = key.map_err(|error| failed("can't get random numbers", error))?;
     let hex = hex(&key);
@@ -62,12 +65,17 @@ pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, Bo
         kept,
         deadline: settings.lifetime(kept),
     };
-    let pod = pod::pod(spec, &settings, &parts);
+    let mut pod = pod::pod(spec, &settings, &parts);
+    if let Some(holder) = &holder {
+        adopt::describe(&mut pod, holder, life.story.as_deref());
+    }
     let closed = spec.network == Network::None;
     let made = made.is_some();
     let pool = (pooled && !kept).then(|| Template::of(&pod).digest);
     let lifetime = settings.lifetime(kept);
-    let order = Order { pod, name: name.clone(), owner, key, pool, lifetime, made, kept, closed };
+    let name_there = name.clone();
+    let order =
+        Order { pod, name: name_there, owner, key, holder, pool, lifetime, made, kept, closed };
     let order =
         serde_json::to_string(&order).map_err(|e| failed("can't say what the pod is", e))?;
     let mut bridge = Bridge::start(&mut bridge::program()).map_err(far)?;
@@ -91,6 +99,9 @@ pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, Bo
             if note.is_some_and(|note| note.is_claimed) && is_failure(&error) {
                 // Nothing has run, and whatever was wrong with that one, another is to be had.
                 return boot(spec, life, false);
+            }
+            if words.as_ref().is_some_and(|words| words.fate() == Some(ADOPTED)) {
+                return Err(adopt::lost("somebody else"));
             }
             let words = words.filter(|words| !words.text().is_empty());
             Err(match (error, words) {

@@ -18,12 +18,14 @@ use agentkernel_far::{Stream, carry_noted, told};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
 use agentkernel_sys::signal::{self, Signals};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, AttachParams, AttachedProcess, DeleteParams, PostParams};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::adopt;
 use crate::arrival;
 use crate::claim::{Claimed, Note, claim, remove_claimed};
 use crate::client::{Client, PATIENCE, failed, runtime};
@@ -103,6 +105,30 @@ async fn open(order: Order, asked: Arc<Signals>) -> Result<(Held, AttachedProces
     }
 }
 
+/// Has the agent of a pod brought a stream.
+pub async fn bring(pods: &Api<Pod>, name: &str) -> Result<AttachedProcess, kube::Error> {
+    let parameters = AttachParams::default()
+        .container(CONTAINER)
+        .stdin(true)
+        .stdout(true)
+        .stderr(true)
+        .max_stdin_buf_size(BUFFER)
+        .max_stdout_buf_size(BUFFER);
+    pods.exec(name, [AGENT, RELAY], &parameters).await
+}
+
+/// What was seen of it.
+pub enum Look {
+    There,
+    Gone,
+    /// Somebody else has it.
+    Lost {
+        to: String,
+    },
+    /// The cluster may be back soon.
+    Unknown(BootError),
+}
+
 /// Returns when whoever has started this process has gone or wants nothing more, for nothing is said before
 /// there was an answer, or when it is `asked` to end.
 async fn unwanted(asked: Arc<Signals>) {
@@ -128,6 +154,13 @@ impl Held {
         let Self { client, pod, .. } = &*self;
         if self.order.made {
             arrival::await_running(client, pod).await?;
+            let exec = self.exec().await?;
+            // Only now: whoever adopts it later cuts this stream by their own. Nothing was said on it yet.
+            return match self.look().await {
+                Look::Lost { to } => Err(adopt::lost(&to)),
+                Look::Unknown(error) => Err(error),
+                Look::There | Look::Gone => Ok(exec),
+            };
         } else {
             let uid = self.make().await?;
             // No command runs before it is closed.
@@ -164,16 +197,8 @@ impl Held {
     /// Has the pod's agent brought a stream.
     pub async fn exec(&self) -> Result<AttachedProcess, BootError> {
         let Self { client, pod, .. } = self;
-        let parameters = AttachParams::default()
-            .container(CONTAINER)
-            .stdin(true)
-            .stdout(true)
-            .stderr(true)
-            .max_stdin_buf_size(BUFFER)
-            .max_stdout_buf_size(BUFFER);
         let pods = client.pods();
-        let exec = pods.exec(pod, [AGENT, RELAY], &parameters);
-        match timeout(PATIENCE, exec).await {
+        match timeout(PATIENCE, bring(&pods, pod)).await {
             Ok(Ok(exec)) => Ok(exec),
             Ok(Err(error)) => Err(self.exec_refusal(error)),
             Err(_) => Err(failed("can't reach into the pod", "the cluster does not answer")),
@@ -226,14 +251,20 @@ impl Held {
         made.map(drop).map_err(|error| client.refusal("create", "networkpolicies", &error))
     }
 
-    /// Whether there is no use in another try.
-    pub async fn is_gone(&self) -> bool {
+    /// Whether there is any use in another try.
+    pub async fn look(&self) -> Look {
         let found = timeout(PATIENCE, self.client.pods().get_opt(&self.pod)).await;
         match found {
-            Ok(Ok(Some(pod))) => matches!(judge(&pod), Verdict::Never { .. }),
-            Ok(Ok(None)) => true,
-            // The cluster may be back soon.
-            Ok(Err(_)) | Err(_) => false,
+            Ok(Ok(Some(pod))) => match adopt::lost_to(&pod, &self.order) {
+                Some(to) => Look::Lost { to },
+                None if matches!(judge(&pod), Verdict::Never { .. }) => Look::Gone,
+                None => Look::There,
+            },
+            Ok(Ok(None)) => Look::Gone,
+            Ok(Err(error)) => Look::Unknown(self.client.refusal("get", "pods", &error)),
+            Err(_) => {
+                Look::Unknown(failed("can't look for the pod", "the cluster does not answer"))
+            }
         }
     }
 

@@ -7,12 +7,14 @@
 //! - [`order`], [`bridge`]: the process that has a pod; [`pump`]: its stream, taken up when it is cut.
 //! - [`boot`]: a place, from all of these.
 //! - [`shared`]: pools that the cluster keeps for all of its clients; [`claim`]: a pod out of one.
+//! - [`adopt`]: pods of sandboxes that live, found from elsewhere, and whose they are.
 //! - [`probe`]: whether it can be had.
 //! - [`sweep`]: what vanished makers have left.
 //! - [`yardsticks`]: what it is measured by.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 
+mod adopt;
 mod arrival;
 mod boot;
 mod bridge;
@@ -29,10 +31,11 @@ mod shared;
 mod sweep;
 mod yardsticks;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use agentkernel_core::{
-    BootError, DestroyError, Life, Place, Probe, Provision, Shared, SharedPool, Spec, Yardstick,
+    Adopt, BootError, DestroyError, Elsewhere, Life, Place, Probe, Provision, Shared, SharedPool,
+    Spec, Yardstick,
 };
 use agentkernel_kubernetes::{Driver, Kubernetes};
 
@@ -62,8 +65,12 @@ impl Driver for Api {
         boot::boot(spec, &life, pooled)
     }
 
-    fn forget(&self, name: &str) -> Result<(), DestroyError> {
-        boot::remove(&names::kept(name))
+    fn forget(&self, name: &str, layers: Option<&Path>) -> Result<(), DestroyError> {
+        adopt::forget(name, layers)
+    }
+
+    fn adopt(&self, order: Adopt<'_>) -> Result<Vec<Elsewhere>, BootError> {
+        adopt::adopt(order)
     }
 
     fn share(&self, order: Shared<'_>) -> Result<Vec<SharedPool>, BootError> {

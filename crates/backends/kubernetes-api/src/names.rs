@@ -11,6 +11,11 @@ pub fn kept(name: &str) -> String {
     format!("agentkernel-{}", name.to_ascii_lowercase())
 }
 
+/// The sandbox whose pod this is.
+pub fn sandbox(pod: &str) -> Option<&str> {
+    pod.strip_prefix("agentkernel-")
+}
+
 /// A name that no other pod has.
 pub fn made_up() -> io::Result<String> {
     let uuid = fs::read_to_string("/proc/sys/kernel/random/uuid")?;

@@ -12,6 +12,8 @@ pub struct Order {
     pub owner: String,
     /// What its agent wants to hear.
     pub key: [u8; 16],
+    /// Which holder of it is the caller, if it is kept.
+    pub holder: Option<String>,
     /// The digest of the shared pools out of which one may be claimed instead.
     pub pool: Option<String>,
     /// For how many seconds a claimed one may live.

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 
+use agentkernel_far::ADOPTED;
 use agentkernel_far::session::{Key, LONGEST, Session};
 use agentkernel_near::{Absence, LAST, Near};
 use kube::api::AttachedProcess;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-use crate::bridge::{BUFFER, Held};
+use crate::bridge::{BUFFER, Held, Look};
 
 /// What carries a place's stream.
 pub struct Pump<'a> {
@@ -46,10 +47,22 @@ impl<'a> Pump<'a> {
                 if absence.is_over() || self.near.is_late() {
                     return;
                 }
-                if in_vain {
-                    if self.held.is_gone().await {
-                        return;
+                // What is kept may be another's by now, who is not to be disturbed.
+                let kept = self.held.order.kept;
+                if in_vain || kept {
+                    let seen = self.held.look().await;
+                    in_vain |= matches!(seen, Look::Unknown(_));
+                    match seen {
+                        Look::Gone => return,
+                        Look::Lost { .. } => return self.give_up(),
+                        Look::Unknown(_) if kept => {
+                            sleep(absence.breath()).await;
+                            continue;
+                        }
+                        Look::There | Look::Unknown(_) => {}
                     }
+                }
+                if in_vain {
                     sleep(absence.breath()).await;
                 }
                 match self.held.exec().await {
@@ -58,6 +71,12 @@ impl<'a> Pump<'a> {
                 }
             };
         }
+    }
+
+    /// Says here what has become of it. It lives on, for somebody else.
+    fn give_up(&mut self) {
+        // Nobody may be there to hear it.
+        let _ = self.near.complain(format!("\n{ADOPTED}\n").as_bytes());
     }
 
     /// Carries it by this exec, until that ends.

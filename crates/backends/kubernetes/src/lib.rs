@@ -11,14 +11,14 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agentkernel_containers::{identity_of, owners, process_of, start_first};
 use agentkernel_core::{
-    About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
-    Launch, Life, Owners, Place, Probe, Process, Provision, Remains, Remnant, Shared, SharedPool,
-    Spec, Yardstick, undriven,
+    About, Adopt, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError,
+    Elsewhere, ImageFacts, Launch, Life, Owners, Place, Probe, Process, Provision, Remains,
+    Remnant, Shared, SharedPool, Spec, Yardstick, undriven,
 };
 use agentkernel_sys::identity;
 
@@ -38,8 +38,11 @@ pub trait Driver: Sync {
     /// Boots a place that lives as `life` says, in a pod of a shared pool if it may be `pooled`.
     fn boot(&self, spec: &Spec, life: Life, pooled: bool) -> Result<Box<dyn Place>, BootError>;
 
-    /// Removes what is kept under this name, if there is anything.
-    fn forget(&self, name: &str) -> Result<(), DestroyError>;
+    /// See [`Backend::forget`].
+    fn forget(&self, name: &str, layers: Option<&Path>) -> Result<(), DestroyError>;
+
+    /// See [`Backend::adopt`].
+    fn adopt(&self, order: Adopt<'_>) -> Result<Vec<Elsewhere>, BootError>;
 
     /// See [`Backend::share`].
     fn share(&self, order: Shared<'_>) -> Result<Vec<SharedPool>, BootError>;
@@ -165,11 +168,15 @@ impl Backend for Kubernetes {
             .map_err(|source| DestroyError { what: "a pod's link".into(), source })
     }
 
-    fn forget(&self, name: &str) -> Result<(), DestroyError> {
+    fn forget(&self, name: &str, layers: Option<&Path>) -> Result<(), DestroyError> {
         match self.driver {
-            Some(driver) => driver.forget(name),
+            Some(driver) => driver.forget(name, layers),
             None => Ok(()),
         }
+    }
+
+    fn adopt(&self, order: Adopt<'_>) -> Result<Vec<Elsewhere>, BootError> {
+        self.driver()?.adopt(order)
     }
 
     fn share(&self, order: Shared<'_>) -> Result<Vec<SharedPool>, BootError> {

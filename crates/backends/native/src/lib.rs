@@ -246,7 +246,7 @@ impl Backend for Native {
         Ok(())
     }
 
-    fn forget(&self, _name: &str) -> Result<(), DestroyError> {
+    fn forget(&self, _name: &str, _layers: Option<&Path>) -> Result<(), DestroyError> {
         Ok(())
     }
 

@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agentkernel_containers::{owners, process_of, start_first};
@@ -154,7 +154,7 @@ impl Backend for Nomad {
             .map_err(|source| DestroyError { what: "a Nomad allocation".into(), source })
     }
 
-    fn forget(&self, name: &str) -> Result<(), DestroyError> {
+    fn forget(&self, name: &str, _layers: Option<&Path>) -> Result<(), DestroyError> {
         self.driver.map_or(Ok(()), |driver| driver.forget(name))
     }
 

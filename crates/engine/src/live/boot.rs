@@ -32,7 +32,7 @@ impl Sandboxes<'_> {
         Ok((record, true))
     }
 
-    fn boot(&self, record: &Record, _lock: &SandboxLock) -> Result<Record, EngineError> {
+    pub(super) fn boot(&self, record: &Record, _lock: &SandboxLock) -> Result<Record, EngineError> {
         let (backend, spec) = (self.driver(record)?, self.spec(record)?);
         let place = backend.boot_live(&spec, self.life(record, true)?)?;
         let started = self.settle_in(record, &*place).and_then(|(record, mut dial)| {
@@ -71,6 +71,7 @@ impl Sandboxes<'_> {
             fate: Some(fate.map_err(failed("can't make the sandbox's files"))?.into()),
             layers: Some(layers),
             outlives,
+            story: self.story(record),
             ttl: record.ttl.map(|ttl| left(record.created, ttl)),
             idle: record.idle,
         })

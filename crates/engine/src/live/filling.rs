@@ -71,7 +71,7 @@ impl Drop for Filling<'_> {
         let Some(lock) = self.lock.take() else { return };
         // What can't be removed now is a leftover.
         if let Some((backend, id)) = &self.kept {
-            let _ = backend.forget(id.as_str());
+            let _ = backend.forget(id.as_str(), None);
         }
         let removed = agentkernel_files::remove_tree(&self.path);
         if let (Ok(()), Lock::Sandbox { store, id, lock }) = (removed, lock) {

@@ -3,6 +3,7 @@
 //! The store says which there are, and a lock for each keeps those apart who change it. What is
 //! running is never believed from the store alone: [`Sandboxes::settle`] looks at the process.
 
+mod adopt;
 mod background;
 mod boot;
 mod changes;
@@ -26,6 +27,7 @@ use agentkernel_store::{Dirs, Name, NewRecord, Record, Snapshot, State, Store};
 use agentkernel_wire::{PlaceRecord, SpecRecord};
 use serde_json::{Value, json};
 
+pub use adopt::Adoptable;
 pub use background::{Attached, Background, BackgroundState, Reading, Since};
 pub use dial::{Dial, DialError, PATIENCE};
 pub use exec::{Client, Exec, code};

@@ -115,14 +115,14 @@ impl Sandboxes<'_> {
             // It may have been filled and made known since.
             let is_left = !self.has_snapshot(id)?;
             if is_left {
-                self.engine.forget(id.as_str());
+                self.engine.forget(id.as_str(), None);
                 agentkernel_files::remove_tree(path).map_err(failed)?;
             }
             return Ok(is_left);
         }
         let Some(lock) = self.store.lock_leftover(id)? else { return Ok(false) };
         if *path != self.dirs.locks().join(id.as_str()) {
-            self.engine.forget(id.as_str());
+            self.engine.forget(id.as_str(), Some(&self.dirs.layers(id)));
             agentkernel_files::remove_tree(path).map_err(failed)?;
         }
         self.store.discard_lock(id, lock);

@@ -18,6 +18,9 @@ use crate::EngineError;
 /// Why a sandbox is stopped that ran when the machine went down.
 pub const REBOOTED: &str = "the machine was rebooted";
 
+/// Why one is stopped that is somebody else's now.
+const ADOPTED: &str = "it was adopted, and lives on elsewhere";
+
 impl Sandboxes<'_> {
     /// Brings the record of a sandbox in line with what is there, and returns it; `None` if the
     /// sandbox has come to the end of its time, and was removed.
@@ -86,6 +89,7 @@ impl Sandboxes<'_> {
             Some("ttl") => "its time was up",
             Some("idle") => "it was not used for long",
             Some("stopped") => "somebody stopped it",
+            Some("adopted") => ADOPTED,
             _ if rebooted => REBOOTED,
             _ => "its processes were killed from outside",
         };
@@ -131,7 +135,9 @@ impl Sandboxes<'_> {
         let failed = |error: &dyn std::fmt::Display| {
             EngineError::failed("can't remove the sandbox's files", error)
         };
-        self.driver(record)?.forget(record.id.as_str()).map_err(|error| failed(&error))?;
+        let layers = self.dirs.layers(&record.id);
+        let forgotten = self.driver(record)?.forget(record.id.as_str(), Some(&layers));
+        forgotten.map_err(|error| failed(&error))?;
         agentkernel_files::remove_tree(&folder).map_err(|error| failed(&error))?;
         Ok(self.store.remove(&record.id)?)
     }

@@ -118,7 +118,7 @@ impl Sandboxes<'_> {
         let backend = self.engine.expect_driver(Some(&snapshot.backend))?;
         let folder = self.dirs.snapshot(&snapshot.id);
         let _claim = filling::claim(&folder).map_err(failed)?;
-        let forgotten = backend.forget(snapshot.id.as_str());
+        let forgotten = backend.forget(snapshot.id.as_str(), None);
         forgotten.map_err(|e| EngineError::failed("can't remove the snapshot's files", &e))?;
         self.store.remove_snapshot(&snapshot.id)?;
         agentkernel_files::remove_tree(&folder).map_err(failed)?;

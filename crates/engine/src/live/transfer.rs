@@ -137,6 +137,7 @@ impl Sandboxes<'_> {
         let life = Life {
             name: Some(record.id.to_string()),
             layers: Some(self.make_layers(record)?),
+            story: self.story(record),
             ..Life::default()
         };
         let place = self.driver(record)?.boot_live(&self.spec(record)?, life)?;
