@@ -12,6 +12,10 @@ if [ -z "${AGENT_SANDBOX_CONTROLLER:-}" ] || [ -z "${AGENT_SANDBOX_CRDS:-}" ]; t
     echo "AGENT_SANDBOX_CONTROLLER and AGENT_SANDBOX_CRDS do not say where agent-sandbox is"
     exit 77
 fi
+if [ ! -e "$(dirname "$TESTKIT_KUBECTL")/takes-custom-resources" ]; then
+    echo "this cluster's Kubernetes dies of custom resources: remove it, and have scripts/lanes/cluster.sh build it"
+    exit 77
+fi
 . "$(dirname "${BASH_SOURCE[0]}")/with.sh"
 clients=${CLIENTS:-20} size=${SIZE:-4}
 controller=
@@ -22,6 +26,7 @@ clean_up() {
     # What it keeps goes by the cluster's own hands.
     kubectl delete --wait=false crd sandboxclaims.$group sandboxwarmpools.$group sandboxtemplates.$group \
         sandboxes.agents.x-k8s.io >/dev/null 2>&1 || true
+    kubectl delete --wait=false -f "$rights" >/dev/null 2>&1 || true
     stop_controller
     rm -rf "$work"
 }
@@ -162,6 +167,29 @@ start_controller
 says "a shared pool is removed" race agentkernel pool rm race --shared -B kubernetes
 eventually nothing_is_left
 tells "a shared pool that is not there" "has no shared pool|hint:" agentkernel pool rm race --shared -B kubernetes
+
+# By what deploy/kubernetes grants, each verb.
+become_account
+says "a shared pool with these rights" race set_pool 1
+size=1
+eventually is_full
+says "a run out of it with these rights" "was ready in the cluster's pool race" pooled true
+eventually is_full
+says_without() {
+    local verb=$1 resource=$2
+    sed "/resources: \\[${resource%%.*}\\]/,/verbs:/s/\\(verbs:.*\\)\\b$verb\\b/\\1nothing/" "$rights" | kubectl apply -f - >/dev/null
+    eventually may_not "$verb" "$resource"
+    says "without $verb on $resource" "verb \"$verb\" on \"$resource\"" pooled true
+    kubectl apply -f "$rights" >/dev/null
+    eventually may "$verb" "$resource"
+}
+says_without create sandboxclaims.$group
+says_without watch sandboxclaims.$group
+says_without list sandboxwarmpools.$group
+without patch sandboxwarmpools.$group set_pool 2
+without delete sandboxwarmpools.$group agentkernel pool rm race --shared -B kubernetes
+says "that pool is removed" race agentkernel pool rm race --shared -B kubernetes
+without create sandboxtemplates.$group set_pool 1
 
 echo "sandboxes: $failed failed"
 [ "$failed" = 0 ]
