@@ -4,42 +4,14 @@
 # is missing.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/with.sh"
-rights=$checkout/deploy/kubernetes/rights.yaml
-account=system:serviceaccount:agentkernel:agentkernel
 trap 'kubectl delete --wait=false -f "$rights" >/dev/null; rm -rf "$work"' EXIT
-
-# Whether the account may, in the cluster's own words: yes or no.
-may() { [ "$(can "$@")" = yes ]; }
-may_not() { [ "$(can "$@")" = no ]; }
-can() {
-    local part=()
-    [[ $2 != */* ]] || part=(--subresource "${2#*/}")
-    kubectl -n agentkernel auth can-i --as "$account" "$1" "${2%/*}" "${part[@]}" || true
-}
-
-# Tries a command without a verb on a resource, and whether what it says has both, and further words.
-without() {
-    local verb=$1 resource=$2
-    shift 2
-    sed "\\|resources: \\[${resource%%.*}\\]|,/verbs:/s/\\(verbs:.*\\)\\b$verb\\b/\\1nothing/" "$rights" |
-        kubectl apply -f - >/dev/null
-    eventually may_not "$verb" "$resource"
-    tells "without $verb on $resource" "$verb|${resource%%.*}" "$@"
-    kubectl apply -f "$rights" >/dev/null
-    eventually may "$verb" "$resource"
-}
 
 living() { create one && agentkernel exec one -- echo lives && agentkernel rm -f one; }
 
 in_cluster() { kubectl --request-timeout 0 -n agentkernel exec deploy/agentkerneld -- agentkernel "$@"; }
 
 own_folders
-# Of an earlier one, the namespace may still be on its way out.
-eventually kubectl apply -f "$rights"
-eventually kubectl -n agentkernel get serviceaccount agentkernel
-kubeconfig_of agentkernel agentkernel >"$work/kubeconfig"
-export KUBECONFIG=$work/kubeconfig
-eventually may create pods
+become_account
 
 says "a run with these rights" hello run -- echo hello
 says "a sandbox that lives with these rights" lives living

@@ -94,3 +94,38 @@ kubeconfig_of() {
 	current-context: c
 	END
 }
+
+# What deploy/kubernetes grants, and to whom.
+rights=$checkout/deploy/kubernetes/rights.yaml
+account=system:serviceaccount:agentkernel:agentkernel
+
+# Has agentkernel be whom it grants that to.
+become_account() {
+    # Of an earlier one, the namespace may still be on its way out.
+    eventually kubectl apply -f "$rights"
+    eventually kubectl -n agentkernel get serviceaccount agentkernel
+    kubeconfig_of agentkernel agentkernel >"$work/kubeconfig"
+    export KUBECONFIG=$work/kubeconfig
+    eventually may create pods
+}
+
+# Whether the account may, in the cluster's own words: yes or no.
+may() { [ "$(can "$@")" = yes ]; }
+may_not() { [ "$(can "$@")" = no ]; }
+can() {
+    local part=()
+    [[ $2 != */* ]] || part=(--subresource "${2#*/}")
+    kubectl -n agentkernel auth can-i --as "$account" "$1" "${2%/*}" "${part[@]}" || true
+}
+
+# Tries a command without a verb on a resource, and whether what it says has both, and further words.
+without() {
+    local verb=$1 resource=$2
+    shift 2
+    sed "\\|resources: \\[${resource%%.*}\\]|,/verbs:/s/\\(verbs:.*\\)\\b$verb\\b/\\1nothing/" "$rights" |
+        kubectl apply -f - >/dev/null
+    eventually may_not "$verb" "$resource"
+    tells "without $verb on $resource" "$verb|${resource%%.*}" "$@"
+    kubectl apply -f "$rights" >/dev/null
+    eventually may "$verb" "$resource"
+}

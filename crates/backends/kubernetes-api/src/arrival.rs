@@ -108,10 +108,10 @@ fn unable(why: &str) -> BootError {
     }
 }
 
-type Events<T> = BoxStream<'static, Result<WatchEvent<T>, kube::Error>>;
+pub type Events<T> = BoxStream<'static, Result<WatchEvent<T>, kube::Error>>;
 
 /// What happens to the things that `only` finds, from whatever there is now.
-async fn watch<T>(of: Api<T>, only: &str) -> Result<Events<T>, kube::Error>
+pub async fn watch<T>(of: Api<T>, only: &str) -> Result<Events<T>, kube::Error>
 where
     T: Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
@@ -120,7 +120,7 @@ where
 }
 
 /// The next of them. A watch has an end of its own; what has happened meanwhile comes with the next one.
-async fn next<T>(events: &mut Events<T>) -> Result<Option<WatchEvent<T>>, kube::Error> {
+pub async fn next<T>(events: &mut Events<T>) -> Result<Option<WatchEvent<T>>, kube::Error> {
     match events.try_next().await {
         Ok(Some(WatchEvent::Error(_)) | None) => Ok(None),
         Err(kube::Error::Api(status)) if status.code == 410 => Ok(None),

@@ -24,6 +24,7 @@ use crate::names;
 use crate::order::Order;
 use crate::pod::{self, HOME, Parts};
 use crate::probe::walls;
+use crate::sandboxes;
 use crate::settings::Settings;
 use crate::shared::Template;
 
@@ -71,7 +72,7 @@ pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, Bo
     }
     let closed = spec.network == Network::None;
     let made = made.is_some();
-    let pool = (pooled && !kept).then(|| Template::of(&pod).digest);
+    let pool = (pooled && !kept).then(|| Template::of(&pod, settings.pools).digest);
     let lifetime = settings.lifetime(kept);
     let name_there = name.clone();
     let order =
@@ -254,13 +255,15 @@ pub fn remove(name: &str) -> Result<(), DestroyError> {
     let removed = Settings::read().and_then(|settings| {
         runtime()?.block_on(async {
             let client = Client::find(settings).await?;
+            if sandboxes::give_back(&client, name).await? {
+                return Ok(());
+            }
             let now = DeleteParams::default().grace_period(0);
             match client.pods().delete(name, &now).await {
                 Ok(_) => Ok(()),
                 // It may have been claimed, and has another name.
                 Err(kube::Error::Api(status)) if status.code == 404 => {
-                    let claimed = remove_claimed(&client.pods(), name).await;
-                    claimed.map_err(|error| client.refusal("list", "pods", &error))
+                    remove_claimed(&client, name).await
                 }
                 Err(error) => Err(client.refusal("delete", "pods", &error)),
             }

@@ -33,6 +33,7 @@ use crate::order::Order;
 use crate::pending::{Verdict, judge};
 use crate::pod::{CONTAINER, network_policy};
 use crate::pump::Pump;
+use crate::sandboxes;
 use crate::settings::Settings;
 
 /// How long a pod may take from its making until it runs, its images fetched.
@@ -186,8 +187,8 @@ impl Held {
             // Such as that of a node that has just gone.
             Err(error) => {
                 let why = format!("a pod of the cluster's pool was of no use: {error}");
-                self.note = Some(Note::made(why));
                 self.remove().await;
+                self.note = Some(Note::made(why));
                 self.pod = own;
                 None
             }
@@ -274,17 +275,27 @@ impl Held {
             self.remove().await;
             if self.order.pool.is_some() {
                 // Of a claim nobody may have heard what came of it.
-                let pods = self.client.pods();
-                let claimed = remove_claimed(&pods, &self.order.name);
+                let claimed = remove_claimed(&self.client, &self.order.name);
                 let _ = timeout(REMOVAL, claimed).await;
             }
         }
     }
 
+    /// Removes the pod, by its claim if it has one.
     async fn remove(&self) {
-        let now = DeleteParams::default().grace_period(0);
+        let Self { client, order, pod, note } = self;
+        let is_claimed = note.as_ref().is_some_and(|note| note.is_claimed);
+        let removed = async {
+            let given_back = is_claimed && sandboxes::give_back(client, &order.name).await?;
+            if !given_back {
+                let now = DeleteParams::default().grace_period(0);
+                let removed = client.pods().delete(pod, &now).await;
+                removed.map_err(|error| client.refusal("delete", "pods", &error))?;
+            }
+            Ok::<_, BootError>(())
+        };
         // What can't be removed now is swept later.
-        let _ = timeout(REMOVAL, self.client.pods().delete(&self.pod, &now)).await;
+        let _ = timeout(REMOVAL, removed).await;
     }
 }
 

@@ -4,15 +4,16 @@
 //! its pool and writes down whose it is, what its agent wants to hear, and its deadline. Of several clients
 //! the cluster lets one do that. Whoever comes late tries the next.
 
-use agentkernel_core::hex;
+use agentkernel_core::{BootError, hex};
 use http::header::DATE;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use k8s_openapi::jiff::fmt::rfc2822;
+use kube::Resource;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::client::Body;
-use kube::core::{ObjectList, Request};
-use kube::{Api, Resource};
+use kube::core::{ObjectList, Request, Status};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -21,6 +22,8 @@ use crate::client::{Client, PATIENCE};
 use crate::order::Order;
 use crate::pending::{Verdict, has_restarted, judge};
 use crate::pod::{KEY, OWNER, POD};
+use crate::sandboxes;
+use crate::settings::Pools;
 use crate::shared::{NAME, POOL};
 
 /// How often it is looked again for pods after others were faster.
@@ -49,6 +52,13 @@ pub enum Claimed {
 /// Claims a pod of the pool with this digest, if there is one that nobody has used. Whatever goes wrong, a
 /// pod can be made instead.
 pub async fn claim(client: &Client, order: &Order, digest: &str) -> Claimed {
+    match client.settings.pools {
+        Pools::ReplicaSets => claim_of_set(client, order, digest).await,
+        Pools::Sandboxes => sandboxes::claim(client, order, digest).await,
+    }
+}
+
+async fn claim_of_set(client: &Client, order: &Order, digest: &str) -> Claimed {
     for look in 0..LOOKS {
         let Some((now, pods)) = look_for(client, digest, look == 0).await else { break };
         let Some(name) = pods.first().map(pool_of) else { break };
@@ -95,22 +105,34 @@ fn pool_of(pod: &Pod) -> String {
         .map_or_else(|| "without a name".to_owned(), |(_, name)| name.clone())
 }
 
-/// The pool's pods, and the time by the cluster's clock, as ours may be wrong. For the `first` look what the
-/// cluster knows offhand will do: who is wrong is told by the patch.
+/// The pool's pods, and the time. For the `first` look what the cluster knows offhand will do: who is wrong
+/// is told by the patch.
 async fn look_for(client: &Client, digest: &str, first: bool) -> Option<(Timestamp, Vec<Pod>)> {
     let all = ListParams::default().labels(&format!("{POOL}={digest}"));
     let all = if first { all.match_any() } else { all };
     let path = Pod::url_path(&(), Some(&client.namespace));
-    let request = Request::new(path).list(&all).ok()?.map(Body::from);
-    let answer = timeout(PATIENCE, client.client.send(request)).await.ok()?.ok()?;
-    if !answer.status().is_success() {
-        return None;
+    let (now, pods) = timeout(PATIENCE, look(client, &path, &all)).await.ok()?.ok()?;
+    Some((now?, pods))
+}
+
+/// What there is, and the time by the cluster's clock, if it tells, as ours may be wrong.
+pub async fn look<T: Clone + DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    all: &ListParams,
+) -> Result<(Option<Timestamp>, Vec<T>), kube::Error> {
+    let request = Request::new(path).list(all).map_err(kube::Error::BuildRequest)?;
+    let (head, body) = client.client.send(request.map(Body::from)).await?.into_parts();
+    let bytes = body.collect_bytes().await?;
+    if !head.status.is_success() {
+        let status = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Status::default().with_code(head.status.as_u16()));
+        return Err(kube::Error::Api(Box::new(status)));
     }
-    let date = answer.headers().get(DATE)?.to_str().ok()?;
-    let now = rfc2822::parse(date).ok()?.timestamp();
-    let bytes = timeout(PATIENCE, answer.into_body().collect_bytes()).await.ok()?.ok()?;
-    let pods: ObjectList<Pod> = serde_json::from_slice(&bytes).ok()?;
-    Some((now, pods.items))
+    let date = head.headers.get(DATE).and_then(|date| date.to_str().ok());
+    let now = date.and_then(|date| rfc2822::parse(date).ok()).map(|date| date.timestamp());
+    let found: ObjectList<T> = serde_json::from_slice(&bytes).map_err(kube::Error::SerdeError)?;
+    Ok((now, found.items))
 }
 
 /// So that not all who look at the same time begin with the same one.
@@ -158,11 +180,17 @@ async fn discard(client: &Client, pod: &Pod) {
 }
 
 /// Removes the pods that were claimed by this name, if there are any.
-pub async fn remove_claimed(pods: &Api<Pod>, name: &str) -> Result<(), kube::Error> {
+pub async fn remove_claimed(client: &Client, name: &str) -> Result<(), BootError> {
+    if sandboxes::give_back(client, name).await? {
+        return Ok(());
+    }
     let own = ListParams::default().labels(&format!("{POD}={name}"));
-    for pod in pods.list(&own).await? {
+    let pods = client.pods();
+    let found = pods.list(&own).await.map_err(|error| client.refusal("list", "pods", &error))?;
+    for pod in found {
         let name = pod.metadata.name.unwrap_or_default();
-        pods.delete(&name, &DeleteParams::default().grace_period(0)).await?;
+        let removed = pods.delete(&name, &DeleteParams::default().grace_period(0)).await;
+        removed.map_err(|error| client.refusal("delete", "pods", &error))?;
     }
     Ok(())
 }

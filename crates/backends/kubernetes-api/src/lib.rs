@@ -6,7 +6,8 @@
 //! - [`pending`]: whether a pod will ever run; [`arrival`]: waits for that.
 //! - [`order`], [`bridge`]: the process that has a pod; [`pump`]: its stream, taken up when it is cut.
 //! - [`boot`]: a place, from all of these.
-//! - [`shared`]: pools that the cluster keeps for all of its clients; [`claim`]: a pod out of one.
+//! - [`shared`]: pools that the cluster keeps for all of its clients; [`claim`]: a pod out of one;
+//!   [`sandboxes`]: both by the resources of kubernetes-sigs/agent-sandbox.
 //! - [`adopt`]: pods of sandboxes that live, found from elsewhere, and whose they are.
 //! - [`probe`]: whether it can be had.
 //! - [`sweep`]: what vanished makers have left.
@@ -26,6 +27,7 @@ mod pending;
 mod pod;
 mod probe;
 mod pump;
+mod sandboxes;
 mod settings;
 mod shared;
 mod sweep;

@@ -26,6 +26,8 @@ const PULL_SECRETS: &str = "KUBERNETES_PULL_SECRETS";
 const REQUESTS: &str = "KUBERNETES_REQUESTS";
 /// How many seconds a pod lives at most.
 const DEADLINE: &str = "KUBERNETES_DEADLINE";
+/// By what shared pools are kept: `replicasets`, or `sandboxes`, those of kubernetes-sigs/agent-sandbox.
+const POOLS: &str = "KUBERNETES_POOLS";
 
 /// All that says which cluster it is, besides our [own](OWN_VARIABLES).
 pub const VARIABLES: &[&str] = &[
@@ -52,11 +54,22 @@ pub const OWN_VARIABLES: &[&str] = &[
     PULL_SECRETS,
     REQUESTS,
     DEADLINE,
+    POOLS,
 ];
 
 /// How long a pod lives at most if nobody says otherwise, and one of a sandbox that lives on.
 const DAY: i64 = 24 * 60 * 60;
 const MONTH: i64 = 30 * DAY;
+
+/// By what shared pools are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Pools {
+    #[default]
+    ReplicaSets,
+    /// The resources of kubernetes-sigs/agent-sandbox. Only who says so has them: to look whether a cluster
+    /// has them would cost each run a request, and pools of both kinds may be there.
+    Sandboxes,
+}
 
 /// What the variables say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,6 +85,7 @@ pub struct Settings {
     pub sets_limits_aside: bool,
     /// After how many seconds pods are ended, if somebody says so.
     pub deadline: Option<i64>,
+    pub pools: Pools,
 }
 
 impl Settings {
@@ -95,6 +109,11 @@ impl Settings {
             Some("limits") => true,
             Some(other) => return Err(wrong(REQUESTS, other, "least or limits")),
         };
+        let pools = match variable(POOLS).as_deref() {
+            None | Some("replicasets") => Pools::ReplicaSets,
+            Some("sandboxes") => Pools::Sandboxes,
+            Some(other) => return Err(wrong(POOLS, other, "replicasets or sandboxes")),
+        };
         let deadline = |text: String| match text.parse() {
             Ok(seconds @ 60..) => Ok(seconds),
             _ => Err(wrong(DEADLINE, &text, "a number of seconds, 60 at least")),
@@ -110,6 +129,7 @@ impl Settings {
             pull_secrets: words(PULL_SECRETS),
             sets_limits_aside,
             deadline: variable(DEADLINE).map(deadline).transpose()?,
+            pools,
         })
     }
 
@@ -168,6 +188,7 @@ mod tests {
             (TOLERATIONS, "spot=true:NoSchedule,gpu"),
             (PULL_SECRETS, "one,two"),
             (DEADLINE, "600"),
+            (POOLS, "sandboxes"),
         ]);
         let settings = settings.unwrap();
         assert_eq!(settings.node_selector["zone"], "a");
@@ -175,14 +196,19 @@ mod tests {
             json!({ "key": "spot", "operator": "Equal", "value": "true", "effect": "NoSchedule" });
         assert_eq!(settings.tolerations, [spot, json!({ "key": "gpu", "operator": "Exists" })]);
         assert_eq!((settings.pull_secrets.len(), settings.lifetime(true)), (2, 600));
+        assert_eq!(settings.pools, Pools::Sandboxes);
         assert_eq!(read(&[]).unwrap().lifetime(false), DAY);
     }
 
     #[test]
     fn what_makes_no_sense_is_refused() {
-        for (name, value) in
-            [(NODE_SELECTOR, "ssd"), (DEADLINE, "5"), (DEADLINE, "x"), (REQUESTS, "all")]
-        {
+        for (name, value) in [
+            (NODE_SELECTOR, "ssd"),
+            (DEADLINE, "5"),
+            (DEADLINE, "x"),
+            (REQUESTS, "all"),
+            (POOLS, "x"),
+        ] {
             assert!(
                 matches!(read(&[(name, value)]), Err(BootError::Refused { .. })),
                 "{name}={value}"

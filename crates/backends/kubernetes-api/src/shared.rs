@@ -6,6 +6,8 @@
 //!
 //! A set's pods are started again when they have ended, and that can't be changed later. The agent sees
 //! that and ends at once, so nothing that has run is ever run in again; and whoever looks removes them.
+//!
+//! Where the [settings](Pools) say so, a pool is kept by the resources of [others](sandboxes) instead.
 
 use agentkernel_containers::POOLED;
 use agentkernel_core::{BootError, Network, Shared, SharedPool, Spec, hex};
@@ -19,7 +21,8 @@ use sha2::{Digest, Sha256};
 use crate::boot;
 use crate::client::{Client, failed, runtime};
 use crate::pod::{self, KEPT_LABEL, MANAGED, MANAGER, NETWORK, Parts};
-use crate::settings::Settings;
+use crate::sandboxes;
+use crate::settings::{Pools, Settings};
 
 /// The label of a pod that nobody has claimed: the digest of what it was made from.
 pub const POOL: &str = "agentkernel.dev/pool";
@@ -32,16 +35,19 @@ const NO_NETWORK: &str = "agentkernel-no-network";
 /// What the pods of a pool are, and the digest of it.
 #[derive(Debug)]
 pub struct Template {
-    pod: Value,
+    pub pod: Value,
     pub digest: String,
 }
 
 impl Template {
     /// By the pod that would be made for one client.
-    pub fn of(own: &Value) -> Self {
+    pub fn of(own: &Value, pools: Pools) -> Self {
         let mut spec = own["spec"].clone();
-        // A set has no others.
-        spec["restartPolicy"] = "Always".into();
+        let by_set = pools == Pools::ReplicaSets;
+        if by_set {
+            // A set has no others.
+            spec["restartPolicy"] = "Always".into();
+        }
         if let Some(all) = spec.as_object_mut() {
             all.remove("activeDeadlineSeconds");
         }
@@ -56,12 +62,15 @@ impl Template {
         let network = &own["metadata"]["labels"][NETWORK];
         let all = json!([env!("CARGO_PKG_VERSION"), network, spec]);
         let digest = hex(&Sha256::digest(all.to_string())[..16]);
-        let labels =
-            json!({ MANAGED: MANAGER, NETWORK: network, KEPT_LABEL: "false", POOL: digest });
+        let mut labels = json!({ MANAGED: MANAGER, NETWORK: network });
+        if by_set {
+            labels[KEPT_LABEL] = "false".into();
+            labels[POOL] = digest.as_str().into();
+        }
         Self { pod: json!({ "metadata": { "labels": labels }, "spec": spec }), digest }
     }
 
-    fn made_from(spec: &Spec, settings: &Settings) -> Result<Self, BootError> {
+    pub fn made_from(spec: &Spec, settings: &Settings) -> Result<Self, BootError> {
         let parts = Parts {
             name: "",
             owner: "",
@@ -72,7 +81,7 @@ impl Template {
             kept: false,
             deadline: 0,
         };
-        Ok(Self::of(&pod::pod(spec, settings, &parts)))
+        Ok(Self::of(&pod::pod(spec, settings, &parts), settings.pools))
     }
 
     /// The set that keeps so many of them.
@@ -95,8 +104,8 @@ impl Template {
     }
 }
 
-/// The set of the pool `name`.
-fn called(name: &str) -> String {
+/// What the pool `name` is called among others' things.
+pub fn called(name: &str) -> String {
     format!("agentkernel-pool-{name}")
 }
 
@@ -104,13 +113,19 @@ pub fn share(order: Shared<'_>) -> Result<Vec<SharedPool>, BootError> {
     let settings = Settings::read()?;
     runtime()?.block_on(async {
         let client = Client::find(settings).await?;
-        match order {
-            Shared::List => list(&client).await,
-            Shared::Set { name, size, spec } => {
-                set(&client, name, size, spec).await.map(|()| vec![])
+        let done = match (order, client.settings.pools) {
+            (Shared::List, Pools::ReplicaSets) => return list(&client).await,
+            (Shared::List, Pools::Sandboxes) => return sandboxes::list(&client).await,
+            (Shared::Set { name, size, spec }, Pools::ReplicaSets) => {
+                set(&client, name, size, spec).await
             }
-            Shared::Remove { name } => remove(&client, name).await.map(|()| vec![]),
-        }
+            (Shared::Set { name, size, spec }, Pools::Sandboxes) => {
+                sandboxes::set(&client, name, size, spec).await
+            }
+            (Shared::Remove { name }, Pools::ReplicaSets) => remove(&client, name).await,
+            (Shared::Remove { name }, Pools::Sandboxes) => sandboxes::remove(&client, name).await,
+        };
+        done.map(|()| vec![])
     })
 }
 
@@ -156,7 +171,7 @@ async fn set(client: &Client, name: &str, size: u32, spec: &Spec) -> Result<(), 
 }
 
 /// Denies all traffic of pods without a network. It stays, as pods outlast their pool.
-async fn close_network(client: &Client) -> Result<(), BootError> {
+pub async fn close_network(client: &Client) -> Result<(), BootError> {
     let policy = json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -179,11 +194,15 @@ async fn close_network(client: &Client) -> Result<(), BootError> {
 async fn remove(client: &Client, name: &str) -> Result<(), BootError> {
     match sets(client).delete(&called(name), &DeleteParams::background()).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 => Err(BootError::Refused {
-            why: format!("the namespace {} has no shared pool {name}", client.namespace),
-            fix: "agentkernel pool ls --shared shows all of them".into(),
-        }),
+        Err(kube::Error::Api(status)) if status.code == 404 => Err(no_such_pool(client, name)),
         Err(error) => Err(client.refusal("delete", "replicasets", &error)),
+    }
+}
+
+pub fn no_such_pool(client: &Client, name: &str) -> BootError {
+    BootError::Refused {
+        why: format!("the namespace {} has no shared pool {name}", client.namespace),
+        fix: "agentkernel pool ls --shared shows all of them".into(),
     }
 }
 
@@ -208,7 +227,7 @@ mod tests {
 
     #[test]
     fn only_equal_specs_meet() {
-        let digest = |pod: &Value| Template::of(pod).digest;
+        let digest = |pod: &Value| Template::of(pod, Pools::ReplicaSets).digest;
         let one = digest(&own("debian", "a", 60, "none"));
         assert_eq!(one, digest(&own("debian", "b", 600, "none")), "a client is not in it");
         assert_ne!(one, digest(&own("alpine", "a", 60, "none")));
@@ -216,8 +235,22 @@ mod tests {
     }
 
     #[test]
+    fn what_others_keep_is_no_sets_and_is_started_once() {
+        let own = own("debian", "a", 60, "none");
+        let template = Template::of(&own, Pools::Sandboxes);
+        assert_ne!(template.digest, Template::of(&own, Pools::ReplicaSets).digest);
+        let labels = json!({ MANAGED: MANAGER, NETWORK: "none" });
+        assert_eq!(template.pod["metadata"]["labels"], labels, "nobody else may take or sweep it");
+        let spec = &template.pod["spec"];
+        assert_eq!(
+            (&spec["restartPolicy"], &spec["activeDeadlineSeconds"]),
+            (&json!("Never"), &Value::Null)
+        );
+    }
+
+    #[test]
     fn a_set_takes_its_pods() {
-        let template = Template::of(&own("debian", "a", 60, "none"));
+        let template = Template::of(&own("debian", "a", 60, "none"), Pools::ReplicaSets);
         let set = template.set("quick", 3);
         let wanted = &set["spec"]["selector"]["matchLabels"];
         let labels = &set["spec"]["template"]["metadata"]["labels"];
