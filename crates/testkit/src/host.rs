@@ -1,6 +1,7 @@
 //! The host as its administrator sees it: processes, mounts, control groups and files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -283,11 +284,17 @@ fn within(
 }
 
 fn groups() -> BTreeSet<PathBuf> {
-    // Of a cluster that others try pods on, all come and go.
-    let tries_pods = std::env::var_os("TESTKIT_CLUSTER_IMAGE").is_some();
-    let is_others =
-        |path: &PathBuf| !tries_pods && path.to_string_lossy().contains("/agentkernel-cluster-");
-    folders_under(Path::new("/sys/fs/cgroup")).into_iter().filter(|path| !is_others(path)).collect()
+    // The one whose cluster is tested, by what scripts/lanes/cluster.sh has made.
+    let tested = std::env::var_os("TESTKIT_CLUSTER_GROUP");
+    let counts = |path: &PathBuf| !is_of_another_cluster(path, tested.as_deref());
+    folders_under(Path::new("/sys/fs/cgroup")).into_iter().filter(counts).collect()
+}
+
+/// Whether a control group is of a cluster that others try pods on beside, where all come and go.
+fn is_of_another_cluster(group: &Path, tested: Option<&OsStr>) -> bool {
+    const CLUSTER: &[u8] = b"agentkernel-cluster-";
+    let mut clusters = group.iter().filter(|name| name.as_encoded_bytes().starts_with(CLUSTER));
+    clusters.any(|name| Some(name) != tested)
 }
 
 /// Whether the control group has no process in it and keeps none. Those of other programs on the
@@ -403,6 +410,22 @@ mod tests {
             assert!(!judged.join().unwrap());
         });
         assert!(begun.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn groups_of_other_clusters_are_nobodys_leftovers() {
+        let tested = Some(OsStr::new("agentkernel-cluster-1"));
+        let pods = |name: &str| PathBuf::from(format!("/sys/fs/cgroup/cpu/{name}/kubepods/pod1"));
+        for (name, tested, others) in [
+            ("agentkernel-cluster-2", tested, true),
+            ("agentkernel-cluster-2", None, true),
+            ("agentkernel-cluster-1", tested, false),
+            // A sandbox's own, and an engine's.
+            ("agentkernel-1-2", None, false),
+            ("docker", tested, false),
+        ] {
+            assert_eq!(is_of_another_cluster(&pods(name), tested), others, "{name} {tested:?}");
+        }
     }
 
     #[test]
