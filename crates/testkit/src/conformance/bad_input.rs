@@ -359,12 +359,6 @@ fn no_command(subject: &Subject) -> Verdict {
         command.args(arguments);
         refused(&Captured::of(command)?, &["command"])?;
     }
-    if subject.is_clusters() {
-        // What an image would start, nobody here can look at.
-        let mut command = subject.agentkernel(&scratch);
-        command.arg("run");
-        refused(&Captured::of(command)?, &["no command was given", "cluster's nodes"])?;
-    }
     // A command without a name is one that is not there, as for `env`.
     let got = subject.run(&NO_FLAGS, &[""])?;
     got.exits(127)?.prints("")?.mentions("error: ")?.mentions("hint: ")?;
