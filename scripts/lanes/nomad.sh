@@ -5,7 +5,8 @@
 #   scripts/lanes/nomad.sh [OPTION or FILTER...]
 #
 # which are the suite's; without any it tries each behaviour on one route, drawn by lot. `trials` alone tries
-# only the policy, agents that are restarted, nodes that are drained, many at once, and TLS. It takes the nomad that NOMAD_BIN names or PATH has, and Docker, brought up by
+# only the policy, agents that are restarted, nodes that are drained, many at once, and TLS. What was run is
+# in the last line. It takes the nomad that NOMAD_BIN names or PATH has, and Docker, brought up by
 # containers.sh. TESTKIT_PROGRAM may be an agentkernel with agentkerneld beside it; else they are built.
 #
 # The exit status is 77, with the reason in the last line, where the lane can't run: no package carries a
@@ -131,14 +132,17 @@ main() {
     start_agent open
     await_node open
     say "$("$nomad" version | head -n 1), at $NOMAD_ADDR"
+    local suite="no suite"
     if [ "$*" != trials ]; then
         [ $# -gt 0 ] || set -- --one-route nomad/
         cargo test --test conformance -- --slowest --workers=3 "$@"
+        suite="the suite ($*)"
     fi
     many
     restarts
     over_tls
     rights
+    say "ran: $suite, many at once, restarts, a drain, TLS, each right taken away"
 }
 
 main "$@"

@@ -56,12 +56,15 @@ until_true() {
 # All of its tasks have ended, or it was stopped.
 is_dead() { [ "$(nomad job inspect -t '{{.Status}}' "$name")" = dead ]; }
 
+# What it has printed is there, which may be later. To follow it would not end, though the task has.
+has_logs() { logs=$(nomad alloc logs -job "$name") && [ -n "$logs" ]; }
+
 case $step in
 run)
     run "$@"
-    # Its logs could be followed, but never to an end: of a task that has ended they are not told to be whole.
     until_true is_dead
-    nomad alloc logs -job "$name"
+    until_true has_logs
+    printf '%s\n' "$logs"
     nomad job stop -detach -purge "$name" >/dev/null
     ;;
 create) run /bin/sleep 3600 ;;
