@@ -20,6 +20,7 @@
 #   KUBERNETES_AGENT_IMAGE   the image with the agent
 #   TESTKIT_CLUSTER_IMAGE    what the suites' commands need; beside it the node has
 #                            localhost/agentkernel-empty, -busybox, -daemon and -pause
+#   TESTKIT_CLUSTER_GROUP    the name of its control groups, where the suites look for what is left
 #   TESTKIT_PROGRAM          the agentkernel whose agent that is; the caller's, or made for it
 #   TESTKIT_KUBECTL          the cluster's command line
 #
@@ -201,6 +202,7 @@ up() {
     known KUBECONFIG "$KUBECONFIG"
     known KUBERNETES_AGENT_IMAGE localhost/agentkernel-agent:latest
     known TESTKIT_CLUSTER_IMAGE "$test_image"
+    known TESTKIT_CLUSTER_GROUP "$group"
     known TESTKIT_PROGRAM "$TESTKIT_PROGRAM"
     known TESTKIT_KUBECTL "$bin/kubectl"
     rm -rf "$dir/images"

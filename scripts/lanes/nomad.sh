@@ -3,9 +3,13 @@
 # agentkernel works, and of each right that is taken away it says which it is.
 #
 #   scripts/lanes/nomad.sh [OPTION or FILTER...]
+#   scripts/lanes/nomad.sh up DIR      and then   . DIR/environment
+#   scripts/lanes/nomad.sh down DIR
 #
-# which are the suite's; without any it tries each behaviour on one route, drawn by lot. `trials` alone tries
-# only the policy, agents that are restarted, nodes that are drained, many at once, and TLS. It takes the nomad that NOMAD_BIN names or PATH has, and Docker, brought up by
+# `up` has an agent and Docker be there until `down`, for what else is to be tried or measured; without a
+# TESTKIT_PROGRAM the environment names no NOMAD_AGENT_PATH. Options and filters are the suite's; without any it tries each behaviour on one route, drawn by lot. `trials` alone tries
+# only the policy, agents that are restarted, nodes that are drained, many at once, and TLS. What was run is
+# in the last line. It takes the nomad that NOMAD_BIN names or PATH has, and Docker, brought up by
 # containers.sh. TESTKIT_PROGRAM may be an agentkernel with agentkerneld beside it; else they are built.
 #
 # The exit status is 77, with the reason in the last line, where the lane can't run: no package carries a
@@ -36,6 +40,49 @@ leave() {
     docker -H unix:///var/run/docker.sock rmi "$image" >/dev/null 2>&1 || true
     "$here/containers.sh" down "$work/engines"
     rm -rf "$work"
+}
+
+# Has Docker, the image and an agent be there, below $work.
+bring_up() {
+    trap leave EXIT
+    trap 'exit 1' INT TERM HUP
+    chmod 711 "$work"
+    mkdir -p "$work"/home/{state,run}
+    "$here/containers.sh" up "$work/engines" || true
+    [ -e "$work/engines/environment" ] || skip "no engine could be brought up"
+    . "$work/engines/environment"
+    [ -n "${TESTKIT_DOCKER:-}" ] || skip "Docker could not be brought up"
+    # Nomad asks a registry for what is called latest, each time.
+    docker -H "unix://$TESTKIT_DOCKER" tag "$TESTKIT_IMAGE" "$image"
+    export TESTKIT_NOMAD_IMAGE=$image
+    start_agent open
+    await_node open
+    say "$("$nomad" version | head -n 1), at $NOMAD_ADDR"
+}
+
+up() {
+    work=$(realpath -m "$1")
+    [ ! -e "$work/agents" ] || { echo "$work is up"; exit 1; }
+    mkdir -p "$work"
+    bring_up
+    echo "${agents[*]}" >"$work/agents"
+    echo "$image" >"$work/image"
+    {
+        printf 'export NOMAD_ADDR=%q TESTKIT_NOMAD_IMAGE=%q\n' "$NOMAD_ADDR" "$image"
+        printf 'export PATH=%q:$PATH\n' "$(dirname "$(realpath "$nomad")")"
+        if [ -n "${TESTKIT_PROGRAM:-}" ]; then
+            printf 'export NOMAD_AGENT_PATH=%q\n' "$(realpath "$TESTKIT_PROGRAM")"
+        fi
+    } >"$work/environment"
+    trap - EXIT
+}
+
+down() {
+    work=$(realpath -m "$1")
+    [ -e "$work/agents" ] || { echo "$work is not up"; exit 1; }
+    read -ra agents <"$work/agents"
+    image=$(cat "$work/image")
+    leave
 }
 
 # Where commands of agentkernel find what they need and leave what they must, and nothing of the caller's.
@@ -109,36 +156,32 @@ get_programs() {
 }
 
 main() {
-    local status=0 tool
+    local tool
     [ -n "$nomad" ] || skip "there is no nomad on PATH, and NOMAD_BIN names none"
     [ "$(id -u)" = 0 ] || skip "only root can start Docker and Nomad's agent"
     for tool in jq curl openssl; do
         command -v "$tool" >/dev/null || skip "there is no $tool"
     done
+    case "$#:${1:-}" in
+    2:up | 2:down)
+        "$1" "$2"
+        return
+        ;;
+    esac
     work=$(mktemp -d)
-    trap leave EXIT
-    trap 'exit 1' INT TERM HUP
-    chmod 711 "$work"
-    mkdir -p "$work"/home/{state,run}
-    "$here/containers.sh" up "$work/engines" || status=$?
-    [ -e "$work/engines/environment" ] || skip "no engine could be brought up"
-    . "$work/engines/environment"
-    [ -n "${TESTKIT_DOCKER:-}" ] || skip "Docker could not be brought up"
-    # Nomad asks a registry for what is called latest, each time.
-    docker -H "unix://$TESTKIT_DOCKER" tag "$TESTKIT_IMAGE" "$image"
+    bring_up
     get_programs
-    export TESTKIT_NOMAD_IMAGE=$image
-    start_agent open
-    await_node open
-    say "$("$nomad" version | head -n 1), at $NOMAD_ADDR"
+    local suite="no suite"
     if [ "$*" != trials ]; then
         [ $# -gt 0 ] || set -- --one-route nomad/
         cargo test --test conformance -- --slowest --workers=3 "$@"
+        suite="the suite ($*)"
     fi
     many
     restarts
     over_tls
     rights
+    say "ran: $suite, many at once, restarts, a drain, TLS, each right taken away"
 }
 
 main "$@"

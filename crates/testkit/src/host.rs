@@ -1,6 +1,7 @@
 //! The host as its administrator sees it: processes, mounts, control groups and files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -199,6 +200,9 @@ impl Drop for Orphanage {
     }
 }
 
+/// Where control groups are.
+const GROUPS: &str = "/sys/fs/cgroup";
+
 /// Everything of the host that a sandbox could leave something in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remains {
@@ -283,11 +287,17 @@ fn within(
 }
 
 fn groups() -> BTreeSet<PathBuf> {
-    // Of a cluster that others try pods on, all come and go.
-    let tries_pods = std::env::var_os("TESTKIT_CLUSTER_IMAGE").is_some();
-    let is_others =
-        |path: &PathBuf| !tries_pods && path.to_string_lossy().contains("/agentkernel-cluster-");
-    folders_under(Path::new("/sys/fs/cgroup")).into_iter().filter(|path| !is_others(path)).collect()
+    // The one whose cluster is tested, by what scripts/lanes/cluster.sh has made.
+    let tested = std::env::var_os("TESTKIT_CLUSTER_GROUP");
+    let counts = |path: &PathBuf| !is_of_another_cluster(path, tested.as_deref());
+    folders_under(Path::new(GROUPS)).into_iter().filter(counts).collect()
+}
+
+/// Whether a control group is of a cluster that others try pods on beside, where all come and go.
+fn is_of_another_cluster(group: &Path, tested: Option<&OsStr>) -> bool {
+    const CLUSTER: &[u8] = b"agentkernel-cluster-";
+    let mut clusters = group.iter().filter(|name| name.as_encoded_bytes().starts_with(CLUSTER));
+    clusters.any(|name| Some(name) != tested)
 }
 
 /// Whether the control group has no process in it and keeps none. Those of other programs on the
@@ -300,8 +310,7 @@ fn stays_abandoned(group: &Path) -> Result<bool, NotPassed> {
         // Watched before it is looked at, so that no removal is missed.
         let watch = inotify::init(CreateFlags::CLOEXEC)?;
         let watched = inotify::add_watch(&watch, parent, WatchFlags::DELETE);
-        let processes = fs::read_to_string(group.join("cgroup.procs"));
-        if watched.is_err() || !processes.is_ok_and(|processes| processes.is_empty()) {
+        if watched.is_err() || is_used(Path::new(GROUPS), group) {
             return Ok(false);
         }
         let left = deadline.saturating_duration_since(Instant::now());
@@ -311,6 +320,21 @@ fn stays_abandoned(group: &Path) -> Result<bool, NotPassed> {
         readable_within(&watch, left)?;
     }
     Ok(false)
+}
+
+/// Whether the control group has a process in it, is gone, or is one of several of a name in as many
+/// hierarchies below `top` of which another has one: Nomad takes a container's first process out of Docker's
+/// group for processors, and leaves it in the others.
+fn is_used(top: &Path, group: &Path) -> bool {
+    let processes = |group: &Path| fs::read_to_string(group.join("cgroup.procs"));
+    if !processes(group).is_ok_and(|processes| processes.is_empty()) {
+        return true;
+    }
+    let Ok(below) = group.strip_prefix(top) else { return false };
+    let name: PathBuf = below.iter().skip(1).collect();
+    let hierarchies = fs::read_dir(top).into_iter().flatten().flatten();
+    let mut same = hierarchies.map(|hierarchy| hierarchy.path().join(&name));
+    same.any(|group| processes(&group).is_ok_and(|processes| !processes.is_empty()))
 }
 
 fn folders_under(top: &Path) -> Vec<PathBuf> {
@@ -403,6 +427,37 @@ mod tests {
             assert!(!judged.join().unwrap());
         });
         assert!(begun.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_group_is_used_if_one_of_its_name_is() {
+        let scratch = Scratch::new(None).unwrap();
+        for (group, processes) in
+            [("cpuset/a", ""), ("memory/a", "1\n"), ("cpuset/b", ""), ("memory/b", "")]
+        {
+            let group = scratch.path().join(group);
+            fs::create_dir_all(&group).unwrap();
+            fs::write(group.join("cgroup.procs"), processes).unwrap();
+        }
+        let used = |group: &str| is_used(scratch.path(), &scratch.path().join(group));
+        let all = ["cpuset/a", "memory/a", "cpuset/b", "memory/b", "memory/gone"].map(used);
+        assert_eq!(all, [true, true, false, false, true]);
+    }
+
+    #[test]
+    fn groups_of_other_clusters_are_nobodys_leftovers() {
+        let tested = Some(OsStr::new("agentkernel-cluster-1"));
+        let pods = |name: &str| PathBuf::from(format!("/sys/fs/cgroup/cpu/{name}/kubepods/pod1"));
+        for (name, tested, others) in [
+            ("agentkernel-cluster-2", tested, true),
+            ("agentkernel-cluster-2", None, true),
+            ("agentkernel-cluster-1", tested, false),
+            // A sandbox's own, and an engine's.
+            ("agentkernel-1-2", None, false),
+            ("docker", tested, false),
+        ] {
+            assert_eq!(is_of_another_cluster(&pods(name), tested), others, "{name} {tested:?}");
+        }
     }
 
     #[test]

@@ -369,6 +369,11 @@ impl Subject {
         self.backend == ALLOCATIONS
     }
 
+    /// Whether a cluster finds the places, and its nodes the images.
+    pub(crate) fn is_clusters(&self) -> bool {
+        self.has_pods() || self.has_allocations()
+    }
+
     /// Whether its places are behind a stream. Whoever is not a machine, and can tell of changes, reaches a
     /// place's files, and so its process, otherwise.
     pub(crate) fn is_far(&self) -> bool {

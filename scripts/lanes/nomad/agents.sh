@@ -44,7 +44,7 @@ await() {
     local name=$1 said
     shift
     for _ in {1..300}; do
-        if said=$("$@" 2>&1) || [[ $said = *403* ]]; then return 0; fi
+        if said=$("$@" 2>&1) || [[ $said = *'Permission denied'* ]]; then return 0; fi
         kill -0 "${agents[-1]}" 2>/dev/null || break
         sleep 0.2
     done
@@ -53,8 +53,30 @@ await() {
     return 1
 }
 
-# Waits until a node will take a sandbox.
-await_node() { await "$1" bash -c "'$nomad' node status -self -json | jq -e '.Status == \"ready\" and .Drivers.docker.Healthy'"; }
+# What Nomad says of that, and of which of its states by the headers in $work/headers.
+get() {
+    curl -sf -D "$work/headers" -H "X-Nomad-Token: ${NOMAD_TOKEN:-}" ${NOMAD_CACERT:+--cacert "$NOMAD_CACERT"} \
+        ${NOMAD_CLIENT_CERT:+--cert "$NOMAD_CLIENT_CERT" --key "$NOMAD_CLIENT_KEY"} "$NOMAD_ADDR/v1/$1"
+}
+
+# Waits until a node will take a sandbox: Nomad answers once something of its nodes is not as it was.
+await_node() {
+    local name=$1 index=0 until=$((SECONDS + 90)) nodes=
+    local ready='any(.[]; .Status == "ready" and .SchedulingEligibility == "eligible" and .Drivers.docker.Healthy)'
+    while [ "$SECONDS" -lt "$until" ]; do
+        if nodes=$(get "nodes?index=$index&wait=10s"); then
+            if jq -e "$ready" <<<"$nodes" >/dev/null; then return 0; fi
+            index=$(sed -n 's/^x-nomad-index: \([0-9]*\).*/\1/Ip' "$work/headers")
+        else
+            # There is no leader yet.
+            sleep 0.2
+        fi
+        kill -0 "${agents[-1]}" 2>/dev/null || break
+    done
+    tail -n 5 "$work/$name.log"
+    echo "no node of the agent $name takes a sandbox: $nodes"
+    return 1
+}
 
 # Ends the agents, with all that they have started: an agent that is told to stop ends its tasks first.
 end_agents() {

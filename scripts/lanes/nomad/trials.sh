@@ -31,13 +31,8 @@ start_pair() {
         printf 'plugin "docker" {\n  config {\n    volumes {\n      enabled = true\n    }\n  }\n}\n'
     } >"$work/node.hcl"
     start_lasting node
-    await node has_node
+    await_node node
 }
-
-# The number of a node that takes sandboxes.
-has_node() { get nodes | jq -er '.[] | select(.Status == "ready" and .Drivers.docker.Healthy) | .ID'; }
-
-get() { curl -sf -H "X-Nomad-Token: ${NOMAD_TOKEN:-}" "$NOMAD_ADDR/v1/$1"; }
 
 wrong() {
     echo "$*"
@@ -64,6 +59,7 @@ restarts() {
         sleep 2
         start_lasting node
         wait "$counter" || wrong "a command ended with $? as its node's agent got SIG$signal"
+        await_node node
         seq 50 | cmp - "$work/heard" || wrong "a command was not heard once as its node's agent got SIG$signal"
     done
     agentkernel stop lasting

@@ -50,7 +50,7 @@ pub use place::{
 };
 pub use port::{Obstacle, process_at, said};
 pub use product::{DOCKER, PODMAN, Product};
-pub use who::{identity as identity_of, process as process_of};
+pub use who::{identity as identity_of, process as process_of, refuse_unnamed};
 
 /// What takes a word with an engine.
 pub trait Driver: Sync {

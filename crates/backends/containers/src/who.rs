@@ -15,3 +15,16 @@ pub fn identity(user: &User, image: &ImageFacts) -> Result<Identity, BootError> 
 pub fn process(spec: &Spec, command: &Command, image: &ImageFacts) -> Result<Process, BootError> {
     process_in_image(spec, command, image, effective())
 }
+
+/// Refuses a command without words where an image is known to a cluster's nodes alone: what such an image
+/// starts by itself can't be told here, nor can what it would put before words.
+pub fn refuse_unnamed(command: &Command) -> Result<(), BootError> {
+    match command.argv.is_empty() {
+        false => Ok(()),
+        true => Err(BootError::Refused {
+            why: "no command was given, and the image's own is known to the cluster's nodes alone"
+                .into(),
+            fix: "name it after the flags, its entrypoint first".into(),
+        }),
+    }
+}

@@ -14,7 +14,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel_containers::{identity_of, owners, process_of, start_first};
+use agentkernel_containers::{identity_of, owners, process_of, refuse_unnamed, start_first};
 use agentkernel_core::{
     About, Adopt, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError,
     Elsewhere, ImageFacts, Launch, Life, Owners, Place, Probe, Process, Provision, Remains,
@@ -125,6 +125,7 @@ impl Backend for Kubernetes {
     }
 
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
+        refuse_unnamed(first.command)?;
         let place = self.driver()?.boot(spec, Life::default(), first.pooled)?;
         let process = self.process(spec, first.command, &|| place.image())?;
         start_first(&*place, process, &first.stdio)?;
@@ -141,6 +142,7 @@ impl Backend for Kubernetes {
         command: &Command,
         image: &dyn Fn() -> ImageFacts,
     ) -> Result<Process, BootError> {
+        refuse_unnamed(command)?;
         let image = image();
         let own = identity_of(&spec.user, &image)?;
         let process = process_of(spec, command, &image)?;

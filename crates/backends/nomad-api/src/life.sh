@@ -40,20 +40,36 @@ job "$name" {
 JOB
 }
 
-# It is placed, and may not have begun.
-begun() {
-    until nomad alloc exec -job "$name" true >/dev/null 2>&1; do :; done
+# Asks again until what follows succeeds: no word of the command line's waits for a task.
+until_true() {
+    tries=0
+    until "$@" >/dev/null 2>&1; do
+        tries=$((tries + 1))
+        [ "$tries" -lt 300 ] || {
+            echo "in vain, $tries times: $*" >&2
+            nomad job stop -detach -purge "$name" >/dev/null
+            exit 1
+        }
+    done
 }
+
+# All of its tasks have ended, or it was stopped.
+is_dead() { [ "$(nomad job inspect -t '{{.Status}}' "$name")" = dead ]; }
+
+# What it has printed is there, which may be later. To follow it would not end, though the task has.
+has_logs() { logs=$(nomad alloc logs -job "$name") && [ -n "$logs" ]; }
 
 case $step in
 run)
     run "$@"
-    # To the end of what it prints.
-    until nomad alloc logs -f -job "$name" 2>/dev/null; do :; done
+    until_true is_dead
+    until_true has_logs
+    printf '%s\n' "$logs"
     nomad job stop -detach -purge "$name" >/dev/null
     ;;
 create) run /bin/sleep 3600 ;;
-start) begun ;;
+# It is placed, and may not have begun.
+start) until_true nomad alloc exec -t=false -i=false -job "$name" /bin/true ;;
 exec) nomad alloc exec -t=false -i=false -job "$name" "$@" ;;
 remove) nomad job stop -detach -purge "$name" >/dev/null ;;
 esac

@@ -15,7 +15,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentkernel_containers::{owners, process_of, start_first};
+use agentkernel_containers::{owners, process_of, refuse_unnamed, start_first};
 use agentkernel_core::{
     About, Backend, BootError, Capabilities, Capability, Class, Command, DestroyError, ImageFacts,
     Launch, Life, Owners, Place, Probe, Process, Provision, Pull, Remains, Remnant, Spec,
@@ -124,6 +124,7 @@ impl Backend for Nomad {
     }
 
     fn boot(&self, spec: &Spec, first: Launch<'_>) -> Result<Box<dyn Place>, BootError> {
+        refuse_unnamed(first.command)?;
         let place = self.driver()?.boot(spec, Life::default())?;
         let process = self.process(spec, first.command, &|| place.image())?;
         start_first(&*place, process, &first.stdio)?;
@@ -140,6 +141,7 @@ impl Backend for Nomad {
         command: &Command,
         image: &dyn Fn() -> ImageFacts,
     ) -> Result<Process, BootError> {
+        refuse_unnamed(command)?;
         process_of(spec, command, &image())
     }
 

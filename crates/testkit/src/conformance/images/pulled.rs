@@ -54,6 +54,13 @@ pub(super) const TABLE: &[Behaviour] = &[
         &[Capability::ImageReference],
         image_without_a_shell,
     ),
+    Behaviour::new(
+        "image-whose-command-is-unknown",
+        "where nobody can look at an image, a run without words is refused before anything is made",
+        &[Capability::ImageReference],
+        image_whose_command_is_unknown,
+    )
+    .only(Route::Cold, OF_ITS_OWN),
 ];
 
 /// The image `agentkernel-test` of the registry that `scripts/lanes/containers.sh` brings up.
@@ -190,5 +197,17 @@ fn image_without_a_shell(subject: &Subject) -> Verdict {
     for argv in [&["sh", "-c", "exit 3"][..], &["/bin/sh"], &["echo", "here"]] {
         subject.run(&flags, argv)?.exits(127)?.prints("")?.mentions(argv[0])?;
     }
+    Ok(())
+}
+
+fn image_whose_command_is_unknown(subject: &Subject) -> Verdict {
+    if !subject.is_clusters() {
+        skip!("the images of its sandboxes can be looked at");
+    }
+    let scratch = subject.scratch()?;
+    let mut command = subject.agentkernel(&scratch);
+    command.arg("run");
+    let got = Captured::of(command)?;
+    got.exits(125)?.prints("")?.mentions("error: no command was given")?.mentions("nodes")?;
     Ok(())
 }
