@@ -26,7 +26,7 @@ const TRIES: Duration = Duration::from_secs(45);
 const TURN: Duration = Duration::from_secs(1);
 
 /// Comes at once, and then for every further watch.
-fn turns() -> Interval {
+pub fn turns() -> Interval {
     let mut turns = interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     turns

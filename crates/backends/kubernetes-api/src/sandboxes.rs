@@ -16,7 +16,7 @@ use kube::{Api, Resource};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::arrival::{self, next, watch};
+use crate::arrival::{self, next, turns, watch};
 use crate::claim::{Claimed, Note, look};
 use crate::client::{Client, PATIENCE};
 use crate::order::Order;
@@ -303,7 +303,9 @@ async fn await_sandbox(client: &Client, own: &str) -> Result<Got, String> {
 async fn hear(client: &Client, own: &str, last: &mut Option<String>) -> Result<Got, String> {
     let refused = |error| CLAIMS.refusal(client, "watch", &error).to_string();
     let only = format!("metadata.name={own}");
+    let mut turns = turns();
     loop {
+        turns.tick().await;
         let mut events = watch(CLAIMS.api(client), &only).await.map_err(refused)?;
         while let Some(event) = next(&mut events).await.map_err(refused)? {
             match event {
