@@ -26,7 +26,7 @@ eventually pool_is_full
 without_patch() { run --verbose -- echo hello; }
 sed '/resources: \[pods\]/,/verbs:/s/patch, //' "$rights" | kubectl apply -f - >/dev/null
 eventually may_not patch pods
-says "without patch on pods" "the verb \"patch\" on \"pods\"" without_patch
+says "without patch on pods" "forbids to patch pods" without_patch
 kubectl apply -f "$rights" >/dev/null
 eventually may patch pods
 without delete replicasets agentkernel pool rm few --shared -B kubernetes
