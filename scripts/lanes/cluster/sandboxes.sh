@@ -32,12 +32,13 @@ clean_up() {
 }
 trap clean_up EXIT
 
-# Without the server that converts older versions, which nobody here uses. Defaults that are empty, of names
-# that nobody here leaves out, Kubernetes 1.20 takes for null.
+# Without the server that converts older versions, which nobody here uses. And Kubernetes 1.20 takes an empty
+# text for null, be it the default of a name, which nobody here leaves out, or the message of a condition.
 install_crds() {
     local file
     for file in "$AGENT_SANDBOX_CRDS"/*.yaml; do
-        sed '/^  conversion:$/,/^          path:/d; s/^\( *default:\) \W*$/\1 unnamed/' "$file" | kubectl create --validate=false -f -
+        sed '/^  conversion:$/,/^          path:/d; s/^\( *default:\) \W*$/\1 unnamed/
+            s/^\( *\)maxLength: 32768$/&\n\1nullable: true/' "$file" | kubectl create --validate=false -f -
     done
 }
 start_controller() {
@@ -129,8 +130,8 @@ lone() { "$TESTKIT_PROGRAM" run "${spec[@]}" -- sh -c 'echo began >&2; sleep 300
 eventually is_full
 lone
 eventually grep -q began "$work/lone"
-kubectl get sandboxclaims -o 'jsonpath={.items[0].spec.lifecycle}' >"$work/said"
-says "a claim has an end" "shutdownTime" cat "$work/said"
+kubectl get sandboxclaims -o 'jsonpath={.items[0].spec.lifecycle}' >"$work/lifecycle"
+says "a claim has an end" "shutdownTime" cat "$work/lifecycle"
 kill -9 $(pgrep -P $lone -f 'bridge kubernetes') $lone
 wait $lone 2>/dev/null || true
 gone_in=$SECONDS
@@ -179,7 +180,7 @@ says_without() {
     local verb=$1 resource=$2
     sed "/resources: \\[${resource%%.*}\\]/,/verbs:/s/\\(verbs:.*\\)\\b$verb\\b/\\1nothing/" "$rights" | kubectl apply -f - >/dev/null
     eventually may_not "$verb" "$resource"
-    says "without $verb on $resource" "verb \"$verb\" on \"$resource\"" pooled true
+    says "without $verb on $resource" "forbids to $verb $resource" pooled true
     kubectl apply -f "$rights" >/dev/null
     eventually may "$verb" "$resource"
 }

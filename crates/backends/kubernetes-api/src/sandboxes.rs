@@ -1,10 +1,9 @@
 //! Shared pools by the resources of kubernetes-sigs/agent-sandbox, kept by its controller.
 //!
 //! A pool is a `SandboxTemplate`, with the pod that a [set](crate::shared) would have, and a
-//! `SandboxWarmPool` of it. Whoever takes a pod out of one makes a `SandboxClaim` with the name that a pod
-//! of its own would have: the controller gives it a `Sandbox`, whose pod has that one's name, and of several
-//! claims each gets another. With the claim all of that goes, and the claim goes when its pod has ended, or
-//! its time has come, whoever is still there.
+//! `SandboxWarmPool` of it. Whoever takes a pod out of one makes a `SandboxClaim`: the controller gives it a
+//! `Sandbox`, whose pod has that one's name, and of several claims each gets another. With the claim all of
+//! that goes, and the claim goes when its pod has ended, or its time has come, whoever is still there.
 
 use std::time::Duration;
 
@@ -259,6 +258,12 @@ pub async fn claim(client: &Client, order: &Order, digest: &str) -> Claimed {
     }
 }
 
+/// The claim of whoever would call a pod of its own so. A pod that is made for it has its name, and may be
+/// there when the claim was given back.
+fn claim_of(own: &str) -> String {
+    format!("{own}-claim")
+}
+
 /// What asks for a pod, for as long as the order's may live.
 fn wanted(order: &Order, pool: &str, now: Timestamp) -> DynamicObject {
     let until = now.checked_add(order.lifetime.seconds()).unwrap_or(Timestamp::MAX);
@@ -271,7 +276,7 @@ fn wanted(order: &Order, pool: &str, now: Timestamp) -> DynamicObject {
             "ttlSecondsAfterFinished": 0,
         },
     });
-    CLAIMS.object(&order.name, &[(MANAGED, MANAGER), (OWNER, &order.owner)], spec)
+    CLAIMS.object(&claim_of(&order.name), &[(MANAGED, MANAGER), (OWNER, &order.owner)], spec)
 }
 
 /// A claim's pod.
@@ -281,7 +286,7 @@ struct Got {
     is_ready: bool,
 }
 
-/// Waits until the claim of this name has a pod that runs. An error says why it will have none.
+/// Waits until the own claim has a pod that runs. An error says why it will have none.
 async fn await_sandbox(client: &Client, own: &str) -> Result<Got, String> {
     let mut last = None;
     let heard = timeout(ANSWER, hear(client, own, &mut last)).await;
@@ -302,7 +307,7 @@ async fn await_sandbox(client: &Client, own: &str) -> Result<Got, String> {
 /// Waits until the claim has a pod, and keeps the `last` word that was said of why it has none.
 async fn hear(client: &Client, own: &str, last: &mut Option<String>) -> Result<Got, String> {
     let refused = |error| CLAIMS.refusal(client, "watch", &error).to_string();
-    let only = format!("metadata.name={own}");
+    let only = format!("metadata.name={}", claim_of(own));
     let mut turns = turns();
     loop {
         turns.tick().await;
@@ -336,10 +341,11 @@ fn said(claim: &Value) -> Result<Got, Option<String>> {
     }
 }
 
-/// Removes the claim of this name, whose pod goes with it, if there is one, and tells that.
+/// Removes the claim of whoever would call a pod of its own so, whose pod goes with it, if there is one, and
+/// tells that.
 pub async fn give_back(client: &Client, own: &str) -> Result<bool, BootError> {
     match client.settings.pools {
-        Pools::Sandboxes => CLAIMS.remove(client, own).await,
+        Pools::Sandboxes => CLAIMS.remove(client, &claim_of(own)).await,
         Pools::ReplicaSets => Ok(false),
     }
 }
@@ -353,7 +359,7 @@ mod tests {
         let order = Order { name: "made-up".into(), lifetime: 90, ..Order::default() };
         let now = "2026-11-30T10:00:00Z".parse().unwrap();
         let claim = serde_json::to_value(wanted(&order, "quick-1", now)).unwrap();
-        assert_eq!(claim["metadata"]["name"], "made-up");
+        assert_eq!(claim["metadata"]["name"], "made-up-claim");
         assert_eq!(claim["spec"]["warmPoolRef"]["name"], "quick-1");
         assert_eq!(
             claim["spec"]["lifecycle"],
