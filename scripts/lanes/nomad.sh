@@ -7,10 +7,11 @@
 #   scripts/lanes/nomad.sh down DIR
 #
 # `up` has an agent and Docker be there until `down`, for what else is to be tried or measured; without a
-# TESTKIT_PROGRAM the environment names no NOMAD_AGENT_PATH. Options and filters are the suite's; without any it tries each behaviour on one route, drawn by lot. `trials` alone tries
-# only the policy, agents that are restarted, nodes that are drained, many at once, and TLS. What was run is
-# in the last line. It takes the nomad that NOMAD_BIN names or PATH has, and Docker, brought up by
-# containers.sh. TESTKIT_PROGRAM may be an agentkernel with agentkerneld beside it; else they are built.
+# TESTKIT_PROGRAM the environment names no NOMAD_AGENT_PATH. Options and filters are the suite's; without
+# any it tries each behaviour on one route, drawn by lot. `trials` alone tries only the policy, agents that
+# are restarted, nodes that are drained, many at once, and TLS. What was run is in the last line. It takes
+# the nomad that NOMAD_BIN names or PATH has, and Docker, brought up by containers.sh. TESTKIT_PROGRAM may be
+# an agentkernel with agentkerneld beside it; else they are built.
 #
 # The exit status is 77, with the reason in the last line, where the lane can't run: no package carries a
 # nomad, and it is not made here.
