@@ -29,7 +29,17 @@ pub(super) fn run(
     for word in &low.words {
         let name = sandboxes::name(word)?;
         match all.adopt(backend, name.as_str()) {
-            Ok(record) => output::line(record.name.as_str())?,
+            Ok((record, unsaid)) => {
+                output::line(record.name.as_str())?;
+                if !unsaid.is_empty() {
+                    let unsaid = output::shown(&unsaid.join(", "));
+                    output::note(&format!(
+                        "agentkernel: {} was created with variables that are not known here, which \
+                         exec --env gives to a command: {unsaid}",
+                        record.name
+                    ));
+                }
+            }
             Err(error) => {
                 output::error(error.into(), low.json);
                 status = FAILED;

@@ -20,7 +20,11 @@ pub struct StoryRecord {
     /// Milliseconds.
     pub ttl: Option<u64>,
     pub idle: Option<u64>,
+    /// Without variables, which may be secrets, and whoever finds a story reads it.
     pub spec: SpecRecord,
+    /// The names of those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsaid: Vec<String>,
 }
 
 /// Why a story is of no use.

@@ -30,7 +30,7 @@ begin() {
 bridge_of() { on "$1" inspect "$2" | sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' | head -n 1; }
 id_of() { on a inspect "$1" | sed -n 's/.*"id": *"\([0-9a-f]*\)".*/\1/p' | head -n 1; }
 adopt() { on "$1" adopt --backend kubernetes "$2"; }
-file() { on "$1" exec "$2" -- sh -c 'echo "$(cat ~/file) $WORD"'; }
+file() { on "$1" exec --env WORD=told "$2" -- sh -c 'echo "$(cat ~/file) $WORD"'; }
 is_lost_on() { ! on "$1" exec "$2" -- true; }
 pods() { kubectl get pods -l agentkernel.dev/kept=true --no-headers; }
 
@@ -44,8 +44,10 @@ tells "one that is not there" "no sandbox nothing|hint:" adopt b nothing
 tells "a backend that has none" "native backend has no sandboxes that can be adopted|-B kubernetes" \
     on b adopt -B native one
 
-says "it is taken while its bridge lives" one adopt b one
-says "its files and variables are there" "kept told" file b one
+says "it is taken while its bridge lives, and told what is not known" "gives to a command: WORD" adopt b one
+says "its files are there" "kept told" file b one
+says "its variables are nobody else's" "none" on b exec one -- sh -c 'echo "${WORD:-none}"'
+says "nor in the cluster" "" test -z "$(kubectl get pods -o json | grep -F told)"
 eventually is_lost_on a one
 tells "who had it is told" "adopted, and lives on elsewhere" on a exec one -- true
 tells "and can't start it" "was adopted by|adopt NAME -B kubernetes" on a start one

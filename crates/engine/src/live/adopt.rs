@@ -1,5 +1,6 @@
 //! Sandboxes that live where others may find them, too, taken over from whoever has them.
 
+use std::mem;
 use std::time::{Duration, SystemTime};
 
 use agentkernel_core::{Adopt, Backend, Elsewhere, Image, Spec};
@@ -41,6 +42,8 @@ impl Sandboxes<'_> {
     /// What others are to know of a sandbox who have no record of it.
     pub(super) fn story(&self, record: &Record) -> Option<String> {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let mut spec = self.spec(record).ok()?;
+        let variables = mem::take(&mut spec.environment).into_keys();
         let story = StoryRecord {
             version: VERSION.into(),
             name: record.name.to_string(),
@@ -48,7 +51,8 @@ impl Sandboxes<'_> {
             labels: record.labels.clone(),
             ttl: record.ttl.map(millis),
             idle: record.idle.map(millis),
-            spec: SpecRecord::from_json(&record.spec).ok()?,
+            spec: SpecRecord::from(&spec),
+            unsaid: variables.map(|name| name.to_string_lossy().into_owned()).collect(),
         };
         Some(story.to_json())
     }
@@ -67,14 +71,23 @@ impl Sandboxes<'_> {
     }
 
     /// Makes the sandbox of this name or id one of these, whoever has it, and starts it on the files that it
-    /// has. What runs in it ends. The calling process must have a single thread.
-    pub fn adopt(&self, backend: Option<&str>, asked: &str) -> Result<Record, EngineError> {
+    /// has. What runs in it ends. Tells the names of the variables that it was created with and that nobody here
+    /// knows. The calling process must have a single thread.
+    pub fn adopt(
+        &self,
+        backend: Option<&str>,
+        asked: &str,
+    ) -> Result<(Record, Vec<String>), EngineError> {
         self.adopt_new(backend, asked).inspect_err(|error| {
             self.note_refusal(Some(asked), json!({ "what": "adopt" }), error);
         })
     }
 
-    fn adopt_new(&self, backend: Option<&str>, asked: &str) -> Result<Record, EngineError> {
+    fn adopt_new(
+        &self,
+        backend: Option<&str>,
+        asked: &str,
+    ) -> Result<(Record, Vec<String>), EngineError> {
         let driver = self.engine.expect_driver(backend)?;
         let found = pick(self.adoptable(backend)?, asked)?;
         let known = match (&found.known, &found.refused) {
@@ -102,7 +115,8 @@ impl Sandboxes<'_> {
         let (record, lock) = self.lock(record.id.as_str())?;
         let record = self.boot(&record, &lock)?;
         self.note(Kind::Start, &record, Value::Null)?;
-        Ok(record)
+        let unsaid = if is_new { known.story.unsaid.clone() } else { Vec::new() };
+        Ok((record, unsaid))
     }
 
     fn take(
