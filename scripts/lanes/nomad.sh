@@ -158,17 +158,19 @@ get_programs() {
 
 main() {
     local tool
+    if [ "$#:${1:-}" = 2:down ]; then
+        down "$2"
+        return
+    fi
     [ -n "$nomad" ] || skip "there is no nomad on PATH, and NOMAD_BIN names none"
     [ "$(id -u)" = 0 ] || skip "only root can start Docker and Nomad's agent"
     for tool in jq curl openssl; do
         command -v "$tool" >/dev/null || skip "there is no $tool"
     done
-    case "$#:${1:-}" in
-    2:up | 2:down)
-        "$1" "$2"
+    if [ "$#:${1:-}" = 2:up ]; then
+        up "$2"
         return
-        ;;
-    esac
+    fi
     work=$(mktemp -d)
     bring_up
     get_programs
