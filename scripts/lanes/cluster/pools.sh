@@ -6,6 +6,7 @@
 #   [CLIENTS=50] [SIZE=8] scripts/lanes/cluster/pools.sh
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/with.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/race.sh"
 clients=${CLIENTS:-50} size=${SIZE:-8}
 trap 'agentkernel pool rm race --shared -B kubernetes >/dev/null 2>&1 || true; rm -rf "$work"' EXIT
 
@@ -13,34 +14,6 @@ spec=(--backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE" --cpus 0.5 --memory 
 idle() { kubectl get pods -l agentkernel.dev/pool --no-headers; }
 is_full() { [ "$(idle | grep -c ' Running ')" = "$size" ]; }
 nobody_has_any() { [ -z "$(kubectl get pods -l agentkernel.dev/owner -o name)" ]; }
-# Which pods were claimed, by those who have.
-claimed() { grep -aoh "the pod [^ ]* was ready in the cluster's pool race" "$work"/report.* || true; }
-
-# Each of many at once says its own word, and hears it.
-race() {
-    local i answered=0
-    for ((i = 0; i < clients; i++)); do
-        timeout 300 "$TESTKIT_PROGRAM" run "${spec[@]}" --report "$work/report.$i" -- \
-            sh -c 'echo "hello $0"' "$i" >"$work/client.$i" 2>"$work/error.$i" </dev/null &
-    done
-    wait
-    for ((i = 0; i < clients; i++)); do
-        if [ "$(cat "$work/client.$i")" = "hello $i" ]; then
-            answered=$((answered + 1))
-        else
-            sed "s/^/client $i: /" "$work/error.$i" | head -n 2
-        fi
-    done
-    echo "$answered of $clients answered, $(claimed | wc -l) with a pod out of a pool of $size"
-    [ -z "$(claimed | sort | uniq -d)" ] || { echo "pods that were given twice: $(claimed | sort | uniq -d)"; return 1; }
-    [ "$answered" = "$clients" ] && [ "$(claimed | wc -l)" -gt 0 ]
-}
-
-# What was asked of the API server, but for watches, which are counted when they end.
-requests() {
-    kubectl get --raw /metrics | sed -n 's/^apiserver_request_total{.*resource="\([^"]*\)".*subresource="\([^"]*\)".*verb="\([^"]*\)".*} \(.*\)/\3:\1:\2 \4/p' |
-        grep -E '^(POST|LIST|PATCH|DELETE|CONNECT|WATCH):(pods|networkpolicies)' | awk '{ n[$1] += $2 } END { for (a in n) print a, n[a] }'
-}
 
 own_folders
 says "a shared pool is made" race agentkernel pool set race "$size" --shared "${spec[@]}"

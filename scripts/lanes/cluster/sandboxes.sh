@@ -17,6 +17,7 @@ if [ ! -e "$(dirname "$TESTKIT_KUBECTL")/takes-custom-resources" ]; then
     exit 77
 fi
 . "$(dirname "${BASH_SOURCE[0]}")/with.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/race.sh"
 clients=${CLIENTS:-20} size=${SIZE:-4}
 controller=
 group=extensions.agents.x-k8s.io
@@ -61,35 +62,7 @@ no_claims() { [ -z "$(kubectl get sandboxclaims -o name)" ]; }
 one_claim() { [ "$(kubectl get sandboxclaims -o name | wc -l)" = 1 ]; }
 of_pools() { kubectl get pods -l '!agentkernel.dev/owner,app.kubernetes.io/managed-by=agentkernel' --no-headers; }
 nothing_is_left() { no_claims && [ -z "$(of_pools)" ] && [ -z "$(kubectl get sandboxes,sandboxtemplates -o name)" ]; }
-claimed() { grep -aoh "the pod [^ ]* was ready in the cluster's pool race" "$work"/report.* || true; }
 made() { grep -aoh "the cluster's pool race had no pod ready: it made" "$work"/report.* || true; }
-
-# Each of many at once says its own word, and hears it.
-race() {
-    local i answered=0 all=()
-    for ((i = 0; i < clients; i++)); do
-        timeout 300 "$TESTKIT_PROGRAM" run "${spec[@]}" --report "$work/report.$i" -- \
-            sh -c 'echo "hello $0"' "$i" >"$work/client.$i" 2>"$work/error.$i" </dev/null &
-        all+=($!)
-    done
-    wait "${all[@]}" || true
-    for ((i = 0; i < clients; i++)); do
-        if [ "$(cat "$work/client.$i")" = "hello $i" ]; then
-            answered=$((answered + 1))
-        else
-            sed "s/^/client $i: /" "$work/error.$i" | head -n 2
-        fi
-    done
-    echo "$answered of $clients answered, $(claimed | wc -l) with a pod out of a pool of $size, $(made | wc -l) with one made for the claim"
-    [ -z "$(claimed | sort | uniq -d)" ] || { echo "pods that were given twice: $(claimed | sort | uniq -d)"; return 1; }
-    [ "$answered" = "$clients" ] && [ "$(claimed | wc -l)" -gt 0 ]
-}
-
-# What was asked of the API server, but for watches, which are counted when they end.
-requests() {
-    kubectl get --raw /metrics | sed -n 's/^apiserver_request_total{.*resource="\([^"]*\)".*subresource="\([^"]*\)".*verb="\([^"]*\)".*} \(.*\)/\3:\1:\2 \4/p' |
-        grep -E '^(POST|LIST|PATCH|PUT|DELETE|CONNECT|WATCH):(pods|networkpolicies|sandbox)' | awk '{ n[$1] += $2 } END { for (a in n) print a, n[a] }'
-}
 
 timed() {
     local what=$1 ready=$2 try began
@@ -116,6 +89,7 @@ says "a shared pool is made" race set_pool "$size"
 eventually is_full
 says "$clients clients at once" "$clients of $clients answered" race
 sed "s/^/   /" "$work/said"
+echo "   $(made | wc -l) by pods that were made for their claims"
 eventually no_claims
 eventually is_full
 run --cpus 0.5 --memory 128m --verbose -- true >"$work/said" 2>&1
