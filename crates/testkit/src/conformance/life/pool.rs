@@ -60,7 +60,8 @@ fn pool_of_strangers(subject: &Subject) -> Verdict {
         };
         ensure!(random.len() > 40 && numbers.insert(random.to_owned()), "a twin: {got}");
         let date = date.parse().unwrap_or(0);
-        ensure!((before..=seconds()).contains(&date), "it is not {before}: {got}");
+        // A machine's clock is behind by as long as it took to tell it the time.
+        ensure!((before - 1..=seconds()).contains(&date), "it is not {before}: {got}");
         let report: Value = serde_json::from_slice(&std::fs::read(report)?).unwrap_or_default();
         ensure!(report["route"]["kind"] == "pool", "it is of no pool: {report}");
     }
