@@ -182,7 +182,8 @@ pub fn forget(name: &str, layers: Option<&Path>) -> Result<(), DestroyError> {
     removed.map_err(|error| left(error.to_string()))
 }
 
-async fn remove(client: &Client, name: &str, own: Option<&str>) -> Result<(), BootError> {
+/// Removes the pod of this name, unless it is not there or another's by now than the holder `own`.
+pub async fn remove(client: &Client, name: &str, own: Option<&str>) -> Result<(), BootError> {
     let pods = client.pods();
     for _ in 0..TRIES {
         let found = pods.get_opt(name).await;

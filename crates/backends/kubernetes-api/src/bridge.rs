@@ -23,7 +23,7 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::api::{Api, AttachParams, AttachedProcess, DeleteParams, PostParams};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::adopt;
 use crate::arrival;
@@ -41,6 +41,10 @@ pub const ARRIVAL: Duration = Duration::from_secs(600);
 
 /// How long a cluster may take to remove a pod.
 const REMOVAL: Duration = Duration::from_secs(10);
+
+/// How long a kubelet may know a pod that has gone, and how often it is asked meanwhile.
+const FORGETTING: Duration = Duration::from_secs(10);
+const BREATH: Duration = Duration::from_millis(100);
 
 /// How much of a stream may be on its way inside this process.
 pub const BUFFER: usize = 64 << 10;
@@ -167,7 +171,24 @@ impl Held {
             // No command runs before it is closed.
             tokio::try_join!(self.close(&uid), arrival::await_start(client, pod, &uid))?;
         }
-        self.exec().await
+        self.exec_first().await
+    }
+
+    /// The same of a pod that has just been started. A kubelet may still know another one by its name, which
+    /// has gone, and looks in vain for the container there; no event tells when it has forgotten that.
+    async fn exec_first(&self) -> Result<AttachedProcess, BootError> {
+        let until = Instant::now() + FORGETTING;
+        loop {
+            match self.exec().await {
+                Err(error)
+                    if error.to_string().contains("container not found")
+                        && Instant::now() < until =>
+                {
+                    sleep(BREATH).await;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// The same of a pod out of a shared pool, if one is to be had.
@@ -232,7 +253,13 @@ impl Held {
         let Self { client, order, .. } = self;
         let pod = serde_json::from_value(order.pod.clone())
             .map_err(|error| failed("can't say what the pod is", error))?;
-        let made = client.pods().create(&PostParams::default(), &pod).await;
+        let parameters = PostParams::default();
+        let mut made = client.pods().create(&parameters, &pod).await;
+        if matches!(&made, Err(kube::Error::Api(status)) if status.reason == "AlreadyExists") {
+            // Of a start that was killed before anybody knew of the pod: nothing has run in it.
+            adopt::remove(client, &order.name, order.holder.as_deref()).await?;
+            made = client.pods().create(&parameters, &pod).await;
+        }
         let made = made.map_err(|error| client.refusal("create", "pods", &error))?;
         Ok(made.metadata.uid.unwrap_or_default())
     }

@@ -322,13 +322,14 @@ fn resources(spec: &Spec, settings: &Settings) -> Value {
 }
 
 /// What denies all traffic to and from the pod `name`, whose number in the cluster is `uid`; it goes
-/// with that. Whether anybody enforces it is the cluster's network plugin's.
+/// with that, in a while: so it is called after both, as the pod may be made again before. Whether anybody
+/// enforces it is the cluster's network plugin's.
 pub fn network_policy(name: &str, uid: &str, owner: &str) -> Value {
     json!({
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
         "metadata": {
-            "name": name,
+            "name": format!("{name}.{uid}"),
             "labels": { MANAGED: MANAGER, OWNER: owner },
             "ownerReferences": [
                 { "apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid },

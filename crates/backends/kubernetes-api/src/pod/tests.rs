@@ -124,6 +124,8 @@ fn nobody_is_root_and_names_are_not_known() {
 fn a_policy_denies_all_and_goes_with_its_pod() {
     let policy = network_policy("agentkernel-1", "u-i-d", "me");
     assert_eq!(policy["metadata"]["ownerReferences"][0]["uid"], "u-i-d");
+    let next = network_policy("agentkernel-1", "d-i-u", "me");
+    assert_ne!(policy["metadata"]["name"], next["metadata"]["name"], "that one may be there yet");
     let pod = made(&spec(), &Settings::default(), false);
     let selector = policy["spec"]["podSelector"]["matchLabels"].as_object().unwrap();
     assert!(selector.iter().all(|(label, value)| pod["metadata"]["labels"][label] == *value));
