@@ -119,11 +119,10 @@ fn caller<'a>(
     variables: &'a [(OsString, OsString)],
     program: Option<&'a OsStr>,
 ) -> Caller<'a> {
-    let capabilities = backend.map(|backend| backend.capabilities());
+    let capabilities = backend.map_or(Capabilities::new(&[]), |backend| backend.capabilities());
     // A cluster's machines have what they have.
     let is_here = backend.is_none_or(|backend| backend.about().class != Class::Orchestrator);
     let machine = if is_here { machine::facts() } else { Machine::default() };
-    let capabilities = capabilities.unwrap_or(Capabilities::new(&[]));
     Caller { variables, machine, capabilities, program }
 }
 

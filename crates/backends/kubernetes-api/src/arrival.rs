@@ -26,7 +26,7 @@ const TRIES: Duration = Duration::from_secs(45);
 const TURN: Duration = Duration::from_secs(1);
 
 /// Comes at once, and then for every further watch.
-pub fn turns() -> Interval {
+fn turns() -> Interval {
     let mut turns = interval(TURN);
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     turns
@@ -36,23 +36,19 @@ pub fn turns() -> Interval {
 pub async fn await_running(client: &Client, name: &str) -> Result<(), BootError> {
     let refused = |error| client.refusal("watch", "pods", &error);
     let only = format!("metadata.name={name}");
-    let mut turns = turns();
-    loop {
-        turns.tick().await;
-        let mut events = watch::<Pod>(client.pods(), &only).await.map_err(refused)?;
-        while let Some(event) = next(&mut events).await.map_err(refused)? {
-            let verdict = match event {
-                WatchEvent::Added(pod) | WatchEvent::Modified(pod) => judge(&pod),
-                WatchEvent::Deleted(_) => Verdict::deleted(),
-                WatchEvent::Error(_) | WatchEvent::Bookmark(_) => Verdict::Waits,
-            };
-            match verdict {
-                Verdict::Runs => return Ok(()),
-                Verdict::Never { why, fix } => return Err(BootError::Refused { why, fix }),
-                Verdict::Waits => {}
-            }
+    let told = |event| {
+        let verdict = match event {
+            WatchEvent::Added(pod) | WatchEvent::Modified(pod) => judge(&pod),
+            WatchEvent::Deleted(_) => Verdict::deleted(),
+            WatchEvent::Error(_) | WatchEvent::Bookmark(_) => Verdict::Waits,
+        };
+        match verdict {
+            Verdict::Runs => Some(Ok(())),
+            Verdict::Never { why, fix } => Some(Err(BootError::Refused { why, fix })),
+            Verdict::Waits => None,
         }
-    }
+    };
+    follow::<Pod, _>(client.pods(), &only, told).await.map_err(refused)?
 }
 
 /// Waits until a node says that it has started the new pod of this name and number, or the cluster that it
@@ -108,10 +104,31 @@ fn unable(why: &str) -> BootError {
     }
 }
 
-pub type Events<T> = BoxStream<'static, Result<WatchEvent<T>, kube::Error>>;
+/// The first thing that `told` makes of what happens to those that `only` finds.
+pub async fn follow<T, R>(
+    of: Api<T>,
+    only: &str,
+    mut told: impl FnMut(WatchEvent<T>) -> Option<R>,
+) -> Result<R, kube::Error>
+where
+    T: Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    let mut turns = turns();
+    loop {
+        turns.tick().await;
+        let mut events = watch(of.clone(), only).await?;
+        while let Some(event) = next(&mut events).await? {
+            if let Some(told) = told(event) {
+                return Ok(told);
+            }
+        }
+    }
+}
+
+type Events<T> = BoxStream<'static, Result<WatchEvent<T>, kube::Error>>;
 
 /// What happens to the things that `only` finds, from whatever there is now.
-pub async fn watch<T>(of: Api<T>, only: &str) -> Result<Events<T>, kube::Error>
+async fn watch<T>(of: Api<T>, only: &str) -> Result<Events<T>, kube::Error>
 where
     T: Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
 {
@@ -120,7 +137,7 @@ where
 }
 
 /// The next of them. A watch has an end of its own; what has happened meanwhile comes with the next one.
-pub async fn next<T>(events: &mut Events<T>) -> Result<Option<WatchEvent<T>>, kube::Error> {
+async fn next<T>(events: &mut Events<T>) -> Result<Option<WatchEvent<T>>, kube::Error> {
     match events.try_next().await {
         Ok(Some(WatchEvent::Error(_)) | None) => Ok(None),
         Err(kube::Error::Api(status)) if status.code == 410 => Ok(None),

@@ -74,9 +74,9 @@ pub fn boot(spec: &Spec, life: &Life, pooled: bool) -> Result<Box<dyn Place>, Bo
     let made = made.is_some();
     let pool = (pooled && !kept).then(|| Template::of(&pod, settings.pools).digest);
     let lifetime = settings.lifetime(kept);
-    let name_there = name.clone();
+    let own_name = name.clone();
     let order =
-        Order { pod, name: name_there, owner, key, holder, pool, lifetime, made, kept, closed };
+        Order { pod, name: own_name, owner, key, holder, pool, lifetime, made, kept, closed };
     let order =
         serde_json::to_string(&order).map_err(|e| failed("can't say what the pod is", e))?;
     let mut bridge = Bridge::start(&mut bridge::program()).map_err(far)?;

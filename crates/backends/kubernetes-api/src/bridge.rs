@@ -256,6 +256,9 @@ impl Held {
         let parameters = PostParams::default();
         let mut made = client.pods().create(&parameters, &pod).await;
         if matches!(&made, Err(kube::Error::Api(status)) if status.reason == "AlreadyExists") {
+            if let Look::Lost { to } = self.look().await {
+                return Err(adopt::lost(&to));
+            }
             // Of a start that was killed before anybody knew of the pod: nothing has run in it.
             adopt::remove(client, &order.name, order.holder.as_deref()).await?;
             made = client.pods().create(&parameters, &pod).await;

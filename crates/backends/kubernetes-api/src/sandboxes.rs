@@ -15,7 +15,7 @@ use kube::{Api, Resource};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::arrival::{self, next, turns, watch};
+use crate::arrival::{await_running, follow};
 use crate::claim::{Claimed, Note, look};
 use crate::client::{Client, PATIENCE};
 use crate::order::Order;
@@ -172,17 +172,16 @@ fn blueprint(template: &Template) -> Value {
 async fn await_notice(client: &Client, own: &str) -> Result<(), BootError> {
     let refused = |error| POOLS.refusal(client, "watch", &error);
     let only = format!("metadata.name={own}");
-    let noticed = async {
-        loop {
-            let mut events = watch(POOLS.api(client), &only).await.map_err(refused)?;
-            while let Some(event) = next(&mut events).await.map_err(refused)? {
-                if let WatchEvent::Added(pool) | WatchEvent::Modified(pool) = event
-                    && pool.data["status"].as_object().is_some_and(|status| !status.is_empty())
-                {
-                    return Ok(());
-                }
-            }
+    let is_noticed = |event| match event {
+        WatchEvent::Added(pool) | WatchEvent::Modified(pool) => {
+            let pool: DynamicObject = pool;
+            pool.data["status"].as_object().is_some_and(|status| !status.is_empty())
         }
+        _ => false,
+    };
+    let noticed = async {
+        let told = |event| is_noticed(event).then_some(());
+        follow(POOLS.api(client), &only, told).await.map_err(refused)
     };
     timeout(ANSWER, noticed).await.unwrap_or_else(|_| {
         Err(BootError::Unavailable {
@@ -298,7 +297,7 @@ async fn await_sandbox(client: &Client, own: &str) -> Result<Got, String> {
         })
     })?;
     if !got.is_ready {
-        let runs = arrival::await_running(client, &got.pod).await;
+        let runs = await_running(client, &got.pod).await;
         runs.map_err(|error| error.to_string())?;
     }
     Ok(got)
@@ -308,21 +307,18 @@ async fn await_sandbox(client: &Client, own: &str) -> Result<Got, String> {
 async fn hear(client: &Client, own: &str, last: &mut Option<String>) -> Result<Got, String> {
     let refused = |error| CLAIMS.refusal(client, "watch", &error).to_string();
     let only = format!("metadata.name={}", claim_of(own));
-    let mut turns = turns();
-    loop {
-        turns.tick().await;
-        let mut events = watch(CLAIMS.api(client), &only).await.map_err(refused)?;
-        while let Some(event) = next(&mut events).await.map_err(refused)? {
-            match event {
-                WatchEvent::Added(claim) | WatchEvent::Modified(claim) => match said(&claim.data) {
-                    Ok(got) => return Ok(got),
-                    Err(why) => *last = why,
-                },
-                WatchEvent::Deleted(_) => return Err("somebody else has deleted the claim".into()),
-                WatchEvent::Error(_) | WatchEvent::Bookmark(_) => {}
+    let told = |event: WatchEvent<DynamicObject>| match event {
+        WatchEvent::Added(claim) | WatchEvent::Modified(claim) => match said(&claim.data) {
+            Ok(got) => Some(Ok(got)),
+            Err(why) => {
+                *last = why;
+                None
             }
-        }
-    }
+        },
+        WatchEvent::Deleted(_) => Some(Err("somebody else has deleted the claim".into())),
+        WatchEvent::Error(_) | WatchEvent::Bookmark(_) => None,
+    };
+    follow(CLAIMS.api(client), &only, told).await.map_err(refused)?
 }
 
 /// What a claim's status says: its pod, or why there is none, if that is said.
