@@ -79,8 +79,9 @@ fn lead(interface: u32, address: IpAddr, prefix: u8) -> io::Result<()> {
         IpAddr::V6(address) => (libc::AF_INET6 as u8, address.octets().to_vec()),
     };
     let index = interface.to_ne_bytes();
-    // The family, the prefix's length, flags, the scope (everywhere), the interface.
-    let own = [&[family, prefix, 0, 0][..], &index].concat();
+    // The family, the prefix's length, flags, the scope (everywhere), the interface. Nobody else is on this
+    // link whom the kernel would first have to ask, in its own time, whether the address is theirs.
+    let own = [&[family, prefix, libc::IFA_F_NODAD as u8, 0][..], &index].concat();
     let own = [own, attribute(libc::IFA_LOCAL, &bytes), attribute(libc::IFA_ADDRESS, &bytes)];
     ask(libc::RTM_NEWADDR, &own.concat())?;
     // The family, no prefix of destinations or sources, the main table, set at boot, the scope (only

@@ -31,9 +31,11 @@ fn in_guest<R: Send>(client: impl FnOnce() -> R + Send) -> Option<R> {
             thread::spawn(move || packets::carry(&device, &theirs, never.as_fd()));
             io::Result::Ok(client())
         });
-        let did = guest.join().unwrap();
+        let did = guest.join();
+        // Also where the client has failed, or its server would be waited for, and nobody heard why.
         socket::close_for_all(end.as_fd()).unwrap();
         server.join().unwrap().unwrap();
+        let did = did.unwrap_or_else(|why| std::panic::resume_unwind(why));
         did.inspect_err(|why| eprintln!("skipped: no network of its own: {why}")).ok()
     })
 }
