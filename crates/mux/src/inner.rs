@@ -154,7 +154,8 @@ impl Inner {
         self.links.values().for_each(|link| link.watch(&mut watch, room));
         let ready = room && self.links.values().any(Link::is_ready);
         self.turns = self.turns.wrapping_add(1);
-        let most = if ready { Some(Duration::ZERO) } else { most };
+        let soon = self.stream.outbox.can_wait();
+        let most = if ready { Some(Duration::ZERO) } else { most.into_iter().chain(soon).min() };
         watch.wait_beside(others, most, self.turns).map_err(MuxError::Poll)
     }
 

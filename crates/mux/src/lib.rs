@@ -11,7 +11,9 @@
 //!
 //! 1. **A client comes.** The outer side gives the link a number and says `Open`; the inner side
 //!    connects to the agent's socket. The agent's hello comes back as a `Word`, and goes to the
-//!    client. So a link costs one round trip before it can be used, and a start another one.
+//!    client. That costs one round trip, and a start another one; so where clients come by a socket
+//!    the next one's link is opened as soon as one leaves, and waits at the hello. It is heard by the
+//!    client that comes, with the time that has passed meanwhile added to its own.
 //! 2. **An order** is decoded by the outer side only to learn what comes along with it, and is sent
 //!    on as it was (`Orders`). The descriptors stay outside. For a `Start` with streams three
 //!    *channels* are numbered, and the inner side is told of them (`Streams`): it makes pipes, whose

@@ -84,6 +84,18 @@ impl Outer {
     /// Takes one more client, whose connection's other end this is. If there are too many already
     /// it is closed.
     pub fn admit(&mut self, client: OwnedFd) {
+        match self.spare() {
+            Some(spare) => spare.meet(client),
+            None => self.open(Some(client)),
+        }
+    }
+
+    /// The link that was opened ahead, if there is one.
+    fn spare(&mut self) -> Option<&mut Link> {
+        self.links.values_mut().rev().find(|link| link.is_spare())
+    }
+
+    fn open(&mut self, client: Option<OwnedFd>) {
         if self.links.len() < MOST_LINKS {
             let link = Link::open(self.next, client, &mut self.stream.outbox);
             self.links.insert(self.next, link);
@@ -122,6 +134,11 @@ impl Outer {
             }
         }
         self.go_on();
+        if self.links.values_mut().any(Link::has_begun_streams) {
+            // What a command finds in its input at once, or that there is none, goes along with its order.
+            self.wait(Some(Duration::ZERO))?.into_iter().for_each(|spot| self.serve_link(spot));
+            self.go_on();
+        }
         if !self.stream.flush() && self.hears_until.is_none() {
             self.hears_until = Some(Instant::now() + LAST_WORDS);
         }
@@ -195,9 +212,19 @@ impl Outer {
         }
     }
 
+    /// When a client leaves, the next one's link is opened, so that whoever comes then has its hello at
+    /// once. One that the other end refuses is not opened again before that.
     fn go_on(&mut self) {
         let out = &mut self.stream.outbox;
-        self.links.retain(|_, link| link.go_on(out));
+        let mut left = false;
+        self.links.retain(|_, link| {
+            let goes_on = link.go_on(out);
+            left |= !goes_on && link.is_met();
+            goes_on
+        });
+        if left && self.listener.is_some() && self.spare().is_none() {
+            self.open(None);
+        }
     }
 
     /// Notes that nothing more can come.

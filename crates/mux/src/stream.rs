@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use agentkernel_sys::descriptor::{self, Interest, Kind};
 
@@ -11,11 +12,17 @@ use crate::message::{Address, MAX_MESSAGE, Message, VERSION, put_data};
 /// How much may wait to be sent before nothing more is read that would have to be sent, in bytes.
 const ROOM: usize = 256 << 10;
 
+/// How long what can wait does so for something to go along with. Each message that goes by itself
+/// wakes everybody on its way, who may have only one or two processors in common with the command.
+const SOON: Duration = Duration::from_millis(2);
+
 /// Messages on their way out.
 #[derive(Debug, Default)]
 pub struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
+    /// Until when all of them can wait.
+    waits_until: Option<Instant>,
     /// Whether nobody takes them any more.
     dead: bool,
 }
@@ -33,9 +40,26 @@ impl Outbox {
     }
 
     pub fn say(&mut self, message: &Message<'_>) {
+        self.waits_until = None;
         if !self.dead {
             message.put(&mut self.bytes);
         }
+    }
+
+    /// Says what can wait a moment.
+    pub fn say_soon(&mut self, message: &Message<'_>) {
+        let waits_until = match self.bytes.is_empty() {
+            true => Some(Instant::now() + SOON),
+            false => self.waits_until,
+        };
+        self.say(message);
+        self.waits_until = waits_until;
+    }
+
+    /// How long all of it can wait still, if it can.
+    pub fn can_wait(&self) -> Option<Duration> {
+        let left = self.waits_until?.checked_duration_since(Instant::now())?;
+        (!left.is_zero()).then_some(left)
     }
 
     /// Says data that `read` reads, at most `most` bytes of it. Returns how much that was.
@@ -45,6 +69,7 @@ impl Outbox {
         most: usize,
         read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        self.waits_until = None;
         let said = put_data(&mut self.bytes, at, most, read);
         if self.dead {
             self.bytes.clear();
@@ -147,9 +172,13 @@ impl Stream {
     pub fn output(&self) -> Interest<'_> {
         match &self.output {
             None => Interest::none(),
-            Some(output) if self.outbox.bytes.is_empty() => Interest::gone(output.as_fd()),
+            Some(output) if self.has_nothing_to_send() => Interest::gone(output.as_fd()),
             Some(output) => Interest::writable(output.as_fd()),
         }
+    }
+
+    fn has_nothing_to_send(&self) -> bool {
+        self.outbox.bytes.is_empty() || self.outbox.can_wait().is_some()
     }
 
     /// Reads what there is. Returns false at the end of the stream.
@@ -164,7 +193,7 @@ impl Stream {
 
     /// As [`flush`](Self::flush), when a poll has found the output ready.
     pub fn write(&mut self) -> bool {
-        if self.outbox.bytes.is_empty() {
+        if self.has_nothing_to_send() {
             // It was woken by nothing but the end of whoever takes it.
             self.give_up();
         }
@@ -175,6 +204,9 @@ impl Stream {
     /// sent by the other end before may be there to be read all the same.
     pub fn flush(&mut self) -> bool {
         let Some(output) = &self.output else { return false };
+        if self.outbox.can_wait().is_some() {
+            return true;
+        }
         let sent = self.outbox.flush(output.as_fd());
         if sent.is_err() {
             self.give_up();
@@ -206,5 +238,44 @@ impl Stream {
             _ if self.greeted => Ok(false),
             _ => Err(MuxError::Rules("it did not say hello")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentkernel_sys::socket;
+
+    use super::*;
+
+    #[test]
+    fn what_can_wait_goes_along_with_what_comes_next_or_by_itself_soon() {
+        let (ours, theirs) = socket::pair().unwrap();
+        let mut stream = Stream::new(ours.try_clone().unwrap(), ours).unwrap();
+        descriptor::set_nonblocking(theirs.as_fd()).unwrap();
+        let heard = || descriptor::read(theirs.as_fd(), &mut [0; 100]).unwrap_or_default();
+        assert!(stream.flush() && heard() > 0, "a hello");
+        let message = Message::Close { link: 1 };
+        let mut bytes = Vec::new();
+        message.put(&mut bytes);
+
+        stream.outbox.say_soon(&message);
+        // On a busy machine it may be later already.
+        let until = stream.outbox.waits_until.as_mut().unwrap();
+        *until += Duration::from_secs(60);
+        assert!(stream.flush() && stream.has_nothing_to_send());
+        assert_eq!(heard(), 0);
+        stream.outbox.say(&message);
+        assert!(stream.flush());
+        assert_eq!(heard(), 2 * bytes.len());
+
+        stream.outbox.say(&message);
+        stream.outbox.say_soon(&message);
+        assert!(stream.flush());
+        assert_eq!(heard(), 2 * bytes.len());
+
+        stream.outbox.say_soon(&message);
+        descriptor::poll(&mut [], stream.outbox.can_wait().or(Some(Duration::ZERO))).unwrap();
+        assert!(stream.flush());
+        assert_eq!(heard(), bytes.len());
     }
 }

@@ -20,13 +20,16 @@ pub(super) struct Link {
     waiting: VecDeque<OwnedFd>,
     /// Whether nothing more can be said or heard.
     pub broken: bool,
+    /// Whether it has ever said anything. One that has not may be a proxy's, opened for whoever comes next.
+    pub spoke: bool,
 }
 
 impl Link {
     /// Greets a client.
     pub fn greet(id: u32, fd: OwnedFd) -> Self {
         let decoder = LongDecoder::default();
-        let mut link = Self { id, fd, decoder, waiting: VecDeque::new(), broken: false };
+        let mut link =
+            Self { id, fd, decoder, waiting: VecDeque::new(), broken: false, spoke: false };
         link.say(FromAgent::Hello { version: VERSION, at: process::clock() }, None);
         link
     }
@@ -56,6 +59,7 @@ impl Link {
     fn try_hear(&mut self, orders: &mut Vec<ToAgent>) -> io::Result<bool> {
         let mut buffer = [0; 16 * 1024];
         let (read, descriptors) = socket::receive(self.fd.as_fd(), &mut buffer)?;
+        self.spoke |= read > 0;
         self.waiting.extend(descriptors.into_iter().flatten());
         if self.waiting.len() > MOST_WAITING {
             return Ok(false);

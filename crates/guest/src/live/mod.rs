@@ -92,6 +92,11 @@ const REST: Duration = Duration::from_millis(100);
 /// The link that the place was made with.
 const FIRST_LINK: u32 = 0;
 
+/// Whether the place is in use because of this link: somebody has begun it, or speaks by it.
+fn uses(link: &Link) -> bool {
+    link.id == FIRST_LINK || link.spoke
+}
+
 /// The agent.
 pub struct LiveAgent<'a> {
     deaths: Signals,
@@ -326,10 +331,13 @@ impl<'a> LiveAgent<'a> {
 
     /// Takes leave of clients that have gone, and kills what they have started for themselves.
     fn drop_links(&mut self) {
-        let broken: Vec<u32> = self.links.iter().filter(|l| l.broken).map(|l| l.id).collect();
-        for id in broken {
+        let broken = self.links.iter().filter(|link| link.broken);
+        let broken: Vec<_> = broken.map(|link| (link.id, uses(link))).collect();
+        for (id, used) in broken {
             self.links.retain(|link| link.id != id);
-            self.last_used = process::clock();
+            if used {
+                self.last_used = process::clock();
+            }
             if self.holder == Some(id) {
                 self.let_go();
             }
@@ -347,7 +355,7 @@ impl<'a> LiveAgent<'a> {
     }
 
     fn idle_deadline(&self) -> Option<Duration> {
-        let idle = self.commands.is_empty() && self.links.is_empty();
+        let idle = self.commands.is_empty() && !self.links.iter().any(uses);
         self.term.idle.filter(|_| idle).map(|idle| self.last_used + idle)
     }
 

@@ -310,7 +310,12 @@ impl Link {
                 return;
             }
             self.credit -= length;
-            out.say(&Message::Word { link: self.id, after: *after, frame });
+            let message = Message::Word { link: self.id, after: *after, frame };
+            match word {
+                // Many commands end, or say something, a moment after their start.
+                FromAgent::Started { .. } => out.say_soon(&message),
+                _ => out.say(&message),
+            }
             self.words.pop_front();
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 use agentkernel_core::Attachment;
 use agentkernel_protocol::{
@@ -65,11 +66,16 @@ struct Terminal {
 /// One client's connection.
 pub struct Link {
     id: LinkId,
-    client: OwnedFd,
+    /// Nobody yet, of one that was opened ahead.
+    client: Option<OwnedFd>,
+    /// When the agent's hello came, if nobody was there to hear it.
+    greeted: Option<Instant>,
     decoder: LongDecoder,
     /// Descriptors that came for orders that are not whole yet.
     waiting: VecDeque<OwnedFd>,
     orders: VecDeque<Order>,
+    /// Whether streams were begun, of which nothing has been read yet.
+    begun: bool,
     /// How many bytes of orders the other end takes.
     credit: u32,
     words: VecDeque<Word>,
@@ -90,15 +96,17 @@ pub struct Link {
 }
 
 impl Link {
-    /// Has the other end connect a client to the agent.
-    pub fn open(id: LinkId, client: OwnedFd, out: &mut Outbox) -> Self {
+    /// Has the other end connect to the agent, for a client or for whoever [comes](Self::meet) next.
+    pub fn open(id: LinkId, client: Option<OwnedFd>, out: &mut Outbox) -> Self {
         out.say(&Message::Open { link: id });
         Self {
             id,
             client,
+            greeted: None,
             decoder: LongDecoder::default(),
             waiting: VecDeque::new(),
             orders: VecDeque::new(),
+            begun: false,
             credit: WINDOW,
             words: VecDeque::new(),
             open: 0,
@@ -113,24 +121,47 @@ impl Link {
         }
     }
 
+    /// Whether it has, or had, a client.
+    pub fn is_met(&self) -> bool {
+        self.client.is_some()
+    }
+
+    /// Whether it waits for a client.
+    pub fn is_spare(&self) -> bool {
+        self.client.is_none() && !self.closed
+    }
+
+    /// Takes a client. The hello that it hears is of that moment, as far as its clock goes.
+    pub fn meet(&mut self, client: OwnedFd) {
+        self.client = Some(client);
+        let waited = self.greeted.take().map(|greeted| greeted.elapsed()).unwrap_or_default();
+        for word in &mut self.words {
+            if let FromAgent::Hello { at, .. } = &mut word.word {
+                *at = at.saturating_add(waited);
+            }
+        }
+    }
+
     /// Adds what wakes it.
     pub fn watch<'a>(&'a self, watch: &mut Watch<'a>, room: bool) {
-        if self.hears() && (room || self.closed) {
-            watch.add(Spot::Frames(self.id), Interest::readable(self.client.as_fd()));
+        let client = self.client.as_ref().filter(|_| !self.gone);
+        if let Some(client) = client.filter(|_| self.orders.is_empty() && (room || self.closed)) {
+            watch.add(Spot::Frames(self.id), Interest::readable(client.as_fd()));
         }
-        if self.full && !self.gone {
-            watch.add(Spot::Room(self.id), Interest::writable(self.client.as_fd()));
+        if let Some(client) = client.filter(|_| self.full) {
+            watch.add(Spot::Room(self.id), Interest::writable(client.as_fd()));
         }
-        self.channels.watch(watch, room);
+        // Of a command that has not been passed on nobody could take anything.
+        self.channels.watch(watch, room && self.orders.is_empty());
         for (channel, terminal) in self.terminals.iter().filter(|_| room) {
             let at = Address { link: self.id, channel: *channel };
             watch.add(Spot::Size(at), terminal.sizes.interest());
         }
     }
 
-    /// Whether the client is heard: as long as all that it said before has been passed on.
-    fn hears(&self) -> bool {
-        !self.gone && self.orders.is_empty()
+    /// Whether it has begun streams since this was last asked.
+    pub fn has_begun_streams(&mut self) -> bool {
+        std::mem::take(&mut self.begun)
     }
 
     /// Does what has become ready.
@@ -153,16 +184,18 @@ impl Link {
         Ok(())
     }
 
-    /// Hears what the client says. One that has gone, or talks nonsense, is lost.
+    /// Hears what the client says, if all that it said before has been passed on. One that has gone, or
+    /// talks nonsense, is lost.
     fn hear(&mut self) {
-        if self.hears() && !self.try_hear().unwrap_or(false) {
+        if !self.gone && self.orders.is_empty() && !self.try_hear().unwrap_or(false) {
             self.lose();
         }
     }
 
     fn try_hear(&mut self) -> io::Result<bool> {
+        let Some(client) = &self.client else { return Ok(true) };
         let mut buffer = [0; 16 * 1024];
-        let (read, descriptors) = match socket::receive_now(self.client.as_fd(), &mut buffer) {
+        let (read, descriptors) = match socket::receive_now(client.as_fd(), &mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
             received => received?,
         };
@@ -340,6 +373,7 @@ impl Link {
                 descriptor = Some(promised.controller);
             }
             FromAgent::NotStarted { command, .. } => self.forget(command),
+            FromAgent::Hello { .. } if !self.is_met() => self.greeted = Some(Instant::now()),
             _ => {}
         }
         self.words.push_back(Word { word, after, descriptor, length });
@@ -417,7 +451,7 @@ impl Link {
             self.owed = 0;
         }
         if self.closed {
-            return !self.gone && !self.words.is_empty();
+            return self.is_met() && !self.gone && !self.words.is_empty();
         }
         if self.gone && self.orders.is_empty() {
             out.say(&Message::Close { link: self.id });
@@ -428,6 +462,7 @@ impl Link {
 
     /// Says to the client what it may hear by now. A command's words stay in their order.
     fn deliver(&mut self) {
+        let Some(client) = &self.client else { return };
         self.full = false;
         let mut held: BTreeSet<Option<CommandId>> = BTreeSet::new();
         let mut at = 0;
@@ -441,8 +476,7 @@ impl Link {
             let (frame, descriptor) = (word.word.encode(), word.descriptor.as_ref());
             let descriptors = descriptor.map(AsFd::as_fd);
             // So little is taken whole or not at all.
-            let client = self.client.as_fd();
-            match socket::send_now(client, frame.as_bytes(), descriptors.as_slice()) {
+            match socket::send_now(client.as_fd(), frame.as_bytes(), descriptors.as_slice()) {
                 Ok(()) => {
                     self.owed = self.owed.saturating_add(word.length);
                     self.words.remove(at);
@@ -463,6 +497,7 @@ impl Link {
             }
             if let Some((command, streams)) = order.streams.take() {
                 out.say(&Message::Streams { link: self.id, command, streams });
+                self.begun = true;
             }
             let rest = &order.bytes[order.sent..];
             let most = MAX_DATA.min(self.credit as usize).min(rest.len());

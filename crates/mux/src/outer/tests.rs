@@ -226,6 +226,84 @@ fn what_is_said_to_a_client_that_has_just_gone_breaks_no_rule() {
     }
 }
 
+/// What has been said into the place since this was last asked: of links.
+fn opened_and_closed(scene: &Scene) -> Vec<(bool, LinkId)> {
+    let said = read(scene.inside.as_fd());
+    let mut rest = &said[..];
+    let mut links = Vec::new();
+    while let Some(message) = Message::take(&mut rest).unwrap() {
+        match message {
+            Message::Open { link } => links.push((true, link)),
+            Message::Close { link } => links.push((false, link)),
+            _ => {}
+        }
+    }
+    links
+}
+
+#[test]
+fn whoever_comes_next_finds_a_hello_and_a_link_that_is_refused_is_not_opened_again() {
+    let path = std::env::temp_dir().join(format!("outer-{}", std::process::id()));
+    let mut scene = Scene::new(1);
+    scene.outer.listener = Some(socket::listen(&path).unwrap());
+    let come = |scene: &mut Scene| {
+        let client = socket::connect(&path, REST).unwrap();
+        scene.settle().unwrap();
+        client
+    };
+    let at = Duration::from_secs(9);
+    let hello = FromAgent::Hello { version: agentkernel_protocol::VERSION, at }.encode();
+    scene.clients.clear();
+    scene.settle().unwrap();
+    assert_eq!(opened_and_closed(&scene), [(true, 0), (false, 0), (true, 1)]);
+    scene.say(&[Message::Word { link: 1, after: AT_ONCE, frame: hello.as_bytes() }]).unwrap();
+    descriptor::poll(&mut [], Some(Duration::from_millis(2))).unwrap();
+    let client = come(&mut scene);
+    descriptor::set_nonblocking(client.as_fd()).unwrap();
+    let heard = read(client.as_fd());
+    let word = agentkernel_protocol::Decoder::default().next(&mut &heard[..], FromAgent::parse);
+    let Ok(Some(FromAgent::Hello { at: heard, .. })) = word else { panic!("{word:?}") };
+    assert!((at + Duration::from_millis(2)..at * 2).contains(&heard), "{heard:?}");
+    let second = come(&mut scene);
+    assert_eq!(opened_and_closed(&scene), [(true, 2)]);
+
+    drop(client);
+    scene.settle().unwrap();
+    assert_eq!(opened_and_closed(&scene), [(false, 1), (true, 3)]);
+    scene.say(&[Message::Close { link: 3 }]).unwrap();
+    assert_eq!(opened_and_closed(&scene), []);
+    drop(second);
+    scene.settle().unwrap();
+    assert_eq!(opened_and_closed(&scene), [(false, 2), (true, 4)]);
+    // Nobody waits for a client who has not come.
+    drop(scene.inside);
+    assert!(scene.outer.serve().is_empty());
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn what_a_command_finds_in_its_input_goes_along_with_its_order() {
+    let mut scene = Scene::new(1);
+    read(scene.inside.as_fd());
+    let client = scene.clients[0].link.as_fd();
+    let null = descriptor::open_read(c"/dev/null").unwrap();
+    let (_output, to_output) = descriptor::pipe().unwrap();
+    let streams = [null.as_fd(), to_output.as_fd(), to_output.as_fd()];
+    socket::send(client, &start(1, None), &streams).unwrap();
+    scene.outer.turn(None).unwrap();
+    let said = read(scene.inside.as_fd());
+    let (mut rest, mut kinds) = (&said[..], Vec::new());
+    while let Some(message) = Message::take(&mut rest).unwrap() {
+        kinds.push(match message {
+            Message::Streams { .. } => "streams",
+            Message::Orders { .. } => "orders",
+            Message::End { .. } => "end",
+            _ => "something else",
+        });
+    }
+    assert_eq!(kinds, ["streams", "orders", "end"]);
+}
+
 #[test]
 fn nothing_is_heard_before_a_hello_of_the_same_version() {
     for (first, is_version) in [
