@@ -161,7 +161,9 @@ pub fn run_suite(
     match find_subjects() {
         Ok(mut subjects) => {
             for subject in &mut subjects {
-                subject.sampled = subject.has_engine() && !has("--all-routes");
+                // Nor is the micro-VM quick that is for tests only.
+                let slow = subject.has_engine() || !subject.has_floats();
+                subject.sampled = slow && !has("--all-routes");
             }
             let cover = if has("--one-route") { Cover::EachOnOneRoute } else { cover };
             let draw = (!has("--all-routes")).then(|| Draw::among(&subjects, cover));
