@@ -6,7 +6,8 @@
 #   scripts/lanes/kvm.sh [FILTER...]
 #
 # FILTER is what of the conformance suite to run; without any, all of one route and some of the
-# others, since an emulated KVM takes half a second for each run. The exit status is 77, with the reason in the
+# others, since an emulated KVM takes half a second for each run. Of many cases that are alike it tries a
+# few, unless a filter is --all-routes. The exit status is 77, with the reason in the
 # last line, where the lane can't run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
