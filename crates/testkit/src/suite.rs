@@ -168,6 +168,12 @@ pub fn run_suite(
             let cover = if has("--one-route") { Cover::EachOnOneRoute } else { cover };
             let draw = (!has("--all-routes")).then(|| Draw::among(&subjects, cover));
             let trials = pick(table, &subjects, draw.as_ref(), &filters, &mut tally);
+            if trials.iter().any(|trial| trial.subject.sampled) {
+                // Whoever sums up what ran is to say so.
+                println!(
+                    "table: routes by lot, and a few of cases that are alike (all: --all-routes)"
+                );
+            }
             go_through(trials, workers, &mut tally);
         }
         Err(not_passed) => tally.count("doctor", &Err(not_passed)),
