@@ -11,4 +11,4 @@ cd "$(dirname "$0")/.."
 [ $# -le 1 ] || { echo "usage: $0 [iterations]" >&2; exit 2; }
 
 BENCH_SANDBOXES=${1:-10} BENCH_ITERATIONS=1 BENCH_MAX_CONCURRENT=1 \
-    exec cargo test --quiet --test benchmark_test -- --nocapture --ignored
+    exec cargo test --quiet --workspace --test benchmark_test -- --nocapture --ignored

@@ -11,4 +11,4 @@ cd "$(dirname "$0")/.."
 [ $# -le 2 ] || { echo "usage: $0 [total] [concurrency]" >&2; exit 2; }
 
 STRESS_VM_COUNT=${1:-100} STRESS_MAX_CONCURRENT=${2:-10} \
-    exec cargo test --quiet --test stress_test -- --nocapture --ignored
+    exec cargo test --quiet --workspace --test stress_test -- --nocapture --ignored

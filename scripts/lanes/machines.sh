@@ -120,12 +120,12 @@ main() {
 try() {
     local again
     [ $# -gt 0 ] || set -- --one-route firecracker/
-    cargo test --test conformance -- --slowest "$@" | tee "$work/said" && return
+    cargo test --workspace --test conformance -- --slowest "$@" | tee "$work/said" && return
     # An emulated machine's time is not its own: what fails is tried once more, by itself.
     mapfile -t again < <(sed -n 's/^FAILED \([^:]*\):.*/\1/p' "$work/said")
     [ ${#again[@]} -gt 0 ] && [ ${#again[@]} -le 5 ] || exit 1
     echo "once more: ${again[*]}"
-    cargo test --test conformance -- "${again[@]}"
+    cargo test --workspace --test conformance -- "${again[@]}"
 }
 
 main "$@"

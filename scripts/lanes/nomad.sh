@@ -177,7 +177,7 @@ main() {
     local suite="no suite"
     if [ "$*" != trials ]; then
         [ $# -gt 0 ] || set -- --one-route nomad/
-        cargo test --test conformance -- --slowest --workers=3 "$@"
+        cargo test --workspace --test conformance -- --slowest --workers=3 "$@"
         suite="the suite ($*)"
     fi
     many

@@ -102,7 +102,7 @@ pack_programs() {
     local lane=$work/lane built built_at suite program
     mkdir -p "$lane"
     say "building the suites"
-    built=$(cd "$checkout" && cargo test --no-run --test conformance --test escape 2>&1) ||
+    built=$(cd "$checkout" && cargo test --workspace --no-run --test conformance --test escape 2>&1) ||
         { echo "$built" >&2; exit 1; }
     (cd "$checkout" && cargo build --release --quiet &&
         cargo build --release --quiet -p agentkernel-daemon)

@@ -172,7 +172,8 @@ pub struct Subject {
     pub foreign: bool,
     /// The image of agentkernel's own store that its sandboxes have, if they have one.
     pub stored: Option<Stored>,
-    /// Whether a few of many cases that are alike are enough, since an engine takes too long for all.
+    /// Whether a few of many cases that are alike are enough, since an engine, or a slow machine, takes too
+    /// long for all.
     pub sampled: bool,
 }
 
@@ -357,6 +358,11 @@ impl Subject {
     /// Whether its places are machines with a kernel of their own, into which the host does not see.
     pub(crate) fn has_own_kernel(&self) -> bool {
         self.backend == MACHINES
+    }
+
+    /// Whether its places are containers of an engine on some machine, which a program of its own calls into.
+    pub(crate) fn has_containers(&self) -> bool {
+        ["docker", "podman"].contains(&&*self.backend)
     }
 
     /// Whether its places are pods, each of which is one user's.

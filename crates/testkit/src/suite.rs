@@ -161,11 +161,19 @@ pub fn run_suite(
     match find_subjects() {
         Ok(mut subjects) => {
             for subject in &mut subjects {
-                subject.sampled = subject.has_engine() && !has("--all-routes");
+                // Nor is the micro-VM quick that is for tests only.
+                let slow = subject.has_engine() || !subject.has_floats();
+                subject.sampled = slow && !has("--all-routes");
             }
             let cover = if has("--one-route") { Cover::EachOnOneRoute } else { cover };
             let draw = (!has("--all-routes")).then(|| Draw::among(&subjects, cover));
             let trials = pick(table, &subjects, draw.as_ref(), &filters, &mut tally);
+            if trials.iter().any(|trial| trial.subject.sampled) {
+                // Whoever sums up what ran is to say so.
+                println!(
+                    "table: routes by lot, and a few of cases that are alike (all: --all-routes)"
+                );
+            }
             go_through(trials, workers, &mut tally);
         }
         Err(not_passed) => tally.count("doctor", &Err(not_passed)),

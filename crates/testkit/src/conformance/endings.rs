@@ -201,7 +201,9 @@ fn time_limit_for_all(subject: &Subject) -> Verdict {
     let mark = unique_sleep();
     let stubborn = format!("trap \"\" TERM INT HUP; {SLEEP}; echo begun; sleep $mark");
     let script = format!("trap '' TERM; export mark={mark}; setsid sh -c '{stubborn}' & wait");
-    let limit = format!("{}s", patiently(Duration::from_secs(1)).as_secs());
+    // A node that makes containers beside takes its time for the first line.
+    let limit = Duration::from_secs(if subject.is_clusters() { 3 } else { 1 });
+    let limit = format!("{}s", patiently(limit).as_secs());
     let flags = ["--timeout", &limit];
     let command = subject.run_command(&scratch, &flags, &["sh", "-c", &script]);
     let mut running = Running::start(command)?;

@@ -260,8 +260,9 @@ fn nothing_left_by_a_kill_at_any_time(subject: &Subject) -> Verdict {
     }
     let usual = usual.iter().min().copied().unwrap_or_default();
     // From right after the start to past the usual end.
-    for step in 0..24_u32 {
-        let delay = usual * step / 20;
+    let steps: u32 = if subject.sampled { 12 } else { 24 };
+    for step in 0..steps {
+        let delay = usual * step * 6 / (steps * 5);
         let running = Running::start(watch.run(&[], "true"))?;
         running.ends_within(delay)?;
         running.signal(Signal::KILL)?;

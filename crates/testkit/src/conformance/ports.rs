@@ -130,7 +130,7 @@ fn port_published(subject: &Subject) -> Verdict {
     // A port below 1024 is anybody's inside.
     let running = serve(subject, &scratch, &[&format!("{port}:80")], &format!("{SERVER} 80"))?;
     for _ in 0..3 {
-        says_hello(Ipv4Addr::LOCALHOST, port)?;
+        says_hello(subject, Ipv4Addr::LOCALHOST, port)?;
     }
     is_silent(Ipv4Addr::new(127, 0, 0, 2), port)?;
     if let Some(other) = outer_address() {
@@ -147,12 +147,12 @@ fn port_at_an_address(subject: &Subject) -> Verdict {
     let (scratch, port) = (subject.scratch()?, free_port()?);
     let flag = format!("0.0.0.0:{port}:8000");
     let running = serve(subject, &scratch, &[&flag], &format!("{SERVER} 8000"))?;
-    says_hello(Ipv4Addr::LOCALHOST, port)?;
-    says_hello(address, port)?;
+    says_hello(subject, Ipv4Addr::LOCALHOST, port)?;
+    says_hello(subject, address, port)?;
     running.finish()?.exits(0)?;
     let flag = format!("{address}:{port}:8000");
     let running = serve(subject, &scratch, &[&flag], &format!("{SERVER} 8000"))?;
-    says_hello(address, port)?;
+    says_hello(subject, address, port)?;
     is_silent(Ipv4Addr::LOCALHOST, port)?;
     running.finish()?.exits(0)?;
     Ok(())
@@ -171,7 +171,7 @@ fn port_at_an_ipv6_address(subject: &Subject) -> Verdict {
         return Ok(());
     }
     let running = serve(subject, &scratch, &[&flag], &format!("{SERVER} 8000"))?;
-    says_hello(Ipv6Addr::LOCALHOST, port)?;
+    says_hello(subject, Ipv6Addr::LOCALHOST, port)?;
     is_silent(Ipv4Addr::LOCALHOST, port)?;
     running.finish()?.exits(0)?;
     Ok(())
@@ -205,7 +205,7 @@ fn port_picked(subject: &Subject) -> Verdict {
         let Some(port) = told_port(&told) else {
             return Err(NotPassed::Failed(format!("no port was told: {told:?}")));
         };
-        says_hello(Ipv4Addr::LOCALHOST, port)?;
+        says_hello(subject, Ipv4Addr::LOCALHOST, port)?;
         running.finish()?.exits(0)?;
     }
     Ok(())
@@ -229,7 +229,7 @@ fn ports_in_a_range(subject: &Subject) -> Verdict {
     running.until("ready\n")?;
     let answer = answered(Ipv4Addr::LOCALHOST, first)?;
     ensure!(answer == "got ping", "the answer was {answer:?}");
-    says_hello(Ipv4Addr::LOCALHOST, second)?;
+    says_hello(subject, Ipv4Addr::LOCALHOST, second)?;
     is_silent(Ipv4Addr::LOCALHOST, first)?;
     running.finish()?.exits(0)?;
     Ok(())
@@ -252,7 +252,7 @@ fn port_in_use(subject: &Subject) -> Verdict {
     let running = serve(subject, &scratch, &[&flag], &format!("{SERVER} 80"))?;
     let got = Captured::of(subject.run_command(&scratch, &flags, &["echo", "ran"]))?;
     refused(&got, &[&port.to_string(), "in use"])?;
-    says_hello(Ipv4Addr::LOCALHOST, port)?;
+    says_hello(subject, Ipv4Addr::LOCALHOST, port)?;
     running.finish()?.exits(0)?;
     Ok(())
 }

@@ -178,7 +178,11 @@ fn killed_maker(subject: &Subject) -> Verdict {
     let usual = bed.usual(|name| home.run(&["start", name]))?;
     let (mut ran, mut did_not) = (0, 0);
     // An engine takes a thousand times as long for it, and most of that by itself.
-    let steps: u32 = if subject.has_engine() { 16 } else { 32 };
+    let steps: u32 = match (subject.sampled, subject.has_engine()) {
+        (true, _) => 8,
+        (false, true) => 16,
+        (false, false) => 32,
+    };
     // From right after the start to past the usual end, and at last long past it.
     let delays = (0..steps).map(|step| usual * step * 4 / (steps * 3)).chain([usual * 8]);
     for delay in delays {
@@ -205,8 +209,9 @@ fn killed_creator(subject: &Subject) -> Verdict {
     let home = &bed.home;
     let usual = home.run(&["create", "usual"])?.took;
     home.does(&["rm", "usual"])?;
-    for step in 0..24_u32 {
-        kill_after(home.start(&["create", "--start", "maybe"])?, usual * step / 6)?;
+    let steps: u32 = if subject.sampled { 12 } else { 24 };
+    for step in 0..steps {
+        kill_after(home.start(&["create", "--start", "maybe"])?, usual * step * 4 / steps)?;
         if !home.listed_as("maybe")?.is_null() {
             home.does(&["rm", "-f", "maybe"])?;
         }
@@ -221,7 +226,7 @@ fn killed_stopper(subject: &Subject) -> Verdict {
     let bed = Deathbed::new(subject)?;
     let home = &bed.home;
     for end in [&["stop"][..], &["rm", "-f"]] {
-        for step in 0..10_u64 {
+        for step in (0..10_u64).step_by(if subject.sampled { 3 } else { 1 }) {
             let name = home.started(&NO_FLAGS)?;
             let number = home.background(&name, "exec sleep 60")?;
             home.does(&["ps", &name]).map(drop)?;

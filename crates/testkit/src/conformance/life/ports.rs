@@ -119,13 +119,13 @@ fn ports_outlive_a_stop(subject: &Subject) -> Verdict {
     let name = home.started(&["--network", "full", "-p", &flag, "-p", "80"])?;
     for _ in 0..2 {
         let _server = home.serves(&name)?;
-        says_hello(Ipv4Addr::LOCALHOST, port)?;
+        says_hello(subject, Ipv4Addr::LOCALHOST, port)?;
         let told = home.does(&["port", &name, "80"])?;
         let told: Vec<u16> =
             told.lines().filter_map(|line| line.rsplit(':').next()?.parse().ok()).collect();
         let picked = told.iter().find(|told| **told != port);
         ensure!(told.len() == 2 && told.contains(&port), "the ports are {told:?}");
-        says_hello(Ipv4Addr::LOCALHOST, picked.copied().unwrap_or_default())?;
+        says_hello(subject, Ipv4Addr::LOCALHOST, picked.copied().unwrap_or_default())?;
         home.does(&["stop", "-t", "0", &name])?;
         home.does(&["start", &name])?;
     }
@@ -151,7 +151,7 @@ fn port_of_two(subject: &Subject) -> Verdict {
         home.does(&["start", &second])?;
     }
     let server = home.serves(&second)?;
-    says_hello(Ipv4Addr::LOCALHOST, port)?;
+    says_hello(subject, Ipv4Addr::LOCALHOST, port)?;
     home.refuses(&["start", &first], &["in use"])?;
     drop(server);
     home.does(&["rm", "-f", &second])?;
@@ -171,7 +171,7 @@ fn port_of_a_fork(subject: &Subject) -> Verdict {
     let _server = home.serves(fork)?;
     let (own, others) = (home.port(fork, "80")?, home.port(&picked, "80")?);
     ensure!(own != others, "both have {own}");
-    says_hello(Ipv4Addr::LOCALHOST, own)
+    says_hello(subject, Ipv4Addr::LOCALHOST, own)
 }
 
 fn port_from_a_snapshot(subject: &Subject) -> Verdict {

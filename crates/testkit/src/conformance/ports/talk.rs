@@ -67,8 +67,18 @@ pub(in crate::conformance) fn heard(
     Ok(said)
 }
 
-pub(in crate::conformance) fn says_hello(address: impl Into<IpAddr>, port: u16) -> Verdict {
-    let said = heard(address, port)?;
+pub(in crate::conformance) fn says_hello(
+    subject: &Subject,
+    address: impl Into<IpAddr>,
+    port: u16,
+) -> Verdict {
+    let address = address.into();
+    let mut said = heard(address, port)?;
+    // The program that takes calls for an engine calls on into the sandbox, and hangs up if it fails at
+    // that, as it does now and then while containers beside come and go.
+    if said.is_empty() && subject.host.is_none() && subject.has_containers() {
+        said = heard(address, port)?;
+    }
     ensure!(said == "hello\n", "at port {port} somebody says {said:?}");
     Ok(())
 }
