@@ -140,7 +140,7 @@ static void forge_packets(int argc, char **argv)
     static const int unknown[] = {EAFNOSUPPORT, EPROTONOSUPPORT, ENOPROTOOPT, 0};
     static const int nobodys[] = {EADDRNOTAVAIL, EAFNOSUPPORT, EINVAL, 0};
     static const int no_device[] = {ENOENT, ENXIO, ENODEV, 0};
-    static const char extension[8] = {IPPROTO_TCP, 0, 1, 4}, by_way[24] = {IPPROTO_TCP, 2, 2, 1};
+    static const char extension[8] = {IPPROTO_TCP, 0, 1, 4};
     static const int raw[] = {IPPROTO_RAW, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, 41, 47};
     int on = 1;
     for (size_t i = 0; i < COUNT(raw); i++) {
@@ -164,8 +164,6 @@ static void forge_packets(int argc, char **argv)
     denied(setsockopt(six, IPPROTO_IPV6, IPV6_TRANSPARENT, &on, sizeof on), "others' of 6");
     denied(setsockopt(six, IPPROTO_IPV6, IPV6_HOPOPTS, extension, sizeof extension), "options");
     denied(setsockopt(six, IPPROTO_IPV6, IPV6_DSTOPTS, extension, sizeof extension), "options 2");
-    denied_or(setsockopt(six, IPPROTO_IPV6, IPV6_RTHDR, by_way, sizeof by_way), nobodys,
-              "a way of its own");
 }
 
 /* Listens on all addresses, says where, and whether anybody has come once it is told to. */
