@@ -63,6 +63,8 @@ make_lists() {
     read -r mirror key < <(apt-get indextargets --format '$(CODENAME) $(REPO_URI) $(SIGNED_BY)' \
         'Created-By: Packages' | sed -n "s/^$suite //p" | head -n 1) ||
         fail "apt has no source for $suite" "run apt-get update as root"
+    # Of keys that it does not tell, an older apt leaves the word as it is: then they are those that it trusts.
+    [[ $key != '$('* ]] || key=
     mkdir -p "$work/apt/lists/partial" "$work/apt/cache/archives/partial"
     for suite in "$suite" "$suite-backports"; do
         echo "deb ${key:+[signed-by=$key]} $mirror $suite main"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the conformance suite in machines that QEMU emulates on this machine, by a stand-in for Firecracker
+# Runs a suite in machines that QEMU emulates on this machine, by a stand-in for Firecracker
 # (crates/testkit/fakes/qemu-instead-of-firecracker): the agent boots as init of Debian's own kernel, finds
 # its image on virtio's disks, and talks over vsock.
 #
@@ -8,8 +8,9 @@
 # which are the suite's; without any it tries each behaviour on one route, drawn by lot. All, by hand:
 # scripts/lanes/machines.sh firecracker/. In the environment, KERNEL is the start of a version, such as
 # 6.12, of a cloud kernel that this machine's apt has, or the path of a kernel that FIRECRACKER_KERNEL could
-# name; without it, it is the one of the machine's own release. TESTKIT_PROGRAM may be an agentkernel with
-# agentkerneld beside it, both stripped; else they are built.
+# name; without it, it is the one of the machine's own release. SUITE is `conformance` or `escape`; without
+# it, the first. TESTKIT_PROGRAM may be an agentkernel with agentkerneld beside it, both stripped; else they
+# are built.
 #
 # The exit status is 77, with the reason in the last line, where the lane can't run. The kernel is kept
 # under XDG_CACHE_HOME.
@@ -19,6 +20,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 checkout=$(cd "$here/../.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/agentkernel-machines-lane
 work=$(mktemp -d)
+suite=${SUITE:-conformance}
 devices=
 trap '[ -z "$devices" ] || kill "$devices"; rm -rf "$work"' EXIT
 
@@ -118,14 +120,19 @@ main() {
 }
 
 try() {
-    local again
+    local again option options=()
     [ $# -gt 0 ] || set -- --one-route firecracker/
-    cargo test --workspace --test conformance -- --slowest "$@" | tee "$work/said" && return
+    cargo test --workspace --test "$suite" -- --slowest "$@" | tee "$work/said" && return
     # An emulated machine's time is not its own: what fails is tried once more, by itself.
     mapfile -t again < <(sed -n 's/^FAILED \([^:]*\):.*/\1/p' "$work/said")
     [ ${#again[@]} -gt 0 ] && [ ${#again[@]} -le 5 ] || exit 1
     echo "once more: ${again[*]}"
-    cargo test --workspace --test conformance -- "${again[@]}"
+    # By the same options, which have a part in what is tried: nothing tried would pass.
+    for option; do
+        case $option in -*) options+=("$option") ;; esac
+    done
+    cargo test --workspace --test "$suite" -- "${options[@]}" "${again[@]}" | tee "$work/said"
+    grep -q '^[1-9][0-9]* passed' "$work/said"
 }
 
 main "$@"

@@ -19,7 +19,7 @@ const int nobody[] = {ESRCH, ENOENT, 0};
 static const struct attempt *const themes[] = {
     file_attempts, process_attempts, mount_attempts, namespace_attempts, tree_attempts,
     kernel_attempts, abi_attempts, descriptor_attempts, terminal_attempts, network_attempts,
-    identity_attempts, exhaustion_attempts, launcher_attempts, host_roles,
+    full_network_attempts, identity_attempts, exhaustion_attempts, launcher_attempts, host_roles,
 };
 
 /* A list of findings in one line, cut where it gets too long to read. */

@@ -19,8 +19,8 @@ struct attempt {
 /* Each theme's attempts, ended by one without a name. */
 extern const struct attempt file_attempts[], process_attempts[], mount_attempts[],
     namespace_attempts[], tree_attempts[], kernel_attempts[], abi_attempts[],
-    descriptor_attempts[], terminal_attempts[], network_attempts[], identity_attempts[],
-    exhaustion_attempts[], launcher_attempts[], host_roles[];
+    descriptor_attempts[], terminal_attempts[], network_attempts[], full_network_attempts[],
+    identity_attempts[], exhaustion_attempts[], launcher_attempts[], host_roles[];
 
 /* The attempt got something that it must not get. */
 void got(const char *format, ...) __attribute__((format(printf, 1, 2)));

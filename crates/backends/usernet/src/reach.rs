@@ -1,6 +1,6 @@
 //! Whom a guest reaches.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Where the guest finds the first of the host's name servers. The others follow.
 const RESOLVER: u8 = 3;
@@ -34,8 +34,30 @@ pub fn leads(to: SocketAddr, settings: impl FnOnce() -> String) -> Option<Socket
             let is_four = address.segments()[..5] == [0; 5];
             // Of a link that the guest can't name, or of many.
             let is_link = first & 0xffc0 == 0xfe80 || address.is_multicast();
-            (!is_ours && !is_four && !is_link).then_some(to)
+            let is_loopback = behind(address).is_some_and(|inner| !is_elsewhere(inner));
+            (!is_ours && !is_four && !is_link && !is_loopback).then_some(to)
         }
+    }
+}
+
+/// To which address of version 4 the host, or a router of its, may translate or unwrap one of version 6. None
+/// is to be the loopback's (RFC 6052, RFC 3056), and whether each translator sees to that nobody knows here.
+fn behind(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let octets = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        Ipv4Addr::new(a, b, c, d)
+    };
+    match address.segments() {
+        // NAT64, by the well-known prefix and by those for use within one network (RFC 8215).
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x64, 0xff9b, 1, _, _, _, high, low] => {
+            Some(octets(high, low))
+        }
+        // Translated, by SIIT (RFC 2765).
+        [0, 0, 0, 0, 0xffff, 0, high, low] => Some(octets(high, low)),
+        // 6to4, and ISATAP (RFC 5214), whose addresses end with it.
+        [0x2002, high, low, ..] => Some(octets(high, low)),
+        [.., 0 | 0x200, 0x5efe, high, low] => Some(octets(high, low)),
+        _ => None,
     }
 }
 
@@ -92,8 +114,16 @@ mod tests {
             "[::ffff:127.0.0.1]:80",
             "[::127.0.0.1]:80",
             "[::ffff:10.0.0.1]:80",
+            "[::ffff:0:127.0.0.1]:80",
+            "[::ffff:0.0.0.0]:80",
+            "[64:ff9b::127.0.0.1]:80",
+            "[64:ff9b::]:80",
+            "[64:ff9b:1:2::127.9.9.9]:80",
+            "[2002:7f00:1::]:80",
+            "[2002:7f00:1::7f00:1]:80",
+            "[2001:db8::5efe:127.0.0.1]:80",
         ];
-        assert_eq!(own.map(leads_to), [const { None }; 9]);
+        assert_eq!(own.map(leads_to), [const { None }; 17]);
     }
 
     #[test]
@@ -112,7 +142,15 @@ mod tests {
 
     #[test]
     fn all_others_are_where_they_are() {
-        for to in ["10.0.2.2:80", "192.0.1.2:53", "169.254.169.254:80", "[2001:db8::1]:443"] {
+        let all = [
+            "10.0.2.2:80",
+            "192.0.1.2:53",
+            "169.254.169.254:80",
+            "[2001:db8::1]:443",
+            "[64:ff9b::c000:201]:443",
+            "[2002:c000:201::1]:443",
+        ];
+        for to in all {
             assert_eq!(leads_to(to).as_deref(), Some(to));
         }
     }

@@ -11,6 +11,8 @@ use agentkernel_sys::{network, socket};
 
 use super::*;
 
+mod hostile;
+
 const NO_SERVERS: fn() -> String = String::new;
 
 /// Where a server listens here, for its test.

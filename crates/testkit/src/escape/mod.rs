@@ -9,6 +9,7 @@ mod attempt;
 mod descriptors;
 mod exhaustion;
 mod files;
+mod full_network;
 mod identity;
 mod image;
 mod images;
@@ -35,6 +36,7 @@ pub fn table() -> Vec<Behaviour> {
         descriptors::TABLE,
         terminal::TABLE,
         network::TABLE,
+        full_network::TABLE,
         identity::TABLE,
         images::TABLE,
         launcher::TABLE,

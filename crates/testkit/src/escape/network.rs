@@ -5,7 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
 use std::path::Path;
 
-use agentkernel_core::Capability::{ImageHost, MountReadOnly, NetworkFull, NetworkNone};
+use agentkernel_core::Capability::{MountReadOnly, NetworkFull, NetworkNone};
 
 use super::attempt::{Attempt, attempt};
 use super::probe::judge;
@@ -43,18 +43,6 @@ pub(super) const TABLE: &[Behaviour] = &[
         "services of the host are out of reach, on its loopback and on its addresses",
         &[MountReadOnly, NetworkNone],
         connect_to_host_services,
-    ),
-    Behaviour::new(
-        "connect-to-the-hosts-loopback-by-full-network",
-        "with the full network services on the host's loopback are out of reach, too",
-        &[MountReadOnly, NetworkFull],
-        connect_to_the_hosts_loopback_by_full_network,
-    ),
-    Behaviour::new(
-        "connect-to-open-services-by-full-network",
-        "with the full network services that the host has open to all are out of reach, too",
-        &[MountReadOnly, NetworkFull],
-        connect_to_open_services_by_full_network,
     ),
     Behaviour::new(
         "send-datagrams-to-the-host",
@@ -117,7 +105,7 @@ fn connect_to_sockets_by_path(subject: &Subject) -> Verdict {
 }
 
 /// The address by which the machine would talk to others, if it has one; nothing is sent.
-fn own_address() -> Option<String> {
+pub(super) fn own_address() -> Option<String> {
     let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
     socket.connect("192.0.2.1:9").ok()?;
     Some(socket.local_addr().ok()?.ip().to_string())
@@ -137,35 +125,7 @@ fn connect_to_host_services(subject: &Subject) -> Verdict {
     Attempt::new("connect-to-services").words(&words).holds(subject)
 }
 
-/// By which addresses engines lead from a sandbox's network to their host.
-const HOSTS: [&str; 4] = ["127.0.0.1", "10.0.2.2", "172.17.0.1", "10.88.0.1"];
-
-fn connect_by_full_network(subject: &Subject, port: &str, more: Option<String>) -> Verdict {
-    let hosts = HOSTS.into_iter().map(String::from).chain(more);
-    let words: Vec<String> = hosts.flat_map(|host| [host, port.into()]).collect();
-    let attempt = Attempt::new("connect-to-services").words(&words);
-    let attempt = attempt.control_words(&["127.0.0.1", port]);
-    attempt.flags(&["--network", "full"]).holds_in(subject, &subject.scratch()?)
-}
-
-fn connect_to_the_hosts_loopback_by_full_network(subject: &Subject) -> Verdict {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port().to_string();
-    let verdict = connect_by_full_network(subject, &port, None);
-    match subject.has(ImageHost) {
-        true => known_limit(verdict, "the full network is the host's, its loopback included"),
-        false => verdict,
-    }
-}
-
-fn connect_to_open_services_by_full_network(subject: &Subject) -> Verdict {
-    let listener = TcpListener::bind("0.0.0.0:0")?;
-    let port = listener.local_addr()?.port().to_string();
-    let verdict = connect_by_full_network(subject, &port, own_address());
-    known_limit(verdict, "the host belongs to what the full network reaches")
-}
-
-fn has_arrived(socket: &UdpSocket) -> Result<bool, NotPassed> {
+pub(super) fn has_arrived(socket: &UdpSocket) -> Result<bool, NotPassed> {
     socket.set_nonblocking(true)?;
     let mut bytes = [0; 16];
     match socket.recv(&mut bytes) {

@@ -15,6 +15,7 @@ const SOURCES: &[(&str, &str)] = &[
     ("descriptors.c", include_str!("../../probes/descriptors.c")),
     ("exhaustion.c", include_str!("../../probes/exhaustion.c")),
     ("files.c", include_str!("../../probes/files.c")),
+    ("full_network.c", include_str!("../../probes/full_network.c")),
     ("identity.c", include_str!("../../probes/identity.c")),
     ("kernel.c", include_str!("../../probes/kernel.c")),
     ("launcher.c", include_str!("../../probes/launcher.c")),
