@@ -1,9 +1,7 @@
 //! What a machine does for its host: it makes its root when it is told to, and is the agent then.
 
-use std::cell::OnceCell;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::rc::Rc;
 use std::time::Duration;
 
 use agentkernel_containers::{Ahead, FarAbout, Setting, serve_ahead, serve_stream};
@@ -58,14 +56,9 @@ pub fn serve(listener: OwnedFd, home: OwnedFd) -> io::Result<()> {
             }
             Ok(Next::Prepare(setting)) => {
                 process::set_umask(0);
-                let last = Rc::new(OnceCell::new());
-                let theirs = Rc::clone(&last);
-                let waiting = Waiting { host, listener, home, device: made.device, last: theirs };
-                let served = serve_ahead(&setting, waiting);
-                return match last.get() {
-                    Some(last) => close(last, served),
-                    None => served,
-                };
+                let waiting = Waiting { host, listener, home, device: made.device };
+                // With the last words' connection closed, its other end hears of the end.
+                return serve_ahead(&setting, waiting);
             }
             Err(_) => {}
         }
@@ -108,8 +101,6 @@ struct Waiting {
     listener: OwnedFd,
     home: OwnedFd,
     device: Option<OwnedFd>,
-    /// Gets what the last words go to.
-    last: Rc<OnceCell<OwnedFd>>,
 }
 
 impl Ahead for Waiting {
@@ -119,7 +110,7 @@ impl Ahead for Waiting {
     }
 
     fn begin(self, said: FarAbout) -> io::Result<[OwnedFd; 3]> {
-        let Self { host, listener, home, device, last } = self;
+        let Self { host, listener, home, device } = self;
         let said = word::encode(&Reply::Begun(Box::new(said)))?;
         word::write(host.as_fd(), &Reply::Done)?;
         drop(host);
@@ -132,8 +123,6 @@ impl Ahead for Waiting {
         };
         let errors = begin(&own, device, &listener, &home)?;
         word::Bytes(host.as_fd()).write_all(&said)?;
-        // It is set once.
-        let _ = last.set(errors.try_clone()?);
         Ok([host.try_clone()?, host, errors])
     }
 }
