@@ -14,6 +14,6 @@ mod nearest;
 
 pub use agent::{Agent, Forked};
 pub use command::{Filters, Prepared, ResourceLimit, Rules, Streams, open_pipes};
-pub use live::{Attach, Beside, Carrier, LiveAgent, Term};
+pub use live::{Attach, Beside, Carrier, LiveAgent, ReadyAgent, Term};
 pub use module::{Module, Modules, Runner};
 pub use nearest::Nearest;

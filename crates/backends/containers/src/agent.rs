@@ -18,7 +18,7 @@ use std::time::Duration;
 use agentkernel_core::{Attachment, Identity};
 use agentkernel_far::word;
 use agentkernel_guest::{
-    Agent, Beside, Carrier, Filters, LiveAgent, Nearest, ResourceLimit, Rules, Term,
+    Agent, Beside, Carrier, Filters, LiveAgent, Nearest, ReadyAgent, ResourceLimit, Rules, Term,
 };
 use agentkernel_protocol::Carry;
 use agentkernel_sys::seccomp::Policy;
@@ -26,7 +26,7 @@ use agentkernel_sys::{descriptor, identity, landlock, process, socket};
 
 use crate::greeting::{About, DOOR, LINK, Resident, Setting};
 use crate::place::NAMESPACES;
-pub use far::serve_stream;
+pub use far::{Ahead, serve_ahead, serve_stream};
 use shown::Shown;
 
 /// Where this program's file is inside, by which name it is the agent.
@@ -155,7 +155,8 @@ fn serve_near() -> io::Result<()> {
     let (listener, fate) = (term.listener.as_ref(), term.fate.as_ref());
     let keep = [listener.map(AsFd::as_fd), fate.map(AsFd::as_fd), None, None, None];
     agent.close_inherited(None, keep, None)?;
-    live(agent, term, &setting, None)
+    let rules = rules(&setting, None)?;
+    live(ReadyAgent::new(agent, &rules), &rules, term, None)
 }
 
 fn about() -> About {
@@ -203,14 +204,9 @@ fn term(setting: &Setting, listener: Option<OwnedFd>, fate: Option<OwnedFd>) -> 
     }
 }
 
-/// Lives to the end of the place, as it was set to be. With whoever is beside it comes the directory of
-/// what is kept, if anything is.
-fn live(
-    agent: Agent,
-    term: Term,
-    setting: &Setting,
-    beside: Option<(&mut dyn Beside, Option<BorrowedFd<'_>>)>,
-) -> io::Result<()> {
+/// Gets under the rules for all of the place, and makes those for its commands. What is written is in the
+/// directory `kept`, if that outlasts the place.
+fn rules(setting: &Setting, kept: Option<BorrowedFd<'_>>) -> io::Result<Rules> {
     // Whether it has more than one command.
     let shared = setting.listener;
     // Else a pipe of the agent's would take the number of a command's stream.
@@ -220,10 +216,9 @@ fn live(
     if let Some(version) = landlock.filter(|_| shared) {
         // Not every engine has promised that already, without which there is no other promise.
         identity::no_new_privileges()?;
-        let kept = beside.as_ref().and_then(|(_, kept)| *kept);
         landlock::restrict_but_for(version, [].into_iter(), kept)?;
     }
-    let rules = Rules {
+    Ok(Rules {
         drop_groups: is_privileged(),
         limits: ResourceLimit::for_all(),
         filters: match setting.no_internet {
@@ -232,10 +227,20 @@ fn live(
         },
         landlock: landlock.filter(|_| !shared),
         modules: None,
-    };
+    })
+}
+
+/// Lives to the end of the place. With whoever is beside it comes the directory of what is kept, if
+/// anything is.
+fn live(
+    ready: ReadyAgent,
+    rules: &Rules,
+    term: Term,
+    beside: Option<(&mut dyn Beside, Option<BorrowedFd<'_>>)>,
+) -> io::Result<()> {
     // Whatever is added is added from outside.
     let mut attach = |_: Attachment, _| Err(io::ErrorKind::Unsupported.into());
-    let live = LiveAgent::new(agent, &rules, term, &mut attach);
+    let live = LiveAgent::new(ready, rules, term, &mut attach);
     match beside {
         // Nobody else reaches its files.
         Some((beside, kept)) => live.carrying(&Files { kept }).with(beside).serve(),

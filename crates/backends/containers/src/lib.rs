@@ -35,8 +35,8 @@ use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{cgroup, identity, process as processes, signal, socket};
 
 pub use agent::{
-    AGENT, BESIDE, BRING, BROUGHT, DONE, FAR, HELD, INSTALL, KEPT, NAMES, POOLED, RELAY, is_agent,
-    name_lines, serve, serve_stream,
+    AGENT, Ahead, BESIDE, BRING, BROUGHT, DONE, FAR, HELD, INSTALL, KEPT, NAMES, POOLED, RELAY,
+    is_agent, name_lines, serve, serve_ahead, serve_stream,
 };
 pub use attach::{AttachError, Attacher, upper};
 pub use bound::Bound;

@@ -122,7 +122,8 @@ impl Write for Bytes<'_> {
     }
 }
 
-fn encode(word: &impl Serialize) -> io::Result<Vec<u8>> {
+/// What is written of a word.
+pub fn encode(word: &impl Serialize) -> io::Result<Vec<u8>> {
     let text = serde_json::to_vec(word).map_err(io::Error::other)?;
     let length = u32::try_from(text.len()).map_err(io::Error::other)?;
     Ok([&length.to_le_bytes()[..], &text].concat())

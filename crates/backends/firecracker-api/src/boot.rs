@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use agentkernel_containers::{
     Enforced, FarAbout, Setting, identity_of, pids_of_ours, refuse_missing,
@@ -15,11 +15,12 @@ use agentkernel_core::{
 use agentkernel_far::{Bridge, FarError, FarPlace, Told, word};
 use agentkernel_files::TransferError;
 use agentkernel_firecracker::Origin;
-use agentkernel_firecracker::words::{Making, Mounted, Order, Own, Reply};
+use agentkernel_firecracker::words::{Making, Mounted, Order, Reply};
 use agentkernel_images::open_for;
 use agentkernel_sys::cgroup::Found;
 use agentkernel_sys::{machine, process, signal};
 
+use crate::bridge::own_part;
 use crate::disks::Disks;
 use crate::error::failed;
 use crate::jail::Kind;
@@ -48,9 +49,6 @@ const MEMORY: Bytes = Bytes::mib(2048);
 /// More processors than Firecracker gives to a machine.
 const MOST_PROCESSORS: u32 = 32;
 
-/// What every machine is called, as every sandbox is.
-const HOST_NAME: &str = "agentkernel";
-
 /// Has a machine for `spec`, which comes from `origin`.
 pub fn boot(spec: &Spec, life: Life, origin: Origin) -> Result<Box<dyn Place>, BootError> {
     check_kvm()?;
@@ -67,6 +65,7 @@ pub fn boot(spec: &Spec, life: Life, origin: Origin) -> Result<Box<dyn Place>, B
         .map_err(|source| failed("can't make the initial root of machines", source))?;
     let facts = image.record().facts();
     let making = making(spec, &disks, life.listener.is_some(), &facts)?;
+    let setting = expected(spec, &making, &life, &facts)?;
     let mut plan = Plan {
         program: parts.program,
         kernel: parts.kernel,
@@ -78,8 +77,8 @@ pub fn boot(spec: &Spec, life: Life, origin: Origin) -> Result<Box<dyn Place>, B
         jail: Kind::possible(),
         golden: None,
     };
-    let unlike = |source| failed("can't tell machines apart", source);
-    plan.golden = Golden::from(origin, &plan, &making, &parts.folder).map_err(unlike)?;
+    let golden = Golden::from(origin, &plan, (&making, &setting), &parts.folder);
+    plan.golden = golden.map_err(|source| failed("can't tell machines apart", source))?;
     // One that was saved has its root.
     let first = plan.golden.is_none().then_some(Order::Make(making));
     let bridge = Bridge::copy(bridge::serve).map_err(far)?;
@@ -202,7 +201,7 @@ fn send_folders(
     Ok(())
 }
 
-/// Has a machine, which is told this `first`, and makes it the place that was asked for.
+/// Has a machine, which is told this `first` unless it is a copy, and makes it the place that was asked for.
 fn greet(
     bridge: &Bridge,
     plan: &Plan,
@@ -216,24 +215,18 @@ fn greet(
     let text = text.map_err(|source| failed("can't say what the machine is made of", source))?;
     let (input, output) = bridge.open(&text).map_err(far)?;
     let (input, output) = (input.as_fd(), output.as_fd());
-    let unheard = |source| failed("the machine does not answer", source);
     let mut notes: Vec<String> = plan.jail.note().into_iter().collect();
-    for order in first.into_iter().chain([Order::Begin(own_part()?)]) {
-        word::write(output, &order).map_err(unheard)?;
-        let mut reply = word::read(input, ANSWER).map_err(unheard)?;
-        if let Reply::Wants { folders } = &reply {
-            send_folders(spec, folders, output, &mut notes)?;
-            reply = word::read(input, ANSWER).map_err(unheard)?;
+    let said = match first {
+        // Its bridge has had it begin.
+        None => match word::read(input, ANSWER).map_err(unheard)? {
+            Reply::Begun(said) => *said,
+            _ => return Err(unheard(io::ErrorKind::InvalidData.into())),
+        },
+        Some(first) => {
+            begin(first, spec, (input, output), &mut notes)?;
+            word::read(input, ANSWER).map_err(unheard)?
         }
-        match reply {
-            Reply::Done => {}
-            Reply::Wants { .. } => return Err(unheard(io::ErrorKind::InvalidData.into())),
-            Reply::Failed { why } => {
-                return Err(failed("the machine's root can't be made", io::Error::other(why)));
-            }
-        }
-    }
-    let said: FarAbout = word::read(input, ANSWER).map_err(unheard)?;
+    };
     (image.passwd, image.group) = (said.about.passwd.clone(), said.about.group.clone());
     let user = identity_of(&spec.user, &image)?;
     let walls = probe::walls(&spec.network, said.has_landlock);
@@ -241,11 +234,68 @@ fn greet(
     let FarAbout { cpu, memory, pids, .. } = said;
     let found = Found { cpu, memory, pids, ..Found::default() };
     let Enforced { limits, nearest } = Enforced::check(spec, &found, false)?;
-    word::write(output, &Setting::new(&user, nearest, life)).map_err(unheard)?;
+    let setting = Setting::new(&user, nearest, life);
+    match &plan.golden {
+        None => word::write(output, &setting).map_err(unheard)?,
+        Some(golden) if golden.setting == setting => {}
+        Some(_) => return Err(unlike()),
+    }
     let [listener, fate] = [&life.listener, &life.fate].map(|fd| fd.as_ref().map(AsFd::as_fd));
     let link = bridge.serve(listener, fate).map_err(far)?;
     let limits = limits.into_iter().map(|limit| by_machine(limit, disks)).collect();
     Ok((link, Told { image, walls, limits, notes }))
+}
+
+/// Has a machine do this `first`, and then begin.
+fn begin(
+    first: Order,
+    spec: &Spec,
+    (input, output): (BorrowedFd<'_>, BorrowedFd<'_>),
+    notes: &mut Vec<String>,
+) -> Result<(), BootError> {
+    let own = own_part().map_err(|source| failed("can't get random numbers", source))?;
+    for order in [first, Order::Begin(own)] {
+        word::write(output, &order).map_err(unheard)?;
+        let mut reply = word::read(input, ANSWER).map_err(unheard)?;
+        if let Reply::Wants { folders } = &reply {
+            send_folders(spec, folders, output, notes)?;
+            reply = word::read(input, ANSWER).map_err(unheard)?;
+        }
+        match reply {
+            Reply::Done => {}
+            Reply::Wants { .. } | Reply::Begun(_) => {
+                return Err(unheard(io::ErrorKind::InvalidData.into()));
+            }
+            Reply::Failed { why } => {
+                return Err(failed("the machine's root can't be made", io::Error::other(why)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unheard(source: io::Error) -> BootError {
+    failed("the machine does not answer", source)
+}
+
+/// Refuses a copy that is set to be another machine than is wanted.
+fn unlike() -> BootError {
+    let why = "its user or limits are not those that its image and root tell of; with \
+               FIRECRACKER_SNAPSHOTS=none it boots";
+    failed("the machine is not what was saved", io::Error::other(why))
+}
+
+/// What a machine with a root of `making` will be set to be, if it has what it is given.
+fn expected(
+    spec: &Spec,
+    making: &Making,
+    life: &Life,
+    image: &ImageFacts,
+) -> Result<Setting, BootError> {
+    let Making { cpus: cpu, memory, pids, .. } = *making;
+    let found = Found { cpu, memory, pids, ..Found::default() };
+    let Enforced { nearest, .. } = Enforced::check(spec, &found, false)?;
+    Ok(Setting::new(&identity_of(&spec.user, image)?, nearest, life))
 }
 
 /// What the machine's root is made of.
@@ -292,13 +342,6 @@ fn mounted(mount: &Mount) -> Result<Mounted, BootError> {
         fix: "mount it elsewhere, as with -v SRC:DST".into(),
     })?;
     Ok(Mounted { target: target.into(), writable: mount.access == Access::CopyOnWrite })
-}
-
-fn own_part() -> Result<Own, BootError> {
-    let mut seed = [0; 32];
-    machine::random(&mut seed).map_err(|source| failed("can't get random numbers", source))?;
-    let clock = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Ok(Own { host_name: HOST_NAME.into(), seed, clock })
 }
 
 /// The limit with the means by which it holds.

@@ -5,8 +5,10 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::SystemTime;
 
-use agentkernel_far::{Stream, carry};
+use agentkernel_far::{Stream, carry, word};
+use agentkernel_firecracker::words::{Order, Own};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
 use agentkernel_sys::rlimit::{self, Resource};
@@ -16,6 +18,9 @@ use crate::console::Console;
 use crate::golden;
 use crate::plan::Plan;
 use crate::vmm::{ANSWER, Machine, MachineError};
+
+/// What every machine is called, as every sandbox is.
+const HOST_NAME: &str = "agentkernel";
 
 /// Serves as a bridge, to the end of the place. SIGTERM ends that.
 pub fn serve() -> io::Result<()> {
@@ -58,7 +63,11 @@ fn open(plan: &Plan, killable: &OnceLock<OwnedFd>) -> Result<(Stream, Machine), 
         None => Machine::boot(plan)?,
     };
     let _ = killable.set(machine.process().try_clone_to_owned().map_err(failed)?);
-    let output = machine.connect()?;
+    let output = match &plan.golden {
+        // Its answer comes once it has all its connections.
+        Some(_) => machine.connect_saying(&beginning().map_err(failed)?)?,
+        None => machine.connect()?,
+    };
     if plan.network {
         carry_packets(machine.connect()?).map_err(failed)?;
     }
@@ -66,6 +75,19 @@ fn open(plan: &Plan, killable: &OnceLock<OwnedFd>) -> Result<(Stream, Machine), 
     let input = output.try_clone().map_err(failed)?;
     machine.close_doors();
     Ok((Stream { input, output, errors }, machine))
+}
+
+/// What a machine is told that is about to begin.
+fn beginning() -> io::Result<Vec<u8>> {
+    word::encode(&Order::Begin(own_part()?))
+}
+
+/// What a machine is told apart from all others by.
+pub fn own_part() -> io::Result<Own> {
+    let mut seed = [0; 32];
+    agentkernel_sys::machine::random(&mut seed)?;
+    let clock = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Ok(Own { host_name: HOST_NAME.into(), seed, clock })
 }
 
 /// Is the network of a machine, whose packets come over `packets`, as long as that has one. It has its own

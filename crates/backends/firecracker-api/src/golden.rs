@@ -11,12 +11,13 @@
 use agentkernel_core::hex;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, BufReader, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
+use agentkernel_containers::Setting;
 use agentkernel_far::word;
 use agentkernel_firecracker::Origin;
 use agentkernel_firecracker::words::{Making, Order, Reply};
@@ -64,11 +65,12 @@ struct Known {
 pub const VARIABLE: &str = "FIRECRACKER_SNAPSHOTS";
 
 impl Golden {
-    /// The one that a machine from `origin` is to be a copy of, of `plan` and with a root of `making`.
+    /// The one that a machine from `origin` is to be a copy of, of `plan`, with a root of `making` and set to
+    /// be this.
     pub fn from(
         origin: Origin,
         plan: &Plan,
-        making: &Making,
+        (making, setting): (&Making, &Setting),
         folder: &Path,
     ) -> io::Result<Option<Self>> {
         let unwanted = std::env::var_os(VARIABLE).is_some_and(|value| value == "none");
@@ -81,23 +83,24 @@ impl Golden {
         if unwanted || none {
             return Ok(None);
         }
-        let golden = Self::of(plan, making.clone(), folder)?;
+        let golden = Self::of(plan, making.clone(), setting.clone(), folder)?;
         Ok((origin == Origin::Shared || is_whole(&golden.folder)).then_some(golden))
     }
 
-    fn of(plan: &Plan, making: Making, folder: &Path) -> io::Result<Self> {
-        Ok(Self { folder: folder.join(FOLDER).join(likeness(plan, &making)?), making })
+    fn of(plan: &Plan, making: Making, setting: Setting, folder: &Path) -> io::Result<Self> {
+        let name = likeness(plan, &making, &setting)?;
+        Ok(Self { folder: folder.join(FOLDER).join(name), making, setting })
     }
 }
 
 /// A digest of all that makes a difference between machines before they are told apart.
-fn likeness(plan: &Plan, making: &Making) -> io::Result<String> {
+fn likeness(plan: &Plan, making: &Making, setting: &Setting) -> io::Result<String> {
     let plan = Plan { golden: None, ..plan.clone() };
     let disks = plan.disks.iter().map(|disk| &disk.path);
     let files = [&plan.program, &plan.kernel, &plan.initrd].into_iter().chain(disks);
     let stamps = files.map(|path| Ok(stamp::of(&fs::metadata(path)?)));
     let stamps = stamps.collect::<io::Result<Vec<_>>>()?;
-    let all = (plan, making, stamps, BOOT_ARGUMENTS, host()?);
+    let all = (plan, making, setting, stamps, BOOT_ARGUMENTS, host()?);
     let digest = Sha256::digest(serde_json::to_vec(&all)?);
     Ok(hex(&digest[..16]))
 }
@@ -180,7 +183,7 @@ fn make(plan: &Plan, golden: &Golden, anew: bool) -> Result<(), MachineError> {
 fn fill(plan: &Plan, golden: &Golden, draft: &Path) -> Result<(), MachineError> {
     let what = "can't save a machine";
     let machine = Machine::boot_to_save(plan, draft)?;
-    give_root(&machine, &golden.making)?;
+    prepare(&machine, golden)?;
     machine.save()?;
     Jail::take_back(plan.jail, draft).map_err(failed(what))?;
     let known = |name| {
@@ -194,16 +197,21 @@ fn fill(plan: &Plan, golden: &Golden, draft: &Path) -> Result<(), MachineError> 
     write_about(draft, &About { plan: plan.clone(), files }).map_err(failed(what))
 }
 
-/// Has the machine make its root, which all its copies have then.
-fn give_root(machine: &Machine, making: &Making) -> Result<(), MachineError> {
-    let unheard = || failed("the machine does not answer");
+/// Has the machine do all that its copies have done then.
+fn prepare(machine: &Machine, golden: &Golden) -> Result<(), MachineError> {
     let host = machine.connect()?;
-    word::write(host.as_fd(), &Order::Make(making.clone())).map_err(unheard())?;
+    obeyed(&host, &Order::Make(golden.making.clone()))?;
+    obeyed(&host, &Order::Prepare(golden.setting.clone()))
+}
+
+fn obeyed(host: &OwnedFd, order: &Order) -> Result<(), MachineError> {
+    let unheard = || failed("the machine does not answer");
+    word::write(host.as_fd(), order).map_err(unheard())?;
     match word::read(host.as_fd(), ANSWER).map_err(unheard())? {
         Reply::Done => Ok(()),
         Reply::Failed { why } => Err(MachineError::Unmade { why }),
-        // One of many has no folders.
-        Reply::Wants { .. } => Err(unheard()(io::ErrorKind::InvalidData.into())),
+        // One of many has no folders, and has not begun.
+        Reply::Wants { .. } | Reply::Begun(_) => Err(unheard()(io::ErrorKind::InvalidData.into())),
     }
 }
 
@@ -356,7 +364,8 @@ fn is_of_use(folder: &Path, turn: &Metadata) -> bool {
     let used = turn.modified().ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
     let about = read_about(folder).ok();
     let golden = about.as_ref().and_then(|about| Some((&about.plan, about.plan.golden.as_ref()?)));
-    let name = golden.and_then(|(plan, golden)| likeness(plan, &golden.making).ok());
+    let name =
+        golden.and_then(|(plan, golden)| likeness(plan, &golden.making, &golden.setting).ok());
     used < UNUSED && name.is_some_and(|name| folder.ends_with(name))
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use agentkernel_containers::Setting;
 use agentkernel_firecracker::words::Making;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,8 @@ pub struct Golden {
     pub folder: PathBuf,
     /// And has made its root of this before.
     pub making: Making,
+    /// And is ready to begin as one that is set to be this.
+    pub setting: Setting,
 }
 
 /// A disk of a machine's.

@@ -275,33 +275,39 @@ impl Machine {
     /// Asks for a connection to the machine, which listens, and takes connections in this order. Its answer
     /// comes by that: a line of at most [`ANSWER`] bytes.
     pub fn ask_to_connect(&self) -> Result<OwnedFd, MachineError> {
+        self.ask_saying(&[])
+    }
+
+    /// The same, and what is to be heard by the machine first, which comes with the connection.
+    fn ask_saying(&self, first: &[u8]) -> Result<OwnedFd, MachineError> {
         let connection = socket::connect(&self.folder.0.join(VSOCK), CONNECT);
         let connection = connection.map_err(failed(CONNECTING))?;
-        socket::send(connection.as_fd(), format!("CONNECT {PORT}\n").as_bytes(), &[])
-            .map_err(failed(CONNECTING))?;
+        let words = [format!("CONNECT {PORT}\n").as_bytes(), first].concat();
+        socket::send(connection.as_fd(), &words, &[]).map_err(failed(CONNECTING))?;
         Ok(connection)
     }
 
     /// Connects to the machine.
     pub fn connect(&self) -> Result<OwnedFd, MachineError> {
-        let what = CONNECTING;
-        let connection = self.ask_to_connect()?;
-        // `OK PORT` in a line, and not a byte after that line is to be taken.
-        let mut answer = Vec::new();
-        while answer.last() != Some(&b'\n') {
+        self.connect_saying(&[])
+    }
+
+    /// The same, and says this to it, which may say nothing itself until it has another connection.
+    pub fn connect_saying(&self, first: &[u8]) -> Result<OwnedFd, MachineError> {
+        let connection = self.ask_saying(first)?;
+        // `OK PORT` in a line, and not a byte comes after it.
+        let (mut answer, mut taken) = ([0; ANSWER as usize], 0);
+        while !answer[..taken].ends_with(b"\n") && taken < answer.len() {
             self.wait(&connection, "take a connection", CONNECT)?;
-            let mut byte = [0];
-            match descriptor::read(connection.as_fd(), &mut byte).map_err(failed(what))? {
-                0 => return Err(failed(what)(io::ErrorKind::ConnectionRefused.into())),
-                _ => answer.push(byte[0]),
-            }
-            if answer.len() as u64 == ANSWER {
-                break;
+            match descriptor::read(connection.as_fd(), &mut answer[taken..]) {
+                Ok(0) => return Err(failed(CONNECTING)(io::ErrorKind::ConnectionRefused.into())),
+                read => taken += read.map_err(failed(CONNECTING))?,
             }
         }
-        match answer.starts_with(b"OK ") {
-            true => Ok(connection),
-            false => Err(failed(what)(io::ErrorKind::InvalidData.into())),
+        let mut lines = answer[..taken].split(|byte| *byte == b'\n');
+        match (lines.next(), lines.next(), lines.next()) {
+            (Some([b'O', b'K', b' ', ..]), Some([]), None) => Ok(connection),
+            _ => Err(failed(CONNECTING)(io::ErrorKind::InvalidData.into())),
         }
     }
 

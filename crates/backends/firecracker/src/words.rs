@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use agentkernel_containers::{FarAbout, Setting};
 use serde::{Deserialize, Serialize};
 
 /// Where a machine listens.
@@ -19,6 +20,9 @@ pub const READY: u32 = 1025;
 pub enum Order {
     /// Make the root. Said once in the life of a machine and of all its copies together.
     Make(Making),
+    /// Then, to one that is to be saved: do all ahead that a machine does which is set to be this. From
+    /// there on it can only be told to begin.
+    Prepare(Setting),
     /// Serve on this connection from now on, with the last one for last words.
     Begin(Own),
 }
@@ -70,6 +74,8 @@ pub struct Own {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     Done,
+    /// One that was prepared has begun, and serves.
+    Begun(Box<FarAbout>),
     /// While it makes its root: send these of the folders, one after the other, each as
     /// `agentkernel_files` sends folders.
     Wants {

@@ -5,7 +5,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use agentkernel_guest::{Agent, Forked, LiveAgent, Nearest, Prepared, Term};
+use agentkernel_guest::{Agent, Forked, LiveAgent, Nearest, Prepared, ReadyAgent, Term};
 use agentkernel_protocol::FromAgent;
 use agentkernel_sys::cgroup;
 use agentkernel_sys::process::{self, Namespaces};
@@ -34,7 +34,8 @@ pub fn run(plan: &Plan, doors: Doors) -> ! {
                         Some(behind) => root::attach(behind, &mut count, what, tree),
                         None => Err(io::ErrorKind::Unsupported.into()),
                     };
-                    LiveAgent::new(agent, &plan.rules, term, &mut attach)
+                    let ready = ReadyAgent::new(agent, &plan.rules);
+                    LiveAgent::new(ready, &plan.rules, term, &mut attach)
                         .handing_out(namespace)
                         .serve()
                 }

@@ -97,6 +97,20 @@ fn uses(link: &Link) -> bool {
     link.id == FIRST_LINK || link.spoke
 }
 
+/// An agent that has a process for the next command, and serves nobody yet.
+pub struct ReadyAgent {
+    agent: Agent,
+    understudy: Option<Understudy>,
+}
+
+impl ReadyAgent {
+    /// Takes over from the agent that has made the place ready.
+    pub fn new(agent: Agent, rules: &Rules) -> Self {
+        // Without one the next command takes longer, or says why it can't be started.
+        Self { agent, understudy: Understudy::prepare(rules).ok() }
+    }
+}
+
 /// The agent.
 pub struct LiveAgent<'a> {
     deaths: Signals,
@@ -150,11 +164,15 @@ struct Ready {
 }
 
 impl<'a> LiveAgent<'a> {
-    /// Takes over from the agent that has made the place ready.
-    pub fn new(agent: Agent, rules: &'a Rules, term: Term, attach: &'a mut Attach<'a>) -> Self {
+    /// The agent of a place that begins now, under the rules that `ready` was made with.
+    pub fn new(
+        ready: ReadyAgent,
+        rules: &'a Rules,
+        term: Term,
+        attach: &'a mut Attach<'a>,
+    ) -> Self {
+        let ReadyAgent { agent, understudy } = ready;
         let (link, deaths) = agent.into_parts();
-        // Before anybody is told that the place is ready.
-        let understudy = Understudy::prepare(rules).ok();
         let began = process::clock();
         let null = term.listener.as_ref().and_then(|_| descriptor::open_read(c"/dev/null").ok());
         Self {

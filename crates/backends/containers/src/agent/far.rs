@@ -10,15 +10,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use agentkernel_far::{LastWords, word};
-use agentkernel_guest::{Agent, Beside};
+use agentkernel_guest::{Agent, Beside, ReadyAgent, Rules};
 use agentkernel_mux::Inner;
 use agentkernel_sys::cgroup::{self, Found};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::{landlock, mount, socket};
 
 use super::held::Keeper;
-use super::{about, live, settle_in, term};
-use crate::greeting::{FarAbout, MountPoint, Setting};
+use super::{about, live, rules, settle_in, term};
+use crate::greeting::{About, FarAbout, MountPoint, Setting};
 
 /// How long the booter may take for a word, over whatever lies between.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -66,24 +66,81 @@ pub(super) fn serve_kept(
     };
     word::write_by(output.as_fd(), &said, &mut wait)?;
     let setting: Setting = word::read_by(input.as_fd(), PATIENCE, &mut wait)?;
-    settle_in(&setting, &said.about)?;
-    let (link, first) = socket::pair()?;
-    let agent = Agent::new(link)?;
-    if keeper.is_none() {
-        let [a, b, c, d] = [&input, &output, &errors, &first].map(|fd| Some(fd.as_fd()));
-        agent.close_inherited(None, [a, b, c, d, kept], None)?;
+    let [a, b, c] = [&input, &output, &errors].map(|fd| Some(fd.as_fd()));
+    // Who keeps it needs all that is open.
+    let needed = keeper.is_none().then_some([a, b, c, kept]);
+    let ready = Ready::new(&setting, found, &said.about, needed, kept)?;
+    ready.serve(&setting, [input, output, errors], kept, keeper)
+}
+
+/// A place that is set to be something, and has no stream yet.
+struct Ready {
+    found: Found,
+    agent: ReadyAgent,
+    rules: Rules,
+    /// The other end of the agent's link.
+    first: OwnedFd,
+}
+
+impl Ready {
+    /// Makes it that. Of all that is open only what is `needed` stays so, if that is told.
+    #[inline(never)]
+    fn new(
+        setting: &Setting,
+        found: Found,
+        about: &About,
+        needed: Option<[Option<BorrowedFd<'_>>; 4]>,
+        kept: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Self> {
+        settle_in(setting, about)?;
+        let (link, first) = socket::pair()?;
+        let agent = Agent::new(link)?;
+        if let Some([a, b, c, d]) = needed {
+            agent.close_inherited(None, [Some(first.as_fd()), a, b, c, d], None)?;
+        }
+        let rules = rules(setting, kept)?;
+        Ok(Self { found, agent: ReadyAgent::new(agent, &rules), rules, first })
     }
-    // The bridge knows what the last words mean.
-    let fate = setting.fate.then(|| errors.try_clone()).transpose()?;
-    let term = term(&setting, None, fate);
-    let inner = Inner::beside(input, output, first)?;
-    let mut far = Far { inner, keeper, shared: setting.listener, kept, frozen: false };
-    let served = live(agent, term, &setting, Some((&mut far, kept)));
-    let kills = cgroup::oom_kills(found.directories);
-    if kills > 0 {
-        descriptor::write(errors.as_fd(), LastWords::oom_kills_line(kills).as_bytes())?;
+
+    /// Serves a stream to the end of the place.
+    #[inline(never)]
+    fn serve(
+        self,
+        setting: &Setting,
+        [input, output, errors]: [OwnedFd; 3],
+        kept: Option<BorrowedFd<'_>>,
+        keeper: Option<&mut Keeper<'_>>,
+    ) -> io::Result<()> {
+        // The bridge knows what the last words mean.
+        let fate = setting.fate.then(|| errors.try_clone()).transpose()?;
+        let term = term(setting, None, fate);
+        let inner = Inner::beside(input, output, self.first)?;
+        let mut far = Far { inner, keeper, shared: setting.listener, kept, frozen: false };
+        let served = live(self.agent, &self.rules, term, Some((&mut far, kept)));
+        let kills = cgroup::oom_kills(self.found.directories);
+        if kills > 0 {
+            descriptor::write(errors.as_fd(), LastWords::oom_kills_line(kills).as_bytes())?;
+        }
+        served
     }
-    served
+}
+
+/// Who waits for a place to begin that is ready.
+pub trait Ahead {
+    /// What is to stay open for that.
+    fn needed(&self) -> [Option<BorrowedFd<'_>>; 4];
+
+    /// Waits, has said what is to be said of the place, and returns its input, output and last words.
+    fn begin(self, said: FarAbout) -> io::Result<[OwnedFd; 3]>;
+}
+
+/// Serves the stream of a place whose `setting` is known, and of which nothing is kept, before it has one:
+/// all is done ahead that can be, and then it begins when `ahead` says so.
+pub fn serve_ahead(setting: &Setting, ahead: impl Ahead) -> io::Result<()> {
+    let found = Found::of(own_number()?)?;
+    let said = far_about(&found)?;
+    let ready = Ready::new(setting, found, &said.about, Some(ahead.needed()), None)?;
+    ready.serve(setting, ahead.begin(said)?, None, None)
 }
 
 fn far_about(found: &Found) -> io::Result<FarAbout> {

@@ -11,7 +11,7 @@ impl Scene {
     fn golden(&self, kind: &str) -> (Plan, Golden) {
         fs::write(self.0.join("kernel"), format!("\x7fELF{kind}")).unwrap();
         let mut plan = self.plan();
-        let golden = Golden::of(&plan, Making::default(), &self.0).unwrap();
+        let golden = Golden::of(&plan, Making::default(), Setting::default(), &self.0).unwrap();
         plan.golden = Some(golden.clone());
         (plan, golden)
     }
@@ -23,7 +23,8 @@ fn made(golden: &Golden) -> SystemTime {
 }
 
 fn answers(machine: &Machine) -> bool {
-    give_root(machine, &Making::default()).is_ok()
+    let host = machine.connect().unwrap();
+    obeyed(&host, &Order::Make(Making::default())).is_ok()
 }
 
 /// All that is in the folder of golden machines, by name.
@@ -157,15 +158,20 @@ fn a_draft_that_a_killed_maker_has_left_is_replaced() {
 fn machines_that_differ_are_no_copies_of_each_other() {
     let scene = Scene::of("obeys");
     let (plan, golden) = scene.golden("obeys");
-    let of = |plan: &Plan, making: Making| Golden::of(plan, making, &scene.0).unwrap().folder;
+    let made = |plan: &Plan, making: Making, setting: Setting| {
+        Golden::of(plan, making, setting, &scene.0).unwrap().folder
+    };
+    let of = |plan: &Plan, making: Making| made(plan, making, Setting::default());
     assert_eq!(of(&plan, Making::default()), golden.folder);
     assert_ne!(of(&plan, Making { read_only: true, ..Making::default() }), golden.folder);
     assert_ne!(of(&Plan { memory: 256, ..plan.clone() }, Making::default()), golden.folder);
+    let other = Setting { closed: vec!["/closed".into()], ..Setting::default() };
+    assert_ne!(made(&plan, Making::default(), other), golden.folder);
     // A file of the same name that was written since.
     fs::write(scene.0.join("initrd"), "another").unwrap();
     assert_ne!(of(&plan, Making::default()), golden.folder);
     fs::remove_file(scene.0.join("image")).unwrap();
-    assert!(Golden::of(&plan, Making::default(), &scene.0).is_err());
+    assert!(Golden::of(&plan, Making::default(), Setting::default(), &scene.0).is_err());
 }
 
 #[test]
@@ -173,7 +179,9 @@ fn one_that_is_not_of_a_pool_is_a_copy_only_if_there_is_something_to_copy() {
     let scene = Scene::of("obeys");
     let (plan, golden) = scene.golden("obeys");
     let from = |origin| {
-        let golden = Golden::from(origin, &plan, &Making::default(), &scene.0).unwrap();
+        let golden =
+            Golden::from(origin, &plan, (&Making::default(), &Setting::default()), &scene.0);
+        let golden = golden.unwrap();
         golden.map(|golden| golden.folder)
     };
     assert_eq!((from(Origin::Boot), from(Origin::Saved)), (None, None));

@@ -1,10 +1,10 @@
 //! What a machine does for its host: it makes its root when it is told to, and is the agent then.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use agentkernel_containers::serve_stream;
+use agentkernel_containers::{Ahead, FarAbout, Setting, serve_ahead, serve_stream};
 use agentkernel_far::word;
 use agentkernel_sys::{descriptor, machine, process, socket, vsock};
 
@@ -43,25 +43,40 @@ pub fn serve(listener: OwnedFd, home: OwnedFd) -> io::Result<()> {
     let mut made = Made::default();
     loop {
         let host = socket::accept(listener.as_fd())?;
-        // It may have gone, or been left behind by a copy of the machine.
-        if let Ok(Some(own)) = obey(&host, &mut made) {
-            settle(&own)?;
-            if let Some(device) = made.device {
-                net::hand_over(&home, &device, &socket::accept(listener.as_fd())?)?;
+        // It may have gone.
+        match obey(&host, &mut made) {
+            Ok(Next::Begin(own)) => {
+                let errors = begin(&own, made.device, &listener, &home)?;
+                drop((listener, home));
+                word::write(host.as_fd(), &Reply::Done)?;
+                process::set_umask(0);
+                let last = errors.try_clone()?;
+                let served = serve_stream(host.try_clone()?, host, errors, made.kept);
+                return close(&last, served);
             }
-            let errors = socket::accept(listener.as_fd())?;
-            drop((listener, home));
-            word::write(host.as_fd(), &Reply::Done)?;
-            return live(host, errors, made.kept);
+            Ok(Next::Prepare(setting)) => {
+                process::set_umask(0);
+                let waiting = Waiting { host, listener, home, device: made.device };
+                // With the last words' connection closed, its other end hears of the end.
+                return serve_ahead(&setting, waiting);
+            }
+            Err(_) => {}
         }
     }
 }
 
-/// Does what a host says, until it has it begin, or goes. Notes what it has made.
-fn obey(host: &OwnedFd, made: &mut Made) -> io::Result<Option<Own>> {
+/// What a host wants that leads to nothing else that it may want.
+enum Next {
+    Begin(Own),
+    Prepare(Setting),
+}
+
+/// Does what a host says, until it has it begin or prepare for that, or goes. Notes what it has made.
+fn obey(host: &OwnedFd, made: &mut Made) -> io::Result<Next> {
     loop {
         match word::read::<Order>(host.as_fd(), PATIENCE)? {
-            Order::Begin(own) => return Ok(Some(own)),
+            Order::Begin(own) => return Ok(Next::Begin(own)),
+            Order::Prepare(setting) => return Ok(Next::Prepare(setting)),
             Order::Make(making) => {
                 // The device's file, and the kernel's modules, are not those of the root.
                 let device = making.network.then(net::make).transpose();
@@ -79,6 +94,53 @@ fn obey(host: &OwnedFd, made: &mut Made) -> io::Result<Option<Own>> {
     }
 }
 
+/// A machine that is saved, and all its copies, till each of them begins.
+struct Waiting {
+    /// Who has it saved.
+    host: OwnedFd,
+    listener: OwnedFd,
+    home: OwnedFd,
+    device: Option<OwnedFd>,
+}
+
+impl Ahead for Waiting {
+    fn needed(&self) -> [Option<BorrowedFd<'_>>; 4] {
+        let [host, listener, home] = [&self.host, &self.listener, &self.home].map(AsFd::as_fd);
+        [Some(host), Some(listener), Some(home), self.device.as_ref().map(AsFd::as_fd)]
+    }
+
+    fn begin(self, said: FarAbout) -> io::Result<[OwnedFd; 3]> {
+        let Self { host, listener, home, device } = self;
+        let said = word::encode(&Reply::Begun(Box::new(said)))?;
+        word::write(host.as_fd(), &Reply::Done)?;
+        drop(host);
+        let (host, own) = loop {
+            let host = socket::accept(listener.as_fd())?;
+            // It may have gone.
+            if let Ok(Order::Begin(own)) = word::read(host.as_fd(), PATIENCE) {
+                break (host, own);
+            }
+        };
+        let errors = begin(&own, device, &listener, &home)?;
+        word::Bytes(host.as_fd()).write_all(&said)?;
+        Ok([host.try_clone()?, host, errors])
+    }
+}
+
+/// Becomes another machine than any copy of it, with its network, and takes the connection for last words.
+fn begin(
+    own: &Own,
+    device: Option<OwnedFd>,
+    listener: &OwnedFd,
+    home: &OwnedFd,
+) -> io::Result<OwnedFd> {
+    settle(own)?;
+    if let Some(device) = device {
+        net::hand_over(home, &device, &socket::accept(listener.as_fd())?)?;
+    }
+    socket::accept(listener.as_fd())
+}
+
 /// Becomes another machine than any copy of it.
 fn settle(own: &Own) -> io::Result<()> {
     machine::reseed(&own.seed)?;
@@ -86,11 +148,9 @@ fn settle(own: &Own) -> io::Result<()> {
     root::name(&own.host_name)
 }
 
-fn live(host: OwnedFd, errors: OwnedFd, kept: Option<OwnedFd>) -> io::Result<()> {
-    process::set_umask(0);
-    let last = errors.try_clone()?;
-    let served = serve_stream(host.try_clone()?, host, errors, kept);
-    // With the machine everything is gone that was not taken yet, so whoever listens closes first.
+/// Has the last words come to the host. With the machine everything is gone that was not taken yet, so
+/// whoever listens closes first.
+fn close(last: &OwnedFd, served: io::Result<()>) -> io::Result<()> {
     socket::end_sending(last.as_fd())?;
     let mut gone = [descriptor::Interest::readable(last.as_fd())];
     descriptor::poll(&mut gone, Some(LAST))?;
