@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agentkernel_containers::{Ahead, FarAbout, Setting, serve_ahead, serve_stream};
 use agentkernel_far::word;
-use agentkernel_sys::{descriptor, machine, process, socket, vsock};
+use agentkernel_sys::{machine, process, socket, vsock};
 
 use super::{net, root};
 use crate::words::{Order, Own, PORT, READY, Reply};
@@ -14,9 +14,6 @@ use crate::words::{Order, Own, PORT, READY, Reply};
 /// How long a host may take for a word, over whatever lies between. One that was stopped meanwhile
 /// has broken the connection.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// How long the host may take to let go of the last words.
-const LAST: Duration = Duration::from_secs(5);
 
 /// Listens for the host, and says so.
 pub fn listen() -> io::Result<OwnedFd> {
@@ -50,14 +47,12 @@ pub fn serve(listener: OwnedFd, home: OwnedFd) -> io::Result<()> {
                 drop((listener, home));
                 word::write(host.as_fd(), &Reply::Done)?;
                 process::set_umask(0);
-                let last = errors.try_clone()?;
-                let served = serve_stream(host.try_clone()?, host, errors, made.kept);
-                return close(&last, served);
+                // With the last words' connection closed, its other end hears of the end.
+                return serve_stream(host.try_clone()?, host, errors, made.kept);
             }
             Ok(Next::Prepare(setting)) => {
                 process::set_umask(0);
                 let waiting = Waiting { host, listener, home, device: made.device };
-                // With the last words' connection closed, its other end hears of the end.
                 return serve_ahead(&setting, waiting);
             }
             Err(_) => {}
@@ -146,13 +141,4 @@ fn settle(own: &Own) -> io::Result<()> {
     machine::reseed(&own.seed)?;
     machine::set_clock(own.clock)?;
     root::name(&own.host_name)
-}
-
-/// Has the last words come to the host. With the machine everything is gone that was not taken yet, so
-/// whoever listens closes first.
-fn close(last: &OwnedFd, served: io::Result<()>) -> io::Result<()> {
-    socket::end_sending(last.as_fd())?;
-    let mut gone = [descriptor::Interest::readable(last.as_fd())];
-    descriptor::poll(&mut gone, Some(LAST))?;
-    served
 }
