@@ -297,7 +297,8 @@ fn files_outlive_a_stop(subject: &Subject) -> Verdict {
     let write = "for i in ~ /tmp /run /dev/shm; do echo kept > $i/file; done; ln -s file ~/link; \
                  mkdir ~/folder; chmod 750 ~/folder; rm /etc/hosts 2>/dev/null; true";
     home.shell(&name, write)?.exits(0)?.complains("")?;
-    let sleepers = Process::sleeping(&mark);
+    // Whether it has become its sleep yet, or not.
+    let sleepers = Process::marked(&mark);
     for _ in 0..2 {
         home.does(&["stop", &name])?;
         let left = Process::sleeping(&mark);
