@@ -82,6 +82,7 @@ struct Ready {
     first: OwnedFd,
 }
 
+// Both are called twice, and a copy for each caller is what the small program has no room for.
 impl Ready {
     /// Makes it that. Of all that is open only what is `needed` stays so, if that is told.
     #[inline(never)]
