@@ -38,7 +38,7 @@ pub(crate) const LEFT_OUT: &[(&str, &str)] = &[
     ("background-signal", BACKGROUND),
     ("background-time-limit", BACKGROUND),
     ("files-outlive-a-stop", BACKGROUND),
-    ("idle-ends-it", BACKGROUND),
+    ("idle-begins-after-the-background", BACKGROUND),
     ("killed-stopper", BACKGROUND),
     ("logs-are-bounded", BACKGROUND),
     ("logs-follow", BACKGROUND),

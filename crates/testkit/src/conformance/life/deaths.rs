@@ -45,6 +45,11 @@ pub(super) const TABLE: &[Behaviour] = &[
         idle_ends_it,
     ),
     life(
+        "idle-begins-after-the-background",
+        "a sandbox in which something goes on in the background is not idle",
+        idle_begins_after_the_background,
+    ),
+    life(
         "ttl-of-one-that-is-not-running",
         "a sandbox that was never started is removed at the end of its time as well",
         ttl_of_one_that_is_not_running,
@@ -270,16 +275,23 @@ fn idle_ends_it(subject: &Subject) -> Verdict {
     let time = subject.a_while(Duration::from_millis(800));
     let idle = format!("{}ms", time.as_millis());
     let (name, other) = (home.started(&["--idle", &idle])?, home.started(&NO_FLAGS)?);
-    // Neither a command nor one in the background is idleness.
-    let longer = format!("sleep {}", (time * 2).as_secs_f32());
-    home.shell(&name, &longer)?.exits(0)?;
+    home.shell(&name, &format!("sleep {}", (time * 2).as_secs_f32()))?.exits(0)?;
     home.is(&name, "running")?;
-    home.background(&name, &longer)?;
+    home.run(&["wait", &name])?.takes_less_than(time + SOON)?;
+    ensure!(home.listed_as(&name)?.is_null(), "it is still there");
+    home.is(&other, "running")
+}
+
+fn idle_begins_after_the_background(subject: &Subject) -> Verdict {
+    let home = Home::new(subject)?;
+    let time = subject.a_while(Duration::from_millis(800));
+    let name = home.started(&["--idle", &format!("{}ms", time.as_millis())])?;
+    home.background(&name, &format!("sleep {}", (time * 2).as_secs_f32()))?;
     let waited = home.run(&["wait", &name])?;
     waited.takes_less_than(time * 3 + SOON)?;
     ensure!(waited.took >= time * 2, "it ended while a command ran: {waited}");
     ensure!(home.listed_as(&name)?.is_null(), "it is still there");
-    home.is(&other, "running")
+    Ok(())
 }
 
 fn ttl_of_one_that_is_not_running(subject: &Subject) -> Verdict {
