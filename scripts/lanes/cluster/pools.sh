@@ -31,7 +31,7 @@ run --cpus 0.5 --memory 64m --no-pool --verbose -- true >"$work/said" 2>&1
 says "nobody has to take one" "" test -z "$(grep "cluster's pool" "$work/said")"
 
 # What has ended once is nobody's, and goes.
-worn=$(idle | head -n 1 | cut -d ' ' -f 1)
+worn=$(idle | awk 'NR == 1 { print $1 }')
 end_agent() {
     local uid pid
     uid=$(kubectl get pod "$worn" -o 'jsonpath={.metadata.uid}')

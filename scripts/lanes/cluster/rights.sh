@@ -18,7 +18,14 @@ says "a sandbox that lives with these rights" lives living
 without create pods run -- true
 without watch pods run -- true
 without create networkpolicies.networking.k8s.io run --network none -- true
-without get pods/exec run -- true
+# It opens an exec instead; and without that, too, it says so.
+sed '/resources: \[pods\/portforward\]/,/verbs:/s/get, create/nothing/' "$rights" >"$work/by-exec"
+kubectl apply -f "$work/by-exec" >/dev/null
+eventually may_not get pods/portforward
+says "without get on pods/portforward" hello run -- echo hello
+rights=$work/by-exec without get pods/exec run -- true
+kubectl apply -f "$rights" >/dev/null
+eventually may get pods/portforward
 agentkernel pool set few 1 --shared --backend kubernetes --image "$TESTKIT_CLUSTER_IMAGE" >/dev/null
 pool_is_full() { agentkernel pool ls --shared -B kubernetes | grep -q 'few .* 1 *1$'; }
 eventually pool_is_full

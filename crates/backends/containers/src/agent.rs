@@ -27,6 +27,7 @@ use agentkernel_sys::{descriptor, identity, landlock, process, socket};
 use crate::greeting::{About, DOOR, LINK, Resident, Setting};
 use crate::place::NAMESPACES;
 pub use far::{Ahead, serve_ahead, serve_stream};
+pub use held::WELCOME;
 use shown::Shown;
 
 /// Where this program's file is inside, by which name it is the agent.
@@ -42,7 +43,8 @@ pub const BRING: &str = "bring";
 
 /// Its argument in a far place whose streams are cut easily, and that of whoever brings it one after the
 /// other. All that is written there is kept by nothing but its running, if it is so: it waits for the
-/// next stream when a place has ended.
+/// next stream when a place has ended. What may follow the first is a port of the loopback's, by which the
+/// first stream may come as well.
 pub const HELD: &str = "held";
 pub const KEPT: &str = "kept";
 pub const RELAY: &str = "relay";

@@ -36,7 +36,7 @@ use agentkernel_sys::{cgroup, identity, process as processes, signal, socket};
 
 pub use agent::{
     AGENT, Ahead, BESIDE, BRING, BROUGHT, DONE, FAR, HELD, INSTALL, KEPT, NAMES, POOLED, RELAY,
-    is_agent, name_lines, serve, serve_ahead, serve_stream,
+    WELCOME, is_agent, name_lines, serve, serve_ahead, serve_stream,
 };
 pub use attach::{AttachError, Attacher, upper};
 pub use bound::Bound;

@@ -12,15 +12,13 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use agentkernel_containers::{AGENT, RELAY};
 use agentkernel_core::BootError;
 use agentkernel_far::{Stream, carry_noted, told};
 use agentkernel_sys::descriptor::{self, Interest};
 use agentkernel_sys::process;
 use agentkernel_sys::signal::{self, Signals};
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{Api, AttachParams, AttachedProcess, DeleteParams, PostParams};
+use kube::api::{Api, DeleteParams, PostParams};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
@@ -31,10 +29,11 @@ use crate::claim::{Claimed, Note, claim, remove_claimed};
 use crate::client::{Client, PATIENCE, failed, runtime};
 use crate::order::Order;
 use crate::pending::{Verdict, judge};
-use crate::pod::{CONTAINER, network_policy};
+use crate::pod::network_policy;
 use crate::pump::Pump;
 use crate::sandboxes;
 use crate::settings::Settings;
+use crate::way::Way;
 
 /// How long a pod may take from its making until it runs, its images fetched.
 pub const ARRIVAL: Duration = Duration::from_secs(600);
@@ -45,9 +44,6 @@ const REMOVAL: Duration = Duration::from_secs(10);
 /// How long a kubelet may know a pod that has gone, and how often it is asked meanwhile.
 const FORGETTING: Duration = Duration::from_secs(10);
 const BREATH: Duration = Duration::from_millis(100);
-
-/// How much of a stream may be on its way inside this process.
-pub const BUFFER: usize = 64 << 10;
 
 /// This program, as a bridge.
 pub fn program() -> Command {
@@ -66,12 +62,12 @@ pub fn bridge() -> io::Result<()> {
     let carried = carry_noted(|order| {
         let order: Order = serde_json::from_str(order).map_err(|error| error.to_string())?;
         let opened = runtime().and_then(|runtime| {
-            let (held, exec) = runtime.block_on(open(order, asked.clone()))?;
-            Ok((runtime, held, exec))
+            let (held, way) = runtime.block_on(open(order, asked.clone()))?;
+            Ok((runtime, held, way))
         });
-        let (runtime, held, exec) = opened.map_err(told)?;
+        let (runtime, held, way) = opened.map_err(told)?;
         let note = held.note.as_ref().and_then(|note| serde_json::to_string(note).ok());
-        stream(runtime, held, exec, done, asked)
+        stream(runtime, held, way, done, asked)
             .map(|stream| (stream, note))
             .map_err(|error| told(failed("can't make a way for the pod's stream", error)))
     });
@@ -92,7 +88,7 @@ pub struct Held {
 
 /// Makes the pod unless it is there, waits until it runs, and opens the stream into it. A booter that goes
 /// meanwhile takes it along.
-async fn open(order: Order, asked: Arc<Signals>) -> Result<(Held, AttachedProcess), BootError> {
+async fn open(order: Order, asked: Arc<Signals>) -> Result<(Held, Way), BootError> {
     let client = Client::find(Settings::read()?).await?;
     let mut held = Held { client, pod: order.name.clone(), order, note: None };
     let opened = tokio::select! {
@@ -102,24 +98,12 @@ async fn open(order: Order, asked: Arc<Signals>) -> Result<(Held, AttachedProces
         () = unwanted(asked) => Err(failed("the pod is not wanted any more", "its booter has gone")),
     };
     match opened {
-        Ok(exec) => Ok((held, exec)),
+        Ok(way) => Ok((held, way)),
         Err(error) => {
             held.discard().await;
             Err(error)
         }
     }
-}
-
-/// Has the agent of a pod brought a stream.
-pub async fn bring(pods: &Api<Pod>, name: &str) -> Result<AttachedProcess, kube::Error> {
-    let parameters = AttachParams::default()
-        .container(CONTAINER)
-        .stdin(true)
-        .stdout(true)
-        .stderr(true)
-        .max_stdin_buf_size(BUFFER)
-        .max_stdout_buf_size(BUFFER);
-    pods.exec(name, [AGENT, RELAY], &parameters).await
 }
 
 /// What was seen of it.
@@ -152,33 +136,36 @@ async fn unwanted(asked: Arc<Signals>) {
 }
 
 impl Held {
-    async fn open(&mut self) -> Result<AttachedProcess, BootError> {
-        if let Some(exec) = self.open_claimed().await {
-            return Ok(exec);
+    async fn open(&mut self) -> Result<Way, BootError> {
+        if let Some(way) = self.open_claimed().await {
+            return Ok(way);
         }
         let Self { client, pod, .. } = &*self;
         if self.order.made {
             arrival::await_running(client, pod).await?;
-            let exec = self.exec().await?;
+            let way = self.exec().await?;
             // Only now: whoever adopts it later cuts this stream by their own. Nothing was said on it yet.
             return match self.look().await {
                 Look::Lost { to } => Err(adopt::lost(&to)),
                 Look::Unknown(error) => Err(error),
-                Look::There | Look::Gone => Ok(exec),
+                Look::There | Look::Gone => Ok(way),
             };
         } else {
             let uid = self.make().await?;
             // No command runs before it is closed.
             tokio::try_join!(self.close(&uid), arrival::await_start(client, pod, &uid))?;
         }
-        self.exec_first().await
+        self.first_way().await
     }
 
-    /// The same of a pod that has just been started. A kubelet may still know another one by its name, which
+    /// The way into a pod to which nobody has come. A kubelet may still know another one by its name, which
     /// has gone, and looks in vain for the container there; no event tells when it has forgotten that.
-    async fn exec_first(&self) -> Result<AttachedProcess, BootError> {
+    async fn first_way(&self) -> Result<Way, BootError> {
         let until = Instant::now() + FORGETTING;
         loop {
+            if let Some(way) = self.by_port().await {
+                return Ok(way);
+            }
             match self.exec().await {
                 Err(error)
                     if error.to_string().contains("container not found")
@@ -191,8 +178,8 @@ impl Held {
         }
     }
 
-    /// The same of a pod out of a shared pool, if one is to be had.
-    async fn open_claimed(&mut self) -> Option<AttachedProcess> {
+    /// The way into a pod out of a shared pool, if one is to be had.
+    async fn open_claimed(&mut self) -> Option<Way> {
         let digest = self.order.pool.as_deref()?;
         let (pod, note) = match claim(&self.client, &self.order, digest).await {
             Claimed::Pod { name, note } => (name, note),
@@ -203,8 +190,8 @@ impl Held {
         };
         self.note = Some(note);
         let own = mem::replace(&mut self.pod, pod);
-        match self.exec().await {
-            Ok(exec) => Some(exec),
+        match self.first_way().await {
+            Ok(way) => Some(way),
             // Such as that of a node that has just gone.
             Err(error) => {
                 let why = format!("a pod of the cluster's pool was of no use: {error}");
@@ -216,12 +203,17 @@ impl Held {
         }
     }
 
-    /// Has the pod's agent brought a stream.
-    pub async fn exec(&self) -> Result<AttachedProcess, BootError> {
+    async fn by_port(&self) -> Option<Way> {
+        // What has one is likely to have a network of its own, too.
+        let may_lead = self.client.settings.runtime_class.is_none();
+        if may_lead { Way::by_port(&self.client.pods(), &self.pod).await } else { None }
+    }
+
+    /// The way into a pod to whose agent somebody may have come before.
+    pub async fn exec(&self) -> Result<Way, BootError> {
         let Self { client, pod, .. } = self;
-        let pods = client.pods();
-        match timeout(PATIENCE, bring(&pods, pod)).await {
-            Ok(Ok(exec)) => Ok(exec),
+        match timeout(PATIENCE, Way::by_exec(&client.pods(), pod)).await {
+            Ok(Ok(way)) => Ok(way),
             Ok(Err(error)) => Err(self.exec_refusal(error)),
             Err(_) => Err(failed("can't reach into the pod", "the cluster does not answer")),
         }
@@ -329,12 +321,12 @@ impl Held {
     }
 }
 
-/// Makes a stream of an exec; when it has ended, so has the pod, unless that is kept, and it is `done`. It
+/// Makes a stream of a way; when it has ended, so has the pod, unless that is kept, and it is `done`. It
 /// ends when it is `asked` to.
 fn stream(
     runtime: Runtime,
     held: Held,
-    exec: AttachedProcess,
+    way: Way,
     done: mpsc::Sender<()>,
     asked: Arc<Signals>,
 ) -> io::Result<Stream> {
@@ -351,7 +343,7 @@ fn stream(
         runtime.block_on(async {
             // An end is an end, for whatever reason.
             if let Ok(mut pump) = Pump::new(&held, ours, File::from(errors_to)) {
-                pump.carry(exec).await;
+                pump.carry(way).await;
             }
             if !held.order.kept {
                 held.remove().await;

@@ -31,6 +31,7 @@ mod sandboxes;
 mod settings;
 mod shared;
 mod sweep;
+mod way;
 mod yardsticks;
 
 use std::path::{Path, PathBuf};

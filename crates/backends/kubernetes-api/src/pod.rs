@@ -29,6 +29,10 @@ pub const CONTAINER: &str = "sandbox";
 pub const AGENTS_CONTAINER: &str = "agent";
 const NAMES_CONTAINER: &str = "names";
 
+/// The port of the pod's loopback by which the agent's first stream comes: of those that nobody has a name
+/// for, and that no connection is given by itself.
+pub const PORT: u16 = 61_237;
+
 /// The labels of our objects: that they are ours, whose, and whether they are to be without a network.
 pub const MANAGED: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "agentkernel";
@@ -263,7 +267,7 @@ fn container(spec: &Spec, settings: &Settings, parts: &Parts<'_>) -> Value {
         "name": CONTAINER,
         "image": parts.reference,
         "imagePullPolicy": "IfNotPresent",
-        "command": [AGENT, if parts.kept { KEPT } else { HELD }],
+        "command": [AGENT, if parts.kept { KEPT } else { HELD }, PORT.to_string()],
         // What the agent says, if it can't be served: a line or two.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": security(spec.root == RootAccess::ReadOnly),

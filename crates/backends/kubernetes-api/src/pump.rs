@@ -1,4 +1,4 @@
-//! The stream into a pod: carried by one exec, and by another one when that is cut, to the place's end.
+//! The stream into a pod: carried by one way, and by another one when that is cut, to the place's end.
 
 use std::fs::File;
 use std::io;
@@ -7,11 +7,11 @@ use std::os::unix::net::UnixStream;
 use agentkernel_far::ADOPTED;
 use agentkernel_far::session::{Key, LONGEST, Session};
 use agentkernel_near::{Absence, LAST, Near};
-use kube::api::AttachedProcess;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
-use crate::bridge::{BUFFER, Held, Look};
+use crate::bridge::{Held, Look};
+use crate::way::Way;
 
 /// What carries a place's stream.
 pub struct Pump<'a> {
@@ -20,7 +20,7 @@ pub struct Pump<'a> {
     session: Session,
 }
 
-/// Why an exec is of no more use.
+/// Why a way is of no more use.
 enum Cut {
     Stream,
     /// The place has ended, or this side is gone and there is nobody to hear of it.
@@ -35,15 +35,15 @@ impl<'a> Pump<'a> {
     }
 
     /// Carries it to the place's end, or until the pod is out of reach for good.
-    pub async fn carry(&mut self, first: AttachedProcess) {
-        let mut exec = first;
+    pub async fn carry(&mut self, first: Way) {
+        let mut way = first;
         let mut absence = Absence::new(self.held.order.kept);
-        while let Cut::Stream = self.carry_by(exec).await {
+        while let Cut::Stream = self.carry_by(way).await {
             let mut in_vain = !self.near.has_heard();
             if !in_vain {
                 absence.begin();
             }
-            exec = loop {
+            way = loop {
                 if absence.is_over() || self.near.is_late() {
                     return;
                 }
@@ -79,30 +79,15 @@ impl<'a> Pump<'a> {
         let _ = self.near.complain(format!("\n{ADOPTED}\n").as_bytes());
     }
 
-    /// Carries it by this exec, until that ends.
-    async fn carry_by(&mut self, mut exec: AttachedProcess) -> Cut {
-        let (Some(mut stdin), Some(mut stdout)) = (exec.stdin(), exec.stdout()) else {
-            return Cut::Over;
-        };
-        // Of an exec that has failed nothing else tells; one that has ended has said all before.
-        let status = exec.take_status();
-        let status = async {
-            let has_failed = match status {
-                Some(status) => status.await.is_none(),
-                None => false,
-            };
-            if !has_failed {
-                std::future::pending::<()>().await;
-            }
-        };
-        tokio::pin!(status);
+    /// Carries it by this way, until that ends.
+    async fn carry_by(&mut self, mut way: Way) -> Cut {
         self.session.begin();
-        let mut come = vec![0; BUFFER];
+        let mut come = vec![0; LONGEST];
         loop {
             if self.near.is_over() {
                 // All was heard, and the other end is to know.
                 while !self.session.outgoing().is_empty() {
-                    let last = timeout(LAST, stdin.write(self.session.outgoing()));
+                    let last = timeout(LAST, way.input.write(self.session.outgoing()));
                     match last.await {
                         Ok(Ok(written @ 1..)) => self.session.wrote(written),
                         _ => break,
@@ -114,7 +99,7 @@ impl<'a> Pump<'a> {
             let idle = self.near.has_taken();
             let outgoing = self.session.outgoing();
             tokio::select! {
-                read = stdout.read(&mut come), if idle => match read {
+                read = way.output.read(&mut come), if idle => match read {
                     Ok(read @ 1..) => {
                         if self.near.hear(&come[..read], &mut self.session).is_err() {
                             return Cut::Stream;
@@ -122,7 +107,7 @@ impl<'a> Pump<'a> {
                     }
                     _ => return Cut::Stream,
                 },
-                written = stdin.write(outgoing), if !outgoing.is_empty() => match written {
+                written = way.input.write(outgoing), if !outgoing.is_empty() => match written {
                     Ok(written @ 1..) => self.session.wrote(written),
                     _ => return Cut::Stream,
                 },
@@ -131,7 +116,7 @@ impl<'a> Pump<'a> {
                         return Cut::Over;
                     }
                 }
-                () = &mut status => return Cut::Stream,
+                () = &mut way.failure => return Cut::Stream,
             }
         }
     }

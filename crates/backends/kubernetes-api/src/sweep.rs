@@ -10,12 +10,12 @@ use kube::api::{DeleteParams, ListParams};
 use tokio::io::AsyncReadExt;
 use tokio::time::timeout;
 
-use crate::bridge::bring;
 use crate::client::{Client, runtime};
 use crate::pending::has_restarted;
 use crate::pod::{KEPT_LABEL, MANAGED, MANAGER};
 use crate::settings::Settings;
 use crate::shared::{NAME, POOL};
+use crate::way::Way;
 
 /// How long a stream is there that is brought to find out whether anybody else has brought one, and how long
 /// all of that may take.
@@ -72,10 +72,9 @@ async fn wake(client: &Client, pod: &Pod) {
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let pods = client.pods();
     let brought = async {
-        let mut exec = bring(&pods, name).await.ok()?;
-        let mut stdout = exec.stdout()?;
+        let mut way = Way::by_exec(&pods, name).await.ok()?;
         // It may end before.
-        timeout(STAY, stdout.read(&mut [0; 64])).await.ok()
+        timeout(STAY, way.output.read(&mut [0; 64])).await.ok()
     };
     // Who can't be reached now is by a later sweep.
     let _ = timeout(PATIENCE, brought).await;

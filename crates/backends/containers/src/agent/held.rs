@@ -1,7 +1,12 @@
 //! A stream that other processes bring, one after the other: when one is cut, what was said goes on with
 //! the next. Process 1 keeps it, beside being the agent that it is for.
+//!
+//! Where an engine can reach a port inside, the first stream may come by that, which spares it a process: it
+//! is the loopback's, and closed before anything runs that could meet it.
 
-use std::io;
+use std::env;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,6 +20,10 @@ use super::install::connect;
 
 /// Where those who bring a stream come to, in the folder [`DOOR`](crate::greeting::DOOR).
 const MEETING: &str = "/.agentkernel/door/relay";
+
+/// What somebody hears who has come by the port, before all else: a connection may be held by the engine
+/// alone.
+pub const WELCOME: u8 = b'+';
 
 /// How long the first stream may take to come.
 const ARRIVAL: Duration = Duration::from_secs(60);
@@ -39,12 +48,16 @@ pub fn serve(kept: bool) -> io::Result<()> {
     let listener = socket::listen(Path::new(MEETING))?;
     // Whatever came along from the engine.
     descriptor::close_all_but(&mut [0, 1, 2, listener.as_raw_fd()])?;
+    let mut port = open_port();
     if super::is_asked(super::POOLED) {
         // The agent's own patience begins when somebody is there.
-        descriptor::poll(&mut [Interest::readable(listener.as_fd())], None)?;
+        descriptor::poll(
+            &mut [Interest::readable(listener.as_fd()), readable(port.as_ref())],
+            None,
+        )?;
     }
     loop {
-        let ended = serve_life(&listener, kept);
+        let ended = serve_life(&listener, port.take(), kept);
         if !kept {
             return ended;
         }
@@ -53,12 +66,23 @@ pub fn serve(kept: bool) -> io::Result<()> {
     }
 }
 
+/// The port that this program was told. Who does not get it, or was told none, does without.
+fn open_port() -> Option<TcpListener> {
+    let port = env::args_os().nth(2)?.to_str()?.parse().ok()?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
+    listener.set_nonblocking(true).ok().map(|()| listener)
+}
+
+fn readable(port: Option<&TcpListener>) -> Interest<'_> {
+    port.map_or(Interest::none(), |port| Interest::readable(port.as_fd()))
+}
+
 /// One place.
-fn serve_life(listener: &OwnedFd, kept: bool) -> io::Result<()> {
+fn serve_life(listener: &OwnedFd, port: Option<TcpListener>, kept: bool) -> io::Result<()> {
     let (theirs, inner) = socket::pair()?;
     let (words, errors) = descriptor::pipe()?;
     descriptor::set_nonblocking(theirs.as_fd())?;
-    let mut keeper = Keeper::new(listener, inner, words, kept)?;
+    let mut keeper = Keeper::new(listener, port, inner, words, kept)?;
     keeper.await_stream()?;
     let (input, last) = (theirs.try_clone()?, errors.try_clone()?);
     if let Err(error) = far::serve_kept(input, theirs, errors, None, Some(&mut keeper)) {
@@ -84,10 +108,9 @@ pub fn bring() -> io::Result<()> {
 struct Brought {
     input: OwnedFd,
     output: OwnedFd,
-    /// Of which engines take the end for that of all.
-    _errors: OwnedFd,
-    /// Its end tells whoever has brought it to go.
-    _link: OwnedFd,
+    /// The errors, of which engines take the end for that of all, and a link, whose end tells whoever has
+    /// brought it to go. What came by the port has neither.
+    _besides: Vec<OwnedFd>,
 }
 
 /// One of which it is not known yet whether it is the right one.
@@ -100,6 +123,8 @@ struct Candidate {
 /// What keeps a place's stream.
 pub(super) struct Keeper<'a> {
     listener: &'a OwnedFd,
+    /// Where the first stream may come as well, until it has.
+    port: Option<TcpListener>,
     inner: OwnedFd,
     words: Option<OwnedFd>,
     kept: bool,
@@ -120,14 +145,21 @@ pub(super) struct Keeper<'a> {
 type Poll<'a> = dyn FnMut(&mut [Interest<'_>], Option<Duration>) -> io::Result<bool> + 'a;
 
 /// How many descriptors it waits for.
-const WATCHED: usize = 7;
+const WATCHED: usize = 8;
 
 impl<'a> Keeper<'a> {
-    fn new(listener: &'a OwnedFd, inner: OwnedFd, words: OwnedFd, kept: bool) -> io::Result<Self> {
+    fn new(
+        listener: &'a OwnedFd,
+        port: Option<TcpListener>,
+        inner: OwnedFd,
+        words: OwnedFd,
+        kept: bool,
+    ) -> io::Result<Self> {
         descriptor::set_nonblocking(inner.as_fd())?;
         descriptor::set_nonblocking(words.as_fd())?;
         Ok(Self {
             listener,
+            port,
             inner,
             words: Some(words),
             kept,
@@ -204,6 +236,7 @@ impl<'a> Keeper<'a> {
         let output = stream.filter(|_| speaks);
         [
             when(self.candidate.is_none(), Interest::readable(self.listener.as_fd())),
+            readable(self.port.as_ref()),
             when(has_room && !self.ended, Interest::readable(self.inner.as_fd())),
             when(!self.pending.is_empty(), Interest::writable(self.inner.as_fd())),
             self.words.as_ref().map_or(Interest::none(), |words| Interest::readable(words.as_fd())),
@@ -217,7 +250,7 @@ impl<'a> Keeper<'a> {
 
     /// Does what there is to do.
     fn go_on(&mut self, ready: [bool; WATCHED]) {
-        let [listener, inner, inner_takes, words, input, output, candidate] = ready;
+        let [listener, port, inner, inner_takes, words, input, output, candidate] = ready;
         if inner && !self.hear_inner() {
             self.end();
         }
@@ -230,6 +263,9 @@ impl<'a> Keeper<'a> {
         }
         if listener {
             self.admit();
+        }
+        if port {
+            self.admit_by_port();
         }
         let late = |candidate: &Candidate| candidate.until <= Instant::now();
         if self.candidate.as_ref().is_some_and(late) {
@@ -320,13 +356,29 @@ impl<'a> Keeper<'a> {
         if !nonblocking(&input) || !nonblocking(&output) {
             return;
         }
-        let brought = Brought { input, output, _errors: errors, _link: link };
+        let brought = Brought { input, output, _besides: vec![errors, link] };
         match self.session.key() {
             None => self.take_up(brought, &[]),
             Some(_) => {
                 let until = Instant::now() + HELLO;
                 self.candidate = Some(Candidate { brought, said: Vec::new(), until });
             }
+        }
+    }
+
+    fn admit_by_port(&mut self) {
+        // Whoever brought one meanwhile has closed the port.
+        let Some(Ok((mut connection, _))) = self.port.as_ref().map(TcpListener::accept) else {
+            return;
+        };
+        let welcomed = connection
+            .set_nodelay(true)
+            .and_then(|()| connection.set_nonblocking(true))
+            .and_then(|()| connection.write_all(&[WELCOME]));
+        let twice = connection.try_clone();
+        if let (Ok(()), Ok(again)) = (welcomed, twice) {
+            let (input, output) = (connection.into(), again.into());
+            self.take_up(Brought { input, output, _besides: Vec::new() }, &[]);
         }
     }
 
@@ -357,6 +409,7 @@ impl<'a> Keeper<'a> {
     fn take_up(&mut self, brought: Brought, said: &[u8]) {
         self.session.begin();
         self.stream = Some(brought);
+        self.port = None;
         if !self.ended {
             self.until = None;
         }
@@ -411,6 +464,8 @@ impl<'a> Keeper<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::net::{SocketAddr, TcpStream};
     use std::thread;
 
     use agentkernel_far::session::Key;
@@ -424,6 +479,7 @@ mod tests {
     struct Scene {
         /// Where those who bring a stream come to.
         folder: tempfile::TempDir,
+        port: SocketAddr,
         inner: OwnedFd,
         errors: Option<OwnedFd>,
         session: Session,
@@ -434,20 +490,23 @@ mod tests {
     struct Far {
         input: OwnedFd,
         output: OwnedFd,
-        _link: OwnedFd,
+        _link: Option<OwnedFd>,
     }
 
     impl Scene {
         fn new() -> Self {
             let folder = tempfile::tempdir().unwrap();
             let listener = socket::listen(&folder.path().join("relay")).unwrap();
+            let open = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            open.set_nonblocking(true).unwrap();
+            let port = open.local_addr().unwrap();
             let (inner, theirs) = socket::pair().unwrap();
             let (words, errors) = descriptor::pipe().unwrap();
             let keeper = thread::spawn(move || {
-                Keeper::new(&listener, theirs, words, false).unwrap().finish()
+                Keeper::new(&listener, Some(open), theirs, words, false).unwrap().finish()
             });
             let session = Session::with_key(KEY);
-            Self { folder, inner, errors: Some(errors), session, keeper }
+            Self { folder, port, inner, errors: Some(errors), session, keeper }
         }
 
         fn bring(&mut self) -> Far {
@@ -457,7 +516,17 @@ mod tests {
             let streams = [theirs_in.as_fd(), theirs_out.as_fd(), theirs_out.as_fd()];
             socket::send(link.as_fd(), &[0], &streams).unwrap();
             self.session.begin();
-            Far { input, output, _link: link }
+            Far { input, output, _link: Some(link) }
+        }
+
+        fn bring_by_port(&mut self) -> Far {
+            let mut connection = TcpStream::connect(self.port).unwrap();
+            let mut welcome = [0];
+            connection.read_exact(&mut welcome).unwrap();
+            assert_eq!(welcome, [WELCOME]);
+            self.session.begin();
+            let output = connection.try_clone().unwrap().into();
+            Far { input: connection.into(), output, _link: None }
         }
 
         fn tell(&mut self, far: &Far) {
@@ -514,6 +583,24 @@ mod tests {
         assert_eq!(scene.inner_hears(), b"and more");
         descriptor::write(scene.errors.as_ref().unwrap().as_fd(), b"last").unwrap();
         assert_eq!(scene.hear(&second), [Said::Words(b"last".into())]);
+        socket::close_for_all(scene.inner.as_fd()).unwrap();
+        assert_eq!(scene.hear(&second), [Said::End]);
+        scene.session.tell();
+        scene.tell(&second);
+        scene.keeper.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn only_the_first_stream_comes_by_the_port() {
+        let mut scene = Scene::new();
+        let first = scene.bring_by_port();
+        scene.inner_says(b"about");
+        assert_eq!(scene.hear(&first), [Said::Data(b"about".into())]);
+        assert!(TcpStream::connect(scene.port).is_err(), "what runs inside would meet it");
+        drop(first);
+        scene.inner_says(b"meanwhile");
+        let second = scene.bring();
+        assert_eq!(scene.hear(&second), [Said::Data(b"meanwhile".into())]);
         socket::close_for_all(scene.inner.as_fd()).unwrap();
         assert_eq!(scene.hear(&second), [Said::End]);
         scene.session.tell();
