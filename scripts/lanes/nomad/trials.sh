@@ -39,6 +39,14 @@ wrong() {
     exit 1
 }
 
+# Why the allocations are as they are, for whoever looks for a fault: a node that its server takes for dead,
+# on a machine that was busy or asleep, has them lost.
+of_allocations() {
+    get allocations | jq -r '.[] | "\(.ClientStatus) (\(.DesiredStatus)): \(.ClientDescription) \(.DesiredDescription)"'
+    get nodes | jq -r '.[] | "node: \(.Status) \(.StatusDescription)"'
+    grep -aE 'heartbeat|missed|lost' "$work/server.log" "$work/node.log" | tail -n 10
+}
+
 # The first words of a command's error.
 said_by() {
     ! agentkernel "$@" 2>&1 >/dev/null || wrong "this works: agentkernel $*"
@@ -58,7 +66,7 @@ restarts() {
         kill "-$signal" "$last"
         sleep 2
         start_lasting node
-        wait "$counter" || wrong "a command ended with $? as its node's agent got SIG$signal"
+        wait "$counter" || wrong "a command ended with $? as its node's agent got SIG$signal: $(of_allocations)"
         await_node node
         seq 50 | cmp - "$work/heard" || wrong "a command was not heard once as its node's agent got SIG$signal"
     done
