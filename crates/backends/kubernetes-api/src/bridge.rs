@@ -163,7 +163,7 @@ impl Held {
     async fn first_way(&self) -> Result<Way, BootError> {
         let until = Instant::now() + FORGETTING;
         loop {
-            if let Some(way) = self.by_port().await {
+            if let Some(way) = Way::by_port(&self.client, &self.pod).await {
                 return Ok(way);
             }
             match self.exec().await {
@@ -181,8 +181,8 @@ impl Held {
     /// The way into a pod out of a shared pool, if one is to be had.
     async fn open_claimed(&mut self) -> Option<Way> {
         let digest = self.order.pool.as_deref()?;
-        let (pod, note) = match claim(&self.client, &self.order, digest).await {
-            Claimed::Pod { name, note } => (name, note),
+        let (pod, note, way) = match claim(&self.client, &self.order, digest).await {
+            Claimed::Pod { name, note, way } => (name, note, way),
             Claimed::Nothing(note) => {
                 self.note = note;
                 return None;
@@ -190,6 +190,9 @@ impl Held {
         };
         self.note = Some(note);
         let own = mem::replace(&mut self.pod, pod);
+        if way.is_some() {
+            return way;
+        }
         match self.first_way().await {
             Ok(way) => Some(way),
             // Such as that of a node that has just gone.
@@ -201,12 +204,6 @@ impl Held {
                 None
             }
         }
-    }
-
-    async fn by_port(&self) -> Option<Way> {
-        // What has one is likely to have a network of its own, too.
-        let may_lead = self.client.settings.runtime_class.is_none();
-        if may_lead { Way::by_port(&self.client.pods(), &self.pod).await } else { None }
     }
 
     /// The way into a pod to whose agent somebody may have come before.

@@ -25,6 +25,7 @@ use crate::pod::{KEY, OWNER, POD};
 use crate::sandboxes;
 use crate::settings::Pools;
 use crate::shared::{NAME, POOL};
+use crate::way::Way;
 
 /// How often it is looked again for pods after others were faster.
 const LOOKS: u32 = 3;
@@ -45,7 +46,12 @@ impl Note {
 
 /// What came of it.
 pub enum Claimed {
-    Pod { name: String, note: Note },
+    /// It may have a way into it already.
+    Pod {
+        name: String,
+        note: Note,
+        way: Option<Way>,
+    },
     Nothing(Option<Note>),
 }
 
@@ -72,11 +78,11 @@ async fn claim_of_set(client: &Client, order: &Order, digest: &str) -> Claimed {
                 continue;
             }
             match take(client, order, &pod, now).await {
-                Ok(name_there) => {
+                Ok((name_there, way)) => {
                     let text =
                         format!("the pod {name_there} was ready in the cluster's pool {name}");
                     let note = Note { is_claimed: true, text };
-                    return Claimed::Pod { name: name_there, note };
+                    return Claimed::Pod { name: name_there, note, way };
                 }
                 Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
                     others_were_faster = true;
@@ -143,16 +149,21 @@ fn shuffled(mut pods: Vec<Pod>) -> Vec<Pod> {
     pods
 }
 
-/// Takes a pod as it was seen. Returns its name.
+/// Takes a pod as it was seen. Returns its name, and the way into it, which is made meanwhile: a cluster is
+/// busy with another pod right afterwards. Whoever gets no pod says nothing on its way.
 async fn take(
     client: &Client,
     order: &Order,
     pod: &Pod,
     now: Timestamp,
-) -> Result<String, kube::Error> {
+) -> Result<(String, Option<Way>), kube::Error> {
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let patch = Patch::Merge(patch(order, pod, now));
-    client.pods().patch(&name, &PatchParams::default(), &patch).await.map(|_| name)
+    let (pods, patch) = (client.pods(), Patch::Merge(patch(order, pod, now)));
+    let parameters = PatchParams::default();
+    let taken = pods.patch(&name, &parameters, &patch);
+    let way = async { Ok(Way::by_port(client, &name).await) };
+    let (_, way) = tokio::try_join!(taken, way)?;
+    Ok((name, way))
 }
 
 /// What makes a pool's pod the order's.

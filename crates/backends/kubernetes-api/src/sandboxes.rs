@@ -248,7 +248,7 @@ pub async fn claim(client: &Client, order: &Order, digest: &str) -> Claimed {
                 true => format!("the pod {pod} was ready in the cluster's pool {pool_name}"),
                 false => format!("the cluster's pool {pool_name} had no pod ready: it made {pod}"),
             };
-            Claimed::Pod { name: pod, note: Note { is_claimed: true, text } }
+            Claimed::Pod { name: pod, note: Note { is_claimed: true, text }, way: None }
         }
         Err(why) => {
             let _ = give_back(client, &order.name).await;

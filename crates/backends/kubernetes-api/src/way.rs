@@ -14,6 +14,7 @@ use kube::api::{Api, AttachParams, AttachedProcess};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, split};
 use tokio::time::timeout;
 
+use crate::client::Client;
 use crate::pod::{CONTAINER, PORT};
 
 /// How much of a stream may be on its way inside this process.
@@ -67,7 +68,12 @@ impl Way {
 
     /// Has the agent, to whom nobody has come yet, take a connection to its port. Whatever is in the way,
     /// an exec may lead there.
-    pub async fn by_port(pods: &Api<Pod>, name: &str) -> Option<Self> {
+    pub async fn by_port(client: &Client, name: &str) -> Option<Self> {
+        // What has a runtime class is likely to have a network of its own, too.
+        if client.settings.runtime_class.is_some() {
+            return None;
+        }
+        let pods = client.pods();
         let forwarded = async {
             let mut forwarder = pods.portforward(name, &[PORT]).await.ok()?;
             let mut stream = forwarder.take_stream(PORT)?;

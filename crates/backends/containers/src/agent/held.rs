@@ -49,13 +49,6 @@ pub fn serve(kept: bool) -> io::Result<()> {
     // Whatever came along from the engine.
     descriptor::close_all_but(&mut [0, 1, 2, listener.as_raw_fd()])?;
     let mut port = open_port();
-    if super::is_asked(super::POOLED) {
-        // The agent's own patience begins when somebody is there.
-        descriptor::poll(
-            &mut [Interest::readable(listener.as_fd()), readable(port.as_ref())],
-            None,
-        )?;
-    }
     loop {
         let ended = serve_life(&listener, port.take(), kept);
         if !kept {
@@ -113,7 +106,7 @@ struct Brought {
     _besides: Vec<OwnedFd>,
 }
 
-/// One of which it is not known yet whether it is the right one.
+/// One of which it is not known yet whether it is the right one, or whether anything is to be said on it.
 struct Candidate {
     brought: Brought,
     said: Vec<u8>,
@@ -169,7 +162,8 @@ impl<'a> Keeper<'a> {
             pending: Vec::new(),
             closing: false,
             ended: false,
-            until: (!kept).then(|| Instant::now() + ARRIVAL),
+            // Nobody knows when a pool's comes.
+            until: (!kept && !super::is_asked(super::POOLED)).then(|| Instant::now() + ARRIVAL),
         })
     }
 
@@ -236,7 +230,7 @@ impl<'a> Keeper<'a> {
         let output = stream.filter(|_| speaks);
         [
             when(self.candidate.is_none(), Interest::readable(self.listener.as_fd())),
-            readable(self.port.as_ref()),
+            when(self.candidate.is_none(), readable(self.port.as_ref())),
             when(has_room && !self.ended, Interest::readable(self.inner.as_fd())),
             when(!self.pending.is_empty(), Interest::writable(self.inner.as_fd())),
             self.words.as_ref().map_or(Interest::none(), |words| Interest::readable(words.as_fd())),
@@ -359,13 +353,16 @@ impl<'a> Keeper<'a> {
         let brought = Brought { input, output, _besides: vec![errors, link] };
         match self.session.key() {
             None => self.take_up(brought, &[]),
-            Some(_) => {
-                let until = Instant::now() + HELLO;
-                self.candidate = Some(Candidate { brought, said: Vec::new(), until });
-            }
+            Some(_) => self.await_word(brought),
         }
     }
 
+    fn await_word(&mut self, brought: Brought) {
+        let until = Instant::now() + HELLO;
+        self.candidate = Some(Candidate { brought, said: Vec::new(), until });
+    }
+
+    /// Who leaves without a word was not the first: somebody else got the place.
     fn admit_by_port(&mut self) {
         // Whoever brought one meanwhile has closed the port.
         let Some(Ok((mut connection, _))) = self.port.as_ref().map(TcpListener::accept) else {
@@ -378,21 +375,25 @@ impl<'a> Keeper<'a> {
         let twice = connection.try_clone();
         if let (Ok(()), Ok(again)) = (welcomed, twice) {
             let (input, output) = (connection.into(), again.into());
-            self.take_up(Brought { input, output, _besides: Vec::new() }, &[]);
+            self.await_word(Brought { input, output, _besides: Vec::new() });
         }
     }
 
     /// Hears who brings another stream, which counts if it says what nobody else knows.
     fn hear_candidate(&mut self) {
-        let (Some(mut candidate), Some(key)) = (self.candidate.take(), self.session.key()) else {
-            return;
-        };
+        let Some(mut candidate) = self.candidate.take() else { return };
         let mut buffer = [0; 4096];
         match descriptor::read(candidate.brought.input.as_fd(), &mut buffer) {
             Ok(read @ 1..) => candidate.said.extend_from_slice(&buffer[..read]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             _ => return,
         }
+        let Some(key) = self.session.key() else {
+            return match candidate.said.is_empty() {
+                true => self.candidate = Some(candidate),
+                false => self.take_up(candidate.brought, &candidate.said),
+            };
+        };
         match claim(&candidate.said, &key) {
             Ok(Claim::Unheard) => self.candidate = Some(candidate),
             Ok(Claim::Same) => self.take_up(candidate.brought, &candidate.said),
@@ -593,7 +594,9 @@ mod tests {
     #[test]
     fn only_the_first_stream_comes_by_the_port() {
         let mut scene = Scene::new();
+        drop(scene.bring_by_port());
         let first = scene.bring_by_port();
+        scene.tell(&first);
         scene.inner_says(b"about");
         assert_eq!(scene.hear(&first), [Said::Data(b"about".into())]);
         assert!(TcpStream::connect(scene.port).is_err(), "what runs inside would meet it");
