@@ -34,7 +34,7 @@ pub(super) fn run(
     let telling = Telling::new(&mut low, &command, "that of the sandbox", None)?;
     let terminal = low.terminal.unwrap_or(Terminal::Auto);
     let exec = Exec { command, terminal, stdin: !low.no_stdin };
-    let all = sandboxes::open_for(&engine, &name);
+    let all = sandboxes::open_for_commands(&engine, &name);
     telling.tell(all.and_then(|all| Ok(all.exec(name.as_str(), exec)?)))
 }
 

@@ -30,6 +30,15 @@ pub(super) fn open_for<'a>(engine: &'a Engine, name: &Name) -> Result<Sandboxes<
     open_existing(engine)?.ok_or_else(|| nobody(name))
 }
 
+/// The same, for whoever wants to run commands in it.
+pub(super) fn open_for_commands<'a>(
+    engine: &'a Engine,
+    name: &Name,
+) -> Result<Sandboxes<'a>, CommandError> {
+    let all = Sandboxes::open_for_commands(engine, home::dirs()?, home::CLIENT)?;
+    all.ok_or_else(|| nobody(name))
+}
+
 /// The error for any name where there are no sandboxes.
 fn nobody(name: &Name) -> CommandError {
     let thing = Thing::Sandbox;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::Errno;
 
-use crate::Id;
+use crate::{Id, Name};
 
 /// The longest path that a socket can have, in bytes; `sun_path` of unix(7) without its NUL.
 const LONGEST_SOCKET_PATH: usize = 107;
@@ -128,6 +128,15 @@ impl Dirs {
         self.state.join("locks")
     }
 
+    /// The folder of [cards](crate::Store::card).
+    pub(crate) fn cards(&self) -> PathBuf {
+        self.state.join("cards")
+    }
+
+    pub(crate) fn card(&self, name: &Name) -> PathBuf {
+        self.cards().join(name.as_str())
+    }
+
     /// What a sandbox wrote.
     pub fn layers(&self, id: &Id) -> PathBuf {
         self.sandbox(id).join("layers")
@@ -183,6 +192,7 @@ impl Dirs {
     pub fn prepare_state(&self) -> Result<(), DirsError> {
         make(&self.state)?;
         make(&self.locks())?;
+        make(&self.cards())?;
         make(&self.sandboxes())?;
         make(&self.snapshots())
     }

@@ -1,7 +1,7 @@
 //! Processes that are remembered longer than the kernel remembers their numbers.
 
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 
 /// One process of this boot or an earlier one, never to be mistaken for another one that got the
 /// same number later.
@@ -49,8 +49,7 @@ struct Stat {
 
 impl Stat {
     fn read(pid: i32) -> io::Result<Self> {
-        let text = fs::read(format!("/proc/{pid}/stat"))?;
-        let text = String::from_utf8_lossy(&text);
+        let text = read(&format!("/proc/{pid}/stat"))?;
         Self::parse(&text).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat makes no sense"))
         })
@@ -74,7 +73,14 @@ fn is_gone(err: &io::Error) -> bool {
 }
 
 fn boot_id() -> io::Result<String> {
-    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim_end().to_owned())
+    Ok(read("/proc/sys/kernel/random/boot_id")?.trim_end().to_owned())
+}
+
+/// Reads a small file of the kernel's, whose size is not known before: so much at once as none has.
+fn read(path: &str) -> io::Result<String> {
+    let mut bytes = Vec::with_capacity(1024);
+    File::open(path)?.take(1 << 20).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

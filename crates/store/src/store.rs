@@ -7,6 +7,7 @@
 //! What is deliberately not done: no file is ever repaired, replaced or deleted here. A database
 //! that can't be understood is an error that names it.
 
+mod card;
 mod column;
 mod error;
 mod lock;
@@ -19,27 +20,30 @@ mod snapshots;
 pub use error::{StoreError, Thing};
 pub use lock::SandboxLock;
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Params, Row, Transaction, TransactionBehavior};
 
 use crate::{Dirs, Id, Name};
 
-/// The database of one user, opened. A process may open it often, say once in each thread.
+/// The database of one user. A process may open it often, say once in each thread.
 #[derive(Debug)]
 pub struct Store {
-    connection: Connection,
+    /// None before it is needed, if it was not to be opened earlier.
+    connection: OnceCell<Connection>,
     dirs: Dirs,
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
+        let Some(connection) = self.connection.get() else { return };
         let log = self.dirs.store().with_extension("db-wal");
         if log.metadata().is_ok_and(|log| log.len() > 0) {
             // What is in the log is carried over, and the log emptied, unless somebody else is
             // using it: they will. Nothing is lost if this fails.
-            let _ = self.connection.busy_timeout(Duration::ZERO);
-            let _ = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+            let _ = connection.busy_timeout(Duration::ZERO);
+            let _ = connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
         }
     }
 }
@@ -51,9 +55,10 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        let connection = self.connection()?;
         self.located(|| {
             let transaction = Transaction::new_unchecked(
-                &self.connection,
+                connection,
                 // Else two that read before they write would refuse each other.
                 TransactionBehavior::Immediate,
             )?;
@@ -68,9 +73,10 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
+        let connection = self.connection()?;
         self.located(|| {
             let transaction =
-                Transaction::new_unchecked(&self.connection, TransactionBehavior::Deferred)?;
+                Transaction::new_unchecked(connection, TransactionBehavior::Deferred)?;
             work(&transaction)
         })
     }

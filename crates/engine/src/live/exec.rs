@@ -1,5 +1,6 @@
 //! Commands in a living sandbox.
 
+use std::cell::LazyCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,15 +9,16 @@ use std::time::{Duration, Instant};
 use agentkernel_core::{Backend, Command, Image, Process, Remains, Spec, Stdio};
 use agentkernel_protocol::{Role, Start, ToAgent};
 use agentkernel_store::Record;
-use agentkernel_store::audit::Kind;
+use agentkernel_store::audit::{Entry, Kind};
 use agentkernel_sys::{process, socket};
-use agentkernel_wire::check_command;
-use serde_json::{Value, json};
+use agentkernel_wire::{PlaceRecord, check_command};
+use serde_json::json;
 
 use super::Sandboxes;
 use super::dial::not_sent;
 use crate::action::{Outcome, Terminal};
 use crate::command::{Called, CommandRun, FIRST, Finished, Peer};
+use crate::journal::spec_digest;
 use crate::streams::Streams;
 use crate::{EngineError, Route, demand, journal};
 
@@ -38,40 +40,52 @@ impl Sandboxes<'_> {
         let start = Instant::now();
         let Exec { mut command, terminal, stdin } = exec;
         let terminal = terminal.is_given(stdin);
+        let card = self.by_card(asked)?;
+        let has_card = card.is_some();
         let ready = self
-            .ready_to_exec(asked, &mut command, terminal, stdin)
+            .ready_to_exec(asked, card, &mut command, terminal, stdin)
             .inspect_err(|error| self.note_refused_command(asked, &command, error))?;
-        let Ready { record, spec, run, stdio, process, code, kills, link } = ready;
-        let note = || self.note(Kind::Command, &record, journal::command(&command, &spec.image));
+        let Ready { record, spec, place, run, stdio, process, code, kills, link } = ready;
+        let digest = LazyCell::new(|| spec_digest(&spec));
+        let note = |entry| self.note_of(&record, Some(digest.as_str()), entry);
+        let entry = |kind| Entry::new(kind, self.journal.who());
+        let note_command = || {
+            let detail = journal::command(&command, &spec.image);
+            note(Entry { detail, ..entry(Kind::Command) })
+        };
         if spec.strict {
-            note()?;
+            note_command()?;
         }
         let peer = Client::start(link, &stdio, process, code.as_ref(), Role::Foreground)?;
         // Beside its start, where it costs nobody time.
-        let noted = if spec.strict { Ok(()) } else { note() };
+        let noted = if spec.strict { Ok(()) } else { note_command() };
+        if !has_card {
+            self.store.leave_card(&record.id);
+        }
         let called = Called::of(&spec, &command);
         let course = run.drive_ready(stdio, &peer, peer.told(), &called, start);
-        let outcome =
-            course.map(|course| self.outcome(&record, &spec, course.here(start), kills, start));
+        let outcome = course
+            .map(|course| self.outcome(&record, &spec, place, course.here(start), kills, start));
         let ended = match &outcome {
             Ok(outcome) => journal::ended(&outcome.ended),
             Err(error) => json!({ "error": error.why }),
         };
-        let end_noted = self.note_ended(Kind::Ended, &record, Value::Null, Some(ended));
+        let end_noted = note(Entry { ended: Some(ended), ..entry(Kind::Ended) });
         let mut outcome = outcome?;
         outcome.notes.extend(noted.and(end_noted).err().map(not_noted));
         Ok(outcome)
     }
 
-    /// Does everything but start it.
+    /// Does everything but start it. `card` is the record, if there is a card of it.
     fn ready_to_exec(
         &self,
         asked: &str,
+        card: Option<Record>,
         command: &mut Command,
         terminal: bool,
         stdin: bool,
     ) -> Result<Ready, EngineError> {
-        let record = self.find(asked)?;
+        let record = card.map_or_else(|| self.find(asked), Ok)?;
         self.expect_running(&record)?;
         let (backend, spec) = (self.backend(&record)?, self.spec(&record)?);
         check_command(command, &spec.image)?;
@@ -85,7 +99,7 @@ impl Sandboxes<'_> {
         let kills = backend.oom_kills(&place.groups);
         let link = self.dial(&record)?.into_link();
         backend.open_streams(&stdio)?;
-        Ok(Ready { record, spec, run, stdio, process, code, kills, link })
+        Ok(Ready { record, spec, place, run, stdio, process, code, kills, link })
     }
 
     /// Writes down that a command was refused, by the name of its program as far as that is known.
@@ -99,18 +113,18 @@ impl Sandboxes<'_> {
         &self,
         record: &Record,
         spec: &Spec,
+        place: PlaceRecord,
         finished: Finished,
         before: u64,
         start: Instant,
     ) -> Outcome {
         // Asking takes a file, so only who may have died of it asks.
         let kills = match finished.may_be_out_of_memory() {
-            true => self.backend(record).map_or(0, |backend| {
-                backend.oom_kills(&Self::groups(record)).saturating_sub(before)
-            }),
+            true => self
+                .backend(record)
+                .map_or(0, |backend| backend.oom_kills(&place.groups).saturating_sub(before)),
             false => 0,
         };
-        let place = Self::place(record);
         let mut remains = Remains { oom_kills: kills, ..Remains::default() };
         finished.complete(&mut remains);
         let (timeline, ended) = (finished.timeline, finished.ending(kills));
@@ -136,6 +150,7 @@ impl Sandboxes<'_> {
 struct Ready {
     record: Record,
     spec: Spec,
+    place: PlaceRecord,
     run: CommandRun,
     stdio: Stdio,
     process: Process,

@@ -110,6 +110,17 @@ impl<'a> Sandboxes<'a> {
         Ok(store.map(|store| Self { engine, store, dirs, journal }))
     }
 
+    /// The same, for who is about to run commands: opens the database only if it takes that.
+    pub fn open_for_commands(
+        engine: &'a Engine,
+        dirs: Dirs,
+        client: &str,
+    ) -> Result<Option<Self>, EngineError> {
+        let store = Store::open_later(&dirs)?;
+        let journal = Journal::new(&dirs, client);
+        Ok(store.map(|store| Self { engine, store, dirs, journal }))
+    }
+
     pub fn dirs(&self) -> &Dirs {
         &self.dirs
     }
@@ -178,6 +189,18 @@ impl<'a> Sandboxes<'a> {
             // It had run out of time; now it is not there, and that is told in the same words.
             None => Ok(self.store.find(asked)?),
         }
+    }
+
+    /// The sandbox of this name as a [card](Store::card) has it, if that is as it is. Else the
+    /// database is open afterwards.
+    fn by_card(&self, asked: &str) -> Result<Option<Record>, EngineError> {
+        if let Some(record) = self.store.card(asked)
+            && self.is_in_order(&record)?
+        {
+            return Ok(Some(record));
+        }
+        self.store.connect()?;
+        Ok(None)
     }
 
     /// The same, which must run.
@@ -303,16 +326,21 @@ impl<'a> Sandboxes<'a> {
         detail: Value,
         ended: Option<Value>,
     ) -> Result<(), EngineError> {
-        let subject = Subject { id: record.id.clone(), name: record.name.clone() };
         let spec = self.spec(record).ok();
         let spec = spec.as_ref().map(spec_digest);
-        self.journal.append(Audited {
-            sandbox: Some(&subject),
-            backend: Some(&record.backend),
-            spec: spec.as_deref(),
-            ended,
-            detail,
-            ..Audited::new(kind, self.journal.who())
-        })
+        let entry = Audited { ended, detail, ..Audited::new(kind, self.journal.who()) };
+        self.note_of(record, spec.as_deref(), entry)
+    }
+
+    /// Writes down an entry about a sandbox. `spec` is its spec's [digest](spec_digest).
+    fn note_of(
+        &self,
+        record: &Record,
+        spec: Option<&str>,
+        entry: Audited<'_>,
+    ) -> Result<(), EngineError> {
+        let subject = Subject { id: record.id.clone(), name: record.name.clone() };
+        let (sandbox, backend) = (Some(&subject), Some(record.backend.as_str()));
+        self.journal.append(Audited { sandbox, backend, spec, ..entry })
     }
 }

@@ -28,12 +28,7 @@ impl Sandboxes<'_> {
     /// While another process starts, stops or removes it, the record stays as it is; but what is
     /// returned never says that a place lives which is dead.
     pub fn settle(&self, record: Record) -> Result<Option<Record>, EngineError> {
-        let in_order = match is_said_to_run(&record) {
-            true => is_alive(&record)?,
-            // Of a start that was killed.
-            false => self.dirs.socket(&record.id).symlink_metadata().is_err(),
-        };
-        if in_order && !is_expired(&record) {
+        if self.is_in_order(&record)? {
             return Ok(Some(record));
         }
         let lock = match self.store.try_lock(&record.id) {
@@ -46,7 +41,17 @@ impl Sandboxes<'_> {
         self.settle_locked(record, &lock)
     }
 
-    /// The same, for whoever holds its lock.
+    /// Whether all is as the record says, and the sandbox's time has not come.
+    pub(super) fn is_in_order(&self, record: &Record) -> Result<bool, EngineError> {
+        let in_order = match is_said_to_run(record) {
+            true => is_alive(record)?,
+            // Of a start that was killed.
+            false => self.dirs.socket(&record.id).symlink_metadata().is_err(),
+        };
+        Ok(in_order && !is_expired(record))
+    }
+
+    /// [`settle`](Self::settle), for whoever holds its lock.
     pub(super) fn settle_locked(
         &self,
         record: Record,

@@ -77,8 +77,11 @@ pub(super) fn is_current(connection: &Connection, path: &Path) -> Result<bool, S
 }
 
 /// Gives the database the shape that this program knows, in one transaction. Only one process at
-/// a time may do so.
-pub(super) fn run(connection: &Connection) -> Result<(), StoreError> {
+/// a time may do so. Before that is committed, what was copied from it is removed by `remove_copies`.
+pub(super) fn run(
+    connection: &Connection,
+    remove_copies: impl FnOnce() -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     // It stays so for ever, and can't be changed inside a transaction. Readers and a writer don't
     // wait for each other then.
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -89,6 +92,7 @@ pub(super) fn run(connection: &Connection) -> Result<(), StoreError> {
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", KNOWN)?;
+    remove_copies()?;
     transaction.commit()?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Opening the database, and making it where there is none.
 
+use std::cell::OnceCell;
 use std::fs::{File, OpenOptions};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,18 +16,28 @@ use super::{Store, StoreError, migrations};
 use crate::Dirs;
 
 /// How long to wait for another process's transaction.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Opens the store, and makes it and its folders where there are none.
     pub fn open(dirs: &Dirs) -> Result<Self, StoreError> {
         dirs.prepare_state()?;
         create(&dirs.store())?;
-        Self::connect(dirs)
+        let store = Self::unopened(dirs);
+        store.connect()?;
+        Ok(store)
     }
 
     /// Opens the store that there is; makes no file if there is none.
     pub fn open_existing(dirs: &Dirs) -> Result<Option<Self>, StoreError> {
+        let store = Self::open_later(dirs)?;
+        store.as_ref().map(Self::connect).transpose()?;
+        Ok(store)
+    }
+
+    /// The same, but opens the database only when it is needed, and tells only then if it can't be
+    /// used: for who may find a [card](Self::card).
+    pub fn open_later(dirs: &Dirs) -> Result<Option<Self>, StoreError> {
         let path = dirs.store();
         match path.symlink_metadata() {
             Err(err) if err.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -34,14 +45,33 @@ impl Store {
             Ok(_) => {}
         }
         dirs.check_state()?;
-        Self::connect(dirs).map(Some)
+        Ok(Some(Self::unopened(dirs)))
     }
 
-    fn connect(dirs: &Dirs) -> Result<Self, StoreError> {
-        let path = dirs.store();
+    fn unopened(dirs: &Dirs) -> Self {
+        Self { connection: OnceCell::new(), dirs: dirs.clone() }
+    }
+
+    /// Opens the database, unless that has been done.
+    pub fn connect(&self) -> Result<(), StoreError> {
+        self.connection().map(drop)
+    }
+
+    pub(super) fn connection(&self) -> Result<&Connection, StoreError> {
+        match self.connection.get() {
+            Some(connection) => Ok(connection),
+            None => {
+                let connection = self.open_database()?;
+                Ok(self.connection.get_or_init(|| connection))
+            }
+        }
+    }
+
+    fn open_database(&self) -> Result<Connection, StoreError> {
+        let path = self.dirs.store();
         let opened = writable(&path).and_then(|connection| {
             if !migrations::is_current(&connection, &path)? {
-                migrate(&connection, dirs)?;
+                self.migrate(&connection)?;
             }
             Ok(connection)
         });
@@ -49,8 +79,17 @@ impl Store {
             Err(StoreError::Unlocated(err)) if needs_no_lock(&err) => frozen(&path),
             other => other,
         };
-        let connection = connection.map_err(|err| err.at(&path))?;
-        Ok(Self { connection, dirs: dirs.clone() })
+        connection.map_err(|err| err.at(&path))
+    }
+
+    /// Gives a new or an older database its shape, one process after the other.
+    fn migrate(&self, connection: &Connection) -> Result<(), StoreError> {
+        let path = self.dirs.store();
+        let _alone = migration_lock(&path.with_extension("lock"))?;
+        if migrations::is_current(connection, &path)? {
+            return Ok(());
+        }
+        migrations::run(connection, || self.remove_cards())
     }
 }
 
@@ -113,16 +152,6 @@ fn uri(path: &Path) -> String {
     };
     let path: String = path.as_os_str().as_bytes().iter().map(escape).collect();
     format!("file:{path}?immutable=1")
-}
-
-/// Gives a new or an older database its shape, one process after the other.
-fn migrate(connection: &Connection, dirs: &Dirs) -> Result<(), StoreError> {
-    let path = dirs.store();
-    let _alone = migration_lock(&path.with_extension("lock"))?;
-    if migrations::is_current(connection, &path)? {
-        return Ok(());
-    }
-    migrations::run(connection)
 }
 
 fn migration_lock(path: &Path) -> Result<File, StoreError> {

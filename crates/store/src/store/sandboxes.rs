@@ -53,7 +53,7 @@ impl Store {
             change(&mut after);
             let after = Record { id: before.id, created: before.created, ..after };
             claim_name(transaction, Thing::Sandbox, &after.name, id)?;
-            delete(transaction, id)?;
+            self.delete(transaction, id)?;
             save(transaction, &after)?;
             by_id(transaction, id)
         })
@@ -67,12 +67,20 @@ impl Store {
     /// remove, afterwards: a crash in between leaves a folder that no record names, which can be
     /// found, and never a record of a sandbox that is half there.
     pub fn remove(&self, id: &Id) -> Result<(), StoreError> {
-        self.write(|transaction| match delete(transaction, id)? {
-            0 => Err(gone(id)),
-            _ => Ok(()),
-        })?;
+        self.write(|transaction| self.delete(transaction, id))?;
         self.remove_lock(id);
         Ok(())
+    }
+
+    /// Takes away a record, with its card.
+    fn delete(&self, connection: &Connection, id: &Id) -> Result<(), StoreError> {
+        let sql = "DELETE FROM sandboxes WHERE id = ?1 RETURNING name";
+        let name: Option<String> = one(connection, sql, [id], |row| row.get(0))?;
+        // What has no name in the form of one has no card.
+        match name.ok_or_else(|| gone(id))?.parse() {
+            Ok(name) => self.remove_card(&name),
+            Err(_) => Ok(()),
+        }
     }
 
     pub(super) fn has(&self, id: &Id) -> Result<bool, StoreError> {
@@ -86,7 +94,7 @@ pub(super) fn gone(id: &Id) -> StoreError {
     StoreError::NotFound { thing: Thing::Sandbox, asked: id.to_string(), names: Vec::new() }
 }
 
-fn by_id(connection: &Connection, id: &Id) -> Result<Record, StoreError> {
+pub(super) fn by_id(connection: &Connection, id: &Id) -> Result<Record, StoreError> {
     let sql = "SELECT * FROM sandboxes WHERE id = ?1";
     one(connection, sql, [id], record)?.ok_or_else(|| gone(id))
 }
@@ -125,10 +133,6 @@ fn begin(new: &NewRecord, id: Id) -> Record {
         applied: new.applied,
         origin: new.origin,
     }
-}
-
-fn delete(connection: &Connection, id: &Id) -> Result<usize, StoreError> {
-    execute(connection, "DELETE FROM sandboxes WHERE id = ?1", [id])
 }
 
 /// Writes a record that has no row.

@@ -3,6 +3,7 @@
 
 mod audit;
 mod bad_files;
+mod cards;
 mod common;
 mod folders;
 mod processes;
