@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use agentkernel_containers::{AGENT, RELAY, WELCOME};
+use agentkernel_far::session::LONGEST;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, AttachParams, AttachedProcess};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, split};
@@ -16,9 +17,6 @@ use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::pod::{CONTAINER, PORT};
-
-/// How much of a stream may be on its way inside this process.
-const BUFFER: usize = 64 << 10;
 
 /// How long an agent may take to be heard by its port.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -41,8 +39,8 @@ impl Way {
             .stdin(true)
             .stdout(true)
             .stderr(true)
-            .max_stdin_buf_size(BUFFER)
-            .max_stdout_buf_size(BUFFER);
+            .max_stdin_buf_size(LONGEST)
+            .max_stdout_buf_size(LONGEST);
         let mut exec = pods.exec(name, [AGENT, RELAY], &parameters).await?;
         let (Some(input), Some(output)) = (exec.stdin(), exec.stdout()) else {
             return Err(kube::Error::Service("an exec without streams".into()));

@@ -105,9 +105,9 @@ impl<'a> Sandboxes<'a> {
         dirs: Dirs,
         client: &str,
     ) -> Result<Option<Self>, EngineError> {
-        let store = Store::open_existing(&dirs)?;
-        let journal = Journal::new(&dirs, client);
-        Ok(store.map(|store| Self { engine, store, dirs, journal }))
+        let all = Self::open_for_commands(engine, dirs, client)?;
+        all.as_ref().map(|all| all.store.connect()).transpose()?;
+        Ok(all)
     }
 
     /// The same, for who is about to run commands: opens the database only if it takes that.
